@@ -1,0 +1,86 @@
+# Tutti: one Makefile, non-recursive. `make` builds, `make demo` shows, `make check` tests; each does its own set-up.
+#   V=1 shows commands   SAN=address|undefined|thread   B=build-dir   CROSS=aarch64-linux-gnu-
+V       ?= 0
+B       ?= build$(if $(CROSS),-$(firstword $(subst -, ,$(CROSS))))$(if $(SAN),-$(SAN))
+PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+CC      := $(CROSS)$(if $(filter default undefined,$(origin CC)),gcc,$(CC))
+CXX     := $(CROSS)$(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
+AR      := $(CROSS)$(if $(filter default undefined,$(origin AR)),ar,$(AR))
+VERSION := 0.1.0
+Q       := $(if $(filter 1,$(V)),,@)
+say      = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2);)
+
+PKG_CONFIG ?= pkg-config
+LIBS    := -lsodium -lhwloc -ldl -lpthread -lm
+WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wmissing-prototypes -Wstrict-prototypes -Wvla -Werror
+OPT     ?= -O2
+CFLAGS  += -std=c11 -D_GNU_SOURCE $(OPT) -g -fPIC -fvisibility=hidden -fno-math-errno -ffp-contract=off $(WARN) -Iinclude
+comma   := ,
+ifneq ($(SAN),)
+SANFLAGS := -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
+CFLAGS  += $(SANFLAGS)
+LDFLAGS += $(SANFLAGS)
+endif
+
+SRC     := $(shell find src transports -name '*.c' | sort)
+OBJ     := $(SRC:%.c=$(B)/obj/%.o)
+# A program is a folder or a file of tools/ or perf/; a test is a file tests/*/test_*.c; tests share tests/*.c
+TOOLS   := $(patsubst tools/%.c,%,$(wildcard tools/tutti-*.c))
+PERFS   := $(patsubst perf/%.c,%,$(wildcard perf/tutti-*.c)) $(if $(wildcard perf/floor/floor.c),floor)
+TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/*/test_*.c))
+SHARED  := $(wildcard tests/*.c)
+HDR     := $(shell find include src transports tests tools perf -name '*.h')
+
+.PHONY: all lib clean
+.SECONDARY:
+all: lib $(TOOLS:%=$(B)/bin/%) $(PERFS:%=$(B)/bin/%) aliases
+lib: $(B)/lib/libtutti.so.0 $(B)/lib/libtutti.a $(B)/lib/tutti.pc
+
+# Kernels of one instruction set are compiled for it, and entered only where the CPU has it.
+ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
+$(B)/obj/src/kernel/%avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma)
+$(B)/obj/src/kernel/%avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq)
+
+$(B)/obj/%.o: %.c $(HDR) Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(CFLAGS) -c -o $@ $<
+
+$(B)/lib/libtutti.so.0: $(OBJ) src/tutti.map
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) -shared -Wl,-soname,libtutti.so.0 -Wl,--version-script=src/tutti.map -Wl,-z,defs $(LDFLAGS) -o $@ $(OBJ) $(LIBS)
+	@ln -sf libtutti.so.0 $(B)/lib/libtutti.so
+$(B)/lib/libtutti.a: $(OBJ)
+	@mkdir -p $(@D)
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(OBJ)
+$(B)/lib/tutti.pc: Makefile
+	@mkdir -p $(@D)
+	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$${prefix}/include' '' 'Name: tutti' \
+	  'Description: collective communication for tensors in ordinary memory' 'Version: $(VERSION)' \
+	  'Libs: -L$${libdir} -ltutti' 'Libs.private: $(LIBS)' 'Cflags: -I$${includedir}' > $@
+
+# Programs use the static library, so that one file can be copied to another machine.
+$(B)/bin/%: $(B)/obj/tools/%.o $(B)/lib/libtutti.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(B)/lib/libtutti.a $(LIBS) -ljansson
+$(B)/bin/%: $(B)/obj/perf/%.o $(B)/lib/libtutti.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(B)/lib/libtutti.a $(LIBS) -ljansson
+$(B)/bin/floor: $(B)/obj/perf/floor/floor.o
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< -lpthread -lm
+$(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(B)/lib/libtutti.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(B)/lib/libtutti.a $(LIBS) -lcmocka -ljansson
+
+# nccl-tests' names for tutti-perf
+ALIASES := all_reduce_perf all_gather_perf reduce_scatter_perf broadcast_perf reduce_perf gather_perf scatter_perf alltoall_perf sendrecv_perf
+.PHONY: aliases
+aliases: $(if $(filter tutti-perf,$(PERFS)),$(B)/bin/tutti-perf)
+	$(Q)for a in $(ALIASES); do ln -sf tutti-perf $(B)/bin/$$a; done
+
+.PHONY: tests
+tests: all $(TESTS:%=$(B)/tests/%)
+
+clean:
+	$(Q)rm -rf build build-*

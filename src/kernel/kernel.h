@@ -1,0 +1,57 @@
+/*
+ * Reduction kernels: out[i] = fold of src[0][i], src[1][i], ... from the left, for every type and operation.
+ *
+ * A C reference defines the bits; AVX2, AVX-512 and NEON tables overwrite its rows at run time and agree with it bit for
+ * bit (tests/kernel compares them all). Depends on nothing above it.
+ */
+#ifndef TUTTI_KERNEL_H
+#define TUTTI_KERNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tutti.h"
+
+#define KERNEL_DTYPES 14
+#define KERNEL_OPS 5
+
+/**
+ * dst[0..count) = a (+) b. dst may be exactly a or exactly b, otherwise no overlap. No alignment is needed.
+ * F16, BF16 and FP8 are widened to f32, combined, and rounded once to nearest even. `divisor` is used by AVG rows only:
+ * they compute (a + b) / divisor, dividing before the one rounding (integers: the wrapped sum of the type, then
+ * truncating division).
+ */
+typedef void kernel2_fn(void *dst, const void *a, const void *b, size_t count, uint32_t divisor);
+
+/**
+ * dst[0..count) = ((src[0] (+) src[1]) (+) src[2]) ..., nsrc >= 1; the small floats accumulate in f32 and round once at
+ * the end. dst may be exactly one of the sources. With nsrc == 2 the bits are those of the binary form. nsrc == 1: a copy
+ * (AVG: divided; NaN made canonical or not, as the binary form would: reference decides).
+ */
+typedef void kerneln_fn(void *dst, const void *const *src, int nsrc, size_t count, uint32_t divisor);
+
+struct kernel_table {
+	const char *isa; /* of the best row in it */
+	kernel2_fn *two[KERNEL_DTYPES][KERNEL_OPS];
+	kerneln_fn *many[KERNEL_DTYPES][KERNEL_OPS];
+};
+
+/** The table for this CPU, or for TUTTI_ISA's choice. Built once; any thread. */
+const struct kernel_table *kernel_table(void);
+
+/**
+ * The table limited to an instruction set, for tests and benchmarks: "c", "avx2", "avx512", "neon". NULL when this
+ * build or CPU does not have it.
+ */
+const struct kernel_table *kernel_table_isa(const char *isa);
+
+/** Names of all instruction sets that this build knows, NULL-terminated, plainest first. */
+const char *const *kernel_isas(void);
+
+/** Names of types and operations ("f32", "sum"), and back (-1 when unknown; the usual aliases are understood). */
+const char *dtype_name(enum tutti_dtype t);
+const char *op_name(enum tutti_op op);
+int dtype_by_name(const char *name);
+int op_by_name(const char *name);
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * Proof that both ends of a connection know the job's secret: challenge and response with libsodium's HMAC, bound to
+ * who speaks, to the job's size and to fresh nonces. No secret ever travels.
+ */
+#ifndef TUTTI_AUTH_H
+#define TUTTI_AUTH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define AUTH_KEY 32
+#define AUTH_NONCE 16
+#define AUTH_TAG 32
+
+struct auth_key {
+	uint8_t bytes[AUTH_KEY];
+	bool open; /* no secret was given: the proof is still made, with a key that everyone has; loopback only */
+};
+
+int auth_init(void);                                        /* once per process; ESYSTEM when there is no randomness */
+void auth_random(void *out, size_t n);
+void auth_key_random(struct auth_key *key);
+void auth_key_from_text(struct auth_key *key, const char *secret);
+/** Reads a secret file; EAUTH with the line to type when it is missing, empty or readable by others. */
+int auth_key_from_file(struct auth_key *key, const char *path);
+/** HMAC over the concatenation of n pieces. */
+void auth_tag(uint8_t tag[AUTH_TAG], const struct auth_key *key, int n, const void *const *piece, const size_t *len);
+bool auth_equal(const uint8_t a[AUTH_TAG], const uint8_t b[AUTH_TAG]);
+
+#endif
