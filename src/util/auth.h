@@ -21,10 +21,16 @@ struct auth_key {
 int auth_init(void);                                        /* once per process; ESYSTEM when there is no randomness */
 void auth_random(void *out, size_t n);
 void auth_key_random(struct auth_key *key);
+/** NULL or "": the open key. */
 void auth_key_from_text(struct auth_key *key, const char *secret);
-/** Reads a secret file; EAUTH with the line to type when it is missing, empty or readable by others. */
+/**
+ * Reads a secret file, by default (path NULL) auth_default_path; EAUTH with the line to type when it is missing, empty
+ * or readable by others. White space at its end does not count.
+ */
 int auth_key_from_file(struct auth_key *key, const char *path);
-/** HMAC over the concatenation of n pieces. */
+/** ~/.config/tutti/secret, under $XDG_CONFIG_HOME where that is set; false when there is no home or it is too long. */
+bool auth_default_path(char *buf, size_t cap);
+/** HMAC over n pieces, each preceded by its length, so that no two lists of pieces look alike. */
 void auth_tag(uint8_t tag[AUTH_TAG], const struct auth_key *key, int n, const void *const *piece, const size_t *len);
 bool auth_equal(const uint8_t a[AUTH_TAG], const uint8_t b[AUTH_TAG]);
 

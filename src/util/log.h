@@ -4,6 +4,8 @@
 
 #include "tutti.h"
 
+#include <stdbool.h>
+
 struct log_sink {
 	void (*fn)(void *ctx, enum tutti_log_level level, const char *line);
 	void *ctx;
@@ -13,6 +15,7 @@ struct log_sink {
 void log_set_sink(struct log_sink sink);
 /** Level from TUTTI_LOG: error, warn, info, debug. */
 void log_set_level(enum tutti_log_level level);
+bool log_level_parse(const char *name, enum tutti_log_level *out);
 void log_line(enum tutti_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_warn(...) log_line(TUTTI_LOG_WARN, __VA_ARGS__)

@@ -19,6 +19,7 @@
 	X(rank, "TUTTI_RANK", int, "-1", 0, "this process's rank, 0 to TUTTI_SIZE - 1")                                 \
 	X(size, "TUTTI_SIZE", int, "0", 0, "number of ranks in the job")                                                \
 	X(root, "TUTTI_ROOT", str, "", 0, "host:port of rank 0's rendezvous; [v6]:port for IPv6")                       \
+	X(root_fd, "TUTTI_ROOT_FD", int, "-1", 0, "rank 0's listening socket, inherited (set by tutti-run)")             \
 	X(local_rank, "TUTTI_LOCAL_RANK", int, "-1", 0, "index of this rank on its host (set by tutti-run)")            \
 	X(secret, "TUTTI_SECRET", str, "", 0, "the job's shared secret, as text")                                       \
 	X(secret_file, "TUTTI_SECRET_FILE", str, "", 0,                                                                 \
@@ -53,7 +54,7 @@ struct params {
 };
 
 /**
- * Reads the environment into *p. A malformed value is TUTTI_EINVAL naming variable, value and what is allowed. An
+ * Reads the environment into *p; an empty value counts as unset. TUTTI_LOG takes effect here. A malformed value is TUTTI_EINVAL naming variable, value and what is allowed. An
  * unknown TUTTI_ variable is a warning with the nearest name. Strings belong to p: free with params_free.
  */
 int params_read(struct params *p);

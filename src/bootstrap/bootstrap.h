@@ -1,0 +1,40 @@
+/*
+ * Bootstrap: how n processes that know one address and a secret become a world. All join rank 0's listener, which
+ * tells each the door of its neighbours in a binomial tree; from then on there is one operation, an all-gather up and
+ * down that tree, so that rank 0 sends n * b * log n bytes, not n * n * b. With the caller's own all-gather none of
+ * this happens.
+ */
+#ifndef TUTTI_BOOTSTRAP_H
+#define TUTTI_BOOTSTRAP_H
+
+#include "../util/auth.h"
+#include "../util/net.h"
+#include "contact.h"
+#include "tutti.h"
+
+struct door;
+struct bootstrap;
+
+/** Where rank 0 is. */
+struct rendezvous {
+	char text[256];                 /* host:port as given, for messages; resolved when naddrs == 0 */
+	int naddrs;
+	struct net_addr addrs[NET_ADDRS];
+	int listen_fd;                  /* rank 0: its listener, from tutti_unique_id_create or TUTTI_ROOT_FD; else -1 */
+};
+
+/**
+ * Joins. `door` and `me` are this rank's. Blocks until all ranks joined; ETIMEOUT names the ranks that are missing,
+ * EAUTH a wrong secret, EMISMATCH another size or version. On error nothing is left open.
+ */
+int bootstrap_open(struct bootstrap **b, const struct rendezvous *root, int rank, int nranks, struct door *door,
+		   const struct contact *me, const struct auth_key *key, struct net_limit limit);
+/** Signature of tutti_oob.allgather; ctx is the bootstrap. Errors end all ranks' calls. */
+int bootstrap_allgather(void *bootstrap, const void *in, void *out, size_t bytes);
+void bootstrap_close(struct bootstrap *b);
+
+/** Unique ids: addresses and secret in 128 bytes. make opens the listener and keeps it for this process's rank 0. */
+int unique_id_make(struct tutti_unique_id *id, const char *iface);
+int unique_id_read(const struct tutti_unique_id *id, struct rendezvous *root, struct auth_key *key);
+
+#endif

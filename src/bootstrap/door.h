@@ -1,0 +1,69 @@
+/*
+ * The door of a rank: its listening sockets (TCP, and an abstract local one), and the only place where connections
+ * come in. Each is challenged for the job's secret before anything else is read; garbage, port scans and slow ones are
+ * dropped after a bounded time and a log line. What a connection is for, its hello says.
+ *
+ * The accepting side is served by the service thread, so dialling never needs the peer's application thread: a rank may
+ * dial while it holds no lock, and is bounded by its limit.
+ */
+#ifndef TUTTI_DOOR_H
+#define TUTTI_DOOR_H
+
+#include "../util/auth.h"
+#include "../util/net.h"
+#include "contact.h"
+
+enum hello_kind {
+	HELLO_BOOT = 1,    /* bootstrap: joining at the root, and edges of its tree */
+	HELLO_CONTROL = 2, /* control plane: a child's connection to its parent */
+	HELLO_DATA = 3,    /* a transport's connection; tag names the link */
+	HELLO_GIVE = 4,    /* local only: hand me the descriptor kept under tag */
+};
+
+/** First words on an authenticated connection. */
+struct hello {
+	uint32_t kind;
+	int32_t from;      /* rank in the world */
+	uint64_t tag;
+};
+
+struct door;
+
+struct door_config {
+	int rank, size;
+	struct auth_key key;
+	const char *iface;     /* TUTTI_IFACE */
+	bool local_only;       /* no TCP listener */
+	int listen_fd;         /* an inherited TCP listener to use, else -1 */
+};
+
+/** Opens the listeners and begins to serve. Fills the address part of *me (local, addrs). */
+int door_open(struct door **door, const struct door_config *cfg, struct contact *me);
+/** Closes listeners, pending connections, kept arrivals and gifts. Safe on NULL. */
+void door_close(struct door *door);
+
+/**
+ * Connections of `kind` go to fn on the service thread (lock held), which owns fd. One handler a kind; NULL removes it.
+ * Connections of a kind without handler are kept until door_take asks.
+ */
+typedef void door_fn(void *arg, int fd, const struct hello *hello);
+void door_serve(struct door *door, enum hello_kind kind, door_fn *fn, void *arg);
+
+/** A kept connection of that kind, from that rank, with that tag; -1 when there is none (yet). Cheap when nothing came. */
+int door_take(struct door *door, enum hello_kind kind, int from, uint64_t tag);
+/** Readable when something is kept that was not there before: for sleeping. -1 if none. */
+int door_event_fd(struct door *door);
+
+/** From now on whoever on this host asks for `tag` (and proves the secret) receives a copy of fd. fd stays the caller's. */
+int door_give(struct door *door, uint64_t tag, int fd);
+
+/**
+ * Connects to the door of `to`, proves the secret both ways, says hello. `local`: over the abstract socket only;
+ * otherwise over TCP, each address in turn; the message lists which were tried and how each failed.
+ */
+int door_dial(const struct door *door, const struct contact *to, const struct hello *hello, bool local,
+	      struct net_limit limit, int *fd);
+/** Dials with HELLO_GIVE and receives the descriptor. */
+int door_ask(const struct door *door, const struct contact *to, uint64_t tag, struct net_limit limit, int *fd);
+
+#endif

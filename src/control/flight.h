@@ -1,0 +1,68 @@
+/*
+ * The flight recorder: the last calls of one rank on one communicator. The rank's own thread writes a record when a call
+ * starts and marks it when it ends; the service thread of the same process reads it, for mismatch checks, "who is late"
+ * and the dump. Single writer; every word is atomic, so a reader may see a record being replaced, and knows it by the
+ * number that it reads before and after.
+ */
+#ifndef TUTTI_FLIGHT_H
+#define TUTTI_FLIGHT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../plan.h"
+#include "tutti.h"
+
+#define FLIGHT_CALLS 64
+
+/** What a rank called. Two ranks' calls of equal number must be equal in all but `number`. */
+struct call {
+	uint64_t number;        /* per communicator, from 1 */
+	uint64_t count;         /* v-forms: a hash of the counts, with `vector` set */
+	uint8_t coll, dtype, op, vector;
+	int32_t root;           /* -1: none */
+};
+
+static inline uint64_t call_word(const struct call *c)
+{
+	return (uint64_t)c->coll | (uint64_t)c->dtype << 8 | (uint64_t)c->op << 16 | (uint64_t)c->vector << 24 |
+	       (uint64_t)(uint32_t)c->root << 32;
+}
+
+struct flight {
+	_Atomic uint64_t started, finished;     /* numbers of the last call started and finished */
+	struct flight_slot {
+		_Atomic uint64_t number, count, word, begin_ns, end_ns; /* begin_ns: 0 unless TUTTI_FLIGHT asks for times */
+	} slot[FLIGHT_CALLS];
+	bool timed;
+};
+
+uint64_t flight_clock(void);
+
+static inline void flight_start(struct flight *f, const struct call *c)
+{
+	struct flight_slot *s = &f->slot[c->number % FLIGHT_CALLS];
+	atomic_store_explicit(&s->number, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->count, c->count, memory_order_release);
+	atomic_store_explicit(&s->word, call_word(c), memory_order_release);
+	if (f->timed)
+		atomic_store_explicit(&s->begin_ns, flight_clock(), memory_order_release);
+	atomic_store_explicit(&s->number, c->number, memory_order_release);   /* R6 pairs with A6 in flight_read */
+	atomic_store_explicit(&f->started, c->number, memory_order_release);
+}
+
+static inline void flight_finish(struct flight *f, uint64_t number)
+{
+	if (f->timed)
+		atomic_store_explicit(&f->slot[number % FLIGHT_CALLS].end_ns, flight_clock(), memory_order_release);
+	atomic_store_explicit(&f->finished, number, memory_order_release);
+}
+
+/** The record of call `number`; false when it is not (or no longer) there. Any thread of this process. */
+bool flight_read(struct flight *f, uint64_t number, struct call *out);
+
+/** "allreduce #1042 (4096 x bf16, sum)" */
+char *call_text(const struct call *c, char *buf, size_t cap);
+
+#endif

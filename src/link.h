@@ -1,0 +1,140 @@
+/*
+ * A link: a ring of slots, one direction, between this rank and one peer. Every transport looks like this to the engine;
+ * there is no function pointer on the way.
+ *
+ *   sender                                         receiver
+ *   s = link_send_begin   a free slot or NULL      s = link_recv_begin   the next full one or NULL
+ *   fill s                                         read s in place
+ *   link_send_end         publish                  link_recv_end         give it back
+ *
+ * A slot begins with one 64-byte line: sequence word, length, signature, 48 bytes of payload; longer payload follows the
+ * line. So a small message is one cache-line transfer. The sequence word is the flag and is stored last. In memory shared
+ * by both ranks the two sides use the same ring. Where a network is between, each side has a ring of its own and the
+ * transport's pump plays the missing side on both: it takes filled slots of the sender's ring and gives credit, and fills
+ * the receiver's ring.
+ *
+ * Memory order (docs/memory-model.md):
+ *   R1 publish: sender stores seq          A1: receiver loads seq     the slot's contents are seen
+ *   R2 give back: receiver stores credit   A2: sender loads credit    the receiver's reads are over
+ */
+#ifndef TUTTI_LINK_H
+#define TUTTI_LINK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LINE 64              /* x86 and most Arm */
+#define APART 128            /* distance of things written by different sides: Apple's line; x86 prefetches pairs */
+#define SLOT_INLINE 48
+#define SLOT_REF 0x80000000u /* in len: the slot holds a struct slot_ref, the bytes are in the sender's memory */
+
+struct slot {
+	_Alignas(LINE) _Atomic uint64_t seq; /* position in the stream, from 1; 0: never filled */
+	uint32_t len;
+	uint32_t sig;                        /* hash of the sender's call: must be the receiver's */
+	uint8_t data[SLOT_INLINE];           /* a payload of at most 48 bytes */
+};
+_Static_assert(sizeof(struct slot) == LINE, "a slot's head is one line");
+
+/** Bytes at `addr` of the sender's address space, leased until link_recv_end. */
+struct slot_ref {
+	uint64_t addr, bytes;
+};
+
+/** Head of a ring in memory; the slots follow it. */
+struct ring {
+	_Alignas(APART) _Atomic uint64_t credit; /* slots given back so far; stored by the receiving side */
+	_Alignas(APART) struct slot first[];
+};
+
+static inline size_t slot_stride(size_t payload)
+{
+	size_t bytes = sizeof(struct slot) + payload;
+	return (bytes + APART - 1) / APART * APART;
+}
+static inline size_t ring_bytes(size_t payload, unsigned nslots)
+{
+	return sizeof(struct ring) + slot_stride(payload) * nslots;
+}
+
+/** How the receiver may read memory that the sender refers to. */
+enum link_reach {
+	REACH_NONE,     /* not at all: copy into slots */
+	REACH_ALL,      /* every address of the sender is valid here (threads of one process) */
+	REACH_WINDOW,   /* only addresses inside the shared window; they are translated */
+	REACH_PROCESS,  /* the window, and everything else by reading the sender's process */
+};
+
+struct link {
+	uint8_t *slots;
+	uint32_t stride, mask, payload;
+	bool outgoing, ready;
+	uint64_t pos;                     /* slots that this side has finished with */
+	uint64_t seen;                    /* sender: credit as last read */
+	_Atomic uint64_t *credit;
+	_Atomic uint32_t *bell;           /* peer's sleep word: non-zero while it sleeps; NULL where a network is between */
+	enum link_reach reach;
+	int64_t peer_pid;                 /* REACH_PROCESS */
+	intptr_t window_shift;            /* peer's window address -> ours: ours = theirs + shift */
+	int peer;                         /* rank in the world */
+	const struct transport *transport;
+	void *owner, *wire;               /* the transport's context and its state of this link */
+};
+
+/** Wakes a peer that sleeps on its bell. (wait.c) */
+void bell_ring(_Atomic uint32_t *bell);
+
+static inline struct slot *link_slot(const struct link *l)
+{
+	return (struct slot *)(l->slots + (size_t)(l->pos & l->mask) * l->stride);
+}
+
+static inline uint8_t *slot_payload(struct slot *s, size_t len)
+{
+	return len <= SLOT_INLINE ? s->data : (uint8_t *)(s + 1);
+}
+
+/** Credit that a sender has, as far as is known: reread only when the cached one is spent. */
+static inline struct slot *link_send_begin(struct link *l)
+{
+	if (l->pos - l->seen > l->mask) {
+		l->seen = atomic_load_explicit(l->credit, memory_order_acquire); /* A2 */
+		if (l->pos - l->seen > l->mask)
+			return NULL;
+	}
+	return link_slot(l);
+}
+
+static inline void link_send_end(struct link *l, struct slot *s, uint32_t len, uint32_t sig)
+{
+	s->len = len;
+	s->sig = sig;
+	atomic_store_explicit(&s->seq, ++l->pos, memory_order_release); /* R1 */
+	if (l->bell && atomic_load_explicit(l->bell, memory_order_relaxed))
+		bell_ring(l->bell);
+}
+
+static inline struct slot *link_recv_begin(struct link *l)
+{
+	struct slot *s = link_slot(l);
+	return atomic_load_explicit(&s->seq, memory_order_acquire) == l->pos + 1 ? s : NULL; /* A1 */
+}
+
+static inline void link_recv_end(struct link *l)
+{
+	atomic_store_explicit(l->credit, ++l->pos, memory_order_release); /* R2 */
+	if (l->bell && atomic_load_explicit(l->bell, memory_order_relaxed))
+		bell_ring(l->bell);
+}
+
+/** Sender: has the peer (or the network) taken everything that was published? */
+static inline bool link_drained(struct link *l)
+{
+	if (l->seen != l->pos)
+		l->seen = atomic_load_explicit(l->credit, memory_order_acquire); /* A2 */
+	return l->seen == l->pos;
+}
+
+#endif

@@ -1,0 +1,86 @@
+/*
+ * A transport makes a ring on this side and its mirror on the peer's side the same ring. It is control path only: it
+ * never sees a collective, a type or an operation, and it includes nothing but this header, link.h, segment.h and util/.
+ *
+ * Life, all on the thread that creates, uses and destroys the world (or the progress thread, never two at a time):
+ *
+ *   open      once per world, before anything is known of others. Failure means "not usable here": the reason is the
+ *             thread's message, and goes into the transport list; it is not an error of the world.
+ *   address   what peers must know: goes into the contact.
+ *   attach    contacts of all ranks are known (env->contacts). May talk to peers' doors (env->dial, env->ask); must not
+ *             need a peer's application thread, except that all ranks are in attach at about the same time. Failure: as open.
+ *   fabric    after attach: a number; ranks with the same non-zero number can be connected by this transport. Exchanged by
+ *             all, so both sides decide alike.
+ *   connect   fills in one link; called again and again from the wait loop until it returns TUTTI_OK. LINK_PENDING: not
+ *             yet. Must not block for long (a dial is bounded). Both sides of a link call it.
+ *   pump      moves slots between rings and network; never blocks. Called from the wait loop and after a rank's last
+ *             step, until its links are drained. NULL where the ring is the same memory.
+ *   sleep_fd  an epoll descriptor that is readable when pump would do something; -1 or NULL: none needed.
+ *   flushed   pump's transports: whether all that was published on the link has left this process for good.
+ *   disconnect  ends one link; the link's memory is the transport's.
+ *   close     after everything else; safe after a failed open or attach (ctx is what open stored, perhaps NULL).
+ *
+ * Errors are statuses with the thread's message set. A peer found lost is told to env->lost, and TUTTI_EPEER returned.
+ */
+#ifndef TUTTI_TRANSPORT_H
+#define TUTTI_TRANSPORT_H
+
+#include "bootstrap/contact.h"
+#include "link.h"
+#include "util/param.h"
+
+#define LINK_PENDING (-1)
+
+struct segment;
+
+/** What the world offers to its transports. */
+struct transport_env {
+	int rank, nranks;
+	int index;                      /* of this transport in the registry: contacts[r].transport[index] is its address */
+	const struct params *params;
+	const struct contact *contacts; /* NULL until attach */
+	uint64_t process;               /* random number of this process: equal on ranks that are threads of one */
+	bool loopback_only;             /* no secret: nothing leaves this machine */
+	void *world;
+	int (*dial)(const struct transport_env *env, int peer, uint64_t tag, int *fd);    /* TCP, authenticated; bounded */
+	int (*take)(const struct transport_env *env, int peer, uint64_t tag);             /* the peer's dial, or -1 */
+	int (*give)(const struct transport_env *env, uint64_t tag, int fd);               /* hand fd to local peers that ask */
+	int (*ask)(const struct transport_env *env, int peer, uint64_t tag, int *fd);     /* local socket */
+	void (*lost)(const struct transport_env *env, int peer, const char *how);
+};
+
+/** One direction wanted between this rank and `peer`. Equal on both sides but for `outgoing`. */
+struct link_spec {
+	uint64_t comm;                  /* id of the communicator */
+	int peer;                       /* rank in the world */
+	int lane;                       /* negative: point to point */
+	bool outgoing;
+	uint32_t payload, nslots;
+};
+
+struct transport {
+	const char *name;
+	const char *what;               /* one line for lists */
+	int (*open)(const struct transport_env *env, void **ctx);
+	void (*address)(void *ctx, uint8_t blob[CONTACT_BLOB]);
+	int (*attach)(void *ctx);
+	uint64_t (*fabric)(void *ctx);
+	int (*connect)(void *ctx, const struct link_spec *spec, struct link *link);
+	int (*pump)(void *ctx);
+	int (*sleep_fd)(void *ctx);
+	bool (*flushed)(void *ctx, struct link *link);
+	void (*disconnect)(void *ctx, struct link *link);
+	struct segment *(*segment)(void *ctx); /* the memory shared with local peers, or NULL; NULL function: none */
+	void (*close)(void *ctx);
+};
+
+/** The registry, best first: transport.c. Ends with NULL. */
+extern const struct transport *const transport_table[];
+
+/** 64-bit name of a link, equal on both sides: from the communicator, who sends, who receives, lane. */
+uint64_t link_tag(const struct link_spec *spec, int self);
+
+/** Does TUTTI_TRANSPORT (or the config's) allow it? EINVAL with the list of names when the text names an unknown one. */
+int transport_allowed(const char *text, const struct transport *t, bool *allowed);
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * The service thread: one per process, asleep in epoll unless something happens. Doors (accepting and authenticating
+ * connections) and the control plane live on it. It blocks all signals.
+ *
+ * All callbacks run on that thread with the service lock held; other threads take the lock to touch the same state.
+ * A callback must not block.
+ */
+#ifndef TUTTI_SERVICE_H
+#define TUTTI_SERVICE_H
+
+#include <stdint.h>
+
+typedef void service_fn(void *arg, int fd, uint32_t events);
+typedef void service_timer_fn(void *arg);
+
+/** Starts the thread for the first user, ends it after the last. */
+int service_acquire(void);
+void service_release(void);
+
+void service_lock(void);
+void service_unlock(void);
+
+/** With the lock held (callbacks have it). events as for epoll. */
+int service_watch(int fd, uint32_t events, service_fn *fn, void *arg);
+int service_rewatch(int fd, uint32_t events);
+/** After this no callback for fd runs any more. Does not close it. */
+void service_unwatch(int fd);
+
+/** One-shot timer at now_ns() time `due`; with the lock held. A timer is cancelled by arg. */
+int service_at(uint64_t due, service_timer_fn *fn, void *arg);
+void service_cancel(service_timer_fn *fn, void *arg);
+
+/**
+ * Grows in a forked child: everything made before the fork is unusable there (EUSAGE). Read with a plain load.
+ */
+extern unsigned service_forks;
+
+#endif
