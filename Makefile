@@ -30,6 +30,7 @@ TOOLS   := $(patsubst tools/%.c,%,$(wildcard tools/tutti-*.c))
 PERFS   := $(patsubst perf/%.c,%,$(wildcard perf/tutti-*.c)) $(if $(wildcard perf/floor/floor.c),floor)
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/*/test_*.c))
 SHARED  := $(wildcard tests/*.c)
+PERFLIB := $(B)/obj/perf/lib.a
 HDR     := $(shell find include src transports tests tools perf -name '*.h')
 
 .PHONY: all lib clean
@@ -63,15 +64,17 @@ $(B)/lib/tutti.pc: Makefile
 $(B)/bin/%: $(B)/obj/tools/%.o $(B)/lib/libtutti.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(B)/lib/libtutti.a $(LIBS) -ljansson
-$(B)/bin/%: $(B)/obj/perf/%.o $(B)/lib/libtutti.a
+$(PERFLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard perf/lib/*.c))
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
+$(B)/bin/%: $(B)/obj/perf/%.o $(PERFLIB) $(B)/lib/libtutti.a
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(B)/lib/libtutti.a $(LIBS) -ljansson
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(PERFLIB) $(B)/lib/libtutti.a $(LIBS) -ljansson
 $(B)/bin/floor: $(B)/obj/perf/floor/floor.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< -lpthread -lm
-$(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(B)/lib/libtutti.a
+$(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(PERFLIB) $(B)/lib/libtutti.a
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(B)/lib/libtutti.a $(LIBS) -lcmocka -ljansson
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(PERFLIB) $(B)/lib/libtutti.a $(LIBS) -lcmocka -ljansson
 
 # nccl-tests' names for tutti-perf
 ALIASES := all_reduce_perf all_gather_perf reduce_scatter_perf broadcast_perf reduce_perf gather_perf scatter_perf alltoall_perf sendrecv_perf

@@ -209,6 +209,14 @@ TUTTI_API int tutti_comm_abort(struct tutti_comm *comm, const char *why);
 /** Local, never hangs. No thread may be inside a call on it; requests that are left complete with TUTTI_EABORTED. */
 TUTTI_API int tutti_comm_destroy(struct tutti_comm *comm);
 
+/**
+ * Write to `text` how a call would be done here and now: transports, algorithm, channels, chunk. `coll` is the name of
+ * the call without its prefix ("allreduce"), the other arguments are the call's; `op` is ignored where there is none.
+ * The text is for people, always terminated, cut at `cap` bytes. Local; every rank gets the same choice. Errors: EINVAL.
+ */
+TUTTI_API int tutti_comm_explain(const struct tutti_comm *c, const char *coll, size_t count, enum tutti_dtype t,
+				 enum tutti_op op, char *text, size_t cap);
+
 /* ---- collectives ------------------------------------------------------------------------------------------------- */
 
 /** out[i] = op over ranks of in[i], on every rank. in, out: count elements. In place: in == out. */

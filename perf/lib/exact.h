@@ -1,0 +1,68 @@
+/*
+ * Test data whose reduction is known exactly, whatever the order of the fold.
+ *
+ * Every element is a hash of (seed, index, rank), shaped so that no partial result of any order is ever rounded: sums of
+ * floats are small integers times one shared power of two, products one random mantissa times powers of two. The
+ * expected result is then known to the last bit, and 0 wrong bits is the test. Stands below the measuring programs;
+ * knows types and operations, not collectives.
+ */
+#ifndef PERF_EXACT_H
+#define PERF_EXACT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tutti.h"
+
+/** What data are made for, where it is not a reduction by a tutti_op. */
+enum {
+	EXACT_COPY = -1,  /* moved, not folded: any bits */
+	EXACT_NOISE = -2, /* finite, of full precision: folds do round, so that only ranks can be compared with each other */
+};
+
+struct exact {
+	enum tutti_dtype type;
+	int op; /* a tutti_op, EXACT_COPY or EXACT_NOISE */
+	int nranks;
+	uint64_t seed;
+	uint64_t turn; /* changes one element per 64 bytes and nothing else, see exact_varies */
+};
+
+/** The rank number that stands for the reduction of all ranks. */
+#define EXACT_RESULT (-1)
+
+/** Bits of element `index` of rank `rank`'s input, in the low bits; or of the result when rank is EXACT_RESULT. */
+uint64_t exact_bits(const struct exact *x, int rank, size_t index);
+
+/** Whether element `index` depends on `turn`. */
+int exact_varies(const struct exact *x, size_t index);
+
+/*
+ * A pattern is a prefix of one rank's data (or of the result) in memory, repeated for ever: data of any length are
+ * written and compared at the speed of memory. The period is prime, so that no block is a multiple of it.
+ */
+#define PATTERN_PERIOD 65521
+
+struct pattern {
+	struct exact x;
+	int rank;
+	size_t size;   /* bytes of an element */
+	size_t length; /* elements made: the period, or fewer when fewer are used */
+	unsigned char *bytes;
+};
+
+/** Make the pattern of `rank` for indices 0 .. count-1. Returns 0, or -1 out of memory. */
+int pattern_make(struct pattern *p, const struct exact *x, int rank, size_t count);
+void pattern_free(struct pattern *p);
+
+/** Move on to another turn: remakes the elements that vary. */
+void pattern_turn(struct pattern *p, uint64_t turn);
+
+/** dst = elements first .. first+count-1. pattern_touch writes only those that vary. */
+void pattern_write(const struct pattern *p, size_t first, size_t count, void *dst);
+void pattern_touch(const struct pattern *p, size_t first, size_t count, void *dst);
+
+/** How many of the elements at src differ from first .. first+count-1. */
+size_t pattern_wrong(const struct pattern *p, size_t first, size_t count, const void *src);
+
+#endif
