@@ -46,6 +46,7 @@ struct slot_ref {
 /** Head of a ring in memory; the slots follow it. */
 struct ring {
 	_Alignas(APART) _Atomic uint64_t credit; /* slots given back so far; stored by the receiving side */
+	uint32_t reach;                          /* enum link_reach, as the receiving side found it; fixed from the start */
 	_Alignas(APART) struct slot first[];
 };
 
@@ -79,6 +80,7 @@ struct link {
 	int64_t peer_pid;                 /* REACH_PROCESS */
 	intptr_t window_shift;            /* peer's window address -> ours: ours = theirs + shift */
 	int peer;                         /* rank in the world */
+	uint64_t tag;                     /* its name, equal on both sides */
 	const struct transport *transport;
 	void *owner, *wire;               /* the transport's context and its state of this link */
 };

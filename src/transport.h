@@ -14,9 +14,9 @@
  *   connect   fills in one link; called again and again from the wait loop until it returns TUTTI_OK. LINK_PENDING: not
  *             yet. Must not block for long (a dial is bounded). Both sides of a link call it.
  *   pump      moves slots between rings and network; never blocks. Called from the wait loop and after a rank's last
- *             step, until its links are drained. NULL where the ring is the same memory.
+ *             step, until its links are drained: a slot's credit is given when its bytes have left this process for good.
+ *             NULL where the ring is the same memory.
  *   sleep_fd  an epoll descriptor that is readable when pump would do something; -1 or NULL: none needed.
- *   flushed   pump's transports: whether all that was published on the link has left this process for good.
  *   disconnect  ends one link; the link's memory is the transport's.
  *   close     after everything else; safe after a failed open or attach (ctx is what open stored, perhaps NULL).
  *
@@ -68,7 +68,6 @@ struct transport {
 	int (*connect)(void *ctx, const struct link_spec *spec, struct link *link);
 	int (*pump)(void *ctx);
 	int (*sleep_fd)(void *ctx);
-	bool (*flushed)(void *ctx, struct link *link);
 	void (*disconnect)(void *ctx, struct link *link);
 	struct segment *(*segment)(void *ctx); /* the memory shared with local peers, or NULL; NULL function: none */
 	void (*close)(void *ctx);

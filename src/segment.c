@@ -1,0 +1,469 @@
+/* The memory that ranks of one host share: mapping, heap, directory, and the links in it. See segment.h. */
+#include "segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "util/error.h"
+
+#define PAGE 4096u
+#define DIRECTORY 4096u /* entries of a region, a power of two */
+#define GONE 1u         /* key of a withdrawn entry */
+
+struct entry {
+	_Atomic uint64_t key;
+	uint64_t offset;
+};
+
+struct region {
+	_Alignas(APART) _Atomic uint32_t bell;
+	_Alignas(APART) _Atomic uint64_t base; /* where its owner mapped the segment */
+	_Alignas(APART) struct entry entry[DIRECTORY];
+};
+
+struct head {
+	uint64_t nonce, stride, nlocal;
+};
+
+/* First line of a published area; what is published begins APART later. */
+struct area {
+	_Atomic uint32_t gone; /* users that let go */
+	uint32_t users;
+};
+
+/* Pages [at, at + pages) of the own region's heap. */
+struct extent {
+	size_t at, pages;
+	bool used, withdrawn;
+	struct extent *next;
+};
+
+/* The mapping itself, shared by the views of ranks that are threads of one process. */
+struct mapping {
+	uint8_t *base;
+	size_t bytes, stride;
+	int nlocal, fd;
+	_Atomic int refs;
+};
+
+struct segment {
+	struct mapping *map;
+	int me;
+	struct extent *heap; /* ascending, no two free neighbours */
+};
+
+static size_t round_up(size_t n, size_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+static struct region *region_of(const struct segment *s, int local)
+{
+	return (struct region *)(s->map->base + PAGE + s->map->stride * (size_t)local);
+}
+
+static size_t heap_start(void)
+{
+	return round_up(sizeof(struct region), PAGE);
+}
+
+/* As much address space for each rank as the machine has memory; less where the process is limited. */
+static size_t choose_stride(int nlocal)
+{
+	size_t want = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && want > limit.rlim_cur / 4 / (size_t)nlocal)
+		want = limit.rlim_cur / 4 / (size_t)nlocal;
+#if defined(__SANITIZE_THREAD__)
+	want = want > (256u << 20) ? 256u << 20 : want; /* shadow memory is not sparse */
+#endif
+	size_t least = 32u << 20;
+	return round_up(want < least ? least : want, 2u << 20);
+}
+
+static int view(struct segment **out, struct mapping *map, int me)
+{
+	struct segment *s = calloc(1, sizeof(*s));
+	struct extent *all = calloc(1, sizeof(*all));
+	if (!s || !all) {
+		free(s);
+		free(all);
+		return fail(TUTTI_ENOMEM, "out of memory");
+	}
+	*all = (struct extent){heap_start() / PAGE, (map->stride - heap_start()) / PAGE, false, false, NULL};
+	s->map = map;
+	s->me = me;
+	s->heap = all;
+	atomic_fetch_add_explicit(&map->refs, 1, memory_order_relaxed);
+	if (map->fd >= 0) {
+		size_t at = PAGE + map->stride * (size_t)me;
+		if (fallocate(map->fd, 0, (off_t)at, (off_t)heap_start()) != 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
+			int rc = fail_errno("reserve %zu bytes of shared memory", heap_start());
+			segment_close(s);
+			return rc == TUTTI_ESYSTEM ? TUTTI_ENOMEM : rc;
+		}
+	}
+	atomic_store_explicit(&region_of(s, me)->base, (uint64_t)(uintptr_t)map->base, memory_order_release); /* R7 */
+	*out = s;
+	return TUTTI_OK;
+}
+
+static int map_memory(struct mapping **out, int fd, int nlocal, size_t stride)
+{
+	struct mapping *map = calloc(1, sizeof(*map));
+	if (!map)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	*map = (struct mapping){.bytes = PAGE + stride * (size_t)nlocal, .stride = stride, .nlocal = nlocal, .fd = fd};
+	int kind = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+	map->base = mmap(NULL, map->bytes, PROT_READ | PROT_WRITE, kind | MAP_NORESERVE, fd, 0);
+	if (map->base == MAP_FAILED) {
+		free(map);
+		return fail_errno("map %zu MiB of shared memory for %d ranks", (PAGE + stride * (size_t)nlocal) >> 20, nlocal);
+	}
+#ifdef MADV_DONTDUMP
+	madvise(map->base, map->bytes, MADV_DONTDUMP);
+#endif
+	*out = map;
+	return TUTTI_OK;
+}
+
+static int make_memfd(size_t bytes, int *fd)
+{
+	*fd = memfd_create("tutti", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (*fd < 0)
+		return fail_errno("create shared memory (memfd)");
+	if (ftruncate(*fd, (off_t)bytes) != 0) {
+		int rc = fail_errno("size shared memory to %zu MiB", bytes >> 20);
+		close(*fd);
+		return rc;
+	}
+	(void)fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
+	return TUTTI_OK;
+}
+
+int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd)
+{
+	int rc = TUTTI_ENOMEM, mine = -1;
+	struct mapping *map = NULL;
+	for (size_t stride = choose_stride(nlocal); stride >= 16u << 20 && !map; stride /= 2) {
+		if (fd && (rc = make_memfd(PAGE + stride * (size_t)nlocal, &mine)) != TUTTI_OK)
+			return rc;
+		rc = map_memory(&map, mine, nlocal, stride);
+		if (rc && mine >= 0)
+			close(mine);
+	}
+	if (!map)
+		return rc;
+	if ((rc = view(seg, map, 0)) != TUTTI_OK) {
+		/* view closed the mapping when it had taken it */
+		return rc;
+	}
+	*(struct head *)map->base = (struct head){nonce, map->stride, (uint64_t)nlocal};
+	if (fd && (*fd = fcntl(mine, F_DUPFD_CLOEXEC, 0)) < 0) {
+		rc = fail_errno("duplicate the shared memory's descriptor");
+		segment_close(*seg);
+		*seg = NULL;
+	}
+	return rc;
+}
+
+int segment_join(struct segment **seg, int fd, int nlocal, int me, uint64_t nonce)
+{
+	struct head head;
+	if (pread(fd, &head, sizeof(head), 0) != (ssize_t)sizeof(head))
+		return fail_errno("read the head of the shared memory");
+	if (head.nonce != nonce || head.nlocal != (uint64_t)nlocal)
+		return fail(TUTTI_EPEER, "the shared memory that was handed over is another job's");
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (own < 0)
+		return fail_errno("duplicate the shared memory's descriptor");
+	struct mapping *map;
+	int rc = map_memory(&map, own, nlocal, head.stride);
+	if (rc) {
+		close(own);
+		return rc;
+	}
+	if (((struct head *)map->base)->nonce != nonce)
+		rc = fail(TUTTI_EPEER, "the mapped memory is not the leader's");
+	if (rc == TUTTI_OK)
+		return view(seg, map, me);
+	munmap(map->base, map->bytes);
+	close(own);
+	free(map);
+	return rc;
+}
+
+int segment_share(struct segment **seg, struct segment *of, int me)
+{
+	return view(seg, of->map, me);
+}
+
+void segment_close(struct segment *s)
+{
+	if (!s)
+		return;
+	for (struct extent *e = s->heap, *next; e; e = next) {
+		next = e->next;
+		free(e);
+	}
+	if (atomic_fetch_sub_explicit(&s->map->refs, 1, memory_order_acq_rel) == 1) {
+		munmap(s->map->base, s->map->bytes);
+		if (s->map->fd >= 0)
+			close(s->map->fd);
+		free(s->map);
+	}
+	free(s);
+}
+
+/* ---- heap -------------------------------------------------------------------------------------------------------- */
+
+static uint8_t *extent_address(struct segment *s, const struct extent *e)
+{
+	return (uint8_t *)region_of(s, s->me) + e->at * PAGE;
+}
+
+static int commit(struct segment *s, const struct extent *e)
+{
+	if (s->map->fd < 0)
+		return 0;
+	off_t at = (off_t)(extent_address(s, e) - s->map->base);
+	if (fallocate(s->map->fd, 0, at, (off_t)(e->pages * PAGE)) == 0 || errno == EOPNOTSUPP || errno == ENOSYS)
+		return 0;
+	return errno;
+}
+
+/* Gives the pages back; they read as zero afterwards. */
+static void decommit(struct segment *s, const struct extent *e)
+{
+	uint8_t *p = extent_address(s, e);
+	if (s->map->fd < 0)
+		madvise(p, e->pages * PAGE, MADV_DONTNEED);
+	else if (fallocate(s->map->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(p - s->map->base),
+			   (off_t)(e->pages * PAGE)) != 0)
+		memset(p, 0, e->pages * PAGE);
+}
+
+static void merge(struct segment *s)
+{
+	for (struct extent *e = s->heap; e && e->next;) {
+		struct extent *n = e->next;
+		if (e->used || n->used) {
+			e = n;
+			continue;
+		}
+		e->pages += n->pages;
+		e->next = n->next;
+		free(n);
+	}
+}
+
+/* Areas that were withdrawn and that all their users have let go of. */
+static void reclaim(struct segment *s)
+{
+	for (struct extent *e = s->heap; e; e = e->next) {
+		if (!e->used || !e->withdrawn)
+			continue;
+		struct area *a = (struct area *)extent_address(s, e);
+		if (atomic_load_explicit(&a->gone, memory_order_acquire) < a->users) /* A8 pairs with R8 */
+			continue;
+		decommit(s, e);
+		e->used = e->withdrawn = false;
+	}
+	merge(s);
+}
+
+static struct extent *take(struct segment *s, size_t bytes)
+{
+	size_t pages = round_up(bytes ? bytes : 1, PAGE) / PAGE;
+	for (struct extent *e = s->heap; e; e = e->next) {
+		if (e->used || e->pages < pages)
+			continue;
+		if (e->pages > pages) {
+			struct extent *rest = malloc(sizeof(*rest));
+			if (!rest)
+				return NULL;
+			*rest = (struct extent){e->at + pages, e->pages - pages, false, false, e->next};
+			e->pages = pages;
+			e->next = rest;
+		}
+		if (commit(s, e) != 0) {
+			merge(s);
+			return NULL;
+		}
+		e->used = true;
+		return e;
+	}
+	return NULL;
+}
+
+void *segment_alloc(struct segment *s, size_t bytes)
+{
+	reclaim(s);
+	struct extent *e = take(s, bytes);
+	if (!e) {
+		fail(TUTTI_ENOMEM, "no room for %zu bytes of memory shared with this host's ranks", bytes);
+		return NULL;
+	}
+	return extent_address(s, e);
+}
+
+static struct extent *extent_of(struct segment *s, const void *p)
+{
+	for (struct extent *e = s->heap; e; e = e->next)
+		if (e->used && extent_address(s, e) == p)
+			return e;
+	return NULL;
+}
+
+void segment_free(struct segment *s, void *p)
+{
+	struct extent *e = extent_of(s, p);
+	if (!e)
+		return;
+	decommit(s, e);
+	e->used = false;
+	merge(s);
+}
+
+bool segment_contains(const struct segment *s, const void *p, size_t bytes)
+{
+	const uint8_t *b = p, *lo = s->map->base;
+	return b >= lo && b < lo + s->map->bytes && bytes <= (size_t)(lo + s->map->bytes - b);
+}
+
+/* ---- directory --------------------------------------------------------------------------------------------------- */
+
+/* The entry of `key`; with `room`, the first one that can take it. */
+static struct entry *probe(struct region *r, uint64_t key, bool room)
+{
+	for (size_t i = 0; i < DIRECTORY; i++) {
+		struct entry *e = &r->entry[(key + i) % DIRECTORY];
+		uint64_t k = atomic_load_explicit(&e->key, memory_order_acquire); /* A9 pairs with R9 */
+		if (room ? k <= GONE : k == key)
+			return e;
+		if (k == 0)
+			return NULL;
+	}
+	return NULL;
+}
+
+void *segment_area(struct segment *s, size_t bytes, unsigned users)
+{
+	struct area *a = segment_alloc(s, APART + bytes);
+	if (!a)
+		return NULL;
+	a->users = users;
+	return (uint8_t *)a + APART;
+}
+
+int segment_publish(struct segment *s, uint64_t key, void *area)
+{
+	struct entry *e = probe(region_of(s, s->me), key, true);
+	if (!e)
+		return fail(TUTTI_ENOMEM, "the shared directory of this rank is full (%u links)", DIRECTORY);
+	e->offset = (uint64_t)((uint8_t *)area - s->map->base);
+	atomic_store_explicit(&e->key, key, memory_order_release); /* R9 */
+	return TUTTI_OK;
+}
+
+void *segment_find(struct segment *s, int local, uint64_t key)
+{
+	struct entry *e = probe(region_of(s, local), key, false);
+	return e ? s->map->base + e->offset : NULL;
+}
+
+void segment_withdraw(struct segment *s, uint64_t key, void *area)
+{
+	struct entry *e = probe(region_of(s, s->me), key, false);
+	if (e)
+		atomic_store_explicit(&e->key, GONE, memory_order_release);
+	struct extent *x = extent_of(s, (uint8_t *)area - APART);
+	if (x)
+		x->withdrawn = true;
+}
+
+void segment_let_go(void *area)
+{
+	struct area *a = (struct area *)((uint8_t *)area - APART);
+	atomic_fetch_add_explicit(&a->gone, 1, memory_order_release); /* R8 */
+}
+
+_Atomic uint32_t *segment_bell(struct segment *s, int local)
+{
+	return &region_of(s, local)->bell;
+}
+
+int segment_me(const struct segment *s)
+{
+	return s->me;
+}
+
+int segment_size(const struct segment *s)
+{
+	return s->map->nlocal;
+}
+
+intptr_t segment_shift(const struct segment *s, int local)
+{
+	uint64_t theirs = atomic_load_explicit(&region_of(s, local)->base, memory_order_acquire); /* A7 */
+	return (intptr_t)(uintptr_t)s->map->base - (intptr_t)theirs;
+}
+
+/* ---- links ------------------------------------------------------------------------------------------------------- */
+
+static void fill(struct segment *s, const struct link_spec *spec, uint64_t tag, struct ring *ring, int local,
+		 struct link *l)
+{
+	*l = (struct link){
+		.slots = (uint8_t *)ring->first,
+		.stride = (uint32_t)slot_stride(spec->payload),
+		.mask = spec->nslots - 1,
+		.payload = spec->payload,
+		.outgoing = spec->outgoing,
+		.ready = true,
+		.credit = &ring->credit,
+		.bell = segment_bell(s, local),
+		.peer = spec->peer,
+		.tag = tag,
+		.wire = ring,
+	};
+}
+
+int segment_connect(struct segment *s, const struct link_spec *spec, int self, int local, enum link_reach reach,
+		    struct link *link)
+{
+	uint64_t tag = link_tag(spec, self);
+	if (spec->outgoing) {
+		struct ring *ring = segment_find(s, local, tag);
+		if (!ring)
+			return LINK_PENDING;
+		fill(s, spec, tag, ring, local, link);
+		link->reach = (enum link_reach)ring->reach;
+		return TUTTI_OK;
+	}
+	struct ring *ring = segment_area(s, ring_bytes(spec->payload, spec->nslots), 1);
+	if (!ring)
+		return TUTTI_ENOMEM;
+	ring->reach = reach;
+	fill(s, spec, tag, ring, local, link);
+	link->reach = reach;
+	link->window_shift = segment_shift(s, local);
+	int rc = segment_publish(s, tag, ring);
+	if (rc)
+		segment_free(s, (uint8_t *)ring - APART);
+	return rc;
+}
+
+void segment_disconnect(struct segment *s, struct link *link)
+{
+	if (link->outgoing)
+		segment_let_go(link->wire);
+	else
+		segment_withdraw(s, link->tag, link->wire);
+	link->ready = false;
+}

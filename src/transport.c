@@ -1,0 +1,54 @@
+/* The registry of transports, and what all of them share: names of links, TUTTI_TRANSPORT. The contract is in transport.h. */
+#include "transport.h"
+
+#include <string.h>
+
+#include "util/error.h"
+
+extern const struct transport transport_inproc, transport_shm, transport_tcp;
+
+const struct transport *const transport_table[] = {&transport_inproc, &transport_shm, &transport_tcp, NULL};
+
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+	h ^= v + 0x9e3779b97f4a7c15u + (h << 6) + (h >> 2);
+	h ^= h >> 31;
+	h *= 0x94d049bb133111ebu;
+	return h ^ h >> 29;
+}
+
+uint64_t link_tag(const struct link_spec *spec, int self)
+{
+	uint64_t from = (uint64_t)(spec->outgoing ? self : spec->peer), to = (uint64_t)(spec->outgoing ? spec->peer : self);
+	uint64_t h = mix(mix(spec->comm, from << 32 | to), (uint64_t)(int64_t)spec->lane);
+	return h < 16 ? h + 16 : h; /* the smallest numbers mean other things */
+}
+
+static bool known(const char *name, size_t len)
+{
+	for (int i = 0; transport_table[i]; i++)
+		if (strlen(transport_table[i]->name) == len && memcmp(transport_table[i]->name, name, len) == 0)
+			return true;
+	return false;
+}
+
+int transport_allowed(const char *text, const struct transport *t, bool *allowed)
+{
+	bool exclude = text && *text == '^', named = false;
+	*allowed = true;
+	if (!text || !*text)
+		return TUTTI_OK;
+	for (const char *p = text + exclude; *p;) {
+		size_t len = strcspn(p, ",");
+		if (!known(p, len))
+			return fail(TUTTI_EINVAL,
+				    "TUTTI_TRANSPORT=%s: there is no transport \"%.*s\"; the names are inproc, shm, tcp", text,
+				    (int)len, p);
+		if (strlen(t->name) == len && memcmp(t->name, p, len) == 0)
+			named = true;
+		p += len;
+		p += *p == ',';
+	}
+	*allowed = named != exclude;
+	return TUTTI_OK;
+}
