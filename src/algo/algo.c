@@ -1,0 +1,117 @@
+/*
+ * The table of algorithms and what all planners share: teams. See docs/adding-an-algorithm.md.
+ */
+#include "algo.h"
+#include "team.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+extern const struct algo algo_ring, algo_doubling, algo_pairwise, algo_linear, algo_binomial, algo_dissemination;
+
+const struct algo *const algo_table[] = {
+	&algo_pairwise, &algo_linear, &algo_doubling, &algo_ring, &algo_binomial, &algo_dissemination, NULL,
+};
+
+const struct algo *algo_by_name(const char *name)
+{
+	for (const struct algo *const *a = algo_table; *a; a++)
+		if (!strcmp((*a)->name, name))
+			return *a;
+	return NULL;
+}
+
+bool algo_serves(const struct algo *algo, const struct plan_args *a)
+{
+	return algo->colls >> a->coll & 1 && (!algo->can || algo->can(a));
+}
+
+/* Alone, every collective is a copy. */
+static void build_alone(struct plan_builder *b, const struct plan_args *a)
+{
+	if (a->coll == COLL_BARRIER)
+		return;
+	plan_strand(b, -1);
+	plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_IN, .dst = BUF_OUT,
+				   .src_set = block_one(0), .dst_set = block_one(0)});
+	b->plan->by_reference = true;
+}
+
+struct plan *algo_plan(const struct algo *algo, const struct plan_args *a)
+{
+	struct plan_builder b;
+	plan_begin(&b, a->coll, algo->name, a->rank, a->nranks, a->root);
+	if (!b.failed)
+		(a->nranks == 1 ? build_alone : algo->build)(&b, a);
+	return plan_finish(&b);
+}
+
+/* ---- teams --------------------------------------------------------------------------------------------------------- */
+
+bool team_make(struct plan_builder *b, struct team *t, int n)
+{
+	*t = (struct team){.n = n, .in = BUF_IN, .out = BUF_OUT};
+	t->rank = calloc((size_t)n, sizeof(*t->rank));
+	t->own = calloc((size_t)n, sizeof(*t->own));
+	if (t->rank && t->own)
+		return true;
+	team_free(t);
+	b->failed = true;
+	return false;
+}
+
+void team_free(struct team *t)
+{
+	free(t->rank);
+	free(t->own);
+	t->rank = NULL;
+	t->own = NULL;
+}
+
+static bool team_fill(struct plan_builder *b, struct team *t, const struct plan_args *a, const struct shape *shape,
+		      int parts, int part)
+{
+	if (!team_make(b, t, a->nranks))
+		return false;
+	int i = 0;
+	for (int h = 0; h < (shape ? shape->nhosts : 1); h++)
+		for (int r = 0; r < a->nranks; r++)
+			if (!shape || shape->host[r] == h)
+				t->rank[i++] = r;
+	for (i = 0; i < t->n; i++)
+		t->own[i] = block_one(t->rank[i] * parts + part);
+	t->me = team_member(t, a->rank);
+	t->final = STEP_FINAL;
+	return true;
+}
+
+bool team_of_all(struct plan_builder *b, struct team *t, const struct plan_args *a, int parts, int part)
+{
+	return team_fill(b, t, a, NULL, parts, part);
+}
+
+bool team_by_host(struct plan_builder *b, struct team *t, const struct plan_args *a, int parts, int part)
+{
+	return team_fill(b, t, a, a->shape, parts, part);
+}
+
+int team_member(const struct team *t, int rank)
+{
+	for (int i = 0; i < t->n; i++)
+		if (t->rank[i] == rank)
+			return i;
+	return -1;
+}
+
+void team_reverse(struct team *t)
+{
+	for (int i = 1, j = t->n - 1; i < j; i++, j--) {
+		int rank = t->rank[i];
+		struct block_set own = t->own[i];
+		t->rank[i] = t->rank[j];
+		t->own[i] = t->own[j];
+		t->rank[j] = rank;
+		t->own[j] = own;
+	}
+	t->me = wrap(-t->me, t->n);
+}

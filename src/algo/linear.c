@@ -1,0 +1,87 @@
+/*
+ * Linear: the root talks to every other rank directly. One message deep; the root's link is the limit. A reduction is
+ * folded at the root, strictly in rank order.
+ */
+#include "team.h"
+
+static struct step send_step(struct plan_builder *b, const struct team *t, int to, struct block_set set)
+{
+	return (struct step){.recv = -1, .send = to_member(b, t, to), .src = BUF_IN, .src_set = set};
+}
+
+static struct step recv_step(struct plan_builder *b, const struct team *t, int from, struct block_set set)
+{
+	return (struct step){.recv = from_member(b, t, from), .send = -1, .dst = BUF_OUT, .dst_set = set};
+}
+
+static void copy_own(struct plan_builder *b, struct block_set set)
+{
+	plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_IN, .src_set = set, .dst = BUF_OUT, .dst_set = set});
+}
+
+/* The root sends: everybody's own block (scatter) or the whole (broadcast). */
+static void from_root(struct plan_builder *b, const struct team *t, int root, bool scatter)
+{
+	struct block_set all = block_one(0);
+	if (t->me != root) {
+		plan_step(b, recv_step(b, t, root, scatter ? t->own[t->me] : all));
+		return;
+	}
+	for (int k = 1; k < t->n; k++) {
+		int peer = wrap(root + k, t->n);
+		plan_step(b, send_step(b, t, peer, scatter ? t->own[peer] : all));
+	}
+	copy_own(b, scatter ? t->own[root] : all);
+}
+
+static void gather(struct plan_builder *b, const struct team *t, int root)
+{
+	if (t->me != root) {
+		plan_step(b, send_step(b, t, root, t->own[t->me]));
+		return;
+	}
+	copy_own(b, t->own[root]);
+	for (int k = 1; k < t->n; k++) {
+		int peer = wrap(root + k, t->n);
+		plan_step(b, recv_step(b, t, peer, t->own[peer]));
+	}
+}
+
+static void reduce(struct plan_builder *b, const struct team *t, int root)
+{
+	if (t->me != root)
+		plan_step(b, send_step(b, t, root, block_one(0)));
+	else
+		fold_in_order(b, t, block_one(0));
+}
+
+static void build(struct plan_builder *b, const struct plan_args *a)
+{
+	struct team t;
+	if (!team_of_all(b, &t, a, 1, 0))
+		return;
+	int root = team_member(&t, a->root);
+	b->plan->by_reference = true;
+	b->plan->nblocks = a->coll == COLL_GATHER || a->coll == COLL_SCATTER ? t.n : 1;
+	plan_strand(b, -1);
+	switch (a->coll) {
+	case COLL_GATHER:
+		gather(b, &t, root);
+		break;
+	case COLL_REDUCE:
+		reduce(b, &t, root);
+		break;
+	default:
+		from_root(b, &t, root, a->coll == COLL_SCATTER);
+	}
+	team_free(&t);
+}
+
+const struct algo algo_linear = {
+	.name = "linear",
+	.what = "the root talks to every rank directly, sums in rank order: one message deep, n-1 at the root",
+	.source = "direct exchange; Chan et al., Collective communication: theory, practice, and experience, 2007",
+	.colls = 1u << COLL_BROADCAST | 1u << COLL_REDUCE | 1u << COLL_GATHER | 1u << COLL_SCATTER,
+	.flags = ALGO_RANK_ORDER,
+	.build = build,
+};

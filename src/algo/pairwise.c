@@ -1,0 +1,118 @@
+/*
+ * Pairwise: everybody exchanges with everybody else directly, each beginning with the next rank, so that no rank is the
+ * first target of two. One message deep (an all-reduce two), n - 1 messages wide.
+ *
+ * The owner of a block folds the others' contributions strictly in rank order, so the result does not depend on the
+ * message's size or on the placement of ranks.
+ */
+#include "team.h"
+
+void fold_in_order(struct plan_builder *b, const struct team *t, struct block_set set)
+{
+	/* `out` may be the memory of `in`: the sum stays in scratch until this member's own contribution is in it. */
+	uint8_t sum = (uint8_t)t->in;
+	if (t->n == 1 && t->in != t->out)
+		plan_step(b, (struct step){.recv = -1, .send = -1, .src = sum, .src_set = set,
+					   .dst = (uint8_t)t->out, .dst_set = set});
+	if (t->me > 0) {
+		sum = BUF_TMP;
+		plan_step(b, (struct step){.recv = from_member(b, t, 0), .send = -1, .dst = sum, .dst_set = set});
+	}
+	for (int k = 1; k < t->n; k++) {
+		struct step s = {.recv = -1, .send = -1, .src = sum, .src_set = set, .dst_set = set};
+		s.flags = (uint8_t)(STEP_REDUCE | STEP_LOCAL_FIRST | (k == t->n - 1 ? t->final : 0));
+		if (k == t->me)
+			s.acc = (uint8_t)t->in;
+		else
+			s.recv = from_member(b, t, k);
+		sum = s.dst = (uint8_t)(k < t->me ? BUF_TMP : t->out);
+		plan_step(b, s);
+	}
+}
+
+void pairwise_reduce_scatter(struct plan_builder *b, const struct team *t)
+{
+	for (int k = 1; k < t->n; k++) {
+		int peer = wrap(t->me + k, t->n);
+		if (t->own[peer].n)
+			plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, peer),
+						   .src = (uint8_t)t->in, .src_set = t->own[peer]});
+	}
+	if (t->own[t->me].n)
+		fold_in_order(b, t, t->own[t->me]);
+}
+
+void pairwise_allgather(struct plan_builder *b, const struct team *t)
+{
+	struct block_set mine = t->own[t->me];
+	for (int k = 1; k < t->n && mine.n; k++)
+		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, wrap(t->me + k, t->n)),
+					   .src = (uint8_t)t->in, .src_set = mine});
+	if (mine.n && t->in != t->out)
+		plan_step(b, (struct step){.recv = -1, .send = -1, .src = (uint8_t)t->in, .src_set = mine,
+					   .dst = (uint8_t)t->out, .dst_set = mine});
+	for (int k = 1; k < t->n; k++) {
+		int peer = wrap(t->me - k, t->n);
+		if (t->own[peer].n)
+			plan_step(b, (struct step){.recv = from_member(b, t, peer), .send = -1,
+						   .dst = (uint8_t)t->out, .dst_set = t->own[peer]});
+	}
+}
+
+/*
+ * Block j of IN goes to rank j, block j of OUT comes from it. In place these two are the same memory: all blocks leave
+ * before the first one is overwritten.
+ */
+static void alltoall(struct plan_builder *b, const struct team *t)
+{
+	for (int k = 1; k < t->n; k++) {
+		int peer = wrap(t->me + k, t->n);
+		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, peer),
+					   .src = BUF_IN, .src_set = t->own[peer]});
+	}
+	struct block_set mine = t->own[t->me];
+	plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_IN, .src_set = mine,
+				   .dst = BUF_OUT, .dst_set = mine});
+	for (int k = 1; k < t->n; k++) {
+		int peer = wrap(t->me - k, t->n);
+		plan_step(b, (struct step){.recv = from_member(b, t, peer), .send = -1,
+					   .dst = BUF_OUT, .dst_set = t->own[peer]});
+	}
+}
+
+static void build(struct plan_builder *b, const struct plan_args *a)
+{
+	struct team t;
+	if (!team_of_all(b, &t, a, 1, 0))
+		return;
+	b->plan->nblocks = t.n;
+	b->plan->by_reference = a->coll != COLL_ALLTOALL;
+	int strand = plan_strand(b, -1);
+	switch (a->coll) {
+	case COLL_ALLREDUCE:
+		pairwise_reduce_scatter(b, &t);
+		t.in = BUF_OUT;
+		t.lane = 1;
+		plan_strand(b, strand);
+		pairwise_allgather(b, &t);
+		break;
+	case COLL_REDUCE_SCATTER:
+		pairwise_reduce_scatter(b, &t);
+		break;
+	case COLL_ALLGATHER:
+		pairwise_allgather(b, &t);
+		break;
+	default:
+		alltoall(b, &t);
+	}
+	team_free(&t);
+}
+
+const struct algo algo_pairwise = {
+	.name = "pairwise",
+	.what = "everybody exchanges with everybody directly, sums in rank order: one or two messages deep, n-1 wide",
+	.source = "direct exchange; Chan et al., Collective communication: theory, practice, and experience, 2007",
+	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER | 1u << COLL_ALLTOALL,
+	.flags = ALGO_RANK_ORDER,
+	.build = build,
+};

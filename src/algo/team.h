@@ -1,0 +1,73 @@
+/*
+ * Phases: the parts that algorithms share and that a hierarchy puts together. A phase is an algorithm among the members of
+ * a team, who may be all ranks, those of one host, or one of each host. It appends steps to the strand that is open.
+ */
+#ifndef TUTTI_TEAM_H
+#define TUTTI_TEAM_H
+
+#include "algo.h"
+
+struct team {
+	int n, me;             /* how many members, and which one this rank is */
+	int *rank;             /* member -> rank */
+	struct block_set *own; /* member -> the blocks that it owns in this phase, perhaps none */
+	int lane;
+	enum plan_buf in;      /* what each member puts in stands here, */
+	enum plan_buf out;     /* what comes out goes here; may be the same */
+	uint8_t final;         /* STEP_FINAL when the sums of this phase are the whole sums */
+};
+
+/** A team of n with empty tables, IN to OUT on lane 0; false (and the builder has failed) when memory is out. */
+bool team_make(struct plan_builder *b, struct team *t, int n);
+void team_free(struct team *t);
+/** A team of all ranks. Member i owns block rank[i] * parts + part; its sums are final. */
+bool team_of_all(struct plan_builder *b, struct team *t, const struct plan_args *a, int parts, int part);
+/** The same, but the ranks of one host stand next to each other. */
+bool team_by_host(struct plan_builder *b, struct team *t, const struct plan_args *a, int parts, int part);
+/** The member who has that rank, or -1. */
+int team_member(const struct team *t, int rank);
+/** Turns the ring of members round; member 0 stays. */
+void team_reverse(struct team *t);
+
+static inline int wrap(int i, int n)
+{
+	return (i % n + n) % n;
+}
+
+/** The largest power of two <= n, n >= 1. */
+static inline int power_below(int n)
+{
+	int p = 1;
+	while (p <= n / 2)
+		p *= 2;
+	return p;
+}
+
+/** Links to and from a member on the team's lane. */
+static inline int16_t to_member(struct plan_builder *b, const struct team *t, int member)
+{
+	return (int16_t)plan_to(b, t->rank[member], t->lane);
+}
+static inline int16_t from_member(struct plan_builder *b, const struct team *t, int member)
+{
+	return (int16_t)plan_from(b, t->rank[member], t->lane);
+}
+
+/** Every member's blocks are summed over the team and end in `out` of their owner. */
+void ring_reduce_scatter(struct plan_builder *b, const struct team *t);
+/** Every member's blocks go from its `in` to everybody's `out`. */
+void ring_allgather(struct plan_builder *b, const struct team *t);
+/** Both, joined: the last sum of a block is passed on in the same step. */
+void ring_allreduce(struct plan_builder *b, const struct team *t);
+
+/** The same by direct messages; each owner folds in the order of members. */
+void pairwise_reduce_scatter(struct plan_builder *b, const struct team *t);
+void pairwise_allgather(struct plan_builder *b, const struct team *t);
+
+/** This member folds `set` of all members, in their order, into `out`; the others have sent it. */
+void fold_in_order(struct plan_builder *b, const struct team *t, struct block_set set);
+
+/** `set` is summed over the team and ends in everybody's `out`. */
+void doubling_allreduce(struct plan_builder *b, const struct team *t, struct block_set set);
+
+#endif
