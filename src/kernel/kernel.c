@@ -1,0 +1,141 @@
+/*
+ * Which kernel serves: the reference's table, overwritten row by row in the order of the instruction sets that this CPU
+ * has, up to TUTTI_ISA's choice. Also the names and sizes of types and operations.
+ */
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "kernel.h"
+#include "rows.h"
+
+static bool always(void)
+{
+	return true;
+}
+
+/* Plainest first; each has all that those before it have. */
+static const struct isa {
+	const struct kernel_table *rows;
+	bool (*present)(void);
+} isas[] = {
+	{&kernel_c, always},
+};
+#define NISAS (sizeof isas / sizeof isas[0])
+
+static const char *isa_names[NISAS + 1];
+static struct kernel_table tables[NISAS];
+static const struct kernel_table *chosen;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void overwrite(struct kernel_table *t, const struct kernel_table *rows)
+{
+	t->isa = rows->isa;
+	for (int i = 0; i < KERNEL_DTYPES; i++) {
+		for (int j = 0; j < KERNEL_OPS; j++) {
+			if (rows->two[i][j])
+				t->two[i][j] = rows->two[i][j];
+			if (rows->many[i][j])
+				t->many[i][j] = rows->many[i][j];
+		}
+	}
+}
+
+/* A table whose isa stays NULL is one that this CPU can't run. */
+static void build(void)
+{
+	const char *limit = getenv("TUTTI_ISA");
+
+	for (size_t i = 0; i < NISAS; i++) {
+		isa_names[i] = isas[i].rows->isa;
+		if (!isas[i].present())
+			continue;
+		if (i > 0)
+			tables[i] = *chosen;
+		overwrite(&tables[i], isas[i].rows);
+		chosen = &tables[i];
+	}
+	for (size_t i = 0; limit && i < NISAS; i++)
+		if (tables[i].isa && strcasecmp(limit, tables[i].isa) == 0)
+			chosen = &tables[i];
+}
+
+const struct kernel_table *kernel_table(void)
+{
+	pthread_once(&once, build);
+	return chosen;
+}
+
+const struct kernel_table *kernel_table_isa(const char *isa)
+{
+	pthread_once(&once, build);
+	for (size_t i = 0; i < NISAS; i++)
+		if (tables[i].isa && strcasecmp(isa, tables[i].isa) == 0)
+			return &tables[i];
+	return NULL;
+}
+
+const char *const *kernel_isas(void)
+{
+	pthread_once(&once, build);
+	return isa_names;
+}
+
+/* The first name is the one that is printed. */
+static const struct {
+	size_t size;
+	const char *names[6];
+} dtypes[KERNEL_DTYPES] = {
+	[TUTTI_I8] = {1, {"i8", "int8"}},
+	[TUTTI_U8] = {1, {"u8", "uint8"}},
+	[TUTTI_I16] = {2, {"i16", "int16"}},
+	[TUTTI_U16] = {2, {"u16", "uint16"}},
+	[TUTTI_I32] = {4, {"i32", "int32", "int"}},
+	[TUTTI_U32] = {4, {"u32", "uint32", "uint"}},
+	[TUTTI_I64] = {8, {"i64", "int64"}},
+	[TUTTI_U64] = {8, {"u64", "uint64"}},
+	[TUTTI_F16] = {2, {"f16", "half", "float16", "fp16"}},
+	[TUTTI_BF16] = {2, {"bf16", "bfloat16"}},
+	[TUTTI_F32] = {4, {"f32", "float", "float32", "fp32"}},
+	[TUTTI_F64] = {8, {"f64", "double", "float64", "fp64"}},
+	[TUTTI_F8E4M3] = {1, {"f8e4m3", "e4m3", "fp8e4m3", "fp8_e4m3", "float8_e4m3fn"}},
+	[TUTTI_F8E5M2] = {1, {"f8e5m2", "e5m2", "fp8e5m2", "fp8_e5m2", "float8_e5m2"}},
+};
+
+static const char *const ops[KERNEL_OPS] = {
+	[TUTTI_SUM] = "sum", [TUTTI_PROD] = "prod", [TUTTI_MIN] = "min", [TUTTI_MAX] = "max", [TUTTI_AVG] = "avg",
+};
+
+size_t tutti_dtype_size(enum tutti_dtype t)
+{
+	return (unsigned)t < KERNEL_DTYPES ? dtypes[t].size : 0;
+}
+
+const char *dtype_name(enum tutti_dtype t)
+{
+	return (unsigned)t < KERNEL_DTYPES ? dtypes[t].names[0] : "?";
+}
+
+const char *op_name(enum tutti_op op)
+{
+	return (unsigned)op < KERNEL_OPS ? ops[op] : "?";
+}
+
+int dtype_by_name(const char *name)
+{
+	for (int t = 0; t < KERNEL_DTYPES; t++)
+		for (const char *const *known = dtypes[t].names; *known; known++)
+			if (strcasecmp(name, *known) == 0)
+				return t;
+	return -1;
+}
+
+int op_by_name(const char *name)
+{
+	for (int op = 0; op < KERNEL_OPS; op++)
+		if (strcasecmp(name, ops[op]) == 0)
+			return op;
+	return -1;
+}
