@@ -28,6 +28,7 @@
 #define LINE 64              /* x86 and most Arm */
 #define APART 128            /* distance of things written by different sides: Apple's line; x86 prefetches pairs */
 #define SLOT_INLINE 48
+#define REFER_NEVER SIZE_MAX
 #define SLOT_REF 0x80000000u /* in len: the slot holds a struct slot_ref, the bytes are in the sender's memory */
 
 struct slot {
@@ -76,9 +77,12 @@ struct link {
 	uint64_t seen;                    /* sender: credit as last read */
 	_Atomic uint64_t *credit;
 	_Atomic uint32_t *bell;           /* peer's sleep word: non-zero while it sleeps; NULL where a network is between */
-	enum link_reach reach;
-	int64_t peer_pid;                 /* REACH_PROCESS */
-	intptr_t window_shift;            /* peer's window address -> ours: ours = theirs + shift */
+	enum link_reach reach;            /* receiver: how it reads what a slot refers to */
+	int64_t peer_pid;                 /* receiver, REACH_PROCESS */
+	intptr_t window_shift;            /* receiver: address in the window here = the sender's + shift */
+	const uint8_t *window;            /* memory shared with the peer, as mapped here; bytes 0: none */
+	size_t window_bytes;
+	size_t refer_any, refer_window;   /* sender: least bytes for which referring pays, anywhere / in the window */
 	int peer;                         /* rank in the world */
 	uint64_t tag;                     /* its name, equal on both sides */
 	const struct transport *transport;

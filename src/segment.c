@@ -15,6 +15,10 @@
 #define DIRECTORY 4096u /* entries of a region, a power of two */
 #define GONE 1u         /* key of a withdrawn entry */
 
+/* Least bytes for which a reference beats a copy: reading in place costs a wait for the peer, reading a process a call. */
+#define REFER_WINDOW 8192u
+#define REFER_PROCESS 32768u
+
 struct entry {
 	_Atomic uint64_t key;
 	uint64_t offset;
@@ -431,6 +435,10 @@ static void fill(struct segment *s, const struct link_spec *spec, uint64_t tag, 
 		.peer = spec->peer,
 		.tag = tag,
 		.wire = ring,
+		.window = s->map->base,
+		.window_bytes = s->map->bytes,
+		.refer_any = REFER_NEVER,
+		.refer_window = REFER_NEVER,
 	};
 }
 
@@ -444,6 +452,10 @@ int segment_connect(struct segment *s, const struct link_spec *spec, int self, i
 			return LINK_PENDING;
 		fill(s, spec, tag, ring, local, link);
 		link->reach = (enum link_reach)ring->reach;
+		link->refer_window = REFER_WINDOW;
+		link->refer_any = link->reach == REACH_ALL       ? REFER_WINDOW
+				  : link->reach == REACH_PROCESS ? REFER_PROCESS
+								 : REFER_NEVER;
 		return TUTTI_OK;
 	}
 	struct ring *ring = segment_area(s, ring_bytes(spec->payload, spec->nslots), 1);

@@ -1,0 +1,276 @@
+/* The interpreter of plans. See engine.h, plan.h; the memory order of slots is link.h's. */
+#include "engine.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "tutti.h"
+#include "util/error.h"
+
+size_t engine_chunk(size_t payload, int max_set, size_t esize)
+{
+	size_t n = payload / ((size_t)(max_set ? max_set : 1) * esize);
+	size_t line = LINE / esize;
+	return n > line ? n / line * line : n;
+}
+
+/* One block's chunk in a local buffer. */
+struct piece {
+	size_t at, bytes; /* bytes */
+};
+
+static const struct layout_side *side(const struct run *x, enum plan_buf buf)
+{
+	return buf == BUF_IN ? &x->layout.in : &x->layout.out;
+}
+
+/* TMP has no layout: its blocks have the length that the caller's buffers give them. */
+static const struct layout_side *lengths(const struct run *x, enum plan_buf buf)
+{
+	if (buf != BUF_TMP)
+		return side(x, buf);
+	const struct layout_side *in = &x->layout.in, *out = &x->layout.out;
+	if (in->kind == LAYOUT_NONE || (in->kind == LAYOUT_OWN && out->kind != LAYOUT_NONE))
+		return out;
+	return in;
+}
+
+static struct piece piece_of(const struct run *x, enum plan_buf buf, int strand, size_t chunk, int block)
+{
+	struct span b = layout_span(&x->layout, lengths(x, buf), block);
+	size_t len = chunk_len(b.len, x->chunk, chunk);
+	size_t at = buf == BUF_TMP ? ((size_t)strand * (size_t)x->layout.nblocks + (size_t)block) * x->chunk
+				   : b.at + chunk * x->chunk;
+	return (struct piece){at * x->esize, len * x->esize};
+}
+
+static uint8_t *base_of(const struct run *x, enum plan_buf buf)
+{
+	return buf == BUF_IN ? (uint8_t *)(uintptr_t)x->in : buf == BUF_OUT ? x->out : x->tmp;
+}
+
+/* What a step works on for the current chunk. */
+struct work {
+	const struct step *s;
+	int strand;
+	size_t chunk, bytes;
+	struct slot *from, *to;
+	const uint8_t *operand; /* payload that came in */
+};
+
+static size_t set_bytes(const struct run *x, const struct step *s, int strand, size_t chunk)
+{
+	enum plan_buf buf = s->src != BUF_NONE ? s->src : s->dst;
+	struct block_set set = s->src != BUF_NONE ? s->src_set : s->dst_set;
+	size_t bytes = 0;
+	if (buf != BUF_NONE)
+		for (int i = 0; i < set.n; i++)
+			bytes += piece_of(x, buf, strand, chunk, block_at(x->plan, set, i)).bytes;
+	return bytes;
+}
+
+/* ---- by reference ------------------------------------------------------------------------------------------------- */
+
+static int read_process(int64_t pid, void *to, uint64_t from, size_t bytes)
+{
+	while (bytes) {
+		struct iovec mine = {to, bytes}, theirs = {(void *)(uintptr_t)from, bytes};
+		ssize_t n = process_vm_readv((pid_t)pid, &mine, 1, &theirs, 1, 0);
+		if (n <= 0)
+			return n < 0 && errno == ESRCH ? fail(TUTTI_EPEER, "process %lld is gone", (long long)pid)
+						       : fail_errno("read %zu bytes of process %lld", bytes, (long long)pid);
+		to = (uint8_t *)to + n;
+		from += (uint64_t)n;
+		bytes -= (size_t)n;
+	}
+	return TUTTI_OK;
+}
+
+/* May `bytes` at p go by reference to this link's peer? */
+static bool refers(const struct link *l, const uint8_t *p, size_t bytes)
+{
+	if (bytes >= l->refer_any)
+		return true;
+	return bytes >= l->refer_window && p >= l->window && (size_t)(p - l->window) < l->window_bytes &&
+	       bytes <= l->window_bytes - (size_t)(p - l->window);
+}
+
+/* Where the incoming bytes can be read; NULL: only by reading the peer's process. */
+static const uint8_t *incoming(const struct link *l, struct slot *s, size_t bytes)
+{
+	if (!(s->len & SLOT_REF))
+		return slot_payload(s, bytes);
+	const struct slot_ref *ref = (const struct slot_ref *)s->data;
+	const uint8_t *p = (const uint8_t *)(uintptr_t)ref->addr + l->window_shift;
+	if (l->reach == REACH_ALL || (p >= l->window && p < l->window + l->window_bytes))
+		return p;
+	return NULL;
+}
+
+/* ---- one step ----------------------------------------------------------------------------------------------------- */
+
+static void combine(const struct run *x, const struct step *s, uint8_t *to, const uint8_t *operand, const uint8_t *src,
+		    size_t bytes)
+{
+	if (!(s->flags & STEP_REDUCE)) {
+		const uint8_t *what = operand ? operand : src;
+		if (to != what)
+			memcpy(to, what, bytes);
+		return;
+	}
+	kernel2_fn *fn = s->flags & STEP_FINAL ? x->final : x->reduce;
+	if (s->flags & STEP_LOCAL_FIRST)
+		fn(to, src, operand, bytes / x->esize, x->divisor);
+	else
+		fn(to, operand, src, bytes / x->esize, x->divisor);
+}
+
+/* Piece by piece: operand (+) src -> dst and -> the outgoing slot. */
+static void perform(const struct run *x, const struct work *w)
+{
+	const struct step *s = w->s;
+	int n = s->src != BUF_NONE ? s->src_set.n : s->dst_set.n;
+	uint8_t *sending = w->to ? slot_payload(w->to, w->bytes) : NULL;
+	const uint8_t *operand = w->operand;
+	for (int i = 0; i < n; i++) {
+		const uint8_t *src = NULL, *left = operand;
+		uint8_t *dst = NULL;
+		size_t bytes = 0;
+		if (s->src != BUF_NONE) {
+			struct piece p = piece_of(x, s->src, w->strand, w->chunk, block_at(x->plan, s->src_set, i));
+			src = base_of(x, s->src) + p.at;
+			bytes = p.bytes;
+		}
+		if (s->dst != BUF_NONE) {
+			struct piece p = piece_of(x, s->dst, w->strand, w->chunk, block_at(x->plan, s->dst_set, i));
+			dst = base_of(x, s->dst) + p.at;
+			bytes = p.bytes;
+		}
+		if (s->acc != BUF_NONE && !w->from)
+			left = base_of(x, s->acc) +
+			       piece_of(x, s->acc, w->strand, w->chunk, block_at(x->plan, s->dst_set, i)).at;
+		if (!bytes)
+			continue;
+		combine(x, s, dst ? dst : sending, left, src, bytes);
+		if (dst && sending)
+			memcpy(sending, dst, bytes);
+		if (sending)
+			sending += bytes;
+		if (operand)
+			operand += bytes;
+	}
+}
+
+/* A pure send of one stretch of the caller's memory may go by reference. */
+static bool send_by_reference(struct run *x, const struct work *w, const struct link *l)
+{
+	const struct step *s = w->s;
+	if (w->from || s->acc != BUF_NONE || s->dst != BUF_NONE || s->src == BUF_TMP || s->src_set.n != 1 ||
+	    !x->plan->by_reference)
+		return false;
+	struct piece p = piece_of(x, s->src, w->strand, w->chunk, block_at(x->plan, s->src_set, 0));
+	const uint8_t *at = base_of(x, s->src) + p.at;
+	if (!refers(l, at, p.bytes))
+		return false;
+	*(struct slot_ref *)w->to->data = (struct slot_ref){(uint64_t)(uintptr_t)at, p.bytes};
+	x->leased = true;
+	return true;
+}
+
+/* Incoming bytes that only a system call can read: straight to their place if that is all, else through the bounce. */
+static int read_incoming(const struct run *x, struct work *w, const struct link *l)
+{
+	const struct slot_ref *ref = (const struct slot_ref *)w->from->data;
+	const struct step *s = w->s;
+	if (s->src == BUF_NONE && !w->to && s->dst_set.n == 1) {
+		struct piece p = piece_of(x, s->dst, w->strand, w->chunk, block_at(x->plan, s->dst_set, 0));
+		w->operand = base_of(x, s->dst) + p.at; /* combine sees that it is there already */
+		return read_process(l->peer_pid, base_of(x, s->dst) + p.at, ref->addr, p.bytes);
+	}
+	w->operand = x->bounce;
+	return read_process(l->peer_pid, x->bounce, ref->addr, w->bytes);
+}
+
+static enum advance step_try(struct run *x, int strand, size_t chunk, const struct step *s)
+{
+	struct work w = {.s = s, .strand = strand, .chunk = chunk, .bytes = set_bytes(x, s, strand, chunk)};
+	if (!w.bytes && !(s->flags & STEP_TOKEN))
+		return ADVANCE_MOVED;
+	struct link *in = s->recv >= 0 ? x->links[s->recv] : NULL, *out = s->send >= 0 ? x->links[s->send] : NULL;
+	if (in && !(w.from = link_recv_begin(in)))
+		return ADVANCE_STUCK;
+	if (w.from && (w.from->sig != x->sig || (w.from->len & ~SLOT_REF) != w.bytes)) {
+		x->foreign = true;
+		return ADVANCE_STUCK;
+	}
+	if (out && !(w.to = link_send_begin(out)))
+		return ADVANCE_STUCK;
+	if (w.from && !(w.operand = incoming(in, w.from, w.bytes)) && read_incoming(x, &w, in) != TUTTI_OK)
+		return ADVANCE_FAILED;
+	uint32_t len = (uint32_t)w.bytes;
+	if (w.to && send_by_reference(x, &w, out))
+		len |= SLOT_REF;
+	else
+		perform(x, &w);
+	if (w.from)
+		link_recv_end(in);
+	if (w.to)
+		link_send_end(out, w.to, len, x->sig);
+	return ADVANCE_MOVED;
+}
+
+static enum advance strand_advance(struct run *x, int i)
+{
+	const struct strand *t = &x->plan->strands[i];
+	struct strand_run *r = &x->strand[i];
+	enum advance got = ADVANCE_STUCK;
+	while (r->chunk < x->nchunks) {
+		if (t->after >= 0 && x->strand[t->after].chunk <= r->chunk)
+			return got;
+		while (r->step < t->nsteps) {
+			enum advance a = step_try(x, i, r->chunk, &x->plan->steps[t->first + r->step]);
+			if (a != ADVANCE_MOVED)
+				return a == ADVANCE_FAILED ? a : got;
+			r->step++;
+			got = ADVANCE_MOVED;
+		}
+		r->step = 0;
+		r->chunk++;
+		got = ADVANCE_MOVED;
+	}
+	x->left--;
+	return ADVANCE_DONE;
+}
+
+/* Bytes that were lent out are back, and a network has taken what it was given. */
+static bool settled(const struct run *x)
+{
+	for (int i = 0; i < x->plan->nlinks; i++) {
+		struct link *l = x->links[i];
+		if (l->outgoing && (x->leased || !l->bell) && !link_drained(l))
+			return false;
+	}
+	return true;
+}
+
+enum advance engine_advance(struct run *x)
+{
+	enum advance got = ADVANCE_STUCK;
+	int n = x->plan->nstrands;
+	for (int k = 0; k < n && x->left; k++) {
+		int i = (x->turn + k) % n;
+		if (x->strand[i].chunk >= x->nchunks)
+			continue;
+		enum advance a = strand_advance(x, i);
+		if (a == ADVANCE_FAILED)
+			return a;
+		if (a != ADVANCE_STUCK)
+			got = ADVANCE_MOVED;
+	}
+	x->turn = n ? (x->turn + 1) % n : 0;
+	if (x->left == 0 && settled(x))
+		return ADVANCE_DONE;
+	return got;
+}

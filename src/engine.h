@@ -1,0 +1,46 @@
+/*
+ * The engine runs a plan over links: the one interpreter of steps, for every collective, algorithm and transport.
+ * A run is resumable: engine_advance does what can be done without waiting and returns.
+ */
+#ifndef TUTTI_ENGINE_H
+#define TUTTI_ENGINE_H
+
+#include "kernel/kernel.h"
+#include "layout.h"
+#include "link.h"
+#include "plan.h"
+
+struct strand_run {
+	size_t chunk;   /* its cursor: chunks finished */
+	int32_t step;   /* next, relative to the strand's first */
+};
+
+/** One call in progress. What the plan needs per strand stands behind it. */
+struct run {
+	const struct plan *plan;
+	struct link **links;            /* per plan->links entry; all ready */
+	struct layout layout;
+	const uint8_t *in;
+	uint8_t *out;
+	uint8_t *tmp;                   /* nstrands * nblocks * chunk * esize bytes, when the plan uses it */
+	uint8_t *bounce;                /* one slot's payload, for reads of a peer's memory that are not plain copies */
+	size_t esize, chunk, nchunks;   /* chunk: elements of a block in one step */
+	kernel2_fn *reduce, *final;
+	uint32_t divisor;
+	uint32_t sig;
+	int left;                       /* strands that are not finished */
+	int turn;                       /* strand to try first */
+	bool leased;                    /* some slot refers to this rank's memory */
+	bool foreign;                   /* saw a slot with another signature: ranks disagree */
+	struct strand_run strand[];
+};
+
+enum advance { ADVANCE_STUCK, ADVANCE_MOVED, ADVANCE_DONE, ADVANCE_FAILED };
+
+/** Elements of a block in one chunk so that `max_set` of them fill at most one slot of `payload` bytes; 0: none fits. */
+size_t engine_chunk(size_t payload, int max_set, size_t esize);
+
+/** ADVANCE_FAILED: the thread's message says why (a peer's memory could not be read). Pumps nothing. */
+enum advance engine_advance(struct run *run);
+
+#endif

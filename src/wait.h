@@ -1,0 +1,85 @@
+/*
+ * Waiting: one function, one policy. A loop that finds nothing to do calls wait_step; it spins, then yields, then sleeps,
+ * and every so often looks at the alarm, the clock and the deadline. So no wait is for ever and none is silent.
+ *
+ *     struct wait w;
+ *     wait_begin(&w, &site);
+ *     while (!done()) {
+ *             if (moved())
+ *                     wait_moved(&w);
+ *             else if ((rc = wait_step(&w)))
+ *                     return rc;
+ *     }
+ */
+#ifndef TUTTI_WAIT_H
+#define TUTTI_WAIT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct alarm;
+
+enum wait_policy { WAIT_AUTO, WAIT_SPIN, WAIT_YIELD, WAIT_SLEEP };
+
+/** How this rank waits: fixed when its world is made. */
+struct wait_policy_of {
+	enum wait_policy policy;
+	bool crowded;            /* more ranks than cores on this host: yield at once */
+	_Atomic uint32_t *bell;  /* own sleep word, rung by peers in memory; never NULL */
+	int epoll;               /* readable when a network transport has something; -1: none */
+	bool mixed;              /* also linked through memory, which cannot end an epoll_wait: sleep for short */
+};
+
+/** What a waiting rank watches, and whom it tells. */
+struct wait_site {
+	const struct wait_policy_of *how;
+	struct alarm *alarm;
+	uint64_t timeout_ns;
+	void *ctx;
+	void (*slow)(void *ctx, uint64_t waited_ns); /* at 50 ms, then every 250 ms */
+	void (*late)(void *ctx, uint64_t waited_ns); /* the deadline passed: must raise the alarm */
+};
+
+struct wait {
+	const struct wait_site *site;
+	uint64_t since_ns, report_ns; /* 0 until the wait has turned out not to be short */
+	uint32_t idle;                /* steps since something moved */
+	bool armed;
+};
+
+static inline void wait_begin(struct wait *w, const struct wait_site *site)
+{
+	*w = (struct wait){.site = site};
+}
+
+/** Something moved: be quick again. Deadlines count from here: they are about silence, not about long work. */
+static inline void wait_moved(struct wait *w)
+{
+	w->idle = 0;
+	w->since_ns = 0;
+}
+
+static inline void cpu_pause(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+/** TUTTI_OK: look again. Otherwise the alarm's status. */
+int wait_slow(struct wait *w);
+
+#define WAIT_SPINS 64
+static inline int wait_step(struct wait *w)
+{
+	if (++w->idle < WAIT_SPINS && !w->site->how->crowded) {
+		cpu_pause();
+		return 0;
+	}
+	return wait_slow(w);
+}
+
+#endif
