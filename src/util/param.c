@@ -36,8 +36,8 @@ static const struct param {
 /* What a value that somebody set must be; the defaults stand outside (a rank of -1 means that none was given). */
 static const struct rule {
 	int64_t min, max; /* of an int; max 0: no limit */
-	double above, most; /* of a num; most 0: no limit */
 	bool power;
+	double most; /* of a num, which is always above 0 */
 	const char *words; /* of a str */
 } rules[PARAM_COUNT] = {
 	[ID_rank] = { .max = INT32_MAX },
@@ -142,8 +142,7 @@ static int malformed(int id, const char *text)
 			    r->power ? "power of two" : "number", (long long)r->min,
 			    (long long)(r->max ? r->max : INT64_MAX));
 	case T_num:
-		return fail(TUTTI_EINVAL, "%s=%s: expected a number above %g and at most %g", var, text, r->above,
-			    r->most ? r->most : 1e300);
+		return fail(TUTTI_EINVAL, "%s=%s: expected a number above 0 and at most %.0f", var, text, r->most);
 	case T_flag:
 		return fail(TUTTI_EINVAL, "%s=%s: expected 0 or 1", var, text);
 	default:
@@ -180,7 +179,7 @@ static int set_field(struct params *p, int id, const char *text, bool is_default
 		*(int64_t *)field_of(p, id) = i;
 		return TUTTI_OK;
 	case T_num:
-		if (!parse_num(text, &d) || d <= r->above || (r->most && d > r->most))
+		if (!parse_num(text, &d) || d <= 0 || d > r->most)
 			return malformed(id, text);
 		*(double *)field_of(p, id) = d;
 		return TUTTI_OK;
