@@ -28,7 +28,14 @@ struct net_limit {
 /** "1.2.3.4:5", "[::1]:5" into buf; returns buf. */
 #define NET_TEXT 64
 char *net_text(const struct net_addr *a, char buf[NET_TEXT]);
+bool net_is_loopback(const struct net_addr *a);
+bool net_is_any(const struct net_addr *a);
+/** Of IPv6 fe80::/10, which needs a scope, or of IPv4 169.254.0.0/16. */
+bool net_is_link_local(const struct net_addr *a);
 
+/** Splits "host:port" or "[v6]:port"; EINVAL. */
+#define NET_HOST 256
+int net_split(const char *host_port, char host[NET_HOST], uint16_t *port);
 /** Resolves "host:port" or "[v6]:port", retrying while DNS is not ready; up to cap addresses. EINVAL, ETIMEOUT. */
 int net_resolve(const char *host_port, struct net_addr *out, int cap, int *n, struct net_limit limit);
 
@@ -39,21 +46,43 @@ int net_resolve(const char *host_port, struct net_addr *out, int cap, int *n, st
  */
 int net_interfaces(const char *spec, bool loopback_only, struct net_addr *out, int cap, int *n);
 
-/** A listening TCP socket (CLOEXEC, non-blocking). port 0: any; the port is written back. */
+/** One address of one interface that is up. */
+struct net_iface {
+	char name[32];
+	struct net_addr addr;
+	int prefix; /* bits of its network */
+};
+#define NET_IFACES 64
+int net_list(struct net_iface *out, int cap, int *n);
+/** net_interfaces over a list: a function of its arguments alone. */
+int net_choose(const struct net_iface *all, int nall, const char *spec, bool loopback_only, struct net_addr *out, int cap,
+	       int *n);
+/** Is `a` in the interface's network? */
+bool net_is_near(const struct net_iface *i, const struct net_addr *a);
+
+/* All sockets made here are CLOEXEC and non-blocking. */
+
+/** A listening TCP socket. port 0: any; the port is written back. Any address of IPv6 takes IPv4 as well. */
 int net_listen(struct net_addr *at, int *fd);
-/** Connect, with TCP_NODELAY, CLOEXEC; from may be NULL, else the source address is bound. */
+/** Connect, with TCP_NODELAY; from may be NULL, else the source address is bound. */
 int net_connect(const struct net_addr *to, const struct net_addr *from, struct net_limit limit, int *fd);
 /** TCP_NODELAY, keepalive and user timeout: a lost host shows within `seconds`. */
 void net_tune(int fd, int seconds);
 
+/** The address of this or the other end of a socket; false when it has none. */
+bool net_local_end(int fd, struct net_addr *a);
+bool net_far_end(int fd, struct net_addr *a);
+
 /** Abstract local sockets: a network namespace is a host. */
 int net_listen_local(const char *name, int *fd);
 int net_connect_local(const char *name, struct net_limit limit, int *fd);
-/** pid and uid of the other end of a local socket; false when unknown. */
+/** pid (0: of another pid namespace) and uid of the other end of a local socket; false when unknown. */
 bool net_peer(int fd, pid_t *pid, uid_t *uid);
 int net_send_fd(int sock, int fd);                        /* one byte carrying fd */
 int net_recv_fd(int sock, struct net_limit limit, int *fd);
 
+/** Waits until fd is ready for `events` (of poll). ETIMEOUT; EABORTED when the limit's word stops it. fd -1: only waits. */
+int net_wait(int fd, short events, struct net_limit limit);
 /** All of n bytes, on blocking or non-blocking sockets; MSG_NOSIGNAL. EPEER on end of file. */
 int net_write(int fd, const void *buf, size_t n, struct net_limit limit);
 int net_read(int fd, void *buf, size_t n, struct net_limit limit);

@@ -13,10 +13,11 @@
 typedef void service_fn(void *arg, int fd, uint32_t events);
 typedef void service_timer_fn(void *arg);
 
-/** Starts the thread for the first user, ends it after the last. */
+/** Starts the thread for the first user, ends it after the last: not from a callback, not with the lock held. */
 int service_acquire(void);
 void service_release(void);
 
+/** May be nested. */
 void service_lock(void);
 void service_unlock(void);
 
@@ -26,12 +27,14 @@ int service_rewatch(int fd, uint32_t events);
 /** After this no callback for fd runs any more. Does not close it. */
 void service_unwatch(int fd);
 
-/** One-shot timer at now_ns() time `due`; with the lock held. A timer is cancelled by arg. */
+/** One-shot timer at now_ns() time `due`; with the lock held. Cancelling takes away all timers of that fn and arg. */
 int service_at(uint64_t due, service_timer_fn *fn, void *arg);
 void service_cancel(service_timer_fn *fn, void *arg);
 
 /**
- * Grows in a forked child: everything made before the fork is unusable there (EUSAGE). Read with a plain load.
+ * Grows in a forked child: everything made before the fork is unusable there (EUSAGE). Read with a plain load. Watches,
+ * timers and users of the parent are forgotten in the child, which may start afresh: what was made before the fork must
+ * not call service_unwatch or service_release there.
  */
 extern unsigned service_forks;
 

@@ -1,0 +1,339 @@
+/*
+ * The service thread, see service.h. One lock guards everything but the thread's life; callbacks run with it held. A
+ * watch is known by its descriptor and a generation, which travels with each event: an event that was fetched before
+ * its watch went away finds another generation and is dropped.
+ */
+#include "service.h"
+#include "clock.h"
+#include "error.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define BATCH 64
+
+struct watch {
+	service_fn *fn; /* NULL: not watched */
+	void *arg;
+	uint32_t generation;
+};
+
+struct timer {
+	uint64_t due;
+	service_timer_fn *fn;
+	void *arg;
+	struct timer *next;
+};
+
+unsigned service_forks;
+
+/* Guards users, thread and the descriptors' making and closing; taken before the lock. */
+static pthread_mutex_t life = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t lock;
+static pthread_t thread;
+static int users, epoll_fd = -1, wake_fd = -1;
+
+/* Guarded by the lock. */
+static bool ending;
+static struct watch *watches; /* by descriptor */
+static size_t nwatches;
+static struct timer *timers; /* earliest first */
+static uint64_t asleep_until; /* the due time the thread sleeps for */
+
+static void make_lock(void)
+{
+	pthread_mutexattr_t attr;
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&lock, &attr);
+	pthread_mutexattr_destroy(&attr);
+}
+
+/*
+ * The child has no service thread, and another thread may have held the locks. The epoll descriptor is one with the
+ * parent's, so it is closed and not changed. What the parent's watches and timers refer to is not ours to free.
+ */
+static void after_fork(void)
+{
+	service_forks++;
+	pthread_mutex_init(&life, NULL);
+	make_lock();
+	if (epoll_fd >= 0)
+		close(epoll_fd);
+	if (wake_fd >= 0)
+		close(wake_fd);
+	epoll_fd = wake_fd = -1;
+	users = 0;
+	watches = NULL;
+	nwatches = 0;
+	timers = NULL;
+}
+
+static void first_use(void)
+{
+	make_lock();
+	pthread_atfork(NULL, NULL, after_fork);
+}
+
+void service_lock(void)
+{
+	pthread_once(&once, first_use);
+	pthread_mutex_lock(&lock);
+}
+
+void service_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+static void wake(void)
+{
+	uint64_t one = 1;
+
+	/* It fails only when the counter is full, and then the thread is being woken already. */
+	if (write(wake_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+/* ---- watches ----------------------------------------------------------------------------------------------------- */
+
+static int control(int how, int fd, uint32_t events)
+{
+	struct epoll_event e = { .events = events };
+
+	e.data.u64 = (uint64_t)watches[fd].generation << 32 | (uint32_t)fd;
+	if (epoll_ctl(epoll_fd, how, fd, &e) < 0)
+		return fail_errno("can't watch a connection (descriptor %d)", fd);
+	return TUTTI_OK;
+}
+
+static int make_room(size_t fd)
+{
+	size_t want = nwatches ? nwatches : 64;
+	struct watch *grown;
+
+	if (fd < nwatches)
+		return TUTTI_OK;
+	while (want <= fd)
+		want *= 2;
+	grown = realloc(watches, want * sizeof(*grown));
+	if (!grown)
+		return fail(TUTTI_ENOMEM, "no memory to watch another connection");
+	memset(grown + nwatches, 0, (want - nwatches) * sizeof(*grown));
+	watches = grown;
+	nwatches = want;
+	return TUTTI_OK;
+}
+
+int service_watch(int fd, uint32_t events, service_fn *fn, void *arg)
+{
+	int rc = make_room((size_t)fd);
+
+	if (rc == TUTTI_OK)
+		rc = control(EPOLL_CTL_ADD, fd, events);
+	if (rc == TUTTI_OK) {
+		watches[fd].fn = fn;
+		watches[fd].arg = arg;
+	}
+	return rc;
+}
+
+int service_rewatch(int fd, uint32_t events)
+{
+	return control(EPOLL_CTL_MOD, fd, events);
+}
+
+void service_unwatch(int fd)
+{
+	if (fd < 0 || (size_t)fd >= nwatches || !watches[fd].fn)
+		return;
+	(void)epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	watches[fd].fn = NULL;
+	watches[fd].generation++;
+}
+
+/* ---- timers ------------------------------------------------------------------------------------------------------ */
+
+int service_at(uint64_t due, service_timer_fn *fn, void *arg)
+{
+	struct timer *t = malloc(sizeof(*t)), **at = &timers;
+
+	if (!t)
+		return fail(TUTTI_ENOMEM, "no memory for a timer");
+	*t = (struct timer){ .due = due, .fn = fn, .arg = arg };
+	while (*at && (*at)->due <= due)
+		at = &(*at)->next;
+	t->next = *at;
+	*at = t;
+	if (due < asleep_until)
+		wake();
+	return TUTTI_OK;
+}
+
+void service_cancel(service_timer_fn *fn, void *arg)
+{
+	for (struct timer **at = &timers; *at;) {
+		struct timer *t = *at;
+		if (t->fn != fn || t->arg != arg) {
+			at = &t->next;
+			continue;
+		}
+		*at = t->next;
+		free(t);
+	}
+}
+
+/* Runs those that were due at the start: a timer that sets itself again at once doesn't keep the others waiting. */
+static void run_timers(void)
+{
+	uint64_t now = now_ns();
+
+	while (timers && timers->due <= now) {
+		struct timer t = *timers;
+		free(timers);
+		timers = t.next;
+		t.fn(t.arg);
+	}
+}
+
+/* ---- the thread -------------------------------------------------------------------------------------------------- */
+
+/* Rounded up: waking a little early would only mean to sleep again. */
+static int sleep_ms(uint64_t until)
+{
+	uint64_t now = now_ns(), ms;
+
+	if (until == UINT64_MAX)
+		return -1;
+	if (until <= now)
+		return 0;
+	ms = (until - now + 999999) / 1000000;
+	return ms > 3600000 ? 3600000 : (int)ms;
+}
+
+static void dispatch(const struct epoll_event *e)
+{
+	uint32_t fd = (uint32_t)e->data.u64, generation = (uint32_t)(e->data.u64 >> 32);
+	uint64_t drain;
+
+	if ((int)fd == wake_fd) {
+		if (read(wake_fd, &drain, sizeof(drain)) < 0)
+			return;
+	} else if (watches[fd].fn && watches[fd].generation == generation) {
+		watches[fd].fn(watches[fd].arg, (int)fd, e->events);
+	}
+}
+
+static void *run(void *arg)
+{
+	struct epoll_event events[BATCH];
+
+	(void)arg;
+	service_lock();
+	while (!ending) {
+		int n;
+		asleep_until = timers ? timers->due : UINT64_MAX;
+		n = sleep_ms(asleep_until);
+		service_unlock();
+		n = epoll_wait(epoll_fd, events, BATCH, n);
+		service_lock();
+		asleep_until = 0;
+		for (int i = 0; i < n; i++)
+			dispatch(&events[i]);
+		run_timers();
+	}
+	service_unlock();
+	return NULL;
+}
+
+static int start_thread(void)
+{
+	sigset_t all, old;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	error = pthread_create(&thread, NULL, run, NULL);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (error) {
+		errno = error;
+		return fail_errno("can't start the service thread");
+	}
+	(void)pthread_setname_np(thread, "tutti-service");
+	return TUTTI_OK;
+}
+
+static void close_descriptors(void)
+{
+	if (epoll_fd >= 0)
+		close(epoll_fd);
+	if (wake_fd >= 0)
+		close(wake_fd);
+	epoll_fd = wake_fd = -1;
+}
+
+static int start(void)
+{
+	struct epoll_event e = { .events = EPOLLIN };
+	int rc;
+
+	ending = false;
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	e.data.u64 = (uint32_t)wake_fd;
+	if (epoll_fd < 0 || wake_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake_fd, &e) < 0)
+		rc = fail_errno("can't make the service thread's epoll");
+	else
+		rc = start_thread();
+	if (rc != TUTTI_OK)
+		close_descriptors();
+	return rc;
+}
+
+static void stop(void)
+{
+	service_lock();
+	ending = true;
+	wake();
+	service_unlock();
+	pthread_join(thread, NULL);
+	close_descriptors();
+	while (timers) {
+		struct timer *t = timers;
+		timers = t->next;
+		free(t);
+	}
+	free(watches);
+	watches = NULL;
+	nwatches = 0;
+}
+
+int service_acquire(void)
+{
+	int rc = TUTTI_OK;
+
+	pthread_once(&once, first_use);
+	pthread_mutex_lock(&life);
+	if (users == 0)
+		rc = start();
+	users += rc == TUTTI_OK;
+	pthread_mutex_unlock(&life);
+	return rc;
+}
+
+void service_release(void)
+{
+	pthread_mutex_lock(&life);
+	if (users > 0 && --users == 0)
+		stop();
+	pthread_mutex_unlock(&life);
+}
