@@ -24,7 +24,6 @@ struct contact {
 	char local[40];          /* abstract socket name; "" none */
 	struct net_addr addrs[NET_ADDRS];
 	uint8_t transport[CONTACT_TRANSPORTS][CONTACT_BLOB]; /* each transport's address, in registry order */
-	uint8_t key[32];         /* with a caller's own all-gather: rank 0's random key; otherwise zero */
 	char params[640];        /* the must-be-equal variables, as text */
 };
 

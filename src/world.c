@@ -1,0 +1,416 @@
+/*
+ * How a world comes up, on all ranks alike:
+ *
+ *   door opens · transports open and give addresses · bootstrap, or the caller's all-gather: contacts of all
+ *   contacts are compared · transports attach · second all-gather: fabrics, so all know who reaches whom by what
+ *   hosts and ways are derived · control plane connects · bootstrap closes
+ */
+#include "world.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "kernel/kernel.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/log.h"
+#include "util/service.h"
+
+/* ---- what transports may ask for ------------------------------------------------------------------------------------ */
+
+static struct hello hello_of(const struct world *w, enum hello_kind kind, uint64_t tag)
+{
+	return (struct hello){kind, w->rank, tag};
+}
+
+/* While starting, the start-up limit counts; later a dial gets a time of its own. */
+static struct net_limit dial_limit(const struct world *w)
+{
+	uint64_t soon = now_ns() + 20000000000u;
+	return (struct net_limit){w->limit.deadline > soon ? w->limit.deadline : soon, NULL};
+}
+
+static int env_dial(const struct transport_env *env, int peer, uint64_t tag, int *fd)
+{
+	struct world *w = env->world;
+	struct hello h = hello_of(w, HELLO_DATA, tag);
+	return door_dial(w->door, &w->contacts[peer], &h, false, dial_limit(w), fd);
+}
+
+static int env_take(const struct transport_env *env, int peer, uint64_t tag)
+{
+	struct world *w = env->world;
+	return door_take(w->door, HELLO_DATA, peer, tag);
+}
+
+static int env_give(const struct transport_env *env, uint64_t tag, int fd)
+{
+	struct world *w = env->world;
+	return door_give(w->door, tag, fd);
+}
+
+static int env_ask(const struct transport_env *env, int peer, uint64_t tag, int *fd)
+{
+	struct world *w = env->world;
+	return door_ask(w->door, &w->contacts[peer], tag, dial_limit(w), fd);
+}
+
+static void env_lost(const struct transport_env *env, int peer, const char *how)
+{
+	struct world *w = env->world;
+	control_lost(w->control, peer, how);
+}
+
+/* ---- transports ------------------------------------------------------------------------------------------------------ */
+
+static void unusable(struct world_transport *x)
+{
+	x->usable = false;
+	snprintf(x->reason, sizeof(x->reason), "%s", fail_text());
+	log_debug("transport %s: %s", x->t->name, x->reason);
+}
+
+static uint64_t process_id;
+static void draw_process_id(void)
+{
+	auth_random(&process_id, sizeof(process_id));
+}
+
+/* The same for all worlds of this process, and no other's. */
+static uint64_t process_number(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, draw_process_id);
+	return process_id;
+}
+
+static int open_transports(struct world *w, const struct auth_key *key, const char *allowed, struct contact *me)
+{
+	uint64_t process = process_number();
+	for (int i = 0; transport_table[i]; i++) {
+		struct world_transport *x = &w->transport[w->ntransports++];
+		bool ok;
+		int rc = transport_allowed(allowed, transport_table[i], &ok);
+		if (rc)
+			return rc;
+		x->t = transport_table[i];
+		x->env = (struct transport_env){
+			.rank = w->rank, .nranks = w->nranks, .index = i, .params = &w->params, .process = process,
+			.loopback_only = key->open, .world = w, .dial = env_dial, .take = env_take,
+			.give = env_give, .ask = env_ask, .lost = env_lost,
+		};
+		if (!(x->fabric = calloc((size_t)w->nranks, sizeof(*x->fabric))))
+			return fail(TUTTI_ENOMEM, "out of memory");
+		if (!ok)
+			snprintf(x->reason, sizeof(x->reason), "not allowed by TUTTI_TRANSPORT=%s", allowed);
+		else if (!(x->usable = x->t->open(&x->env, &x->ctx) == TUTTI_OK))
+			unusable(x);
+		if (x->usable)
+			x->t->address(x->ctx, me->transport[i]);
+	}
+	return TUTTI_OK;
+}
+
+static void attach_transports(struct world *w)
+{
+	for (int i = 0; i < w->ntransports; i++) {
+		struct world_transport *x = &w->transport[i];
+		x->env.contacts = w->contacts;
+		if (x->usable && x->t->attach(x->ctx) != TUTTI_OK)
+			unusable(x);
+	}
+}
+
+static int gather_all(const struct tutti_oob *gather, const void *mine, void *all, size_t bytes)
+{
+	int rc = gather->allgather(gather->ctx, mine, all, bytes);
+	if (gather->allgather == bootstrap_allgather || rc == 0)
+		return rc;
+	return fail(TUTTI_ESYSTEM, "the caller's all-gather failed (it returned %d)", rc);
+}
+
+/* Fabrics of all, then who reaches whom: the first transport of the table on which both stand on the same fabric. */
+static int derive_ways(struct world *w, const struct tutti_oob *gather)
+{
+	size_t n = (size_t)w->nranks, row = sizeof(uint64_t) * WORLD_TRANSPORTS;
+	uint64_t mine[WORLD_TRANSPORTS] = {0}, *all = calloc(n, row);
+	if (!all)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	for (int i = 0; i < w->ntransports; i++)
+		mine[i] = w->transport[i].usable ? w->transport[i].t->fabric(w->transport[i].ctx) : 0;
+	int rc = gather_all(gather, mine, all, row);
+	if (rc) {
+		free(all);
+		return rc;
+	}
+	for (int i = 0; i < w->ntransports; i++)
+		for (int r = 0; r < w->nranks; r++)
+			w->transport[i].fabric[r] = all[(size_t)r * WORLD_TRANSPORTS + (size_t)i];
+	free(all);
+	for (int r = 0; r < w->nranks; r++) {
+		w->via[r] = -1;
+		for (int i = 0; i < w->ntransports && w->via[r] < 0; i++)
+			if (w->transport[i].fabric[r] && w->transport[i].fabric[r] == w->transport[i].fabric[w->rank])
+				w->via[r] = i;
+	}
+	return TUTTI_OK;
+}
+
+/* ---- hosts ----------------------------------------------------------------------------------------------------------- */
+
+/* Two ranks share a host when they stand on the same fabric of a transport that shares memory. */
+static bool share_memory(const struct world *w, int a, int b)
+{
+	for (int i = 0; i < w->ntransports; i++)
+		if (w->transport[i].t->segment && w->transport[i].fabric[a] &&
+		    w->transport[i].fabric[a] == w->transport[i].fabric[b])
+			return true;
+	return a == b;
+}
+
+static void derive_hosts(struct world *w)
+{
+	int nhosts = 0;
+	for (int r = 0; r < w->nranks; r++) {
+		w->host[r] = -1;
+		for (int q = 0; q < r && w->host[r] < 0; q++)
+			if (share_memory(w, q, r))
+				w->host[r] = w->host[q];
+		if (w->host[r] < 0)
+			w->host[r] = nhosts++;
+	}
+	for (int i = 0; i < w->ntransports && !w->segment; i++) {
+		struct world_transport *x = &w->transport[i];
+		if (x->usable && x->t->segment && x->fabric[w->rank])
+			w->segment = x->t->segment(x->ctx);
+	}
+	for (int r = 0, next = 0; r < w->nranks; r++)
+		w->local[r] = w->segment && w->host[r] == w->host[w->rank] ? next++ : -1;
+}
+
+/* The control plane's hosts: ranks that could reach each other by local socket, whether or not they share memory. */
+static int start_control(struct world *w)
+{
+	int nhosts = 0;
+	for (int r = 0; r < w->nranks; r++) {
+		w->near[r] = -1;
+		for (int q = 0; q < r && w->near[r] < 0; q++)
+			if (memcmp(w->contacts[q].host_hint, w->contacts[r].host_hint, sizeof(w->contacts[r].host_hint)) == 0)
+				w->near[r] = w->near[q];
+		if (w->near[r] < 0)
+			w->near[r] = nhosts++;
+	}
+	struct control_config cfg = {w->rank, w->nranks, w->contacts, w->near, w->door};
+	return control_open(&w->control, &cfg, w->limit);
+}
+
+/* More ranks of this host than cores that they may use? Ranks bound elsewhere count against their own cores: unknown here. */
+static bool is_crowded(const struct world *w)
+{
+	cpu_set_t set;
+	int near = 0;
+	for (int r = 0; r < w->nranks; r++)
+		near += w->near[r] == w->near[w->rank];
+	if (sched_getaffinity(0, sizeof(set), &set) != 0)
+		return near > sysconf(_SC_NPROCESSORS_ONLN);
+	int cores = CPU_COUNT(&set);
+	if (cores == 1) /* bound by a launcher: one each, unless there are more ranks than cores in all */
+		return near > sysconf(_SC_NPROCESSORS_ONLN);
+	return near > cores;
+}
+
+static int start_waiting(struct world *w)
+{
+	static const char *const names[] = {"auto", "spin", "yield", "sleep"};
+	for (int i = 0; i < 4; i++)
+		if (strcmp(w->params.wait, names[i]) == 0)
+			w->wait.policy = (enum wait_policy)i;
+	w->wait.crowded = is_crowded(w) && w->wait.policy != WAIT_SPIN;
+	w->wait.bell = w->segment ? segment_bell(w->segment, w->local[w->rank]) : &w->lonely_bell;
+	w->wait.epoll = -1;
+	bool memory = false;
+	for (int r = 0; r < w->nranks; r++) {
+		if (w->via[r] < 0 || r == w->rank)
+			continue;
+		struct world_transport *x = &w->transport[w->via[r]];
+		memory |= x->t->segment != NULL;
+		int fd = x->t->sleep_fd ? x->t->sleep_fd(x->ctx) : -1;
+		if (fd < 0)
+			continue;
+		if (w->wait.epoll < 0 && (w->wait.epoll = epoll_create1(EPOLL_CLOEXEC)) < 0)
+			return fail_errno("create an epoll descriptor");
+		struct epoll_event e = {.events = EPOLLIN};
+		(void)epoll_ctl(w->wait.epoll, EPOLL_CTL_ADD, fd, &e); /* the second time: EEXIST */
+	}
+	w->wait.mixed = memory;
+	return TUTTI_OK;
+}
+
+/* ---- coming up ------------------------------------------------------------------------------------------------------- */
+
+static int agree(struct world *w)
+{
+	for (int r = 0; r < w->nranks; r++) {
+		int rc = contact_agree(&w->contacts[w->rank], &w->contacts[r]);
+		if (rc)
+			return rc;
+		if (w->contacts[r].rank != r)
+			return fail(TUTTI_EMISMATCH, "the all-gather is not in rank order: place %d holds rank %d", r,
+				    w->contacts[r].rank);
+	}
+	w->id = w->contacts[0].nonce;
+	return TUTTI_OK;
+}
+
+/* With the caller's all-gather the job's key is rank 0's, and travels in it. */
+static int common_key(const struct world *w, const struct tutti_oob *gather, struct auth_key *key)
+{
+	if (!gather->allgather)
+		return TUTTI_OK;
+	struct auth_key *all = calloc((size_t)w->nranks, sizeof(*all));
+	if (!all)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	auth_key_random(key);
+	int rc = gather_all(gather, key, all, sizeof(*key));
+	*key = all[0];
+	free(all);
+	return rc;
+}
+
+static int allocate(struct world *w)
+{
+	size_t n = (size_t)w->nranks;
+	w->contacts = calloc(n, sizeof(*w->contacts));
+	w->via = calloc(n, sizeof(int));
+	w->host = calloc(n, sizeof(int));
+	w->local = calloc(n, sizeof(int));
+	w->near = calloc(n, sizeof(int));
+	return w->contacts && w->via && w->host && w->local && w->near ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
+}
+
+static int come_up(struct world *w, const struct world_start *start)
+{
+	struct contact me;
+	struct bootstrap *boot = NULL;
+	struct tutti_oob gather = start->oob;
+	const char *allowed = start->transport ? start->transport : w->params.transport;
+	struct auth_key key = start->key;
+	int rc = common_key(w, &gather, &key);
+	if (rc)
+		return rc;
+	struct door_config door = {w->rank, w->nranks, key, w->params.iface, start->threads,
+				   gather.allgather ? -1 : start->root.listen_fd};
+	contact_self(&me, w->rank, w->nranks, w->params.host);
+	params_equal_text(&w->params, me.params, sizeof(me.params));
+	rc = door_open(&w->door, &door, &me);
+	if (!rc)
+		rc = open_transports(w, &key, allowed, &me);
+	if (!rc && !gather.allgather) {
+		rc = bootstrap_open(&boot, &start->root, w->rank, w->nranks, w->door, &me, &key, w->limit);
+		gather = (struct tutti_oob){boot, bootstrap_allgather};
+	}
+	if (!rc)
+		rc = gather_all(&gather, &me, w->contacts, sizeof(me));
+	if (!rc)
+		rc = agree(w);
+	if (!rc) {
+		attach_transports(w);
+		rc = derive_ways(w, &gather);
+	}
+	if (!rc) {
+		derive_hosts(w);
+		rc = start_control(w);
+	}
+	if (!rc)
+		rc = start_waiting(w);
+	bootstrap_close(boot);
+	return rc;
+}
+
+int world_create(struct world **out, const struct world_start *start, struct params *params)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	if (!w) {
+		params_free(params);
+		return fail(TUTTI_ENOMEM, "out of memory");
+	}
+	w->params = *params;
+	w->rank = start->rank;
+	w->nranks = start->nranks;
+	w->refs = 1;
+	w->wait.epoll = -1;
+	w->limit = (struct net_limit){now_ns() + (uint64_t)(start->seconds * 1e9), NULL};
+	int rc = auth_init();
+	if (!rc && (rc = service_acquire()) != TUTTI_OK) {
+		params_free(&w->params);
+		free(w);
+		return rc;
+	}
+	w->forks = service_forks;
+	if (!rc)
+		rc = allocate(w);
+	if (!rc)
+		rc = come_up(w, start);
+	if (rc) {
+		world_unref(w);
+		return rc;
+	}
+	*out = w;
+	return TUTTI_OK;
+}
+
+struct world *world_ref(struct world *w)
+{
+	w->refs++;
+	return w;
+}
+
+/* In a forked child what belongs to the parent is only forgotten: its threads, sockets and memory go on there. */
+void world_unref(struct world *w)
+{
+	if (!w || --w->refs > 0)
+		return;
+	bool forked = w->forks != service_forks;
+	if (!forked) {
+		control_close(w->control);
+		for (int i = 0; i < w->ntransports; i++)
+			if (w->transport[i].t && w->transport[i].ctx)
+				w->transport[i].t->close(w->transport[i].ctx);
+		door_close(w->door);
+		service_release();
+	}
+	for (int i = 0; i < w->ntransports; i++)
+		free(w->transport[i].fabric);
+	if (w->wait.epoll >= 0)
+		close(w->wait.epoll);
+	params_free(&w->params);
+	free(w->contacts);
+	free(w->via);
+	free(w->host);
+	free(w->local);
+	free(w->near);
+	free(w);
+}
+
+int world_pump(struct world *w)
+{
+	for (int i = 0; i < w->ntransports; i++) {
+		struct world_transport *x = &w->transport[i];
+		if (x->usable && x->t->pump) {
+			int rc = x->t->pump(x->ctx);
+			if (rc)
+				return rc;
+		}
+	}
+	return TUTTI_OK;
+}
+
+const char *world_via(const struct world *w, int rank)
+{
+	return rank == w->rank ? "self" : w->via[rank] < 0 ? "nothing" : w->transport[w->via[rank]].t->name;
+}
