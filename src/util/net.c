@@ -619,6 +619,15 @@ int net_listen(struct net_addr *at, int *fd)
 	return TUTTI_OK;
 }
 
+int net_accept(int listener)
+{
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd >= 0)
+		set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	return fd;
+}
+
 /* The error of a connect that has ended. */
 static int connect_result(int fd)
 {

@@ -64,6 +64,8 @@ bool net_is_near(const struct net_iface *i, const struct net_addr *a);
 
 /** A listening TCP socket. port 0: any; the port is written back. Any address of IPv6 takes IPv4 as well. */
 int net_listen(struct net_addr *at, int *fd);
+/** The next connection that waits at a listener, with TCP_NODELAY; -1 with errno. */
+int net_accept(int listener);
 /** Connect, with TCP_NODELAY; from may be NULL, else the source address is bound. */
 int net_connect(const struct net_addr *to, const struct net_addr *from, struct net_limit limit, int *fd);
 /** TCP_NODELAY, keepalive and user timeout: a lost host shows within `seconds`. */

@@ -1,0 +1,110 @@
+/* Contacts, see contact.h. Those of others are untrusted: no string in them is believed to end. */
+#include "contact.h"
+#include "../util/auth.h"
+#include "../util/error.h"
+#include "../util/param.h"
+
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(struct net_addr) == 24, "no padding on the wire");
+_Static_assert(sizeof(struct contact) == offsetof(struct contact, params) + sizeof(((struct contact *)0)->params),
+	       "no padding on the wire");
+
+char *contact_text(const struct contact *c, char *buf, size_t cap)
+{
+	int len = (int)strnlen(c->host, sizeof(c->host));
+
+	if (c->pid)
+		snprintf(buf, cap, "rank %d (pid %u on %.*s)", c->rank, c->pid, len, c->host);
+	else if (len)
+		snprintf(buf, cap, "rank %d (%.*s)", c->rank, len, c->host);
+	else
+		snprintf(buf, cap, "rank %d", c->rank);
+	return buf;
+}
+
+static int params_agree(const struct contact *a, const struct contact *b, const char *na, const char *nb)
+{
+	char pa[sizeof(a->params) + 1], pb[sizeof(b->params) + 1], name[64], va[128], vb[128];
+
+	snprintf(pa, sizeof(pa), "%.*s", (int)sizeof(a->params), a->params);
+	snprintf(pb, sizeof(pb), "%.*s", (int)sizeof(b->params), b->params);
+	if (!params_differ(pa, pb, name, va, vb))
+		return TUTTI_OK;
+	return fail(TUTTI_EMISMATCH, "%s must be the same on all ranks: it is \"%s\" on %s and \"%s\" on %s", name, va, na,
+		    vb, nb);
+}
+
+int contact_agree(const struct contact *a, const struct contact *b)
+{
+	char na[128], nb[128];
+
+	if (b->magic == __builtin_bswap32(a->magic))
+		return fail(TUTTI_EMISMATCH, "a rank has another byte order than rank %d: a job can't mix them", a->rank);
+	if (b->magic != a->magic)
+		return fail(TUTTI_EMISMATCH, "what a rank sent to rank %d is not a contact: is it of this job?", a->rank);
+	contact_text(a, na, sizeof(na));
+	contact_text(b, nb, sizeof(nb));
+	if (b->version != a->version)
+		return fail(TUTTI_EMISMATCH,
+			    "%s speaks version %u of the wire and %s version %u: install the same Tutti on all hosts", na,
+			    a->version, nb, b->version);
+	if (b->size != a->size)
+		return fail(TUTTI_EMISMATCH, "%s is in a job of %d ranks and %s in one of %d", na, a->size, nb, b->size);
+	if (b->rank < 0 || b->rank >= b->size || b->naddrs > NET_ADDRS || !memchr(b->host, '\0', sizeof(b->host)) ||
+	    !memchr(b->local, '\0', sizeof(b->local)))
+		return fail(TUTTI_EMISMATCH, "the contact of rank %d, as rank %d received it, is malformed", b->rank, a->rank);
+	return params_agree(a, b, na, nb);
+}
+
+static size_t read_text(const char *path, char *buf, size_t cap)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, buf, cap);
+
+	if (fd >= 0)
+		close(fd);
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* Ranks of one boot of one machine in one network namespace can reach each other's local sockets. */
+static void hint_of_host(const char *host, const char *override, uint8_t hint[16])
+{
+	char boot[64], net[64];
+	size_t nboot = read_text("/proc/sys/kernel/random/boot_id", boot, sizeof(boot));
+	ssize_t nnet = readlink("/proc/self/ns/net", net, sizeof(net));
+	const void *given[] = { "host", override }, *found[] = { boot, net, host };
+	const size_t len_given[] = { 4, strlen(override) };
+	const size_t len_found[] = { nboot, nnet > 0 ? (size_t)nnet : 0, nboot ? 0 : strlen(host) };
+	struct auth_key key;
+	uint8_t tag[AUTH_TAG];
+
+	auth_key_from_text(&key, NULL);
+	if (override[0])
+		auth_tag(tag, &key, 2, given, len_given);
+	else
+		auth_tag(tag, &key, 3, found, len_found);
+	memcpy(hint, tag, 16);
+}
+
+void contact_self(struct contact *me, int rank, int size, const char *host_override)
+{
+	const char *override = host_override ? host_override : "";
+
+	me->magic = CONTACT_MAGIC;
+	me->version = WIRE_VERSION;
+	me->rank = rank;
+	me->size = size;
+	me->pid = (uint32_t)getpid();
+	auth_random(&me->nonce, sizeof(me->nonce));
+	memset(me->host, 0, sizeof(me->host));
+	if (override[0])
+		snprintf(me->host, sizeof(me->host), "%s", override);
+	else if (gethostname(me->host, sizeof(me->host) - 1) < 0)
+		snprintf(me->host, sizeof(me->host), "localhost");
+	hint_of_host(me->host, override, me->host_hint);
+}
