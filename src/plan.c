@@ -218,6 +218,13 @@ static void add_step(struct text *t, const struct plan *p, const struct step *s)
 	add(t, "%s%s", s->flags & STEP_FINAL ? "  final" : "", s->flags & STEP_TOKEN ? "  token" : "");
 }
 
+void plan_step_text(const struct plan *p, const struct step *s, char *text, size_t size)
+{
+	struct text t = {.len = 0};
+	add_step(&t, p, s);
+	snprintf(text, size, "%s", t.s);
+}
+
 void plan_print(const struct plan *p, void (*line)(void *ctx, const char *text), void *ctx)
 {
 	struct text t = {.len = 0};

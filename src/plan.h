@@ -121,6 +121,8 @@ void plan_free(struct plan *p);
 
 /** Prints the plan in readable lines, for tutti-info. */
 void plan_print(const struct plan *p, void (*line)(void *ctx, const char *text), void *ctx);
+/** One step as plan_print shows it; cut off at `size`. */
+void plan_step_text(const struct plan *p, const struct step *s, char *text, size_t size);
 
 /* ---- building: errors (out of memory) stick to the builder and are returned by plan_finish ------------------------ */
 
@@ -139,7 +141,7 @@ int plan_to(struct plan_builder *b, int peer, int lane);
 int plan_from(struct plan_builder *b, int peer, int lane);
 /** Append a step to the current strand. */
 void plan_step(struct plan_builder *b, struct step s);
-/** NULL: out of memory. Sets uses_tmp; drops strands without steps only if nothing waits for them. */
+/** NULL: out of memory. Drops strands without steps: who waits for one waits for what it waited for. */
 struct plan *plan_finish(struct plan_builder *b);
 
 static inline struct block_set blocks(int first, int stride, int n)
