@@ -1,0 +1,410 @@
+/* One-shot and two-shot collectives over memory that all members read. See direct.h for the protocol. */
+#include "direct.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../util/error.h"
+
+struct flag {
+	_Alignas(APART) struct slot line; /* seq: epoch; sig; the data itself when it fits */
+};
+
+struct word {
+	_Alignas(APART) _Atomic uint64_t epoch;
+};
+
+/* What a rank shows to the others. The buffers follow. */
+struct direct_area {
+	struct word done;
+	struct flag input[DIRECT_BUFFERS];
+	struct word share[DIRECT_BUFFERS]; /* two-shot: the own share is folded and stands in the buffer */
+	_Alignas(APART) uint8_t buffers[];
+};
+
+struct direct {
+	struct segment *seg;
+	uint64_t key;
+	int n, me, found;
+	size_t buffer;
+	uint64_t epoch;               /* last one given to a piece */
+	struct direct_area **area;    /* of each member */
+	_Atomic uint32_t **bell;
+	uint64_t *known;              /* member i is done at least with this epoch */
+	int *local;
+	const void **source;          /* scratch: n operands */
+};
+
+bool direct_serves(enum coll coll)
+{
+	return coll == COLL_ALLREDUCE || coll == COLL_ALLGATHER || coll == COLL_REDUCE_SCATTER || coll == COLL_BROADCAST ||
+	       coll == COLL_BARRIER;
+}
+
+int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int *local, int n, int me, size_t buffer)
+{
+	struct direct *d = calloc(1, sizeof(*d));
+	if (!d)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	size_t m = n > 0 ? (size_t)n : 0;
+	*d = (struct direct){.seg = seg, .key = (id * 0x9e3779b97f4a7c15u) | 1 << 20, .n = n, .me = me, .found = 0};
+	d->buffer = (buffer + APART - 1) / APART * APART;
+	d->area = calloc(m, sizeof(*d->area));
+	d->bell = calloc(m, sizeof(*d->bell));
+	d->known = calloc(m, sizeof(*d->known));
+	d->local = calloc(m, sizeof(*d->local));
+	d->source = calloc(m, sizeof(*d->source));
+	int rc = TUTTI_ENOMEM;
+	if (!d->area || !d->bell || !d->known || !d->local || !d->source) {
+		fail(rc, "out of memory");
+		goto out;
+	}
+	memcpy(d->local, local, m * sizeof(*local));
+	for (int i = 0; i < n; i++)
+		d->bell[i] = segment_bell(seg, local[i]);
+	d->area[me] = segment_area(seg, sizeof(struct direct_area) + DIRECT_BUFFERS * d->buffer, (unsigned)n - 1);
+	if (!d->area[me])
+		goto out;
+	rc = segment_publish(seg, d->key, d->area[me]);
+out:
+	if (rc)
+		direct_close(d);
+	else
+		*out = d;
+	return rc;
+}
+
+int direct_ready(struct direct *d)
+{
+	for (; d->found < d->n; d->found++) {
+		int i = d->found;
+		if (i != d->me && !(d->area[i] = segment_find(d->seg, d->local[i], d->key)))
+			return LINK_PENDING;
+	}
+	return TUTTI_OK;
+}
+
+void direct_close(struct direct *d)
+{
+	if (!d)
+		return;
+	for (int i = 0; d->area && i < d->n; i++) {
+		if (!d->area[i])
+			continue;
+		if (i == d->me)
+			segment_withdraw(d->seg, d->key, d->area[i]);
+		else
+			segment_let_go(d->area[i]);
+	}
+	free(d->area);
+	free(d->bell);
+	free(d->known);
+	free(d->local);
+	free(d->source);
+	free(d);
+}
+
+/* ---- pieces ------------------------------------------------------------------------------------------------------- */
+
+/* A stretch of a block that one epoch moves. */
+struct stretch {
+	size_t at, len;
+};
+
+/* Blocks that stand side by side in a buffer: a reduce-scatter and a two-shot allreduce publish one for each member. */
+static int blocks_in_buffer(const struct direct *d, const struct direct_run *x)
+{
+	return x->coll == COLL_REDUCE_SCATTER ? d->n : 1;
+}
+
+static void plan_pieces(struct direct *d, struct direct_run *x)
+{
+	size_t room = d->buffer / (size_t)blocks_in_buffer(d, x);
+	size_t most = room / LINE * LINE;
+	most = most < x->esize ? x->esize : most;
+	x->npieces = x->bytes ? (x->bytes + most - 1) / most : 1;
+	/* equal pieces, whole lines */
+	size_t even = (x->bytes + x->npieces - 1) / x->npieces;
+	x->piece = (even + LINE - 1) / LINE * LINE;
+	x->piece = x->piece > most ? most : x->piece;
+	x->first = d->epoch + 1;
+	d->epoch += x->npieces;
+	x->started = true;
+}
+
+static struct stretch stretch_of(const struct direct_run *x, size_t k)
+{
+	size_t at = x->piece * k;
+	at = at < x->bytes ? at : x->bytes;
+	return (struct stretch){at, x->bytes - at < x->piece ? x->bytes - at : x->piece};
+}
+
+/* The share of member i in a two-shot stretch: whole lines but for the last. */
+static struct stretch share_of(const struct direct *d, struct stretch s, int i)
+{
+	size_t lines = (s.len + LINE - 1) / LINE;
+	struct span v = span_share(lines, d->n, i);
+	size_t at = v.at * LINE, end = (v.at + v.len) * LINE;
+	at = at < s.len ? at : s.len;
+	end = end < s.len ? end : s.len;
+	return (struct stretch){at, end - at};
+}
+
+/* Where member i's published bytes of epoch e stand. */
+static uint8_t *published_at(const struct direct *d, const struct direct_run *x, int i, uint64_t e, size_t len)
+{
+	struct direct_area *a = d->area[i];
+	size_t b = e % DIRECT_BUFFERS;
+	if (len * (size_t)blocks_in_buffer(d, x) <= SLOT_INLINE && !x->two_shot)
+		return a->input[b].line.data;
+	return a->buffers + b * d->buffer;
+}
+
+/* ---- flags -------------------------------------------------------------------------------------------------------- */
+
+static void wake_all(const struct direct *d)
+{
+	for (int i = 0; i < d->n; i++)
+		if (i != d->me && atomic_load_explicit(d->bell[i], memory_order_relaxed))
+			bell_ring(d->bell[i]);
+}
+
+/* Has everybody finished with what stood in the buffer of epoch e? */
+static bool buffer_free(struct direct *d, uint64_t e)
+{
+	if (e <= DIRECT_BUFFERS)
+		return true;
+	for (int i = 0; i < d->n; i++) {
+		if (i == d->me || d->known[i] >= e - DIRECT_BUFFERS)
+			continue;
+		d->known[i] = atomic_load_explicit(&d->area[i]->done.epoch, memory_order_acquire); /* A4 */
+		if (d->known[i] < e - DIRECT_BUFFERS)
+			return false;
+	}
+	return true;
+}
+
+static void raise_input(struct direct *d, struct direct_run *x, uint64_t e)
+{
+	struct slot *line = &d->area[d->me]->input[e % DIRECT_BUFFERS].line;
+	line->sig = x->sig;
+	atomic_store_explicit(&line->seq, e, memory_order_release); /* R3 */
+	wake_all(d);
+}
+
+static bool input_there(struct direct *d, struct direct_run *x, int i, uint64_t e)
+{
+	struct slot *line = &d->area[i]->input[e % DIRECT_BUFFERS].line;
+	if (atomic_load_explicit(&line->seq, memory_order_acquire) != e) /* A3 */
+		return false;
+	if (line->sig != x->sig) {
+		x->foreign = true;
+		return false;
+	}
+	if (e > 2 && d->known[i] < e - 2)
+		d->known[i] = e - 2;
+	return true;
+}
+
+static bool all_inputs_there(struct direct *d, struct direct_run *x, uint64_t e)
+{
+	for (int i = 0; i < d->n; i++)
+		if (i != d->me && !input_there(d, x, i, e))
+			return false;
+	return true;
+}
+
+static void finish(struct direct *d, struct direct_run *x, uint64_t e)
+{
+	atomic_store_explicit(&d->area[d->me]->done.epoch, e, memory_order_release); /* R4 */
+	if (x->coll == COLL_BROADCAST)
+		wake_all(d);
+	x->finished++;
+}
+
+/* ---- folding ------------------------------------------------------------------------------------------------------ */
+
+/* out = fold of d->source in rank order. The small floats round once, or at each step as plans do. */
+static void fold(const struct direct *d, const struct direct_run *x, uint8_t *out, size_t bytes)
+{
+	size_t count = bytes / x->esize;
+	uint32_t divisor = (uint32_t)d->n;
+	if (d->n == 2) {
+		x->kernels->two[x->dtype][x->op](out, d->source[0], d->source[1], count, divisor);
+		return;
+	}
+	if (!x->stepwise) {
+		x->kernels->many[x->dtype][x->op](out, d->source, d->n, count, divisor);
+		return;
+	}
+	enum tutti_op step = x->op == TUTTI_AVG ? TUTTI_SUM : x->op;
+	uint8_t part[4096], *to = part; /* out may be one of the sources */
+	for (size_t at = 0; at < bytes; at += sizeof(part)) {
+		size_t len = bytes - at < sizeof(part) ? bytes - at : sizeof(part);
+		const uint8_t *left = (const uint8_t *)d->source[0] + at;
+		for (int i = 1; i < d->n; i++) {
+			enum tutti_op op = i == d->n - 1 ? x->op : step;
+			x->kernels->two[x->dtype][op](to, left, (const uint8_t *)d->source[i] + at, len / x->esize, divisor);
+			left = to;
+		}
+		memcpy(out + at, part, len);
+	}
+}
+
+/* ---- one-shot ----------------------------------------------------------------------------------------------------- */
+
+static bool publishes(const struct direct *d, const struct direct_run *x)
+{
+	return x->coll != COLL_BROADCAST || x->root == d->me;
+}
+
+static bool publish(struct direct *d, struct direct_run *x)
+{
+	uint64_t e = x->first + x->published;
+	if (!buffer_free(d, e))
+		return false;
+	struct stretch s = stretch_of(x, x->published);
+	uint8_t *to = published_at(d, x, d->me, e, s.len);
+	if (x->coll == COLL_REDUCE_SCATTER) {
+		for (int i = 0; i < d->n; i++)
+			if (i != d->me)
+				memcpy(to + (size_t)i * s.len, x->in + (size_t)i * x->bytes + s.at, s.len);
+	} else if (x->two_shot) {
+		struct stretch own = share_of(d, s, d->me); /* read by nobody else: it will hold the result */
+		memcpy(to, x->in + s.at, own.at);
+		memcpy(to + own.at + own.len, x->in + s.at + own.at + own.len, s.len - own.at - own.len);
+	} else if (s.len) {
+		memcpy(to, x->in + s.at, s.len);
+	}
+	raise_input(d, x, e);
+	x->published++;
+	return true;
+}
+
+static bool collect_fold(struct direct *d, struct direct_run *x, uint64_t e, struct stretch s)
+{
+	if (!all_inputs_there(d, x, e))
+		return false;
+	size_t mine = x->coll == COLL_REDUCE_SCATTER ? (size_t)d->me : 0;
+	for (int i = 0; i < d->n; i++)
+		d->source[i] = published_at(d, x, i, e, s.len) + mine * s.len;
+	d->source[d->me] = x->in + mine * x->bytes + s.at;
+	fold(d, x, x->out + s.at, s.len);
+	return true;
+}
+
+static bool collect_gather(struct direct *d, struct direct_run *x, uint64_t e, struct stretch s)
+{
+	if (!all_inputs_there(d, x, e))
+		return false;
+	for (int k = 0; k < d->n; k++) {
+		int i = (d->me + k) % d->n;
+		const uint8_t *from = i == d->me ? x->in + s.at : published_at(d, x, i, e, s.len);
+		uint8_t *to = x->out + (size_t)i * x->bytes + s.at;
+		if (s.len && to != from)
+			memcpy(to, from, s.len);
+	}
+	return true;
+}
+
+static bool collect_broadcast(struct direct *d, struct direct_run *x, uint64_t e, struct stretch s)
+{
+	if (d->me == x->root) {
+		if (s.len && x->out != x->in)
+			memcpy(x->out + s.at, x->in + s.at, s.len);
+		return true;
+	}
+	if (!input_there(d, x, x->root, e))
+		return false;
+	memcpy(x->out + s.at, published_at(d, x, x->root, e, s.len), s.len);
+	return true;
+}
+
+static bool collect(struct direct *d, struct direct_run *x)
+{
+	uint64_t e = x->first + x->finished;
+	struct stretch s = stretch_of(x, x->finished);
+	bool ok;
+	switch (x->coll) {
+	case COLL_ALLGATHER:
+		ok = collect_gather(d, x, e, s);
+		break;
+	case COLL_BROADCAST:
+		ok = collect_broadcast(d, x, e, s);
+		break;
+	case COLL_BARRIER:
+		ok = all_inputs_there(d, x, e);
+		break;
+	default:
+		ok = collect_fold(d, x, e, s);
+	}
+	if (ok)
+		finish(d, x, e);
+	return ok;
+}
+
+/* ---- two-shot ------------------------------------------------------------------------------------------------------ */
+
+static bool fold_share(struct direct *d, struct direct_run *x)
+{
+	uint64_t e = x->first + x->folded;
+	if (!all_inputs_there(d, x, e))
+		return false;
+	struct stretch s = stretch_of(x, x->folded), own = share_of(d, s, d->me);
+	for (int i = 0; i < d->n; i++)
+		d->source[i] = published_at(d, x, i, e, s.len) + own.at;
+	d->source[d->me] = x->in + s.at + own.at;
+	uint8_t *to = published_at(d, x, d->me, e, s.len) + own.at;
+	if (own.len) {
+		fold(d, x, to, own.len);
+		memcpy(x->out + s.at + own.at, to, own.len);
+	}
+	atomic_store_explicit(&d->area[d->me]->share[e % DIRECT_BUFFERS].epoch, e, memory_order_release); /* R3 */
+	wake_all(d);
+	x->folded++;
+	return true;
+}
+
+static bool collect_shares(struct direct *d, struct direct_run *x)
+{
+	uint64_t e = x->first + x->finished;
+	for (int i = 0; i < d->n; i++)
+		if (i != d->me &&
+		    atomic_load_explicit(&d->area[i]->share[e % DIRECT_BUFFERS].epoch, memory_order_acquire) != e) /* A3 */
+			return false;
+	struct stretch s = stretch_of(x, x->finished);
+	for (int k = 1; k < d->n; k++) {
+		int i = (d->me + k) % d->n;
+		struct stretch v = share_of(d, s, i);
+		memcpy(x->out + s.at + v.at, published_at(d, x, i, e, s.len) + v.at, v.len);
+	}
+	finish(d, x, e);
+	return true;
+}
+
+/* ---- a call -------------------------------------------------------------------------------------------------------- */
+
+enum advance direct_advance(struct direct *d, struct direct_run *x)
+{
+	if (!x->started)
+		plan_pieces(d, x);
+	bool moved = false, again;
+	if (!publishes(d, x))
+		x->published = x->npieces;
+	do {
+		again = false;
+		/* one piece ahead: the peers find it while this rank still works on the one before */
+		if (x->published < x->npieces && x->published <= x->finished + 1 && publishes(d, x))
+			again |= publish(d, x);
+		if (x->two_shot) {
+			if (x->folded < x->published)
+				again |= fold_share(d, x);
+			if (x->finished < x->folded)
+				again |= collect_shares(d, x);
+		} else if (x->finished < x->published) {
+			again |= collect(d, x);
+		}
+		moved |= again;
+	} while (again && x->finished < x->npieces);
+	return x->finished == x->npieces ? ADVANCE_DONE : moved ? ADVANCE_MOVED : ADVANCE_STUCK;
+}

@@ -1,0 +1,57 @@
+/*
+ * The direct tier: where all ranks of a communicator load and store each other's memory, hand-written algorithms beat any
+ * plan. Each rank has one area that all others read; nobody writes into another's.
+ *
+ *   one-shot   publish the input (in the flag's own line when it is small), wait for everybody's, fold all in rank order
+ *   two-shot   publish the input, fold the own share of all inputs, publish that, collect the others' shares
+ *
+ * A call is cut into pieces; each piece is one epoch. Epochs number the pieces of all direct calls of the communicator, so
+ * epoch e uses buffer e mod DIRECT_BUFFERS of every rank. A rank stores `done` = e when it has read all that it needs of
+ * epoch e; nobody overwrites a buffer before all others are done with what stood there. Seeing somebody's flag of epoch e
+ * proves that it is done with e - 2 (a rank publishes at most one piece ahead), so in calls where everyone waits for
+ * everyone the `done` words are never read; after a broadcast they are.
+ *
+ * Memory order (docs/memory-model.md): R3 flag of a piece / A3; R4 done / A4.
+ */
+#ifndef TUTTI_DIRECT_H
+#define TUTTI_DIRECT_H
+
+#include "../engine.h"
+#include "../segment.h"
+
+#define DIRECT_BUFFERS 4
+
+struct direct;
+
+/** What one call needs. Blocks are `bytes` long: the whole vector, or one rank's part of it. */
+struct direct_run {
+	enum coll coll;
+	bool two_shot;
+	bool stepwise;              /* round after each addition, as plans do: TUTTI_REPRODUCIBLE */
+	const uint8_t *in;
+	uint8_t *out;
+	size_t bytes, esize;
+	const struct kernel_table *kernels;
+	enum tutti_dtype dtype;
+	enum tutti_op op;
+	int root;
+	uint32_t sig;
+	/* progress: pieces published, folded (two-shot: own shares published), finished */
+	size_t piece, npieces, published, folded, finished;
+	uint64_t first;             /* epoch of piece 0 */
+	bool started, foreign;
+};
+
+/** local[i]: index in the segment of member i. buffer: bytes of one of the buffers. Publishes the own area. */
+int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int *local, int n, int me, size_t buffer);
+/** TUTTI_OK when all members' areas were found, LINK_PENDING before. */
+int direct_ready(struct direct *d);
+void direct_close(struct direct *d);
+
+/** Can the tier do this collective at all? */
+bool direct_serves(enum coll coll);
+
+/** Does what can be done without waiting. Runs of one communicator are advanced one after the other, in call order. */
+enum advance direct_advance(struct direct *d, struct direct_run *run);
+
+#endif
