@@ -4,7 +4,8 @@
  * dropped after a bounded time and a log line. What a connection is for, its hello says.
  *
  * The accepting side is served by the service thread, so dialling never needs the peer's application thread: a rank may
- * dial while it holds no lock, and is bounded by its limit.
+ * dial while it holds no lock, and is bounded by its limit. Never dial from a callback of the service thread. All
+ * connections are non-blocking, with TCP_NODELAY.
  */
 #ifndef TUTTI_DOOR_H
 #define TUTTI_DOOR_H
@@ -34,11 +35,18 @@ struct door_config {
 	struct auth_key key;
 	const char *iface;     /* TUTTI_IFACE */
 	bool local_only;       /* no TCP listener */
-	int listen_fd;         /* an inherited TCP listener to use, else -1 */
+	int listen_fd;         /* an inherited TCP listener to use, else -1; becomes the door's, also on error */
 };
 
-/** Opens the listeners and begins to serve. Fills the address part of *me (local, addrs). */
+/**
+ * Opens the listeners and begins to serve. Fills the address part of *me (local, addrs). contact_self came before: the
+ * contact's nonce is part of the door's name, so that a dialler never takes another job's rank for the one it wants.
+ */
 int door_open(struct door **door, const struct door_config *cfg, struct contact *me);
+/** Serves one more TCP listener, which becomes the door's also on error. Without a secret it must be of loopback: EAUTH. */
+int door_adopt(struct door *door, int listen_fd);
+/** The last connection that was refused for its secret, size or rank, as text; "" when there was none. */
+void door_refusal(struct door *door, char *buf, size_t cap);
 /** Closes listeners, pending connections, kept arrivals and gifts. Safe on NULL. */
 void door_close(struct door *door);
 
@@ -51,10 +59,16 @@ void door_serve(struct door *door, enum hello_kind kind, door_fn *fn, void *arg)
 
 /** A kept connection of that kind, from that rank, with that tag; -1 when there is none (yet). Cheap when nothing came. */
 int door_take(struct door *door, enum hello_kind kind, int from, uint64_t tag);
-/** Readable when something is kept that was not there before: for sleeping. -1 if none. */
+/**
+ * Readable when something is kept that was not there before: for sleeping. door_take makes it unreadable: who waits for
+ * several may miss one that comes between two takes, so sleep with a tick.
+ */
 int door_event_fd(struct door *door);
 
-/** From now on whoever on this host asks for `tag` (and proves the secret) receives a copy of fd. fd stays the caller's. */
+/**
+ * From now on whoever on this host asks for `tag` (and proves the secret) receives a copy of fd; who asked before gets
+ * it now. fd stays the caller's, who may close it: the door keeps its own. fd -1 takes the gift back.
+ */
 int door_give(struct door *door, uint64_t tag, int fd);
 
 /**
@@ -63,7 +77,7 @@ int door_give(struct door *door, uint64_t tag, int fd);
  */
 int door_dial(const struct door *door, const struct contact *to, const struct hello *hello, bool local,
 	      struct net_limit limit, int *fd);
-/** Dials with HELLO_GIVE and receives the descriptor. */
+/** Dials with HELLO_GIVE and receives the descriptor, which may be given later than it is asked for. */
 int door_ask(const struct door *door, const struct contact *to, uint64_t tag, struct net_limit limit, int *fd);
 
 #endif

@@ -1,0 +1,1040 @@
+/*
+ * The door, see door.h. The accepting side is a small state machine per connection on the service thread: greet, proof,
+ * then it is handed over. Until the proof a connection is a guest on the pending list, which is bounded in length and
+ * time: a newcomer pushes the oldest out, so that no number of idle strangers keeps a rank away. The dialling side
+ * blocks its caller, and tries again when it was pushed out.
+ */
+#include "door.h"
+#include "../util/clock.h"
+#include "../util/error.h"
+#include "../util/log.h"
+#include "../util/service.h"
+#include "handshake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MS 1000000u
+#define PATIENCE (5000u * MS)    /* a guest proves itself within this */
+#define PENDING_MAX 64           /* guests at a time, beside one for each rank */
+#define ACCEPTS 16               /* in one go, so that those who came before get their turn */
+#define ACCEPT_PAUSE (100u * MS) /* when descriptors run out */
+#define LISTENERS (2 * NET_ADDRS + 2)
+#define KINDS (HELLO_GIVE + 1)
+#define DIALS 6                  /* attempts on one address when the other side hangs up early */
+#define SLICE (10000u * MS)      /* of the limit for one address of several */
+#define ROUTES 16
+
+struct listener {
+	struct door *door;
+	int fd;
+	bool local;
+};
+
+/** A connection that came in: pending, kept for door_take, or asking for a gift that isn't there yet. */
+struct guest {
+	TAILQ_ENTRY(guest) link;
+	struct door *door;
+	int fd;
+	bool local, greeted;
+	size_t have;
+	uint64_t deadline;
+	struct handshake hs;
+	union {
+		uint8_t bytes[sizeof(struct proof)];
+		struct greet greet;
+		struct proof proof;
+	} in;
+};
+TAILQ_HEAD(guests, guest);
+
+struct gift {
+	struct gift *next;
+	uint64_t tag;
+	int fd;
+};
+
+struct door {
+	/* Fixed while the door is open; read by diallers without the lock. */
+	int rank, size;
+	uint64_t nonce;
+	struct auth_key key;
+	char *iface;
+	int event_fd;
+	unsigned forks;
+
+	/* Guarded by the service lock. */
+	struct listener listeners[LISTENERS];
+	int nlisteners;
+	bool paused;
+	struct guests pending, kept, asking;
+	int npending;
+	struct {
+		door_fn *fn;
+		void *arg;
+	} handlers[KINDS];
+	struct gift *gifts;
+	uint64_t complaints;
+	char refusal[256];
+
+	_Atomic int nkept; /* relaxed: a hint for door_take, which then looks under the lock */
+};
+
+/* ---- guests ------------------------------------------------------------------------------------------------------ */
+
+/* Garbage must not fill the log either. */
+static bool worth_a_line(struct door *d)
+{
+	uint64_t n = ++d->complaints;
+
+	return n <= 5 || n % 1000 == 0;
+}
+
+static const char *who_is(const struct guest *g, char buf[NET_TEXT])
+{
+	struct net_addr a;
+	pid_t pid = 0;
+	uid_t uid = 0;
+
+	if (!g->local && net_far_end(g->fd, &a))
+		return net_text(&a, buf);
+	if (g->local && net_peer(g->fd, &pid, &uid))
+		snprintf(buf, NET_TEXT, "local process %d of user %u", (int)pid, (unsigned)uid);
+	else
+		snprintf(buf, NET_TEXT, "somebody who has left");
+	return buf;
+}
+
+static void log_stranger(struct guest *g, const char *what)
+{
+	char who[NET_TEXT];
+
+	if (worth_a_line(g->door))
+		log_warn("rank %d: %s %s; dropped (%llu so far)", g->door->rank, who_is(g, who), what,
+			 (unsigned long long)g->door->complaints);
+}
+
+static void pending_remove(struct guest *g)
+{
+	service_unwatch(g->fd);
+	TAILQ_REMOVE(&g->door->pending, g, link);
+	g->door->npending--;
+}
+
+static void guest_free(struct guest *g)
+{
+	close(g->fd);
+	free(g);
+}
+
+static void drop_pending(struct guest *g)
+{
+	pending_remove(g);
+	guest_free(g);
+}
+
+static void expire(void *arg);
+
+static void arm(struct door *d)
+{
+	struct guest *oldest = TAILQ_FIRST(&d->pending);
+
+	service_cancel(expire, d);
+	if (oldest && service_at(oldest->deadline, expire, d) != TUTTI_OK)
+		log_warn("rank %d: %s", d->rank, fail_text());
+}
+
+static void expire(void *arg)
+{
+	struct door *d = arg;
+	uint64_t now = now_ns();
+
+	for (struct guest *g; (g = TAILQ_FIRST(&d->pending)) && g->deadline <= now;) {
+		log_stranger(g, "connected and did not introduce itself");
+		drop_pending(g);
+	}
+	arm(d);
+}
+
+/* ---- descriptors given and asked for ----------------------------------------------------------------------------- */
+
+static struct gift *gift_find(struct door *d, uint64_t tag)
+{
+	struct gift *gift = d->gifts;
+
+	while (gift && gift->tag != tag)
+		gift = gift->next;
+	return gift;
+}
+
+static void answer_ask(struct guest *g, int fd)
+{
+	if (net_send_fd(g->fd, fd) != TUTTI_OK)
+		log_warn("rank %d: %s", g->door->rank, fail_text());
+}
+
+/* While it waits for its gift an asker says nothing more: whatever happens is that it left. */
+static void asker_left(void *arg, int fd, uint32_t events)
+{
+	struct guest *g = arg;
+
+	(void)events;
+	service_unwatch(fd);
+	TAILQ_REMOVE(&g->door->asking, g, link);
+	guest_free(g);
+}
+
+static void receive_ask(struct guest *g)
+{
+	struct gift *gift = gift_find(g->door, g->hs.proof.hello.tag);
+
+	if (gift)
+		answer_ask(g, gift->fd);
+	else if (service_watch(g->fd, EPOLLIN | EPOLLRDHUP, asker_left, g) == TUTTI_OK) {
+		TAILQ_INSERT_TAIL(&g->door->asking, g, link);
+		return;
+	}
+	guest_free(g);
+}
+
+static void answer_waiting(struct door *d, const struct gift *gift)
+{
+	struct guest *next;
+
+	for (struct guest *g = TAILQ_FIRST(&d->asking); g; g = next) {
+		next = TAILQ_NEXT(g, link);
+		if (g->hs.proof.hello.tag != gift->tag)
+			continue;
+		answer_ask(g, gift->fd);
+		asker_left(g, g->fd, 0);
+	}
+}
+
+static void gift_remove(struct door *d, uint64_t tag)
+{
+	for (struct gift **at = &d->gifts; *at; at = &(*at)->next) {
+		struct gift *gift = *at;
+		if (gift->tag != tag)
+			continue;
+		*at = gift->next;
+		close(gift->fd);
+		free(gift);
+		return;
+	}
+}
+
+int door_give(struct door *d, uint64_t tag, int fd)
+{
+	struct gift *gift = NULL;
+	int rc = TUTTI_OK;
+
+	service_lock();
+	gift_remove(d, tag);
+	if (fd < 0)
+		goto out;
+	gift = malloc(sizeof(*gift));
+	if (!gift) {
+		rc = fail(TUTTI_ENOMEM, "no memory to give a descriptor to other ranks");
+		goto out;
+	}
+	*gift = (struct gift){ .next = d->gifts, .tag = tag, .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0) };
+	if (gift->fd < 0) {
+		rc = fail_errno("can't keep a descriptor for other ranks");
+		free(gift);
+		goto out;
+	}
+	d->gifts = gift;
+	answer_waiting(d, gift);
+out:
+	service_unlock();
+	return rc;
+}
+
+/* ---- connections that proved themselves -------------------------------------------------------------------------- */
+
+static void keep(struct guest *g)
+{
+	struct door *d = g->door;
+	uint64_t one = 1;
+
+	TAILQ_INSERT_TAIL(&d->kept, g, link);
+	atomic_fetch_add_explicit(&d->nkept, 1, memory_order_relaxed);
+	if (write(d->event_fd, &one, sizeof(one)) < 0) /* full: readable already */
+		return;
+}
+
+static void unkeep(struct guest *g)
+{
+	TAILQ_REMOVE(&g->door->kept, g, link);
+	atomic_fetch_sub_explicit(&g->door->nkept, 1, memory_order_relaxed);
+}
+
+/* The guest has gone; its connection lives on with the handler. */
+static void hand_over(struct guest *g)
+{
+	struct hello hello = g->hs.proof.hello;
+	struct door *d = g->door;
+	int fd = g->fd;
+
+	free(g);
+	d->handlers[hello.kind].fn(d->handlers[hello.kind].arg, fd, &hello);
+}
+
+static void settle(struct guest *g)
+{
+	uint32_t kind = g->hs.proof.hello.kind;
+
+	if (kind == HELLO_GIVE)
+		receive_ask(g);
+	else if (g->door->handlers[kind].fn)
+		hand_over(g);
+	else
+		keep(g);
+}
+
+static void deliver_kept(void *arg)
+{
+	struct door *d = arg;
+	struct guest *next;
+
+	for (struct guest *g = TAILQ_FIRST(&d->kept); g; g = next) {
+		next = TAILQ_NEXT(g, link);
+		if (!d->handlers[g->hs.proof.hello.kind].fn)
+			continue;
+		unkeep(g);
+		hand_over(g);
+	}
+}
+
+void door_serve(struct door *d, enum hello_kind kind, door_fn *fn, void *arg)
+{
+	service_lock();
+	d->handlers[kind].fn = fn;
+	d->handlers[kind].arg = arg;
+	if (fn && !TAILQ_EMPTY(&d->kept) && service_at(0, deliver_kept, d) != TUTTI_OK)
+		log_warn("rank %d: %s", d->rank, fail_text());
+	service_unlock();
+}
+
+int door_take(struct door *d, enum hello_kind kind, int from, uint64_t tag)
+{
+	struct guest *g;
+	uint64_t drain;
+	int fd = -1;
+
+	if (atomic_load_explicit(&d->nkept, memory_order_relaxed) == 0)
+		return -1;
+	service_lock();
+	TAILQ_FOREACH(g, &d->kept, link) {
+		const struct hello *hello = &g->hs.proof.hello;
+		if (hello->kind == (uint32_t)kind && hello->from == from && hello->tag == tag)
+			break;
+	}
+	if (g) {
+		unkeep(g);
+		fd = g->fd;
+		free(g);
+	}
+	if (read(d->event_fd, &drain, sizeof(drain)) < 0)
+		drain = 0;
+	service_unlock();
+	return fd;
+}
+
+int door_event_fd(struct door *d)
+{
+	return d->event_fd;
+}
+
+/* ---- the accepting side ------------------------------------------------------------------------------------------ */
+
+static bool reply(struct guest *g, const void *buf, size_t n)
+{
+	/* A fresh socket's buffer has room for a few dozen bytes; where it hasn't, something is wrong with the other side. */
+	return send(g->fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)n;
+}
+
+static void refuse(struct guest *g, enum verdict verdict)
+{
+	const struct hello *hello = &g->hs.proof.hello;
+	struct door *d = g->door;
+	char who[NET_TEXT], *text = d->refusal;
+	size_t cap = sizeof(d->refusal);
+
+	who_is(g, who);
+	if (verdict == VERDICT_SECRET)
+		snprintf(text, cap, "%s does not know this job's secret", who);
+	else if (verdict == VERDICT_SIZE)
+		snprintf(text, cap, "rank %d at %s is of a job of %d ranks, not %d", hello->from, who, g->hs.greet.size, d->size);
+	else if (verdict == VERDICT_RANK)
+		snprintf(text, cap, "rank %d at %s wanted rank %d", hello->from, who, g->hs.greet.to);
+	else if (verdict == VERDICT_JOB)
+		snprintf(text, cap, "rank %d at %s is of another job with the same secret", hello->from, who);
+	else
+		snprintf(text, cap, "%s speaks version %u of the wire, not %d", who, g->hs.greet.version, WIRE_VERSION);
+	if (worth_a_line(d))
+		log_warn("rank %d refused a connection: %s", d->rank, text);
+}
+
+/* True: the guest stays. */
+static bool receive_greet(struct guest *g)
+{
+	struct challenge challenge;
+	enum verdict verdict = handshake_greeted(&g->hs, &g->in.greet, &challenge);
+
+	if (verdict != VERDICT_GARBAGE && !reply(g, &challenge, sizeof(challenge)))
+		return false;
+	if (verdict == VERDICT_VERSION)
+		refuse(g, verdict);
+	g->greeted = true;
+	g->have = 0;
+	return verdict == VERDICT_WELCOME;
+}
+
+/* The guest is dropped or settled. */
+static void receive_proof(struct guest *g)
+{
+	struct answer answer;
+	enum verdict verdict = handshake_proved(&g->hs, &g->in.proof, &answer);
+
+	if (verdict == VERDICT_GARBAGE || (g->hs.proof.hello.kind == HELLO_GIVE && !g->local)) {
+		log_stranger(g, "asked for what there is not");
+		drop_pending(g);
+		return;
+	}
+	if (!reply(g, &answer, sizeof(answer))) {
+		drop_pending(g);
+		return;
+	}
+	if (verdict != VERDICT_WELCOME) {
+		refuse(g, verdict);
+		drop_pending(g);
+		return;
+	}
+	pending_remove(g);
+	settle(g);
+}
+
+/* Takes what is there, but nothing beyond the proof: what follows is for who gets the connection. */
+static void on_guest(void *arg, int fd, uint32_t events)
+{
+	struct guest *g = arg;
+
+	(void)events;
+	for (;;) {
+		size_t want = g->greeted ? sizeof(struct proof) : sizeof(struct greet);
+		ssize_t got = recv(fd, g->in.bytes + g->have, want - g->have, MSG_DONTWAIT);
+		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (got <= 0) {
+			drop_pending(g);
+			return;
+		}
+		g->have += (size_t)got;
+		if (!g->greeted && !handshake_plausible(g->in.bytes, g->have)) {
+			log_stranger(g, "does not speak Tutti");
+			drop_pending(g);
+			return;
+		}
+		if (g->have < want)
+			continue;
+		if (g->greeted) {
+			receive_proof(g);
+			return;
+		}
+		if (!receive_greet(g)) {
+			drop_pending(g);
+			return;
+		}
+	}
+}
+
+/* On a local socket the kernel knows who it is. */
+static bool is_our_user(int fd)
+{
+	pid_t pid;
+	uid_t uid;
+
+	return net_peer(fd, &pid, &uid) && (uid == geteuid() || uid == 0);
+}
+
+static void admit(struct door *d, int fd, bool local)
+{
+	struct guest *g = malloc(sizeof(*g));
+
+	if (!g) {
+		close(fd);
+		return;
+	}
+	*g = (struct guest){ .door = d, .fd = fd, .local = local, .deadline = now_ns() + PATIENCE };
+	g->hs = (struct handshake){ .key = &d->key, .rank = d->rank, .size = d->size, .door = d->nonce };
+	if (local && !is_our_user(fd)) {
+		log_stranger(g, "may not connect");
+		guest_free(g);
+		return;
+	}
+	if (d->npending >= PENDING_MAX + d->size)
+		drop_pending(TAILQ_FIRST(&d->pending));
+	if (service_watch(fd, EPOLLIN, on_guest, g) != TUTTI_OK) {
+		guest_free(g);
+		return;
+	}
+	TAILQ_INSERT_TAIL(&d->pending, g, link);
+	if (d->npending++ == 0)
+		arm(d);
+}
+
+static void listen_again(void *arg)
+{
+	struct door *d = arg;
+
+	d->paused = false;
+	for (int i = 0; i < d->nlisteners; i++)
+		(void)service_rewatch(d->listeners[i].fd, EPOLLIN);
+}
+
+/* Out of descriptors or memory: a connection that can't be accepted stays at the listener, which must not keep us awake. */
+static void pause_listening(struct door *d)
+{
+	if (d->paused || service_at(now_ns() + ACCEPT_PAUSE, listen_again, d) != TUTTI_OK)
+		return;
+	d->paused = true;
+	if (worth_a_line(d))
+		log_warn("rank %d can't accept a connection: %s; raise the limit of open files (ulimit -n)", d->rank,
+			 strerror(errno));
+	for (int i = 0; i < d->nlisteners; i++)
+		(void)service_rewatch(d->listeners[i].fd, 0);
+}
+
+static void on_listener(void *arg, int fd, uint32_t events)
+{
+	struct listener *l = arg;
+
+	(void)events;
+	for (int i = 0; i < ACCEPTS; i++) {
+		int guest = net_accept(fd);
+		if (guest >= 0) {
+			admit(l->door, guest, l->local);
+			continue;
+		}
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+			pause_listening(l->door);
+		if (errno != ECONNABORTED && errno != EINTR)
+			return;
+	}
+}
+
+/* ---- opening and closing ----------------------------------------------------------------------------------------- */
+
+/* Takes fd, also on failure. With the lock held. */
+static int add_listener(struct door *d, int fd, bool local)
+{
+	struct listener *l = &d->listeners[d->nlisteners];
+	int rc;
+
+	if (d->nlisteners == LISTENERS) {
+		close(fd);
+		return fail(TUTTI_EINVAL, "rank %d listens on %d addresses already", d->rank, LISTENERS);
+	}
+	*l = (struct listener){ .door = d, .fd = fd, .local = local };
+	rc = service_watch(fd, EPOLLIN, on_listener, l);
+	if (rc == TUTTI_OK)
+		d->nlisteners++;
+	else
+		close(fd);
+	return rc;
+}
+
+static int add_local(struct door *d, struct contact *me)
+{
+	uint8_t name[16];
+	int fd, rc;
+
+	auth_random(name, sizeof(name));
+	strcpy(me->local, "tutti-");
+	for (size_t i = 0; i < sizeof(name); i++)
+		snprintf(me->local + 6 + 2 * i, 3, "%02x", name[i]);
+	rc = net_listen_local(me->local, &fd);
+	return rc == TUTTI_OK ? add_listener(d, fd, true) : rc;
+}
+
+/* One listener for each address. An address may have gone since it was listed, so only to get none is an error. */
+static int add_tcp(struct door *d, struct contact *me)
+{
+	struct net_addr found[NET_ADDRS];
+	int n, rc = net_interfaces(d->iface, d->key.open, found, NET_ADDRS, &n), last = TUTTI_OK;
+
+	if (rc != TUTTI_OK)
+		return rc;
+	for (int i = 0; i < n; i++) {
+		int fd;
+		last = net_listen(&found[i], &fd);
+		if (last == TUTTI_OK)
+			last = add_listener(d, fd, false);
+		if (last == TUTTI_OK)
+			me->addrs[me->naddrs++] = found[i];
+	}
+	return me->naddrs ? TUTTI_OK : last;
+}
+
+static int check_adoptable(const struct door *d, int fd, struct net_addr *at)
+{
+	char text[NET_TEXT];
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || !net_local_end(fd, at))
+		return fail(TUTTI_EINVAL, "descriptor %d, which was to be rank %d's listener, is not a TCP socket", fd, d->rank);
+	if (d->key.open && !net_is_loopback(at))
+		return fail(TUTTI_EAUTH,
+			    "rank %d may not listen on %s, which others can reach, without a secret: set TUTTI_SECRET on all "
+			    "ranks, or use a loopback address",
+			    d->rank, net_text(at, text));
+	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return fail_errno("can't use descriptor %d as a listener", fd);
+	return TUTTI_OK;
+}
+
+int door_adopt(struct door *d, int listen_fd)
+{
+	struct net_addr at;
+	int rc;
+
+	service_lock();
+	rc = check_adoptable(d, listen_fd, &at);
+	if (rc == TUTTI_OK)
+		rc = add_listener(d, listen_fd, false);
+	else
+		close(listen_fd);
+	service_unlock();
+	return rc;
+}
+
+/* Where an adopted listener can be reached: its own address, or those of the interfaces when it has none. */
+static int adopt_first(struct door *d, int fd, struct contact *me)
+{
+	struct net_addr at, found[NET_ADDRS];
+	bool both;
+	int n = 0, rc = door_adopt(d, fd);
+
+	if (rc != TUTTI_OK)
+		return rc;
+	if (!net_local_end(fd, &at))
+		return fail_errno("can't tell the address of the listener %d", fd);
+	if (!net_is_any(&at)) {
+		me->addrs[me->naddrs++] = at;
+		return TUTTI_OK;
+	}
+	both = at.family == 6;
+	rc = net_interfaces(d->iface, false, found, NET_ADDRS, &n);
+	for (int i = 0; i < n; i++) {
+		if (!both && found[i].family != at.family)
+			continue;
+		found[i].port = at.port;
+		me->addrs[me->naddrs++] = found[i];
+	}
+	return rc;
+}
+
+static int open_listeners(struct door *d, const struct door_config *cfg, struct contact *me)
+{
+	int rc;
+
+	service_lock();
+	me->naddrs = 0;
+	memset(me->addrs, 0, sizeof(me->addrs));
+	rc = cfg->listen_fd >= 0 ? adopt_first(d, cfg->listen_fd, me) : cfg->local_only ? TUTTI_OK : add_tcp(d, me);
+	if (rc == TUTTI_OK)
+		rc = add_local(d, me);
+	service_unlock();
+	return rc;
+}
+
+static void free_door(struct door *d)
+{
+	if (d->event_fd >= 0)
+		close(d->event_fd);
+	free(d->iface);
+	explicit_bzero(&d->key, sizeof(d->key));
+	free(d);
+}
+
+static int make_door(struct door **door, const struct door_config *cfg, uint64_t nonce)
+{
+	struct door *d;
+	int rc = auth_init();
+
+	*door = NULL;
+	if (rc != TUTTI_OK)
+		return rc;
+	if (cfg->rank < 0 || cfg->rank >= cfg->size)
+		return fail(TUTTI_EINVAL, "rank %d is not one of a job of %d ranks: they are 0 to %d", cfg->rank, cfg->size,
+			    cfg->size - 1);
+	d = malloc(sizeof(*d));
+	if (!d)
+		return fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
+	*d = (struct door){ .rank = cfg->rank, .size = cfg->size, .nonce = nonce, .key = cfg->key, .forks = service_forks };
+	TAILQ_INIT(&d->pending);
+	TAILQ_INIT(&d->kept);
+	TAILQ_INIT(&d->asking);
+	d->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	d->iface = strdup(cfg->iface ? cfg->iface : "");
+	if (d->event_fd < 0)
+		rc = fail_errno("can't make rank %d's event descriptor", cfg->rank);
+	else if (!d->iface)
+		rc = fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
+	else
+		rc = service_acquire();
+	if (rc == TUTTI_OK)
+		*door = d;
+	else
+		free_door(d);
+	return rc;
+}
+
+int door_open(struct door **door, const struct door_config *cfg, struct contact *me)
+{
+	int rc = make_door(door, cfg, me->nonce);
+
+	if (rc != TUTTI_OK) {
+		if (cfg->listen_fd >= 0)
+			close(cfg->listen_fd);
+		return rc;
+	}
+	rc = open_listeners(*door, cfg, me);
+	if (rc != TUTTI_OK) {
+		door_close(*door);
+		*door = NULL;
+	}
+	return rc;
+}
+
+static void drop_all(struct guests *list, bool watched)
+{
+	for (struct guest *g; (g = TAILQ_FIRST(list));) {
+		if (watched)
+			service_unwatch(g->fd);
+		TAILQ_REMOVE(list, g, link);
+		guest_free(g);
+	}
+}
+
+/* In a forked child the service knows nothing of this door; only its memory and its copies of descriptors go. */
+void door_close(struct door *d)
+{
+	bool ours;
+
+	if (!d)
+		return;
+	ours = d->forks == service_forks;
+	service_lock();
+	if (ours) {
+		service_cancel(expire, d);
+		service_cancel(listen_again, d);
+		service_cancel(deliver_kept, d);
+	}
+	for (int i = 0; i < d->nlisteners; i++) {
+		if (ours)
+			service_unwatch(d->listeners[i].fd);
+		close(d->listeners[i].fd);
+	}
+	drop_all(&d->pending, ours);
+	drop_all(&d->asking, ours);
+	drop_all(&d->kept, false);
+	while (d->gifts)
+		gift_remove(d, d->gifts->tag);
+	service_unlock();
+	if (ours)
+		service_release();
+	free_door(d);
+}
+
+void door_refusal(struct door *d, char *buf, size_t cap)
+{
+	service_lock();
+	snprintf(buf, cap, "%s", d->refusal);
+	service_unlock();
+}
+
+/* ---- dialling ---------------------------------------------------------------------------------------------------- */
+
+static int explain(const struct door *d, const struct contact *to, const struct answer *answer, enum verdict verdict)
+{
+	switch (verdict) {
+	case VERDICT_WELCOME:
+		return TUTTI_OK;
+	case VERDICT_SECRET:
+		return fail(TUTTI_EAUTH,
+			    "rank %d does not know the same secret as rank %d: check that TUTTI_SECRET, or the secret file, is "
+			    "the same on all ranks",
+			    to->rank, d->rank);
+	case VERDICT_SIZE:
+		return fail(TUTTI_EMISMATCH, "rank %d is in a job of %d ranks, this is rank %d of %d: check TUTTI_SIZE",
+			    answer->rank, answer->size, d->rank, d->size);
+	case VERDICT_RANK:
+		return fail(TUTTI_EMISMATCH, "rank %d answered where rank %d was expected", answer->rank, to->rank);
+	case VERDICT_JOB:
+		return fail(TUTTI_EMISMATCH, "rank %d of another job with the same secret answered", answer->rank);
+	default:
+		return fail(TUTTI_EPEER, "what answered does not speak Tutti");
+	}
+}
+
+/* The dialler's side of the handshake on a fresh connection. */
+static int introduce(const struct door *d, const struct contact *to, const struct hello *hello, struct net_limit limit,
+		     int fd)
+{
+	struct handshake hs = { .key = &d->key, .rank = d->rank, .size = d->size };
+	struct greet greet;
+	struct challenge challenge;
+	struct proof proof;
+	struct answer answer;
+	enum verdict verdict;
+	int rc;
+
+	handshake_greet(&hs, to->rank, to->nonce, &greet);
+	rc = net_write(fd, &greet, sizeof(greet), limit);
+	if (rc == TUTTI_OK)
+		rc = net_read(fd, &challenge, sizeof(challenge), limit);
+	if (rc != TUTTI_OK)
+		return rc;
+	verdict = handshake_challenged(&hs, &challenge, hello, &proof);
+	if (verdict == VERDICT_VERSION)
+		return fail(TUTTI_EMISMATCH,
+			    "rank %d speaks version %u of the wire, rank %d version %d: install the same Tutti on all hosts",
+			    to->rank, challenge.version, d->rank, WIRE_VERSION);
+	if (verdict != VERDICT_WELCOME)
+		return explain(d, to, NULL, verdict);
+	rc = net_write(fd, &proof, sizeof(proof), limit);
+	if (rc == TUTTI_OK)
+		rc = net_read(fd, &answer, sizeof(answer), limit);
+	if (rc != TUTTI_OK)
+		return rc;
+	return explain(d, to, &answer, handshake_answered(&hs, &answer));
+}
+
+/** One way to a rank: its local socket (no address), or an address, perhaps from a given one of ours. */
+struct route {
+	struct net_addr to, from; /* family 0: none */
+};
+
+static int connect_route(const struct contact *to, const struct route *r, struct net_limit limit, int *fd)
+{
+	int rc;
+
+	if (r->to.family)
+		return net_connect(&r->to, r->from.family ? &r->from : NULL, limit, fd);
+	rc = net_connect_local(to->local, limit, fd);
+	if (rc == TUTTI_OK && !is_our_user(*fd)) {
+		close(*fd);
+		*fd = -1;
+		rc = fail(TUTTI_EAUTH, "the local socket @%s is another user's", to->local);
+	}
+	return rc;
+}
+
+/* A crowded door may push a guest out before its turn, so an early hang-up is worth another try. */
+static int dial_route(const struct door *d, const struct contact *to, const struct hello *hello, const struct route *r,
+		      struct net_limit limit, int *fd)
+{
+	char text[NET_TEXT];
+	int rc;
+
+	for (unsigned attempt = 0;; attempt++) {
+		rc = connect_route(to, r, limit, fd);
+		if (rc != TUTTI_OK)
+			return rc;
+		rc = introduce(d, to, hello, limit, *fd);
+		if (rc == TUTTI_OK)
+			return rc;
+		close(*fd);
+		*fd = -1;
+		if (rc != TUTTI_EPEER || attempt == DIALS - 1)
+			break;
+		uint64_t until = now_ns() + ((uint64_t)(10 * MS) << attempt);
+		if (until >= limit.deadline)
+			break;
+		if (net_wait(-1, 0, (struct net_limit){ .deadline = until, .stop = limit.stop }) == TUTTI_EABORTED)
+			return TUTTI_EABORTED;
+	}
+	return fail_while(rc, "%s", r->to.family ? net_text(&r->to, text) : "over the local socket");
+}
+
+/* The interfaces that may be used: all, or those of TUTTI_IFACE. */
+static int own_interfaces(const struct door *d, struct net_iface own[NET_IFACES], int *n)
+{
+	struct net_addr allowed[NET_IFACES];
+	int all, nallowed, rc = net_list(own, NET_IFACES, &all);
+
+	*n = 0;
+	if (rc == TUTTI_OK)
+		rc = net_choose(own, all, d->iface, d->key.open, allowed, NET_IFACES, &nallowed);
+	if (rc != TUTTI_OK)
+		return rc;
+	for (int i = 0; i < all; i++)
+		for (int k = 0; k < nallowed; k++)
+			if (memcmp(&own[i].addr, &allowed[k], sizeof(allowed[k])) == 0) {
+				own[(*n)++] = own[i];
+				break;
+			}
+	return TUTTI_OK;
+}
+
+static const struct net_iface *near_interface(const struct net_iface *own, int n, const struct net_addr *a)
+{
+	for (int i = 0; i < n; i++)
+		if (net_is_near(&own[i], a))
+			return &own[i];
+	return NULL;
+}
+
+/* The address to come from: one in the same network, else any of that family; false when there is none. */
+static bool choose_source(const struct net_iface *own, int n, struct route *r)
+{
+	const struct net_iface *best = near_interface(own, n, &r->to);
+
+	for (int i = 0; i < n && !best; i++)
+		if (own[i].addr.family == r->to.family && !net_is_link_local(&own[i].addr))
+			best = &own[i];
+	if (best)
+		r->from = best->addr;
+	return best;
+}
+
+/* A link-local address of IPv6 means something only together with an interface of ours: each is a route. */
+static void add_link_local(const struct net_iface *own, int nown, const struct net_addr *a, struct route *routes, int *n)
+{
+	for (int i = 0; i < nown && *n < ROUTES; i++) {
+		if (own[i].addr.family != 6 || !net_is_link_local(&own[i].addr))
+			continue;
+		routes[*n] = (struct route){ .to = *a, .from = own[i].addr };
+		routes[(*n)++].to.scope = own[i].addr.scope;
+	}
+}
+
+static int plan_routes(const struct door *d, const struct contact *to, struct route routes[ROUTES], int *n)
+{
+	struct net_iface own[NET_IFACES];
+	int nown, rc = own_interfaces(d, own, &nown);
+
+	*n = 0;
+	if (rc != TUTTI_OK)
+		return rc;
+	for (int pass = 0; pass < 2; pass++) {
+		for (uint32_t i = 0; i < to->naddrs && i < NET_ADDRS && *n < ROUTES; i++) {
+			const struct net_addr *a = &to->addrs[i];
+			bool scoped = a->family == 6 && net_is_link_local(a);
+			if ((a->family != 4 && a->family != 6) || (!scoped && near_interface(own, nown, a)) != (pass == 0))
+				continue;
+			if (scoped) {
+				add_link_local(own, nown, a, routes, n);
+				continue;
+			}
+			routes[*n] = (struct route){ .to = *a };
+			if (!d->iface[0] || net_is_loopback(a) || choose_source(own, nown, &routes[*n]))
+				++*n;
+		}
+	}
+	return TUTTI_OK;
+}
+
+/** What became of the routes tried so far. */
+struct tried {
+	char text[700];
+	int status;
+};
+
+/* The gravest says what is wrong: a secret, then a mismatch, then anything but a time-out. */
+static int gravity(int status)
+{
+	switch (status) {
+	case TUTTI_OK:
+		return 0;
+	case TUTTI_ETIMEOUT:
+		return 1;
+	case TUTTI_EPEER:
+		return 2;
+	case TUTTI_EMISMATCH:
+		return 4;
+	case TUTTI_EAUTH:
+		return 5;
+	default:
+		return 3;
+	}
+}
+
+static void note_failure(struct tried *t, int status)
+{
+	size_t used = strlen(t->text);
+
+	snprintf(t->text + used, sizeof(t->text) - used, "%s%s", used ? "; " : "", fail_text());
+	if (gravity(status) > gravity(t->status))
+		t->status = status;
+}
+
+static int dial_routes(const struct door *d, const struct contact *to, const struct hello *hello,
+		       const struct route *routes, int n, struct net_limit limit, int *fd)
+{
+	struct tried tried = { .status = TUTTI_OK };
+	char who[128], text[NET_TEXT];
+
+	for (int i = 0; i < n; i++) {
+		uint64_t now = now_ns(), left = now < limit.deadline ? limit.deadline - now : 0;
+		uint64_t slice = n > 1 && left / (uint64_t)(n - i) > SLICE ? SLICE : left / (uint64_t)(n - i);
+		struct net_limit part = { .deadline = now + slice, .stop = limit.stop };
+		int rc;
+
+		if (d->key.open && routes[i].to.family && !net_is_loopback(&routes[i].to))
+			rc = fail(TUTTI_EAUTH, "%s is beyond this host, and there is no secret: set TUTTI_SECRET on all ranks",
+				  net_text(&routes[i].to, text));
+		else
+			rc = dial_route(d, to, hello, &routes[i], part, fd);
+		if (rc == TUTTI_OK)
+			return rc;
+		if (rc == TUTTI_EABORTED)
+			return fail_while(rc, "reaching %s", contact_text(to, who, sizeof(who)));
+		note_failure(&tried, rc);
+	}
+	if (n == 0)
+		return fail(TUTTI_EPEER, "%s has no address that this rank could use",
+			    contact_text(to, who, sizeof(who)));
+	return fail(tried.status, "can't reach %s: %s", contact_text(to, who, sizeof(who)), tried.text);
+}
+
+int door_dial(const struct door *d, const struct contact *to, const struct hello *hello, bool local,
+	      struct net_limit limit, int *fd)
+{
+	struct route routes[ROUTES] = { { .to = { .family = 0 } } };
+	int n = 1, rc = TUTTI_OK;
+
+	*fd = -1;
+	if (!local)
+		rc = plan_routes(d, to, routes, &n);
+	else if (!to->local[0])
+		n = 0;
+	if (rc != TUTTI_OK)
+		return rc;
+	return dial_routes(d, to, hello, routes, n, limit, fd);
+}
+
+int door_ask(const struct door *d, const struct contact *to, uint64_t tag, struct net_limit limit, int *fd)
+{
+	struct hello hello = { .kind = HELLO_GIVE, .from = d->rank, .tag = tag };
+	char who[128];
+	int sock, rc = door_dial(d, to, &hello, true, limit, &sock);
+
+	*fd = -1;
+	if (rc != TUTTI_OK)
+		return rc;
+	rc = net_recv_fd(sock, limit, fd);
+	close(sock);
+	return rc == TUTTI_OK ? rc : fail_while(rc, "asking %s for a descriptor", contact_text(to, who, sizeof(who)));
+}
