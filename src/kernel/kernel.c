@@ -11,6 +11,26 @@
 #include "kernel.h"
 #include "rows.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* The compiler's checks include that the operating system saves the registers. */
+static bool has_avx2(void)
+{
+	unsigned a, b, c, d;
+
+	__builtin_cpu_init();
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) &&
+	       (c & bit_F16C);
+}
+
+static bool has_avx512(void)
+{
+	return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+	       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
 static bool always(void)
 {
 	return true;
@@ -22,6 +42,12 @@ static const struct isa {
 	bool (*present)(void);
 } isas[] = {
 	{&kernel_c, always},
+#if defined(__x86_64__)
+	{&kernel_avx2, has_avx2},
+	{&kernel_avx512, has_avx512},
+#elif defined(__aarch64__)
+	{&kernel_neon, always},
+#endif
 };
 #define NISAS (sizeof isas / sizeof isas[0])
 
