@@ -1,8 +1,8 @@
 /*
  * tutti-perf: measure and verify one collective over sizes, types, operations and roots.
  *
- * Each rank, a process or a thread, goes through the same rows (perf/lib/bench.c); rank 0 prints them. It uses the public
- * interface only, and so measures what a caller gets.
+ * Each rank, a process or a thread, goes through the same rows (perf/lib/bench.c); rank 0 prints them. It uses the
+ * public interface only, and so measures what a caller gets.
  */
 #include <pthread.h>
 #include <stdio.h>

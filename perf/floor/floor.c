@@ -1,10 +1,10 @@
 /*
  * floor: what this machine allows between two cores, without any library.
  *
- * Two processes, pinned to two cores, share memory and a loopback connection, and do what the fastest collective of two
- * ranks can't do without: exchange a cache line, exchange S bytes through a buffer that the peer reads, copy memory, and
- * exchange S bytes over TCP. A speed of Tutti is a ratio to one of these, taken in the same run on the same machine.
- * Figures are medians over batches, as the first process sees them.
+ * Two processes, pinned to two cores, share memory and a loopback connection, and do what the fastest collective of
+ * two ranks can't do without: exchange a cache line, exchange S bytes through a buffer that the peer reads, copy
+ * memory, and exchange S bytes over TCP. A speed of Tutti is a ratio to one of these, taken in the same run on the
+ * same machine. Figures are medians over batches, as the first process sees them.
  */
 #include <arpa/inet.h>
 #include <errno.h>

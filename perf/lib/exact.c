@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A binary floating-point format; `span` bounds the exponents of a product so that no partial one leaves the normals. */
+/* A binary floating-point format. `span` bounds a product's exponents, so that all partial products are normal. */
 struct format {
 	int precision; /* bits of significand, with the hidden one */
 	int emin;      /* exponent of the least normal number */

@@ -1,8 +1,8 @@
 /*
  * Test data whose reduction is known exactly, whatever the order of the fold.
  *
- * Every element is a hash of (seed, index, rank), shaped so that no partial result of any order is ever rounded: sums of
- * floats are small integers times one shared power of two, products one random mantissa times powers of two. The
+ * Every element is a hash of (seed, index, rank), shaped so that no partial result of any order is ever rounded: sums
+ * of floats are small integers times one shared power of two, products one random mantissa times powers of two. The
  * expected result is then known to the last bit, and 0 wrong bits is the test. Stands below the measuring programs;
  * knows types and operations, not collectives.
  */

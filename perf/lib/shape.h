@@ -83,7 +83,8 @@ struct shape {
 
 /**
  * Describe the call of `coll` on `rank` of n whose larger buffer has `bytes` bytes, rounded down to whole parts (a
- * v-form: up to two parts more or less). In place, one area serves both sides. Returns 0, or -1 out of memory; free with shape_free.
+ * v-form: up to two parts more or less). In place, one area serves both sides. Returns 0, or -1 out of memory; free
+ * with shape_free.
  */
 int shape_make(struct shape *s, const struct collective *coll, enum tutti_dtype t, int op, int root, int rank, int n,
 	       size_t bytes, bool in_place);
