@@ -1,0 +1,843 @@
+/*
+ * The TCP transport between two ends that live here: sockets are made by a stand-in for the world. What goes in comes
+ * out, in order and unchanged, however the stream is cut; strangers' bytes and lost peers are errors that name the rank.
+ * --bench compares it with plain send and recv on the same kind of socket.
+ */
+#include "../../src/transport.h"
+#include "../../src/util/clock.h"
+#include "../../src/util/error.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+extern const struct transport transport_tcp;
+
+#define check(rc) check_at(rc, __LINE__)
+static void check_at(int rc, int line)
+{
+	if (rc != TUTTI_OK)
+		fail_msg("line %d: status %d: %s", line, rc, fail_text());
+}
+
+static uint64_t next(uint64_t *state)
+{
+	uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+/* ---- a world of two ranks ------------------------------------------------------------------------------------------ */
+
+#define KEPT 64
+
+enum kind { LOCAL_PAIR, LOOPBACK };
+
+struct world {
+	enum kind kind;
+	int buffer; /* of each socket, 0: the system's */
+	pthread_mutex_t lock;
+	struct {
+		uint64_t tag;
+		int fd;
+	} kept[KEPT];
+	int nkept, dial_status;
+	int lost[2];
+	char how[2][256];
+	struct contact contacts[2];
+	struct transport_env env[2];
+	void *ctx[2];
+};
+
+static void make_pair(const struct world *w, int fd[2])
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(at);
+	int listener;
+
+	if (w->kind == LOCAL_PAIR) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+	} else {
+		listener = socket(AF_INET, SOCK_STREAM, 0);
+		fd[0] = socket(AF_INET, SOCK_STREAM, 0);
+		if (w->buffer) {
+			setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &w->buffer, sizeof(int));
+			setsockopt(fd[0], SOL_SOCKET, SO_SNDBUF, &w->buffer, sizeof(int));
+		}
+		assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
+		assert_int_equal(listen(listener, 1), 0);
+		assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &len), 0);
+		assert_int_equal(connect(fd[0], (struct sockaddr *)&at, sizeof(at)), 0);
+		fd[1] = accept(listener, NULL, NULL);
+		assert_true(fd[1] >= 0);
+		close(listener);
+	}
+	for (int i = 0; i < 2 && w->buffer; i++) {
+		setsockopt(fd[i], SOL_SOCKET, SO_SNDBUF, &w->buffer, sizeof(int));
+		setsockopt(fd[i], SOL_SOCKET, SO_RCVBUF, &w->buffer, sizeof(int));
+	}
+}
+
+static int dial(const struct transport_env *env, int peer, uint64_t tag, int *fd)
+{
+	struct world *w = env->world;
+	int pair[2];
+
+	(void)peer;
+	if (w->dial_status)
+		return (fail)(w->dial_status, "no route");
+	make_pair(w, pair);
+	*fd = pair[0];
+	pthread_mutex_lock(&w->lock);
+	w->kept[w->nkept].tag = tag;
+	w->kept[w->nkept++].fd = pair[1];
+	pthread_mutex_unlock(&w->lock);
+	return TUTTI_OK;
+}
+
+static int take(const struct transport_env *env, int peer, uint64_t tag)
+{
+	struct world *w = env->world;
+	int fd = -1;
+
+	(void)peer;
+	pthread_mutex_lock(&w->lock);
+	for (int i = 0; i < w->nkept && fd < 0; i++) {
+		if (w->kept[i].tag != tag)
+			continue;
+		fd = w->kept[i].fd;
+		w->kept[i] = w->kept[--w->nkept];
+	}
+	pthread_mutex_unlock(&w->lock);
+	return fd;
+}
+
+static void lost(const struct transport_env *env, int peer, const char *how)
+{
+	struct world *w = env->world;
+
+	w->lost[env->rank]++;
+	snprintf(w->how[env->rank], sizeof(w->how[0]), "%d: %s", peer, how);
+}
+
+static struct world *world_up(enum kind kind, int buffer)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	assert_non_null(w);
+	w->kind = kind;
+	w->buffer = buffer;
+	pthread_mutex_init(&w->lock, NULL);
+	for (int r = 0; r < 2; r++) {
+		w->contacts[r].naddrs = 1;
+		w->env[r] = (struct transport_env){ .rank = r, .nranks = 2, .contacts = w->contacts, .world = w,
+						    .dial = dial, .take = take, .lost = lost };
+		check(transport_tcp.open(&w->env[r], &w->ctx[r]));
+		check(transport_tcp.attach(w->ctx[r]));
+	}
+	return w;
+}
+
+static void world_down(struct world *w)
+{
+	for (int r = 0; r < 2; r++)
+		transport_tcp.close(w->ctx[r]);
+	for (int i = 0; i < w->nkept; i++)
+		close(w->kept[i].fd);
+	free(w);
+}
+
+static struct link_spec spec_of(int from, int self, int lane, uint32_t payload, uint32_t nslots)
+{
+	return (struct link_spec){ .comm = 7, .peer = 1 - self, .lane = lane, .outgoing = from == self, .payload = payload,
+				   .nslots = nslots };
+}
+
+static void join(struct world *w, int from, int lane, uint32_t payload, uint32_t nslots, struct link *out, struct link *in)
+{
+	struct link_spec send = spec_of(from, from, lane, payload, nslots);
+	struct link_spec receive = spec_of(from, 1 - from, lane, payload, nslots);
+
+	assert_int_equal(transport_tcp.connect(w->ctx[1 - from], &receive, in), LINK_PENDING);
+	check(transport_tcp.connect(w->ctx[from], &send, out));
+	check(transport_tcp.connect(w->ctx[1 - from], &receive, in));
+	assert_true(out->ready && in->ready);
+	assert_int_equal(out->tag, in->tag);
+}
+
+/* ---- frames that both sides can compute ---------------------------------------------------------------------------- */
+
+struct frame_of {
+	uint32_t len, sig;
+	bool ref;
+	uint64_t seed;
+};
+
+static struct frame_of frame_next(uint64_t *state, uint32_t payload)
+{
+	static const uint32_t edges[] = { 0, 1, 8, 47, 48, 49, 64, 1023, 1024, 8191, 8192, 8193, 1 << 20 };
+	uint64_t r = next(state), pick = next(state);
+	uint32_t len = (uint32_t)(pick % (payload + 1));
+
+	if (r % 4 == 0)
+		len = edges[pick % (sizeof(edges) / sizeof(edges[0]))];
+	else if (r % 4 == 1)
+		len = payload; /* runs of equal frames */
+	else if (r % 4 == 2)
+		len = (uint32_t)(pick % 64);
+	if (len > payload)
+		len = payload;
+	return (struct frame_of){ .len = len, .sig = (uint32_t)(r >> 32), .ref = r & 16, .seed = pick };
+}
+
+static void paint(uint8_t *p, const struct frame_of *f)
+{
+	uint64_t state = f->seed, v = 0;
+
+	for (uint32_t i = 0; i < f->len; i++, v >>= 8) {
+		if (i % 8 == 0)
+			v = next(&state);
+		p[i] = (uint8_t)v;
+	}
+}
+
+static void assert_painted(const uint8_t *p, const struct frame_of *f)
+{
+	uint64_t state = f->seed, v = 0;
+
+	for (uint32_t i = 0; i < f->len; i++, v >>= 8) {
+		if (i % 8 == 0)
+			v = next(&state);
+		if (p[i] != (uint8_t)v)
+			fail_msg("byte %u of %u is %#x, expected %#x", i, f->len, p[i], (unsigned)(uint8_t)v);
+	}
+}
+
+/* One direction under test: what is still to be sent and to be received. */
+struct flow {
+	struct link *out, *in;
+	uint64_t send_state, receive_state;
+	int to_send, to_receive;
+	uint8_t *memory; /* what slots refer to, a payload's worth for each slot */
+};
+
+static struct flow flow_of(struct link *out, struct link *in, uint64_t seed, int frames)
+{
+	uint8_t *memory = malloc((size_t)(in->mask + 1) * in->payload);
+
+	assert_non_null(memory);
+	return (struct flow){ out, in, seed, seed, frames, frames, memory };
+}
+
+static bool send_one(struct flow *f)
+{
+	struct slot *s = f->to_send ? link_send_begin(f->out) : NULL;
+	struct frame_of frame;
+	uint8_t *memory;
+
+	if (!s)
+		return false;
+	frame = frame_next(&f->send_state, f->out->payload);
+	memory = f->memory + (size_t)(f->out->pos & f->out->mask) * f->out->payload;
+	if (frame.ref) {
+		struct slot_ref ref = { (uint64_t)(uintptr_t)memory, frame.len };
+		paint(memory, &frame);
+		memcpy(s->data, &ref, sizeof(ref));
+	} else {
+		paint(slot_payload(s, frame.len), &frame);
+	}
+	link_send_end(f->out, s, frame.len | (frame.ref ? SLOT_REF : 0), frame.sig);
+	f->to_send--;
+	return true;
+}
+
+static bool receive_one(struct flow *f)
+{
+	struct slot *s = link_recv_begin(f->in);
+	struct frame_of frame;
+
+	if (!s)
+		return false;
+	assert_true(f->to_receive > 0);
+	frame = frame_next(&f->receive_state, f->in->payload);
+	assert_int_equal(s->len, frame.len);
+	assert_int_equal(s->sig, frame.sig);
+	assert_painted(slot_payload(s, s->len), &frame);
+	link_recv_end(f->in);
+	f->to_receive--;
+	return true;
+}
+
+static void pump(struct world *w, int rank)
+{
+	check(transport_tcp.pump(w->ctx[rank]));
+}
+
+/* ---- traffic ------------------------------------------------------------------------------------------------------- */
+
+#define FLOWS 12
+
+/* Actions in random order, so that every state meets every other. */
+static void run_flows(struct world *w, struct flow *flows, int n, uint64_t seed)
+{
+	int left = n;
+
+	while (left) {
+		uint64_t r = next(&seed);
+		struct flow *f = &flows[(r >> 8) % (unsigned)n];
+		bool before = f->to_receive > 0;
+
+		switch (r % 4) {
+		case 0:
+			for (uint64_t k = (r >> 16) % 5; k && send_one(f); k--)
+				;
+			break;
+		case 1:
+			for (uint64_t k = (r >> 16) % 5; k && receive_one(f); k--)
+				;
+			break;
+		default:
+			pump(w, (int)(r & 1));
+		}
+		left -= before && f->to_receive == 0;
+	}
+	for (int i = 0; i < n; i++) {
+		assert_true(link_drained(flows[i].out));
+		assert_null(link_recv_begin(flows[i].in));
+	}
+}
+
+static void traffic(enum kind kind, int buffer, uint32_t payload, uint32_t nslots, int n, int frames, uint64_t seed)
+{
+	struct world *w = world_up(kind, buffer);
+	struct link out[FLOWS], in[FLOWS];
+	struct flow flows[FLOWS];
+
+	for (int i = 0; i < n; i++) {
+		join(w, i % 2, i / 2, payload, nslots, &out[i], &in[i]);
+		flows[i] = flow_of(&out[i], &in[i], seed + (unsigned)i, frames);
+	}
+	run_flows(w, flows, n, seed);
+	for (int i = 0; i < n; i++) {
+		transport_tcp.disconnect(w->ctx[i % 2], &out[i]);
+		pump(w, 1 - i % 2);
+		transport_tcp.disconnect(w->ctx[1 - i % 2], &in[i]);
+		assert_false(out[i].ready || in[i].ready);
+		free(flows[i].memory);
+	}
+	assert_int_equal(w->lost[0] + w->lost[1], 0);
+	world_down(w);
+}
+
+static void test_traffic(void **state)
+{
+	static const uint32_t payloads[] = { 1, 48, 64, 1000, 20000, 65536 };
+
+	(void)state;
+	for (int kind = LOCAL_PAIR; kind <= LOOPBACK; kind++)
+		for (size_t i = 0; i < sizeof(payloads) / sizeof(payloads[0]); i++)
+			for (int tiny = 0; tiny < 2; tiny++)
+				for (uint32_t nslots = 2; nslots <= 32; nslots *= 4)
+					traffic((enum kind)kind, tiny ? 2048 : 0, payloads[i], nslots, 2,
+						payloads[i] > 1000 ? 60 : 300, i * 100 + nslots);
+}
+
+static void test_many_links(void **state)
+{
+	(void)state;
+	traffic(LOOPBACK, 0, 20000, 4, FLOWS, 60, 1);
+	traffic(LOCAL_PAIR, 2048, 500, 2, FLOWS, 200, 2);
+}
+
+struct side {
+	struct world *w;
+	int rank;
+	struct flow out, in;
+};
+
+static void *one_side(void *arg)
+{
+	struct side *s = arg;
+
+	while (s->out.to_send || s->in.to_receive || !link_drained(s->out.out)) {
+		while (send_one(&s->out) || receive_one(&s->in))
+			;
+		pump(s->w, s->rank);
+	}
+	return NULL;
+}
+
+/* Both send as much as they can at once, with sockets that hold little: nobody waits for the other for ever. */
+static void test_both_ways(void **state)
+{
+	(void)state;
+	for (int buffer = 0; buffer <= 4096; buffer += 4096) {
+		struct world *w = world_up(LOOPBACK, buffer);
+		struct link out[2], in[2];
+		struct side side[2];
+		pthread_t thread;
+
+		for (int r = 0; r < 2; r++)
+			join(w, r, 0, 65536, 2, &out[r], &in[r]);
+		for (int r = 0; r < 2; r++) {
+			side[r] = (struct side){ w, r, flow_of(&out[r], &in[r], 50 + (unsigned)r, 300),
+						 flow_of(&out[1 - r], &in[1 - r], 51 - (unsigned)r, 300) };
+		}
+		assert_int_equal(pthread_create(&thread, NULL, one_side, &side[1]), 0);
+		one_side(&side[0]);
+		pthread_join(thread, NULL);
+		for (int r = 0; r < 2; r++) {
+			free(side[r].out.memory);
+			free(side[r].in.memory);
+		}
+		world_down(w);
+	}
+}
+
+/* ---- a peer made by hand ------------------------------------------------------------------------------------------- */
+
+/* The receiving end at rank 0; the test holds the sender's socket. */
+static int raw_sender(struct world *w, uint32_t payload, uint32_t nslots, struct link *in)
+{
+	struct link_spec spec = spec_of(1, 0, 0, payload, nslots);
+	int fd;
+
+	check(dial(&w->env[1], 0, link_tag(&spec, 0), &fd));
+	check(transport_tcp.connect(w->ctx[0], &spec, in));
+	return fd;
+}
+
+static size_t image(uint8_t *to, const uint32_t *lens, size_t n)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		uint32_t head[2] = { lens[i], (uint32_t)i };
+		struct frame_of f = { .len = lens[i], .seed = i };
+		memcpy(to + at, head, sizeof(head));
+		paint(to + at + sizeof(head), &f);
+		at += sizeof(head) + lens[i];
+	}
+	return at;
+}
+
+static int drain(struct link *in, const uint32_t *lens, int done)
+{
+	struct slot *s;
+
+	for (; (s = link_recv_begin(in)); done++) {
+		struct frame_of f = { .len = lens[done], .seed = (uint64_t)done };
+		assert_int_equal(s->len, lens[done]);
+		assert_int_equal(s->sig, done);
+		assert_painted(slot_payload(s, s->len), &f);
+		link_recv_end(in);
+	}
+	return done;
+}
+
+static void put(int fd, const uint8_t *p, size_t n)
+{
+	assert_int_equal(send(fd, p, n, MSG_NOSIGNAL), n);
+}
+
+/* Long frames, after which long ones are expected, then others; cut anywhere. */
+static void test_every_cut(void **state)
+{
+	static const uint32_t lens[] = { 8200, 8200, 100, 0, 8200, 9000, 48, 49, 8300, 8200, 20, 8200, 3 };
+	const int n = sizeof(lens) / sizeof(lens[0]);
+	static uint8_t bytes[80000];
+	size_t total = image(bytes, lens, (size_t)n);
+
+	(void)state;
+	for (size_t cut = 1; cut < total; cut += cut % 8200 < 300 || cut % 8200 > 7900 ? 1 : 17) {
+		struct world *w = world_up(LOCAL_PAIR, 0);
+		struct link in;
+		int fd = raw_sender(w, 9000, 4, &in), done = 0;
+
+		put(fd, bytes, cut);
+		for (int i = 0; i < 8; i++) {
+			pump(w, 0);
+			done = drain(&in, lens, done);
+		}
+		put(fd, bytes + cut, total - cut);
+		for (int i = 0; i < 32 && done < n; i++) {
+			pump(w, 0);
+			done = drain(&in, lens, done);
+		}
+		assert_int_equal(done, n);
+		close(fd);
+		world_down(w);
+	}
+}
+
+static void test_byte_by_byte(void **state)
+{
+	static const uint32_t lens[] = { 8200, 8200, 5, 8200, 0, 60, 8200, 48 };
+	const int n = sizeof(lens) / sizeof(lens[0]);
+	static uint8_t bytes[40000];
+	size_t total = image(bytes, lens, (size_t)n);
+	struct world *w = world_up(LOCAL_PAIR, 0);
+	struct link in;
+	int fd = raw_sender(w, 9000, 2, &in), done = 0;
+
+	(void)state;
+	for (size_t i = 0; i < total; i++) {
+		put(fd, bytes + i, 1);
+		pump(w, 0);
+		done = drain(&in, lens, done);
+	}
+	assert_int_equal(done, n);
+	close(fd);
+	world_down(w);
+}
+
+static void test_garbage(void **state)
+{
+	static const uint32_t bad[] = { 101, 1000000, 0x80000000u | 8, 0xfffffffeu };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct world *w = world_up(LOCAL_PAIR, 0);
+		uint32_t frame[2] = { bad[i], 0 };
+		struct link in, good_out, good_in;
+		struct flow flow;
+		int fd = raw_sender(w, 100, 2, &in);
+
+		join(w, 1, 1, 100, 2, &good_out, &good_in);
+		flow = flow_of(&good_out, &good_in, 3, 20);
+		put(fd, (uint8_t *)frame, sizeof(frame));
+		assert_int_equal(transport_tcp.pump(w->ctx[0]), TUTTI_EPEER);
+		assert_non_null(strstr(fail_text(), "rank 1"));
+		assert_null(link_recv_begin(&in));
+		run_flows(w, &flow, 1, 9); /* the others go on */
+		assert_int_equal(w->lost[0], 1);
+		free(flow.memory);
+		close(fd);
+		world_down(w);
+	}
+}
+
+/* A long frame was expected, and its place is filled with what a short, bad one brings along. */
+static void test_garbage_after_long(void **state)
+{
+	static uint8_t bytes[40000];
+	static const uint32_t lens[] = { 9000 };
+	size_t total = image(bytes, lens, 1);
+	struct world *w = world_up(LOCAL_PAIR, 0);
+	struct link in;
+	int fd = raw_sender(w, 9000, 2, &in);
+
+	(void)state;
+	put(fd, bytes, total);
+	while (drain(&in, lens, 0) == 0)
+		pump(w, 0);
+	memset(bytes, 0x7f, sizeof(bytes));
+	put(fd, bytes, sizeof(bytes));
+	assert_int_equal(transport_tcp.pump(w->ctx[0]), TUTTI_EPEER);
+	assert_null(link_recv_begin(&in));
+	close(fd);
+	world_down(w);
+}
+
+static void test_end_inside(void **state)
+{
+	static const uint32_t lens[] = { 60, 300 };
+	uint8_t bytes[400];
+	size_t total = image(bytes, lens, 2);
+
+	(void)state;
+	for (size_t cut = 1; cut < total; cut++) {
+		struct world *w = world_up(cut % 2 ? LOCAL_PAIR : LOOPBACK, 0);
+		bool between = cut == sizeof(uint32_t[2]) + lens[0];
+		struct link in;
+		int fd = raw_sender(w, 300, 4, &in), rc = TUTTI_OK;
+
+		put(fd, bytes, cut);
+		close(fd);
+		while (!w->lost[0])
+			rc = transport_tcp.pump(w->ctx[0]);
+		assert_int_equal(rc, between ? TUTTI_OK : TUTTI_EPEER);
+		if (!between)
+			assert_non_null(strstr(fail_text(), "rank 1 closed"));
+		assert_int_equal(strncmp(w->how[0], "1: ", 3), 0);
+		assert_int_equal(drain(&in, lens, 0), cut >= sizeof(uint32_t[2]) + lens[0]);
+		pump(w, 0);
+		assert_int_equal(w->lost[0], 1);
+		world_down(w);
+	}
+}
+
+static void test_receiver_gone(void **state)
+{
+	struct link_spec spec = spec_of(0, 0, 0, 1000, 8);
+	struct world *w = world_up(LOOPBACK, 0);
+	struct link out;
+	int rc = TUTTI_OK;
+
+	(void)state;
+	check(transport_tcp.connect(w->ctx[0], &spec, &out));
+	close(take(&w->env[1], 0, out.tag));
+	while (rc == TUTTI_OK) {
+		struct slot *s = link_send_begin(&out);
+		if (s)
+			link_send_end(&out, s, 0, 1);
+		rc = transport_tcp.pump(w->ctx[0]);
+	}
+	assert_int_equal(rc, TUTTI_EPEER);
+	assert_non_null(strstr(fail_text(), "rank 1"));
+	assert_int_equal(w->lost[0], 1);
+	pump(w, 0);
+	transport_tcp.disconnect(w->ctx[0], &out);
+	world_down(w);
+}
+
+static void test_goodbye(void **state)
+{
+	struct world *w = world_up(LOOPBACK, 0);
+	struct link out, in;
+	struct flow flow;
+
+	(void)state;
+	join(w, 0, 0, 100, 8, &out, &in);
+	flow = flow_of(&out, &in, 4, 5);
+	while (send_one(&flow))
+		;
+	while (!link_drained(&out))
+		pump(w, 0);
+	transport_tcp.disconnect(w->ctx[0], &out);
+	while (flow.to_receive)
+		if (!receive_one(&flow))
+			pump(w, 1);
+	for (int i = 0; i < 4; i++)
+		pump(w, 1);
+	assert_int_equal(w->lost[1], 0);
+	free(flow.memory);
+	world_down(w);
+}
+
+/* ---- sleeping ------------------------------------------------------------------------------------------------------ */
+
+static bool would_wake(struct world *w, int rank, int ms)
+{
+	struct pollfd p = { .fd = transport_tcp.sleep_fd(w->ctx[rank]), .events = POLLIN };
+	return poll(&p, 1, ms) == 1;
+}
+
+static void test_sleep(void **state)
+{
+	struct world *w = world_up(LOCAL_PAIR, 4096);
+	struct link out, in;
+	struct flow flow;
+
+	(void)state;
+	join(w, 0, 0, 4096, 2, &out, &in);
+	flow = flow_of(&out, &in, 11, 1000);
+	assert_false(would_wake(w, 0, 0) || would_wake(w, 1, 0));
+
+	/* the sender fills ring and socket: it wakes when the peer has read, not before */
+	for (int i = 0; i < 200; i++) {
+		send_one(&flow);
+		pump(w, 0);
+	}
+	assert_false(link_drained(&out));
+	assert_false(would_wake(w, 0, 0));
+	assert_true(would_wake(w, 1, 10000));
+
+	/* the receiver's ring is full: more bytes are no reason to wake */
+	for (int i = 0; i < 200; i++)
+		pump(w, 1);
+	assert_non_null(link_recv_begin(&in));
+	assert_false(would_wake(w, 1, 0));
+	while (receive_one(&flow))
+		;
+	pump(w, 1);
+	while (!would_wake(w, 0, 0)) {
+		while (receive_one(&flow))
+			;
+		pump(w, 1);
+	}
+	flow.to_send = 0;
+	while (!link_drained(&out)) {
+		while (receive_one(&flow))
+			;
+		pump(w, 0);
+		pump(w, 1);
+	}
+	while (receive_one(&flow) || (pump(w, 1), link_recv_begin(&in)))
+		;
+	assert_false(would_wake(w, 0, 0) || would_wake(w, 1, 0));
+
+	/* a closed connection wakes once */
+	transport_tcp.disconnect(w->ctx[0], &out);
+	assert_true(would_wake(w, 1, 10000));
+	pump(w, 1);
+	assert_false(would_wake(w, 1, 0));
+	free(flow.memory);
+	world_down(w);
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------------------- */
+
+static void test_life(void **state)
+{
+	struct link_spec spec = spec_of(0, 0, 0, 100, 2);
+	struct world *w = world_up(LOCAL_PAIR, 0);
+	uint8_t blob[CONTACT_BLOB], zero[CONTACT_BLOB] = { 0 };
+	struct link link = { 0 };
+
+	(void)state;
+	memset(blob, 1, sizeof(blob));
+	transport_tcp.address(w->ctx[0], blob);
+	assert_memory_equal(blob, zero, sizeof(blob));
+	assert_int_not_equal(transport_tcp.fabric(w->ctx[0]), 0);
+	assert_int_equal(transport_tcp.fabric(w->ctx[0]), transport_tcp.fabric(w->ctx[1]));
+	w->contacts[1].naddrs = 0;
+	assert_int_equal(transport_tcp.fabric(w->ctx[1]), 0);
+	w->dial_status = TUTTI_ETIMEOUT;
+	assert_int_equal(transport_tcp.connect(w->ctx[0], &spec, &link), TUTTI_ETIMEOUT);
+	assert_string_equal(fail_text(), "no route");
+	assert_false(link.ready);
+	transport_tcp.disconnect(w->ctx[0], &link);
+	transport_tcp.close(NULL);
+	world_down(w);
+}
+
+/* ---- bench --------------------------------------------------------------------------------------------------------- */
+
+#define BENCH_PAYLOAD 65536u
+#define BENCH_ROUNDS 2000
+
+struct bench {
+	struct world *w;
+	int rank, fd[2]; /* raw: out, in */
+	struct link out, in;
+	uint8_t *from, *to;
+	size_t bytes;
+};
+
+static void raw_exchange(struct bench *b)
+{
+	size_t sent = 0, got = 0;
+
+	while (sent < b->bytes || got < b->bytes) {
+		ssize_t n = sent < b->bytes ? send(b->fd[0], b->from + sent, b->bytes - sent, MSG_DONTWAIT) : 0;
+		sent += n > 0 ? (size_t)n : 0;
+		n = got < b->bytes ? recv(b->fd[1], b->to + got, b->bytes - got, MSG_DONTWAIT) : 0;
+		got += n > 0 ? (size_t)n : 0;
+	}
+}
+
+static void link_exchange(struct bench *b)
+{
+	size_t sent = 0, got = 0;
+
+	while (sent < b->bytes || got < b->bytes || !link_drained(&b->out)) {
+		struct slot *s = sent < b->bytes ? link_send_begin(&b->out) : NULL;
+
+		if (s) {
+			size_t n = b->bytes - sent < BENCH_PAYLOAD ? b->bytes - sent : BENCH_PAYLOAD;
+			bool ref = n >= b->out.refer_any;
+			struct slot_ref r = { (uint64_t)(uintptr_t)(b->from + sent), n };
+			memcpy(ref ? s->data : slot_payload(s, n), ref ? (void *)&r : b->from + sent, ref ? sizeof(r) : n);
+			link_send_end(&b->out, s, (uint32_t)n | (ref ? SLOT_REF : 0), 1);
+			sent += n;
+			continue;
+		}
+		s = link_recv_begin(&b->in);
+		if (s) {
+			memcpy(b->to + got, slot_payload(s, s->len), s->len);
+			got += s->len;
+			link_recv_end(&b->in);
+			continue;
+		}
+		check(transport_tcp.pump(b->w->ctx[b->rank]));
+	}
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+static const size_t bench_sizes[] = { 8, 512, 4096, 32768, 262144, 2097152, 16777216 };
+
+/* Rounds of both kinds in turn; rank 0 prints medians. */
+static void *bench_side(void *arg)
+{
+	struct bench *b = arg;
+
+	for (size_t i = 0; i < sizeof(bench_sizes) / sizeof(bench_sizes[0]); i++) {
+		int rounds = bench_sizes[i] < 100000 ? BENCH_ROUNDS : bench_sizes[i] < 3000000 ? 200 : 20;
+		double us[2][BENCH_ROUNDS];
+
+		b->bytes = bench_sizes[i];
+		for (int k = 0; k < 2 * rounds; k++) {
+			uint64_t t = now_ns();
+			if (k % 2)
+				link_exchange(b);
+			else
+				raw_exchange(b);
+			us[k % 2][k / 2] = (double)(now_ns() - t) / 1000;
+		}
+		for (int k = 0; k < 2; k++)
+			qsort(us[k], (size_t)rounds, sizeof(double), by_value);
+		if (b->rank == 0)
+			printf("%9zu B  send/recv %9.2f us  link %9.2f us  ratio %.2f\n", b->bytes, us[0][rounds / 2],
+			       us[1][rounds / 2], us[1][rounds / 2] / us[0][rounds / 2]);
+	}
+	return NULL;
+}
+
+static int bench(void)
+{
+	struct world *w = world_up(LOOPBACK, 0);
+	struct bench b[2];
+	pthread_t thread;
+	int pair[2][2], on = 1;
+
+	for (int r = 0; r < 2; r++) {
+		make_pair(w, pair[r]);
+		setsockopt(pair[r][0], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	}
+	for (int r = 0; r < 2; r++) {
+		b[r] = (struct bench){ .w = w, .rank = r, .fd = { pair[r][0], pair[1 - r][1] } };
+		b[r].from = calloc(1, 16777216);
+		b[r].to = calloc(1, 16777216);
+	}
+	join(w, 0, 0, BENCH_PAYLOAD, 8, &b[0].out, &b[1].in);
+	join(w, 1, 0, BENCH_PAYLOAD, 8, &b[1].out, &b[0].in);
+	pthread_create(&thread, NULL, bench_side, &b[1]);
+	bench_side(&b[0]);
+	pthread_join(thread, NULL);
+	world_down(w);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_life),	     cmocka_unit_test(test_traffic),
+		cmocka_unit_test(test_many_links),   cmocka_unit_test(test_both_ways),
+		cmocka_unit_test(test_every_cut),    cmocka_unit_test(test_byte_by_byte),
+		cmocka_unit_test(test_garbage),	     cmocka_unit_test(test_garbage_after_long),
+		cmocka_unit_test(test_end_inside),   cmocka_unit_test(test_receiver_gone),
+		cmocka_unit_test(test_goodbye),	     cmocka_unit_test(test_sleep),
+	};
+
+	if (argc > 1 && strcmp(argv[1], "--bench") == 0)
+		return bench();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,370 @@
+/* Slots to bytes and bytes to slots; see stream.h. Never blocks, never allocates after its creation. */
+#include "stream.h"
+#include "../../src/util/error.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LAST_WORD UINT32_MAX /* as a length: the sender is done with this link */
+#define GATHER 16            /* slots in one system call */
+#define ROUNDS 4             /* system calls of one visit */
+#define STAGE (32u << 10)
+#define DIRECT (8u << 10)    /* longer frames are read into their slot, without a copy */
+
+static struct slot *slot_at(const struct stream *s, uint64_t pos)
+{
+	return (struct slot *)((uint8_t *)s->ring->first + (size_t)(pos & s->mask) * s->stride);
+}
+
+int stream_create(struct stream **out, int fd, int peer, bool outgoing, uint32_t payload, uint32_t nslots)
+{
+	struct stream *s = calloc(1, sizeof(*s));
+	int on = 1;
+
+	if (!s) {
+		close(fd);
+		return fail(TUTTI_ENOMEM, "out of memory");
+	}
+	*s = (struct stream){ .fd = fd, .peer = peer, .outgoing = outgoing, .payload = payload, .mask = nslots - 1 };
+	s->stride = (uint32_t)slot_stride(payload);
+	s->ring = aligned_alloc(APART, ring_bytes(payload, nslots));
+	s->stage_bytes = payload > STAGE ? payload : STAGE;
+	if (!outgoing)
+		s->stage = malloc(s->stage_bytes);
+	if (!s->ring || (!outgoing && !s->stage)) {
+		stream_destroy(s);
+		return fail(TUTTI_ENOMEM, "out of memory: a TCP link takes %zu bytes",
+			    ring_bytes(payload, nslots) + s->stage_bytes);
+	}
+	atomic_init(&s->ring->credit, 0);
+	for (uint32_t i = 0; i < nslots; i++)
+		atomic_init(&slot_at(s, i)->seq, 0);
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	*out = s;
+	return TUTTI_OK;
+}
+
+static void say_last_word(const struct stream *s)
+{
+	struct frame end = { LAST_WORD, 0 };
+
+	if (s->outgoing && !s->closed && s->sent == 0)
+		(void)send(s->fd, &end, sizeof(end), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void stream_destroy(struct stream *s)
+{
+	say_last_word(s);
+	close(s->fd);
+	free(s->ring);
+	free(s->stage);
+	free(s);
+}
+
+static bool would_block(void)
+{
+	return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR || errno == ENOBUFS;
+}
+
+static int broken(struct stream *s, const char *doing)
+{
+	s->closed = s->lost = true;
+	(void)fail_errno("%s rank %d over TCP", doing, s->peer);
+	return TUTTI_EPEER;
+}
+
+/* ---- sending ------------------------------------------------------------------------------------------------------- */
+
+/* What goes out with one system call. */
+struct batch {
+	struct frame head[GATHER];
+	struct iovec iov[2 * GATHER];
+	int frames;
+	size_t niov, bytes;
+};
+
+static void add(struct batch *b, const void *p, size_t n)
+{
+	b->iov[b->niov++] = (struct iovec){ (void *)(uintptr_t)p, n };
+	b->bytes += n;
+}
+
+/* A slot that refers to memory travels as if that memory were its payload. */
+static void add_slot(struct batch *b, struct slot *slot)
+{
+	struct frame *head = &b->head[b->frames++];
+	const uint8_t *payload;
+	struct slot_ref ref;
+
+	*head = (struct frame){ slot->len & ~SLOT_REF, slot->sig };
+	payload = slot_payload(slot, head->len);
+	if (slot->len & SLOT_REF) {
+		memcpy(&ref, slot->data, sizeof(ref));
+		payload = (const uint8_t *)(uintptr_t)ref.addr;
+	}
+	if (payload == slot->data) {
+		add(b, &slot->len, sizeof(*head) + head->len);
+		return;
+	}
+	add(b, head, sizeof(*head));
+	if (head->len)
+		add(b, payload, head->len);
+}
+
+static void skip(struct batch *b, size_t n)
+{
+	size_t i = 0;
+
+	b->bytes -= n;
+	for (; n >= b->iov[i].iov_len; i++)
+		n -= b->iov[i].iov_len;
+	memmove(b->iov, b->iov + i, (b->niov - i) * sizeof(b->iov[0]));
+	b->niov -= i;
+	b->iov[0].iov_base = (uint8_t *)b->iov[0].iov_base + n;
+	b->iov[0].iov_len -= n;
+}
+
+static struct slot *published(const struct stream *s, uint64_t pos)
+{
+	struct slot *slot = slot_at(s, pos);
+	return atomic_load_explicit(&slot->seq, memory_order_acquire) == pos + 1 ? slot : NULL; /* A1 */
+}
+
+static void gather(const struct stream *s, struct batch *b)
+{
+	struct slot *slot;
+
+	b->frames = 0;
+	b->niov = b->bytes = 0;
+	while (b->frames < GATHER && (slot = published(s, s->pos + (unsigned)b->frames)))
+		add_slot(b, slot);
+	if (s->sent)
+		skip(b, s->sent);
+}
+
+static ssize_t put(const struct stream *s, struct batch *b)
+{
+	struct msghdr msg = { .msg_iov = b->iov, .msg_iovlen = b->niov };
+
+	if (b->niov == 1)
+		return send(s->fd, b->iov[0].iov_base, b->iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void taken(struct stream *s, const struct batch *b, size_t n)
+{
+	uint64_t before = s->pos;
+
+	n += s->sent;
+	for (int i = 0; i < b->frames && n >= sizeof(struct frame) + b->head[i].len; i++) {
+		n -= sizeof(struct frame) + b->head[i].len;
+		s->pos++;
+	}
+	s->sent = n;
+	if (s->pos != before)
+		atomic_store_explicit(&s->ring->credit, s->pos, memory_order_release); /* R2 */
+}
+
+int stream_send(struct stream *s)
+{
+	struct batch b;
+
+	for (int i = 0; i < ROUNDS && published(s, s->pos); i++) {
+		ssize_t n;
+
+		gather(s, &b);
+		n = put(s, &b);
+		if (n < 0 && !would_block())
+			return broken(s, "send to");
+		if (n > 0)
+			taken(s, &b, (size_t)n);
+		if (n < (ssize_t)b.bytes)
+			break;
+	}
+	s->waiting = published(s, s->pos);
+	return TUTTI_OK;
+}
+
+/* ---- receiving ----------------------------------------------------------------------------------------------------- */
+
+bool stream_has_room(struct stream *s)
+{
+	if (s->open || s->pos - s->given <= s->mask)
+		return true;
+	s->given = atomic_load_explicit(&s->ring->credit, memory_order_acquire); /* A2 */
+	return s->pos - s->given <= s->mask;
+}
+
+static void publish(struct stream *s)
+{
+	struct slot *slot = slot_at(s, s->pos);
+
+	s->open = false;
+	atomic_store_explicit(&slot->seq, ++s->pos, memory_order_release); /* R1 */
+}
+
+static size_t staged(const struct stream *s)
+{
+	return s->last - s->first;
+}
+
+/* Begins slot pos with the head that stands first in the stage. */
+static int begin(struct stream *s)
+{
+	struct slot *slot = slot_at(s, s->pos);
+	struct frame head;
+
+	memcpy(&head, s->stage + s->first, sizeof(head));
+	s->first += sizeof(head);
+	if (head.len == LAST_WORD) {
+		s->closed = true;
+		return TUTTI_OK;
+	}
+	if (head.len > s->payload) {
+		s->closed = s->lost = true;
+		return fail(TUTTI_EPEER, "rank %d sent a message of %u bytes over a TCP link of %u: it does not follow the protocol",
+			    s->peer, head.len, s->payload);
+	}
+	slot->len = s->rest = s->guess = head.len;
+	slot->sig = head.sig;
+	s->open = true;
+	return TUTTI_OK;
+}
+
+static uint8_t *rest_of_slot(const struct stream *s)
+{
+	struct slot *slot = slot_at(s, s->pos);
+	return slot_payload(slot, slot->len) + slot->len - s->rest;
+}
+
+/* Staged bytes to slots, as far as both reach. */
+static int unpack(struct stream *s)
+{
+	while (!s->closed && stream_has_room(s)) {
+		size_t n;
+
+		if (!s->open) {
+			int rc = staged(s) < sizeof(struct frame) ? TUTTI_OK : begin(s);
+			if (!s->open)
+				return rc;
+		}
+		n = staged(s) < s->rest ? staged(s) : s->rest;
+		memcpy(rest_of_slot(s), s->stage + s->first, n);
+		s->first += n;
+		s->rest -= (uint32_t)n;
+		if (s->rest)
+			break;
+		publish(s);
+	}
+	return TUTTI_OK;
+}
+
+/* Into the rest of the open slot, and what follows into the stage: after a long frame only the next one's head. */
+static ssize_t fill_open(struct stream *s, size_t *want)
+{
+	size_t ahead = slot_at(s, s->pos)->len > DIRECT ? sizeof(struct frame) : s->stage_bytes;
+	struct iovec iov[2] = { { rest_of_slot(s), s->rest }, { s->stage, ahead } };
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
+	size_t here;
+
+	*want = s->rest + ahead;
+	if (n <= 0)
+		return n;
+	here = (size_t)n < s->rest ? (size_t)n : s->rest;
+	s->last = (size_t)n - here;
+	s->rest -= (uint32_t)here;
+	if (s->rest == 0)
+		publish(s);
+	return n;
+}
+
+/*
+ * A head into the stage and as many bytes as the last frame had straight into the slot that the frame will get. When it
+ * turns out to be another one, what lies in the wrong place is moved.
+ */
+static ssize_t fill_guessed(struct stream *s, size_t *want)
+{
+	struct slot *slot = slot_at(s, s->pos);
+	uint8_t *place = (uint8_t *)(slot + 1);
+	size_t head = sizeof(struct frame) - s->last, guess = s->guess, body, here;
+	struct iovec iov[2] = { { s->stage + s->last, head }, { place, guess } };
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
+
+	*want = head + guess;
+	if (n <= 0)
+		return n;
+	if ((size_t)n < head) {
+		s->last += (size_t)n;
+		return n;
+	}
+	s->last += head;
+	body = (size_t)n - head;
+	if (begin(s) != TUTTI_OK || !s->open)
+		return n;
+	here = body < s->rest ? body : s->rest;
+	if (slot->len <= SLOT_INLINE)
+		memcpy(slot->data, place, here);
+	s->rest -= (uint32_t)here;
+	s->first = 0;
+	s->last = body - here;
+	memcpy(s->stage, place + here, s->last);
+	if (s->rest == 0)
+		publish(s);
+	return n;
+}
+
+static ssize_t fill_stage(struct stream *s, size_t *want)
+{
+	ssize_t n;
+
+	*want = s->stage_bytes - s->last;
+	n = recv(s->fd, s->stage + s->last, *want, MSG_DONTWAIT);
+	if (n > 0)
+		s->last += (size_t)n;
+	return n;
+}
+
+/* One system call's worth. The stage holds less than a head, or nothing when a slot is open. */
+static ssize_t fill(struct stream *s, size_t *want)
+{
+	memmove(s->stage, s->stage + s->first, staged(s));
+	s->last -= s->first;
+	s->first = 0;
+	if (s->open)
+		return fill_open(s, want);
+	return s->guess > DIRECT ? fill_guessed(s, want) : fill_stage(s, want);
+}
+
+static int ended(struct stream *s)
+{
+	bool inside = s->open || staged(s);
+
+	s->closed = s->lost = true;
+	return inside ? fail(TUTTI_EPEER, "rank %d closed its connection in the middle of a message", s->peer) : TUTTI_OK;
+}
+
+int stream_receive(struct stream *s)
+{
+	int rc = unpack(s);
+
+	for (int i = 0; i < ROUNDS && !s->closed && stream_has_room(s); i++) {
+		size_t want = 0;
+		ssize_t n = fill(s, &want);
+
+		if (n == 0)
+			return ended(s);
+		if (n < 0)
+			return would_block() ? TUTTI_OK : broken(s, "receive from");
+		rc = s->lost ? TUTTI_EPEER : unpack(s);
+		if (rc != TUTTI_OK || (size_t)n < want)
+			break;
+	}
+	return rc;
+}
