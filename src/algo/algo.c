@@ -7,10 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const struct algo algo_ring, algo_doubling, algo_pairwise, algo_linear, algo_binomial, algo_dissemination;
+extern const struct algo algo_pairwise, algo_linear, algo_doubling, algo_halving, algo_ring, algo_tree, algo_binomial,
+	algo_bruck, algo_pat, algo_dissemination;
 
 const struct algo *const algo_table[] = {
-	&algo_pairwise, &algo_linear, &algo_doubling, &algo_ring, &algo_binomial, &algo_dissemination, NULL,
+	&algo_pairwise, &algo_linear, &algo_doubling, &algo_halving, &algo_ring, &algo_tree, &algo_binomial, &algo_bruck,
+	&algo_pat, &algo_dissemination, NULL,
 };
 
 const struct algo *algo_by_name(const char *name)
