@@ -207,7 +207,7 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 	}
 	if (out && !(w.to = link_send_begin(out)))
 		return ADVANCE_STUCK;
-	if (w.from && !(w.operand = incoming(in, w.from, w.bytes)) && read_incoming(x, &w, in) != TUTTI_OK)
+	if (w.from && !(w.operand = incoming(in, w.from, w.bytes)) && (x->status = read_incoming(x, &w, in)) != TUTTI_OK)
 		return ADVANCE_FAILED;
 	uint32_t len = (uint32_t)w.bytes;
 	if (w.to && send_by_reference(x, &w, out))

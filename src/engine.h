@@ -32,6 +32,7 @@ struct run {
 	int turn;                       /* strand to try first */
 	bool leased;                    /* some slot refers to this rank's memory */
 	bool foreign;                   /* saw a slot with another signature: ranks disagree */
+	int status;                     /* after ADVANCE_FAILED; the text is the thread's message */
 	struct strand_run strand[];
 };
 
@@ -40,7 +41,7 @@ enum advance { ADVANCE_STUCK, ADVANCE_MOVED, ADVANCE_DONE, ADVANCE_FAILED };
 /** Elements of a block in one chunk so that `max_set` of them fill at most one slot of `payload` bytes; 0: none fits. */
 size_t engine_chunk(size_t payload, int max_set, size_t esize);
 
-/** ADVANCE_FAILED: the thread's message says why (a peer's memory could not be read). Pumps nothing. */
+/** ADVANCE_FAILED: a peer's memory could not be read. Pumps nothing. */
 enum advance engine_advance(struct run *run);
 
 #endif

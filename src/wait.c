@@ -54,6 +54,30 @@ static void sleep_some(struct wait *w, uint64_t waited)
 	sleep_on_bell(how->bell, ns);
 }
 
+/* Reports silence, and ends it at the deadline. *silent: how long it has lasted. */
+static int watch(struct wait *w, uint64_t *silent)
+{
+	uint64_t now = now_ns();
+	if (!w->since_ns) {
+		w->since_ns = now;
+		w->report_ns = now + REPORT_FIRST;
+	}
+	*silent = now - w->since_ns;
+	if (now >= w->report_ns) {
+		w->report_ns = now + REPORT_EVERY;
+		w->site->slow(w->site->ctx, *silent);
+	}
+	if (*silent >= w->site->timeout_ns)
+		w->site->late(w->site->ctx, *silent);
+	return atomic_load_explicit(&w->site->alarm->status, memory_order_acquire); /* A5 */
+}
+
+int wait_look(struct wait *w)
+{
+	uint64_t silent;
+	return watch(w, &silent);
+}
+
 int wait_slow(struct wait *w)
 {
 	const struct wait_policy_of *how = w->site->how;
@@ -68,25 +92,14 @@ int wait_slow(struct wait *w)
 		cpu_pause();
 		return 0;
 	}
-	uint64_t now = now_ns();
-	if (!w->since_ns) {
-		w->since_ns = now;
-		w->report_ns = now + REPORT_FIRST;
-	}
-	uint64_t waited = now - w->since_ns;
-	if (now >= w->report_ns && w->site->slow) {
-		w->report_ns = now + REPORT_EVERY;
-		w->site->slow(w->site->ctx, waited);
-	}
-	if (waited >= w->site->timeout_ns) {
-		w->site->late(w->site->ctx, waited);
-		return atomic_load_explicit(&w->site->alarm->status, memory_order_acquire); /* A5 */
-	}
-	if (how->policy == WAIT_SPIN || (!how->crowded && waited < SPIN_NS && how->policy == WAIT_AUTO))
+	uint64_t silent;
+	if ((status = watch(w, &silent)))
+		return status;
+	if (how->policy == WAIT_SPIN || (!how->crowded && silent < SPIN_NS && how->policy == WAIT_AUTO))
 		cpu_pause();
-	else if (how->policy == WAIT_YIELD || (waited < YIELD_NS && how->policy == WAIT_AUTO))
+	else if (how->policy == WAIT_YIELD || (silent < YIELD_NS && how->policy == WAIT_AUTO))
 		sched_yield();
 	else
-		sleep_some(w, waited);
+		sleep_some(w, silent);
 	return 0;
 }

@@ -71,6 +71,8 @@ static inline void cpu_pause(void)
 
 /** TUTTI_OK: look again. Otherwise the alarm's status. */
 int wait_slow(struct wait *w);
+/** The alarm, the reports and the deadline without waiting: for callers that only look. */
+int wait_look(struct wait *w);
 
 #define WAIT_SPINS 64
 static inline int wait_step(struct wait *w)

@@ -7,15 +7,17 @@
  */
 #include "world.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "kernel/kernel.h"
+#include "comm.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -248,6 +250,8 @@ static int start_waiting(struct world *w)
 		(void)epoll_ctl(w->wait.epoll, EPOLL_CTL_ADD, fd, &e); /* the second time: EEXIST */
 	}
 	w->wait.mixed = memory;
+	for (int r = 0; r < w->nranks; r++)
+		w->pumps |= w->via[r] >= 0 && w->transport[w->via[r]].t->pump;
 	return TUTTI_OK;
 }
 
@@ -344,6 +348,12 @@ int world_create(struct world **out, const struct world_start *start, struct par
 	w->nranks = start->nranks;
 	w->refs = 1;
 	w->wait.epoll = -1;
+	pthread_mutexattr_t recursive;
+	pthread_mutexattr_init(&recursive);
+	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&w->lock, &recursive);
+	pthread_mutexattr_destroy(&recursive);
+	pthread_cond_init(&w->work, NULL);
 	w->limit = (struct net_limit){now_ns() + (uint64_t)(start->seconds * 1e9), NULL};
 	int rc = auth_init();
 	if (!rc && (rc = service_acquire()) != TUTTI_OK) {
@@ -399,15 +409,137 @@ void world_unref(struct world *w)
 
 int world_pump(struct world *w)
 {
-	for (int i = 0; i < w->ntransports; i++) {
+	int rc = TUTTI_OK;
+	if (!w->pumps || pthread_mutex_trylock(&w->lock) != 0)
+		return rc;
+	for (int i = 0; i < w->ntransports && !rc; i++) {
 		struct world_transport *x = &w->transport[i];
-		if (x->usable && x->t->pump) {
-			int rc = x->t->pump(x->ctx);
-			if (rc)
-				return rc;
-		}
+		if (x->usable && x->t->pump)
+			rc = x->t->pump(x->ctx);
 	}
-	return TUTTI_OK;
+	pthread_mutex_unlock(&w->lock);
+	return rc;
+}
+
+/* ---- its communicators ------------------------------------------------------------------------------------------------ */
+
+void world_lock(struct world *w)
+{
+	pthread_mutex_lock(&w->lock);
+}
+
+void world_unlock(struct world *w)
+{
+	pthread_mutex_unlock(&w->lock);
+}
+
+bool world_progress(struct world *w, const struct tutti_comm *but)
+{
+	if (!w->comms || !w->comms->world_next || pthread_mutex_trylock(&w->lock) != 0)
+		return false;
+	bool moved = false;
+	for (struct tutti_comm *c = w->comms; c; c = c->world_next)
+		if (c != but && atomic_load_explicit(&c->queued, memory_order_acquire))
+			moved |= comm_progress(c);
+	pthread_mutex_unlock(&w->lock);
+	return moved;
+}
+
+static struct tutti_comm *busy(struct world *w)
+{
+	for (struct tutti_comm *c = w->comms; c; c = c->world_next)
+		if (atomic_load_explicit(&c->queued, memory_order_acquire))
+			return c;
+	return NULL;
+}
+
+/* The progress thread: asleep while nothing is queued. It lets go of the lock between looks, so that others get in. */
+static void *drive(void *arg)
+{
+	struct world *w = arg;
+	struct wait wait = {0};
+	pthread_mutex_lock(&w->lock);
+	while (!w->stop) {
+		struct tutti_comm *c = busy(w);
+		if (!c) {
+			pthread_cond_wait(&w->work, &w->lock);
+			continue;
+		}
+		if (wait.site != &c->site)
+			wait_begin(&wait, &c->site);
+		bool moved = false;
+		for (c = w->comms; c; c = c->world_next)
+			if (atomic_load_explicit(&c->queued, memory_order_acquire))
+				moved |= comm_progress(c);
+		pthread_mutex_unlock(&w->lock);
+		if (moved)
+			wait_moved(&wait);
+		else
+			(void)wait_step(&wait);
+		pthread_mutex_lock(&w->lock);
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+static int start_driver(struct world *w)
+{
+	sigset_t all, old;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	int rc = pthread_create(&w->driver, NULL, drive, w);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	w->driven = rc == 0;
+	errno = rc;
+	return rc ? fail_errno("start the progress thread") : TUTTI_OK;
+}
+
+static void stop_driver(struct world *w)
+{
+	world_lock(w);
+	w->stop = true;
+	pthread_cond_signal(&w->work);
+	world_unlock(w);
+	pthread_join(w->driver, NULL);
+	w->driven = w->stop = false;
+}
+
+int world_enlist(struct world *w, struct tutti_comm *c)
+{
+	world_lock(w);
+	c->world_next = w->comms;
+	w->comms = c;
+	int rc = c->progress == TUTTI_PROGRESS_THREAD && !w->driven ? start_driver(w) : TUTTI_OK;
+	world_unlock(w);
+	return rc;
+}
+
+void world_delist(struct world *w, struct tutti_comm *c)
+{
+	/* the progress thread may be waiting on the communicator's site: it starts again if others are left */
+	bool again = false;
+	if (w->driven) {
+		stop_driver(w);
+		again = true;
+	}
+	world_lock(w);
+	for (struct tutti_comm **at = &w->comms; *at; at = &(*at)->world_next)
+		if (*at == c) {
+			*at = c->world_next;
+			break;
+		}
+	if (again && w->comms)
+		(void)start_driver(w);
+	world_unlock(w);
+}
+
+void world_work(struct world *w)
+{
+	if (!w->driven)
+		return;
+	world_lock(w);
+	pthread_cond_signal(&w->work);
+	world_unlock(w);
 }
 
 const char *world_via(const struct world *w, int rank)

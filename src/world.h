@@ -14,6 +14,8 @@
 #include "transport.h"
 #include "wait.h"
 
+#include <pthread.h>
+
 #define WORLD_TRANSPORTS CONTACT_TRANSPORTS
 
 /** One transport as this world has it. */
@@ -43,7 +45,13 @@ struct world {
 	struct segment *segment;        /* NULL: no memory is shared */
 	_Atomic uint32_t lonely_bell;   /* the sleep word where there is no segment */
 	struct wait_policy_of wait;
+	bool pumps;                     /* some rank is reached through a transport that must be pumped */
 	struct net_limit limit;         /* of start-up */
+	pthread_mutex_t lock;           /* transports and segment; the list of communicators */
+	struct tutti_comm *comms;
+	pthread_t driver;               /* the progress thread, when a communicator asked for one */
+	bool driven, stop;
+	pthread_cond_t work;
 	int refs;
 };
 
@@ -63,8 +71,19 @@ int world_create(struct world **out, const struct world_start *start, struct par
 struct world *world_ref(struct world *w);
 void world_unref(struct world *w);
 
-/** Moves what network transports have to move. TUTTI_OK or an error. */
+/** Moves what network transports have to move, unless another thread is at it. TUTTI_OK or an error. */
 int world_pump(struct world *w);
+
+/** Recursive. Guards transports, segment and the list of communicators. */
+void world_lock(struct world *w);
+void world_unlock(struct world *w);
+/** Communicators of this rank; the first one that wants it starts the progress thread. */
+int world_enlist(struct world *w, struct tutti_comm *c);
+void world_delist(struct world *w, struct tutti_comm *c);
+/** Moves the queues of all communicators but `but`; true when something moved. */
+bool world_progress(struct world *w, const struct tutti_comm *but);
+/** Something was queued: the progress thread, if there is one, wakes up. */
+void world_work(struct world *w);
 /** Name of the transport that reaches a rank, "self" for oneself. */
 const char *world_via(const struct world *w, int rank);
 

@@ -1,0 +1,153 @@
+/*
+ * A communicator: some ranks of a world, the calls that they have made on it, and what those calls need: plans, links, the
+ * direct tier, a queue. comm.c makes and ends them; request.c runs calls; api.c is the public face.
+ *
+ * Locks. A communicator is used by one thread at a time, so a blocking call on an idle one takes no lock. As soon as
+ * requests are queued, other threads may move them (a progress thread, a team in tutti_work, a thread that waits on
+ * another communicator of the same world): then all go through comm->lock. What communicators of a world share
+ * (transports, segment) is under world->lock.
+ */
+#ifndef TUTTI_COMM_H
+#define TUTTI_COMM_H
+
+#include "algo/algo.h"
+#include "control/control.h"
+#include "direct/direct.h"
+#include "engine.h"
+#include "tuner/tuner.h"
+#include "world.h"
+
+/** A link of this communicator. */
+struct comm_link {
+	struct link link;
+	struct link_spec spec;
+	struct world_transport *by;
+	struct comm_link *next;
+};
+
+/** A plan that was built, with its links. Kept until the communicator ends. */
+struct comm_plan {
+	enum coll coll;
+	const struct algo *algo; /* NULL: point to point */
+	int root, channels;
+	struct plan *plan;
+	struct link **links;
+	int connected;           /* the first so many links are ready */
+	struct comm_plan *next;
+};
+
+/** Arguments of a call, checked. */
+struct op {
+	enum coll coll;
+	const void *in;
+	void *out;
+	size_t count;
+	enum tutti_dtype dtype;
+	enum tutti_op op;
+	int root;                /* or peer; -1 */
+	const size_t *counts, *displs, *rcounts, *rdispls; /* v-forms; rcounts, rdispls: alltoallv's receiving side */
+};
+
+struct tutti_request {
+	struct tutti_comm *comm;        /* NULL once its communicator was destroyed */
+	struct call call;
+	int status;
+	_Atomic bool done;
+	struct tutti_request *next;     /* of the communicator's unfinished ones, in issue order */
+	struct tutti_request *behind;   /* runs only after this one; NULL: free to run */
+	int lane;                       /* which queue: 0 collectives, 1 + 2 peer sends, 2 + 2 peer receives */
+	enum { RUN_NOTHING, RUN_PLAN, RUN_DIRECT } kind;
+	struct comm_plan *plan;
+	struct run *run;                /* made when it starts */
+	struct direct_run direct;
+	struct op op;
+	size_t *vectors;                /* copies of the v-forms' arrays */
+	uint32_t sig;
+	struct choice choice;
+	uint64_t foreign_ns;            /* when another call's slot was seen first; 0: never */
+	bool told;                      /* and the control plane was told */
+};
+
+struct tutti_comm {
+	struct world *world;
+	struct alarm alarm;
+	uint64_t id, number;            /* number: collectives called so far */
+	int rank, size;
+	int *members;                   /* rank here -> rank in the world */
+	int *host;                      /* rank here -> host, numbered by lowest rank here */
+	char name[64];
+	struct shape shape;
+	struct tuner tuner;
+	struct flight flight;
+	struct control_comm *control;
+	struct wait_site site;
+	double timeout;
+	enum tutti_progress_mode progress;
+	unsigned splits;                /* splits and shrinks made of it: part of their ids */
+
+	struct comm_link *links;
+	struct comm_plan *plans;
+	struct direct *direct;
+	bool direct_is_ready;
+	uint8_t *scratch;               /* of the collective that runs: TMP and the bounce */
+	size_t scratch_bytes;
+	uint64_t *p2p;                  /* messages so far: [2 peer] sent, [2 peer + 1] received */
+	struct mem *mems;               /* of tutti_mem_alloc */
+	char *error;                    /* text for tutti_last_error */
+
+	_Atomic int lock;               /* 0 free */
+	_Atomic int queued;             /* unfinished requests in the queue */
+	struct tutti_request *head, **tail;
+	struct tutti_request **last;    /* per lane: the newest unfinished one */
+	struct tutti_comm *world_next;
+	struct wait poll;               /* silence as seen by calls that only look: tutti_test, tutti_progress */
+	int fd, timer;                  /* tutti_comm_fd: an epoll descriptor, and the timer in it; -1: not asked for */
+};
+
+struct comm_spec {
+	struct world *world;            /* a reference is taken */
+	uint64_t id;
+	const int *members;
+	int size, rank;
+	const char *name;
+	double timeout;
+	enum tutti_progress_mode progress;
+};
+
+/* comm.c */
+int comm_make(struct tutti_comm **out, const struct comm_spec *spec);
+void comm_free(struct tutti_comm *c);
+int comm_split(struct tutti_comm *c, int color, int key, struct tutti_comm **out);
+int comm_shrink(struct tutti_comm *c, struct tutti_comm **out);
+/** The plan of (coll, algo, root, channels), from the cache or new; NULL: out of memory. */
+struct comm_plan *comm_plan(struct tutti_comm *c, enum coll coll, const struct algo *algo, int root, int channels);
+/** Connects what is not yet: TUTTI_OK, LINK_PENDING, or an error. */
+int comm_connect(struct tutti_comm *c, struct comm_plan *p);
+int comm_direct(struct tutti_comm *c);
+void comm_lock(struct tutti_comm *c);
+bool comm_trylock(struct tutti_comm *c);
+void comm_unlock(struct tutti_comm *c);
+
+/* request.c */
+/** Starts a call: blocks, or queues it and fills *req, or leaves it to the group's end. */
+int request_start(struct tutti_comm *c, const struct op *op, struct tutti_request **req);
+/** Moves the communicator's queue; true when something moved. Takes the lock if it is free. */
+bool comm_progress(struct tutti_comm *c);
+/** Completes all unfinished requests with `status`; with `orphan` they outlive the communicator. */
+void comm_fail_all(struct tutti_comm *c, int status, bool orphan);
+/** Blocks until all (or any) of the requests are done. */
+int request_wait(struct tutti_request **reqs, int n, bool any);
+int request_test(struct tutti_request **req, int *done);
+int request_work(struct tutti_request *req);
+void group_begin(void);
+int group_end(void);
+/** A descriptor for poll loops. */
+int comm_fd(struct tutti_comm *c);
+
+/* mem.c */
+int mem_alloc(struct tutti_comm *c, size_t bytes, void **ptr);
+int mem_free(struct tutti_comm *c, void *ptr);
+void mem_free_all(struct tutti_comm *c);
+int comm_choose(struct tutti_comm *c, const struct op *op, struct choice *choice);
+
+#endif
