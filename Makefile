@@ -31,6 +31,7 @@ PERFS   := $(patsubst perf/%.c,%,$(wildcard perf/tutti-*.c)) $(if $(wildcard per
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/*/test_*.c))
 SHARED  := $(wildcard tests/*.c)
 PERFLIB := $(B)/obj/perf/lib.a
+RUNLIB  := $(B)/obj/tools/run.a
 HDR     := $(shell find include src transports tests tools perf -name '*.h')
 
 .PHONY: all lib clean
@@ -61,9 +62,11 @@ $(B)/lib/tutti.pc: Makefile
 	  'Libs: -L$${libdir} -ltutti' 'Libs.private: $(LIBS)' 'Cflags: -I$${includedir}' > $@
 
 # Programs use the static library, so that one file can be copied to another machine.
-$(B)/bin/%: $(B)/obj/tools/%.o $(B)/lib/libtutti.a
+$(RUNLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/run/*.c))
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
+$(B)/bin/%: $(B)/obj/tools/%.o $(RUNLIB) $(B)/lib/libtutti.a
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(B)/lib/libtutti.a $(LIBS) -ljansson
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(RUNLIB) $(B)/lib/libtutti.a $(LIBS) -ljansson
 $(PERFLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard perf/lib/*.c))
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 $(B)/bin/%: $(B)/obj/perf/%.o $(PERFLIB) $(B)/lib/libtutti.a
@@ -72,9 +75,9 @@ $(B)/bin/%: $(B)/obj/perf/%.o $(PERFLIB) $(B)/lib/libtutti.a
 $(B)/bin/floor: $(B)/obj/perf/floor/floor.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< -lpthread -lm
-$(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(PERFLIB) $(B)/lib/libtutti.a
+$(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(PERFLIB) $(RUNLIB) $(B)/lib/libtutti.a
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(PERFLIB) $(B)/lib/libtutti.a $(LIBS) -lcmocka -ljansson
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(PERFLIB) $(RUNLIB) $(B)/lib/libtutti.a $(LIBS) -lcmocka -ljansson
 
 # nccl-tests' names for tutti-perf
 ALIASES := all_reduce_perf all_gather_perf reduce_scatter_perf broadcast_perf reduce_perf gather_perf scatter_perf alltoall_perf sendrecv_perf

@@ -107,8 +107,8 @@ int auth_key_from_file(struct auth_key *key, const char *path)
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 && errno == ENOENT)
 		return fail(TUTTI_EAUTH,
-			    "there is no secret file %s: type `tutti-run --make-secret` on one host and copy the file to "
-			    "the others, or set TUTTI_SECRET_FILE",
+			    "there is no secret file %s: type `tutti-run --make-secret` on one host and copy the file "
+			    "to the others, or set TUTTI_SECRET_FILE",
 			    path);
 	if (fd < 0) {
 		fail_errno("can't open the secret file %s", path);
@@ -125,7 +125,8 @@ int auth_key_from_file(struct auth_key *key, const char *path)
 	while (n > 0 && strchr(" \t\r\n", text[n - 1]))
 		n--;
 	if (n == 0)
-		rc = fail(TUTTI_EAUTH, "the secret file %s is empty: remove it and type `tutti-run --make-secret`", path);
+		rc = fail(TUTTI_EAUTH, "the secret file %s is empty: remove it and type `tutti-run --make-secret`",
+			  path);
 	else if (n > SECRET_MAX)
 		rc = fail(TUTTI_EAUTH, "the secret file %s is longer than %d bytes", path, SECRET_MAX);
 	else

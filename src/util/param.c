@@ -138,8 +138,8 @@ static int malformed(int id, const char *text)
 
 	switch (table[id].type) {
 	case T_int:
-		return fail(TUTTI_EINVAL, "%s=%s: expected a %s from %lld to %lld (K, M, G and T are understood)", var, text,
-			    r->power ? "power of two" : "number", (long long)r->min,
+		return fail(TUTTI_EINVAL, "%s=%s: expected a %s from %lld to %lld (K, M, G and T are understood)", var,
+			    text, r->power ? "power of two" : "number", (long long)r->min,
 			    (long long)(r->max ? r->max : INT64_MAX));
 	case T_num:
 		return fail(TUTTI_EINVAL, "%s=%s: expected a number above 0 and at most %.0f", var, text, r->most);

@@ -1,0 +1,76 @@
+/* Lines and sinks; see lines.h. */
+#include "lines.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+void sink_add(struct sink *s, const char *data, size_t len)
+{
+	if (!s->broken)
+		buf_add(&s->queue, data, len);
+}
+
+/* How much to write at once: up to PIPE_BUF, and to the end of a line if there is one in it. */
+static size_t portion(const char *data, size_t len)
+{
+	size_t n = len < PIPE_BUF ? len : PIPE_BUF;
+	const char *newline = memrchr(data, '\n', n);
+
+	return newline ? (size_t)(newline - data) + 1 : n;
+}
+
+void sink_flush(struct sink *s)
+{
+	size_t done = 0;
+
+	while (done < s->queue.len) {
+		struct pollfd p = { .fd = s->fd, .events = POLLOUT };
+		ssize_t n;
+		if (poll(&p, 1, 0) <= 0)
+			break;
+		n = write(s->fd, s->queue.data + done, portion(s->queue.data + done, s->queue.len - done));
+		if (n < 0 && errno != EINTR && errno != EAGAIN) {
+			s->broken = true;
+			done = s->queue.len;
+		}
+		if (n < 0)
+			break;
+		done += (size_t)n;
+	}
+	buf_drop(&s->queue, done);
+}
+
+static void add_line(struct lines *l, struct sink *s, const char *tag, const char *rest, size_t len)
+{
+	sink_add(s, tag, strlen(tag));
+	sink_add(s, l->part.data, l->part.len);
+	sink_add(s, rest, len);
+	l->part.len = 0;
+}
+
+void lines_add(struct lines *l, struct sink *s, const char *tag, bool raw, const char *data, size_t len)
+{
+	const char *end = data + len, *newline;
+
+	if (raw) {
+		sink_add(s, data, len);
+		return;
+	}
+	while ((newline = memchr(data, '\n', (size_t)(end - data)))) {
+		add_line(l, s, tag, data, (size_t)(newline + 1 - data));
+		data = newline + 1;
+	}
+	buf_add(&l->part, data, (size_t)(end - data));
+	if (l->part.len > LINE_LONG)
+		lines_end(l, s, tag);
+}
+
+void lines_end(struct lines *l, struct sink *s, const char *tag)
+{
+	if (l->part.len)
+		add_line(l, s, tag, "\n", 1);
+	buf_free(&l->part);
+}

@@ -1,0 +1,479 @@
+/* Options; see options.h. */
+#include "options.h"
+#include "../../src/util/error.h"
+#include "../../src/util/param.h"
+#include "bind.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HOST_FILE_MAX (1u << 20)
+
+extern char **environ;
+
+/* X(id, letter or 0, long option, argument or NULL, text); a text of NULL is no user's option. */
+#define OPTION_TABLE(X)                                                                                                \
+	X(RANKS, 'n', "ranks", "N", "Number of ranks. Default: one for each slot of the hosts, or 1.")                 \
+	X(HOST, 'H', "host", "LIST",                                                                                   \
+	  "Hosts and their slots: a:2,b:2. A host without a number has one slot. Ranks fill the hosts in this "        \
+	  "order.")                                                                                                    \
+	X(HOSTFILE, 0, "hostfile", "FILE",                                                                             \
+	  "Hosts from a file: a line each, 'host', 'host:2' or 'host slots=2', with # comments; or JSON, a list of "   \
+	  "{\"ssh\": \"host\", \"ips\": [\"10.0.0.1\"], \"slots\": 2} or that list as \"hosts\" of an object.")        \
+	X(RSH, 0, "rsh", "COMMAND",                                                                                    \
+	  "Command that runs a command line on a host; it gets the host and the line as its last two arguments. "      \
+	  "Default: ssh -x -T -o ConnectTimeout=15.")                                                                  \
+	X(BIND, 0, "bind", "HOW",                                                                                      \
+	  "core: each rank gets its own share of the cores; numa: whole NUMA nodes; none. Default: core, and none "    \
+	  "on a host with more ranks than cores.")                                                                     \
+	X(ENV, 0, "env", "NAME[=VALUE]",                                                                               \
+	  "Set a variable for the ranks, or pass on the value that it has here. Variables that begin with TUTTI_ "     \
+	  "are always passed on. May be repeated.")                                                                    \
+	X(CWD, 0, "cwd", "DIR", "Directory in which ranks start. Default: this one, where a host has it.")             \
+	X(TIMEOUT, 0, "timeout", "SECONDS", "End the job after this time, with status 124.")                           \
+	X(GRACE, 0, "grace", "SECONDS",                                                                                \
+	  "After a rank failed, time for the others to say what they saw, before SIGTERM. Two seconds after that "     \
+	  "comes SIGKILL. Default: 2.")                                                                                \
+	X(TAG, 0, "tag", NULL, "Put [rank] before each line of output.")                                               \
+	X(STDIN, 0, "stdin", "WHO", "Who reads the standard input: 0, all or none. Default: 0, rank 0 alone.")         \
+	X(DRY_RUN, 0, "dry-run", NULL, "Say what would run where, and run nothing.")                                   \
+	X(SECRET, 0, "make-secret", NULL,                                                                              \
+	  "Make the secret file for jobs under launchers that carry no secret, and print its path. Copy it to all "    \
+	  "hosts. It is ~/.config/tutti/secret, or what TUTTI_SECRET_FILE names.")                                     \
+	X(HELP, 'h', "help", NULL, "Print this text.")                                                                 \
+	X(MAN, 0, "man", NULL, "Print the manual page.")                                                               \
+	X(VERSION, 'V', "version", NULL, "Print the version.")                                                         \
+	X(AGENT, 0, "agent", NULL, NULL)
+
+enum option_id {
+	OPTION_BASE = 0x100,
+#define OPTION_ID(id, letter, name, arg, text) OPT_##id,
+	OPTION_TABLE(OPTION_ID)
+};
+
+static const struct opt {
+	int id;
+	char letter;
+	const char *name, *arg, *text;
+} table[] = {
+#define OPTION_ROW(id, letter, name, arg, text) { OPT_##id, letter, name, arg, text },
+	OPTION_TABLE(OPTION_ROW)
+};
+
+#define OPTION_COUNT (sizeof(table) / sizeof(table[0]))
+
+static const char usage[] = "tutti-run [options] program [arguments]";
+
+/* ---- values ------------------------------------------------------------------------------------------------------ */
+
+static int set_count(int *n, const char *text)
+{
+	int64_t v;
+
+	if (!parse_size(text, &v) || v < 1 || v > HOST_SLOTS_MAX)
+		return fail(TUTTI_EINVAL, "-n %s: expected a number from 1 to %d", text, HOST_SLOTS_MAX);
+	*n = (int)v;
+	return TUTTI_OK;
+}
+
+static int set_seconds(double *seconds, const char *option, const char *text)
+{
+	char *end;
+	double v = strtod(text, &end);
+
+	if (end == text || *end || !(v >= 0 && v <= 1e9))
+		return fail(TUTTI_EINVAL, "--%s %s: expected seconds", option, text);
+	*seconds = v;
+	return TUTTI_OK;
+}
+
+static int set_input(enum run_input *input, const char *who)
+{
+	if (strcmp(who, "0") == 0)
+		*input = INPUT_FIRST;
+	else if (strcmp(who, "all") == 0)
+		*input = INPUT_ALL;
+	else if (strcmp(who, "none") == 0)
+		*input = INPUT_NONE;
+	else
+		return fail(TUTTI_EINVAL, "--stdin %s: expected 0, all or none", who);
+	return TUTTI_OK;
+}
+
+/* Takes over `text`. */
+static int add_env(struct run_options *o, char *text)
+{
+	char **grown = realloc(o->env, (size_t)(o->nenv + 1) * sizeof(*grown));
+
+	if (grown)
+		o->env = grown;
+	if (!grown || !text) {
+		free(text);
+		return fail(TUTTI_ENOMEM, "out of memory");
+	}
+	o->env[o->nenv++] = text;
+	return TUTTI_OK;
+}
+
+static int set_env(struct run_options *o, const char *text)
+{
+	const char *value = getenv(text);
+	char *both = NULL;
+
+	if (text[0] == '=' || !text[0])
+		return fail(TUTTI_EINVAL, "--env %s: expected NAME or NAME=VALUE", text);
+	if (strchr(text, '='))
+		return add_env(o, strdup(text));
+	if (!value)
+		return fail(TUTTI_EINVAL, "--env %s: it is not set here; give a value: --env %s=VALUE", text, text);
+	return add_env(o, asprintf(&both, "%s=%s", text, value) < 0 ? NULL : both);
+}
+
+static int read_host_file(struct hosts *hosts, const char *path)
+{
+	struct buf b = { 0 };
+	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
+	ssize_t n = fd < 0 ? -1 : 1;
+
+	while (n > 0 && b.len <= HOST_FILE_MAX)
+		n = buf_fill(&b, fd);
+	if (n < 0) {
+		fail_errno("can't read the host file %s", path);
+		rc = TUTTI_EINVAL;
+	} else if (b.len > HOST_FILE_MAX) {
+		rc = fail(TUTTI_EINVAL, "the host file %s is larger than %u bytes", path, HOST_FILE_MAX);
+	} else {
+		rc = hosts_add_file(hosts, path, b.data ? b.data : "", b.len);
+	}
+	if (fd >= 0)
+		close(fd);
+	buf_free(&b);
+	return rc;
+}
+
+static int apply(struct run_command *c, int id, const char *arg)
+{
+	struct run_options *o = &c->options;
+
+	switch (id) {
+	case OPT_RANKS:
+		return set_count(&o->n, arg);
+	case OPT_HOST:
+		return hosts_add_list(&o->hosts, arg);
+	case OPT_HOSTFILE:
+		return read_host_file(&o->hosts, arg);
+	case OPT_RSH:
+		o->rsh = arg;
+		return arg[strspn(arg, " \t")] ? TUTTI_OK : fail(TUTTI_EINVAL, "--rsh: expected a command");
+	case OPT_BIND:
+		o->bind = arg;
+		return bind_known(arg) ? TUTTI_OK : fail(TUTTI_EINVAL, "--bind %s: expected core, numa or none", arg);
+	case OPT_ENV:
+		return set_env(o, arg);
+	case OPT_CWD:
+		o->cwd = arg;
+		o->cwd_must = true;
+		return TUTTI_OK;
+	case OPT_TIMEOUT:
+		return set_seconds(&o->timeout, "timeout", arg);
+	case OPT_GRACE:
+		return set_seconds(&o->grace, "grace", arg);
+	case OPT_TAG:
+		o->tag = true;
+		return TUTTI_OK;
+	case OPT_STDIN:
+		return set_input(&o->input, arg);
+	case OPT_DRY_RUN:
+		c->action = RUN_SHOW;
+		return TUTTI_OK;
+	case OPT_AGENT:
+		c->action = RUN_AGENT;
+		return TUTTI_OK;
+	case OPT_SECRET:
+		c->action = RUN_SECRET;
+		return TUTTI_OK;
+	case OPT_HELP:
+		c->action = RUN_HELP;
+		return TUTTI_OK;
+	case OPT_MAN:
+		c->action = RUN_MAN;
+		return TUTTI_OK;
+	default:
+		c->action = RUN_VERSION;
+		return TUTTI_OK;
+	}
+}
+
+/* ---- the command line -------------------------------------------------------------------------------------------- */
+
+static void make_getopt(char letters[3 * OPTION_COUNT + 3], struct option longs[OPTION_COUNT + 1])
+{
+	char *l = letters;
+
+	*l++ = '+'; /* options end where the program begins */
+	*l++ = ':';
+	for (size_t i = 0; i < OPTION_COUNT; i++) {
+		const struct opt *o = &table[i];
+		longs[i] = (struct option){ o->name, o->arg ? required_argument : no_argument, NULL, o->id };
+		if (!o->letter)
+			continue;
+		*l++ = o->letter;
+		if (o->arg)
+			*l++ = ':';
+	}
+	*l = '\0';
+	longs[OPTION_COUNT] = (struct option){ 0 };
+}
+
+static int id_of(int letter_or_id)
+{
+	for (size_t i = 0; i < OPTION_COUNT; i++)
+		if (table[i].letter && table[i].letter == letter_or_id)
+			return table[i].id;
+	return letter_or_id;
+}
+
+static int read_options(struct run_command *c, int argc, char **argv)
+{
+	char letters[3 * OPTION_COUNT + 3];
+	struct option longs[OPTION_COUNT + 1];
+	int id, rc;
+
+	make_getopt(letters, longs);
+	opterr = 0;
+	while ((id = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+		if (id == ':')
+			return fail(TUTTI_EINVAL, "%s: its value is missing", argv[optind - 1]);
+		if (id == '?' && optopt > ' ' && optopt < OPTION_BASE)
+			return fail(TUTTI_EINVAL, "there is no option -%c", optopt);
+		if (id == '?')
+			return fail(TUTTI_EINVAL, "%s is no option, or takes no value", argv[optind - 1]);
+		rc = apply(c, id_of(id), optarg);
+		if (rc != TUTTI_OK)
+			return rc;
+	}
+	return TUTTI_OK;
+}
+
+/* An absolute directory, as other hosts have another idea of the current one. */
+static int set_directory(struct run_command *c)
+{
+	const char *dir = c->options.cwd;
+	size_t used = 0;
+
+	if (!dir || dir[0] != '/') {
+		if (!getcwd(c->cwd, sizeof(c->cwd)))
+			return fail_errno("can't tell the current directory");
+		used = strlen(c->cwd);
+	}
+	if (dir && (size_t)snprintf(c->cwd + used, sizeof(c->cwd) - used, "%s%s", used ? "/" : "", dir) >=
+			   sizeof(c->cwd) - used)
+		return fail(TUTTI_EINVAL, "--cwd: the name is too long");
+	c->options.cwd = c->cwd;
+	return TUTTI_OK;
+}
+
+/* What ranks get of the environment here: TUTTI_ variables, then the host file's, then those of --env. */
+static int gather_env(struct run_options *o)
+{
+	char **given = o->env;
+	int ngiven = o->nenv, rc = TUTTI_OK;
+
+	o->env = NULL;
+	o->nenv = 0;
+	for (char **e = environ; *e && rc == TUTTI_OK; e++)
+		if (strncmp(*e, "TUTTI_", 6) == 0)
+			rc = add_env(o, strdup(*e));
+	for (int i = 0; i < o->hosts.nenv && rc == TUTTI_OK; i++)
+		rc = add_env(o, strdup(o->hosts.env[i]));
+	for (int i = 0; i < ngiven; i++) {
+		if (rc == TUTTI_OK)
+			rc = add_env(o, given[i]);
+		else
+			free(given[i]);
+	}
+	free(given);
+	return rc;
+}
+
+static int complete(struct run_command *c)
+{
+	struct run_options *o = &c->options;
+	char here[32];
+	int rc = TUTTI_OK;
+
+	if (o->argc == 0)
+		return fail(TUTTI_EINVAL, "no program was given: %s", usage);
+	if (o->hosts.n == 0) {
+		snprintf(here, sizeof(here), "localhost:%d", o->n ? o->n : 1);
+		rc = hosts_add_list(&o->hosts, here);
+	}
+	if (o->n == 0)
+		o->n = hosts_slots(&o->hosts);
+	if (rc == TUTTI_OK)
+		rc = set_directory(c);
+	if (rc == TUTTI_OK)
+		rc = gather_env(o);
+	return rc;
+}
+
+int options_read(struct run_command *c, int argc, char **argv)
+{
+	int rc;
+
+	*c = (struct run_command){
+		.options = { .bind = "core", .rsh = "ssh -x -T -o ConnectTimeout=15", .grace = 2 },
+	};
+	rc = read_options(c, argc, argv);
+	c->options.argc = argc - optind;
+	c->options.argv = argv + optind;
+	if (rc == TUTTI_OK && (c->action == RUN_JOB || c->action == RUN_SHOW))
+		rc = complete(c);
+	return rc;
+}
+
+void options_free(struct run_command *c)
+{
+	for (int i = 0; i < c->options.nenv; i++)
+		free(c->options.env[i]);
+	free(c->options.env);
+	hosts_free(&c->options.hosts);
+}
+
+/* ---- help and manual --------------------------------------------------------------------------------------------- */
+
+#define HELP_INDENT 26
+#define HELP_WIDTH 100
+
+/* Text in lines that begin at HELP_INDENT; the first line stands there already. */
+static void print_folded(const char *text)
+{
+	int column = HELP_INDENT;
+
+	while (*text) {
+		int word = (int)strcspn(text, " ");
+		if (column > HELP_INDENT && column + word >= HELP_WIDTH) {
+			printf("\n%*s", HELP_INDENT, "");
+			column = HELP_INDENT;
+		}
+		printf("%s%.*s", column > HELP_INDENT ? " " : "", word, text);
+		column += word + (column > HELP_INDENT);
+		text += word;
+		text += strspn(text, " ");
+	}
+	printf("\n");
+}
+
+void options_help(void)
+{
+	char head[64];
+
+	printf("Usage: %s\n\nRuns a program as the ranks of a Tutti job, here or on several hosts.\n\n", usage);
+	for (size_t i = 0; i < OPTION_COUNT; i++) {
+		const struct opt *o = &table[i];
+		if (!o->text)
+			continue;
+		snprintf(head, sizeof(head), "%s%c%s--%s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ',
+			 o->letter ? ", " : "  ", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+		printf("  %-*s", HELP_INDENT - 2, head);
+		if ((int)strlen(head) > HELP_INDENT - 3)
+			printf("\n%*s", HELP_INDENT, "");
+		print_folded(o->text);
+	}
+	printf("\nThe status is that of the rank that failed first, 128 + the signal that killed it, 124 at the time\n"
+	       "limit, 125 when a host was lost, 126 or 127 when the program can't be run.\n");
+}
+
+/* Text for troff: hyphens are minus signs, backslashes are doubled, no line begins with a request. */
+static void print_troff(const char *text)
+{
+	for (; *text; text++) {
+		if (*text == '-')
+			printf("\\-");
+		else if (*text == '\\')
+			printf("\\e");
+		else
+			putchar(*text);
+	}
+	putchar('\n');
+}
+
+static void section(const char *title, const char *const *paragraphs)
+{
+	printf(".SH %s\n", title);
+	for (int i = 0; paragraphs[i]; i++) {
+		printf(i ? ".PP\n" : "");
+		print_troff(paragraphs[i]);
+	}
+}
+
+static void man_options(void)
+{
+	printf(".SH OPTIONS\n");
+	for (size_t i = 0; i < OPTION_COUNT; i++) {
+		const struct opt *o = &table[i];
+		if (!o->text)
+			continue;
+		printf(".TP\n");
+		if (o->letter)
+			printf("\\fB\\-%c\\fR, ", o->letter);
+		printf("\\fB\\-\\-");
+		for (const char *s = o->name; *s; s++)
+			printf(*s == '-' ? "\\-" : "%c", *s);
+		printf("\\fR%s%s%s\n", o->arg ? " \\fI" : "", o->arg ? o->arg : "", o->arg ? "\\fR" : "");
+		print_troff(o->text);
+	}
+}
+
+void options_man(void)
+{
+	static const char *const name[] = { "tutti-run - run a program as the ranks of a Tutti job", NULL };
+	static const char *const synopsis[] = { usage, NULL };
+	static const char *const description[] = {
+		"tutti-run starts N copies of a program, the ranks, on this host or on several, tells them how to "
+		"find each other, carries their input and output, and ends them all when one fails. Lines of output "
+		"are kept whole.",
+		"On each other host it starts itself as an agent, through ssh or the command that --rsh names. The "
+		"job's secret, which is new for every job, goes to the agents over that connection and to the ranks "
+		"in their environment; it never stands in a command line. Rank 0 inherits a listening socket, so "
+		"there is no port to choose.",
+		"Nothing is left behind: each rank leads a process group that is killed when the rank ends, when "
+		"tutti-run ends, even by SIGKILL, and when the connection to its host breaks. SIGINT, SIGTERM, "
+		"SIGHUP and SIGQUIT are passed on to the ranks; the second one kills them.",
+		NULL,
+	};
+	static const char *const status[] = {
+		"0 when all ranks ended with 0. Otherwise the status of the rank that failed first; 128 plus the "
+		"number of the signal that killed it, or that ended tutti-run; 124 at the time limit; 125 when a "
+		"host can't be reached or was lost; 126 when the program or its directory can't be used; 127 when "
+		"the program is not there; 2 when the command line is wrong.",
+		NULL,
+	};
+	static const char *const environment[] = {
+		"Set for the ranks: TUTTI_RANK, TUTTI_SIZE, TUTTI_LOCAL_RANK, TUTTI_ROOT, TUTTI_SECRET, and for rank 0 "
+		"TUTTI_ROOT_FD. Read: TUTTI_IFACE, for the address at which the first host is reached.",
+		NULL,
+	};
+	static const char *const examples[] = {
+		"tutti-run -n 4 ./program",
+		"tutti-run -H node1:2,node2:2 --env OMP_NUM_THREADS=8 ./program",
+		"tutti-run --hostfile hosts.json --tag --timeout 600 ./program",
+		NULL,
+	};
+
+	printf(".TH TUTTI\\-RUN 1 \"\" \"Tutti %d.%d.%d\"\n", TUTTI_VERSION_MAJOR, TUTTI_VERSION_MINOR,
+	       TUTTI_VERSION_PATCH);
+	section("NAME", name);
+	section("SYNOPSIS", synopsis);
+	section("DESCRIPTION", description);
+	man_options();
+	section("EXIT STATUS", status);
+	section("ENVIRONMENT", environment);
+	section("EXAMPLES", examples);
+}
