@@ -20,7 +20,7 @@
 #define SIZE_LIMIT (1 << 24)
 #define PORT_FIRST 20000 /* below the ports that Linux gives to outgoing connections */
 #define PORT_COUNT 12768
-#define HOST_CAP 240
+#define HOST_CAP   240
 
 struct reader {
 	const char *launcher;
@@ -82,8 +82,8 @@ static int rank_and_size(struct reader *r, const char *rank, const char *size)
 		return rc;
 	rc = number(r, rank, 0, SIZE_LIMIT, &r->out->rank);
 	if (rc == TUTTI_OK && r->out->rank > top)
-		rc = fail(TUTTI_EINVAL, "%s=%d: expected a rank from 0 to %d, because %s=%d", rank, r->out->rank, top, size,
-			  r->out->size);
+		rc = fail(TUTTI_EINVAL, "%s=%d: expected a rank from 0 to %d, because %s=%d", rank, r->out->rank, top,
+		          size, r->out->size);
 	return rc;
 }
 
@@ -117,7 +117,8 @@ static int check_root(const char *name, const char *text)
 	int port;
 
 	if (strlen(text) >= sizeof(((struct rendezvous *)NULL)->text) || !colon || colon == text ||
-	    !parse_number(colon + 1, 1, 65535, &port) || (memchr(text, ':', (size_t)(colon - text)) && colon[-1] != ']'))
+	    !parse_number(colon + 1, 1, 65535, &port) ||
+	    (memchr(text, ':', (size_t)(colon - text)) && colon[-1] != ']'))
 		return fail(TUTTI_EINVAL, "%s=%.100s: expected host:port (or [v6]:port) of rank 0", name, text);
 	return TUTTI_OK;
 }
@@ -154,13 +155,14 @@ static int read_tutti(struct reader *r, bool *found)
 	if (!*found)
 		return TUTTI_OK;
 	if (p->size < 1 || p->size > SIZE_LIMIT)
-		return fail(TUTTI_EINVAL, "TUTTI_SIZE=%lld: with TUTTI_RANK it must be from 1 to %d", (long long)p->size,
-			    SIZE_LIMIT);
+		return fail(TUTTI_EINVAL, "TUTTI_SIZE=%lld: with TUTTI_RANK it must be from 1 to %d",
+		            (long long)p->size, SIZE_LIMIT);
 	if (p->rank < 0 || p->rank >= p->size)
 		return fail(TUTTI_EINVAL, "TUTTI_RANK=%lld: expected a rank from 0 to %lld, because TUTTI_SIZE=%lld",
-			    (long long)p->rank, (long long)p->size - 1, (long long)p->size);
+		            (long long)p->rank, (long long)p->size - 1, (long long)p->size);
 	if (p->size > 1 && !p->root)
-		return fail(TUTTI_EINVAL, "TUTTI_ROOT is not set: give all ranks TUTTI_ROOT=host:port, with rank 0's host");
+		return fail(TUTTI_EINVAL,
+		            "TUTTI_ROOT is not set: give all ranks TUTTI_ROOT=host:port, with rank 0's host");
 	r->out->rank = (int)p->rank;
 	r->out->size = (int)p->size;
 	if (p->rank == 0)
@@ -194,11 +196,11 @@ static int read_torchrun(struct reader *r, bool *found)
 	return TUTTI_OK;
 }
 
-/* Nothing names the job on this host, but its ranks have one parent: the process at the other end of PMI_FD, or ours. */
+/* Nothing names the job, but its ranks on this host have one parent: at the other end of PMI_FD, or our own. */
 static void name_job_by_parent(struct reader *r)
 {
 	const char *text = value_of(r, "PMI_FD");
-	struct stat ns = { 0 };
+	struct stat ns = {0};
 	pid_t parent;
 	uid_t uid;
 	int fd;
@@ -301,12 +303,13 @@ static int read_slurm(struct reader *r, bool *found)
 	*found = value_of(r, "SLURM_PROCID");
 	if (!*found)
 		return TUTTI_OK;
-	rc = rank_and_size(r, "SLURM_PROCID", value_of(r, "SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS");
+	rc = rank_and_size(r, "SLURM_PROCID",
+	                   value_of(r, "SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS");
 	if (rc != TUTTI_OK || r->out->size == 1)
 		return rc;
 	if (!step)
 		log_warn("SLURM_STEP_ID is not set: was this process started by srun? If it is to run alone, set "
-			 "TUTTI_RANK=0 TUTTI_SIZE=1");
+		         "TUTTI_RANK=0 TUTTI_SIZE=1");
 	if (!nodes)
 		nodes = value_of(r, "SLURM_NNODES");
 	r->one_host = nodes && strcmp(nodes, "1") == 0;
@@ -379,7 +382,8 @@ static int read_mlx(struct reader *r, bool *found)
 	if (value_of(r, "MLX_WORLD_SIZE"))
 		rc = number(r, "MLX_WORLD_SIZE", 1, SIZE_LIMIT, &out->size);
 	if (rc == TUTTI_OK && list && (size_t)out->size != json_array_size(list))
-		rc = fail(TUTTI_EINVAL, "MLX_WORLD_SIZE=%d: %s lists %zu ranks", out->size, file, json_array_size(list));
+		rc = fail(TUTTI_EINVAL, "MLX_WORLD_SIZE=%d: %s lists %zu ranks", out->size, file,
+		          json_array_size(list));
 	if (rc == TUTTI_OK)
 		rc = number(r, "MLX_RANK", 0, out->size - 1, &out->rank);
 	if (rc == TUTTI_OK && out->size > 1 && !r->p->root)
@@ -392,8 +396,8 @@ static const struct {
 	const char *name;
 	int (*read)(struct reader *r, bool *found);
 } launchers[] = {
-	{ "tutti", read_tutti },     { "torchrun", read_torchrun }, { "pmi", read_pmi },
-	{ "openmpi", read_openmpi }, { "slurm", read_slurm },	    { "mlx", read_mlx },
+        {"tutti", read_tutti},     {"torchrun", read_torchrun}, {"pmi", read_pmi},
+        {"openmpi", read_openmpi}, {"slurm", read_slurm},       {"mlx", read_mlx},
 };
 
 static int find_launcher(struct reader *r)
@@ -413,8 +417,10 @@ static int find_launcher(struct reader *r)
 		}
 	}
 	if (r->p->root)
-		return fail(TUTTI_EINVAL, "TUTTI_ROOT=%.100s, but nothing says which rank this is: set TUTTI_RANK and "
-			    "TUTTI_SIZE, or use a launcher", r->p->root);
+		return fail(TUTTI_EINVAL,
+		            "TUTTI_ROOT=%.100s, but nothing says which rank this is: set TUTTI_RANK and "
+		            "TUTTI_SIZE, or use a launcher",
+		            r->p->root);
 	return TUTTI_OK;
 }
 
@@ -424,9 +430,7 @@ static void loopback_root(struct reader *r)
 	struct rendezvous *root = &r->out->root;
 
 	for (int k = 0; k < NET_ADDRS; k++)
-		root->addrs[k] = (struct net_addr){
-			.family = 4, .port = derived_port(r->job, k), .ip = { 127, 0, 0, 1 }
-		};
+		root->addrs[k] = (struct net_addr){.family = 4, .port = derived_port(r->job, k), .ip = {127, 0, 0, 1}};
 	root->naddrs = NET_ADDRS;
 	snprintf(root->text, sizeof(root->text), "127.0.0.1:%d, or %d more ports", root->addrs[0].port, NET_ADDRS - 1);
 }
@@ -450,8 +454,10 @@ static int settle_root(struct reader *r)
 	}
 	if (r->out->root.text[0])
 		return TUTTI_OK;
-	return fail(TUTTI_EINVAL, "%s says that this is rank %d of %d, but not where rank 0 is: give all ranks "
-		    "TUTTI_ROOT=host:port, with rank 0's host and a free port", r->launcher, r->out->rank, r->out->size);
+	return fail(TUTTI_EINVAL,
+	            "%s says that this is rank %d of %d, but not where rank 0 is: give all ranks "
+	            "TUTTI_ROOT=host:port, with rank 0's host and a free port",
+	            r->launcher, r->out->rank, r->out->size);
 }
 
 /* Ranks of another job that has the same secret, or none, must not get in. */
@@ -490,10 +496,10 @@ static int settle_key(struct reader *r)
 
 int launch_read(struct launch *out, const struct params *p, launch_getenv *get, void *ctx)
 {
-	struct reader r = { .get = get, .ctx = ctx, .p = p, .out = out };
+	struct reader r = {.get = get, .ctx = ctx, .p = p, .out = out};
 	int rc;
 
-	*out = (struct launch){ .launcher = "alone", .size = 1, .root.listen_fd = -1 };
+	*out = (struct launch){.launcher = "alone", .size = 1, .root.listen_fd = -1};
 	auth_key_from_text(&out->key, NULL);
 	rc = find_launcher(&r);
 	if (rc != TUTTI_OK || out->size == 1)

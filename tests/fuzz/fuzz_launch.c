@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *text = malloc(size + 1), *next;
-	struct lines env = { .n = 0 };
+	struct lines env = {.n = 0};
 	struct launch l;
 	struct params p;
 	int rc;
@@ -57,11 +57,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (next = text; next && env.n < LINES;)
 		env.line[env.n++] = strsep(&next, "\n");
 	p = (struct params){
-		.rank = number(&env, "TUTTI_RANK", -1),
-		.size = number(&env, "TUTTI_SIZE", 0),
-		.root_fd = number(&env, "TUTTI_ROOT_FD", -1),
-		.root = lookup(&env, "TUTTI_ROOT"),
-		.secret = "fuzz",
+	        .rank = number(&env, "TUTTI_RANK", -1),
+	        .size = number(&env, "TUTTI_SIZE", 0),
+	        .root_fd = number(&env, "TUTTI_ROOT_FD", -1),
+	        .root = lookup(&env, "TUTTI_ROOT"),
+	        .secret = "fuzz",
 	};
 	rc = launch_read(&l, &p, inline_json, &env);
 	if (rc == TUTTI_OK) {

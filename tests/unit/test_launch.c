@@ -23,11 +23,11 @@ static const char *lookup(void *ctx, const char *name)
 	return NULL;
 }
 
-static const struct params unset = { .rank = -1, .root_fd = -1, .local_rank = -1 };
-static const struct params with_secret = { .rank = -1, .root_fd = -1, .local_rank = -1, .secret = "s" };
+static const struct params unset = {.rank = -1, .root_fd = -1, .local_rank = -1};
+static const struct params with_secret = {.rank = -1, .root_fd = -1, .local_rank = -1, .secret = "s"};
 
-#define ENV(...) ((void *)(const char *const[]){ __VA_ARGS__, NULL })
-#define NOTHING ((void *)(const char *const[]){ NULL })
+#define ENV(...) ((void *)(const char *const[]){__VA_ARGS__, NULL})
+#define NOTHING  ((void *)(const char *const[]){NULL})
 
 static void expect(const struct params *p, void *env, const char *launcher, int rank, int size, const char *root)
 {
@@ -98,7 +98,7 @@ static void test_alone(void **state)
 
 static void test_explicit(void **state)
 {
-	struct params p = { .rank = 2, .size = 3, .root = "head:7000", .root_fd = 5, .secret = "s" };
+	struct params p = {.rank = 2, .size = 3, .root = "head:7000", .root_fd = 5, .secret = "s"};
 	struct launch l;
 
 	(void)state;
@@ -126,9 +126,9 @@ static void test_explicit(void **state)
 
 static void test_root_forms(void **state)
 {
-	static const char *const good[] = { "h:1", "10.0.0.1:65535", "[fe80::1%eth0]:9" };
-	static const char *const bad[] = { "h", "h:", "h:0", "h:65536", ":1", "h:1x", "::1:5", "fe80::1:5" };
-	struct params p = { .rank = 1, .size = 2, .root_fd = -1, .secret = "s" };
+	static const char *const good[] = {"h:1", "10.0.0.1:65535", "[fe80::1%eth0]:9"};
+	static const char *const bad[] = {"h", "h:", "h:0", "h:65536", ":1", "h:1x", "::1:5", "fe80::1:5"};
+	struct params p = {.rank = 1, .size = 2, .root_fd = -1, .secret = "s"};
 	char text[400];
 
 	(void)state;
@@ -149,13 +149,14 @@ static void test_root_forms(void **state)
 static void test_torchrun(void **state)
 {
 	(void)state;
-	expect(&with_secret, ENV("RANK=3", "WORLD_SIZE=4", "LOCAL_WORLD_SIZE=2", "MASTER_ADDR=node7", "MASTER_PORT=29500"),
+	expect(&with_secret,
+	       ENV("RANK=3", "WORLD_SIZE=4", "LOCAL_WORLD_SIZE=2", "MASTER_ADDR=node7", "MASTER_PORT=29500"),
 	       "torchrun", 3, 4, "node7:29501");
-	expect(&with_secret, ENV("RANK=3", "WORLD_SIZE=4", "MASTER_ADDR=fd00::1", "MASTER_PORT=29500"), "torchrun", 3, 4,
-	       "[fd00::1]:29501");
+	expect(&with_secret, ENV("RANK=3", "WORLD_SIZE=4", "MASTER_ADDR=fd00::1", "MASTER_PORT=29500"), "torchrun", 3,
+	       4, "[fd00::1]:29501");
 	expect(&unset, ENV("RANK=0", "WORLD_SIZE=1"), "torchrun", 0, 1, "");
-	expect_local(ENV("RANK=1", "WORLD_SIZE=2", "LOCAL_WORLD_SIZE=2", "MASTER_ADDR=node7", "MASTER_PORT=1"), "torchrun", 1,
-		     2);
+	expect_local(ENV("RANK=1", "WORLD_SIZE=2", "LOCAL_WORLD_SIZE=2", "MASTER_ADDR=node7", "MASTER_PORT=1"),
+	             "torchrun", 1, 2);
 	expect_local(ENV("RANK=1", "WORLD_SIZE=2", "MASTER_ADDR=localhost", "MASTER_PORT=1"), "torchrun", 1, 2);
 	refuse(&unset, ENV("RANK=0"), TUTTI_EINVAL, "WORLD_SIZE", "torchrun");
 	refuse(&unset, ENV("RANK=2", "WORLD_SIZE=2"), TUTTI_EINVAL, "RANK=2", "WORLD_SIZE=2");
@@ -172,14 +173,14 @@ static void test_torchrun(void **state)
 static void test_openmpi(void **state)
 {
 	struct launch a = expect_local(ENV("OMPI_COMM_WORLD_RANK=0", "OMPI_COMM_WORLD_SIZE=2",
-					   "OMPI_COMM_WORLD_LOCAL_SIZE=2", "PMIX_NAMESPACE=1948844033"),
-				       "openmpi", 0, 2);
+	                                   "OMPI_COMM_WORLD_LOCAL_SIZE=2", "PMIX_NAMESPACE=1948844033"),
+	                               "openmpi", 0, 2);
 	struct launch b = expect_local(ENV("OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE=2",
-					   "OMPI_COMM_WORLD_LOCAL_SIZE=2", "PMIX_NAMESPACE=1948844033"),
-				       "openmpi", 1, 2);
+	                                   "OMPI_COMM_WORLD_LOCAL_SIZE=2", "PMIX_NAMESPACE=1948844033"),
+	                               "openmpi", 1, 2);
 	struct launch other = expect_local(ENV("OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE=2",
-					       "OMPI_COMM_WORLD_LOCAL_SIZE=2", "OMPI_MCA_ess_base_jobid=7"),
-					   "openmpi", 1, 2);
+	                                       "OMPI_COMM_WORLD_LOCAL_SIZE=2", "OMPI_MCA_ess_base_jobid=7"),
+	                                   "openmpi", 1, 2);
 	struct params p = with_secret;
 
 	(void)state;
@@ -189,15 +190,16 @@ static void test_openmpi(void **state)
 	refuse(&with_secret, ENV("OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE=4", "OMPI_COMM_WORLD_LOCAL_SIZE=2"),
 	       TUTTI_EINVAL, "TUTTI_ROOT=host:port", "rank 1 of 4");
 	p.root = "node1:7";
-	expect(&p, ENV("OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE=4", "OMPI_COMM_WORLD_LOCAL_SIZE=2"), "openmpi", 1, 4,
-	       "node1:7");
+	expect(&p, ENV("OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE=4", "OMPI_COMM_WORLD_LOCAL_SIZE=2"), "openmpi",
+	       1, 4, "node1:7");
 }
 
 static void test_pmi(void **state)
 {
 	struct launch a = expect_local(ENV("PMI_RANK=0", "PMI_SIZE=2", "MPI_LOCALNRANKS=2"), "pmi", 0, 2);
 	struct launch b = expect_local(ENV("PMI_RANK=1", "PMI_SIZE=2", "MPI_LOCALNRANKS=2"), "pmi", 1, 2);
-	struct launch c = expect_local(ENV("PMI_RANK=1", "PMI_SIZE=2", "MPI_LOCALNRANKS=2", "PMI_JOBID=j"), "pmi", 1, 2);
+	struct launch c =
+	        expect_local(ENV("PMI_RANK=1", "PMI_SIZE=2", "MPI_LOCALNRANKS=2", "PMI_JOBID=j"), "pmi", 1, 2);
 
 	(void)state;
 	assert_true(same_root(&a, &b) && same_key(&a, &b));
@@ -211,18 +213,19 @@ static void test_slurm(void **state)
 	static const struct {
 		const char *list, *host;
 	} lists[] = {
-		{ "SLURM_JOB_NODELIST=gpu1", "gpu1" },
-		{ "SLURM_JOB_NODELIST=a,b", "a" },
-		{ "SLURM_JOB_NODELIST=node[03-05,9],gpu1", "node03" },
-		{ "SLURM_JOB_NODELIST=node[7]", "node7" },
-		{ "SLURM_JOB_NODELIST=rack[1-2]node[4,5]-ib,x", "rack1node4-ib" },
+	        {"SLURM_JOB_NODELIST=gpu1", "gpu1"},
+	        {"SLURM_JOB_NODELIST=a,b", "a"},
+	        {"SLURM_JOB_NODELIST=node[03-05,9],gpu1", "node03"},
+	        {"SLURM_JOB_NODELIST=node[7]", "node7"},
+	        {"SLURM_JOB_NODELIST=rack[1-2]node[4,5]-ib,x", "rack1node4-ib"},
 	};
-	static const char *const bad[] = { "SLURM_JOB_NODELIST=,a", "SLURM_JOB_NODELIST=n[1", "SLURM_JOB_NODELIST=[]" };
+	static const char *const bad[] = {"SLURM_JOB_NODELIST=,a", "SLURM_JOB_NODELIST=n[1", "SLURM_JOB_NODELIST=[]"};
 	struct launch l, next;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-		void *env = ENV("SLURM_PROCID=1", "SLURM_NTASKS=4", "SLURM_JOB_ID=12", "SLURM_STEP_ID=0", lists[i].list);
+		void *env =
+		        ENV("SLURM_PROCID=1", "SLURM_NTASKS=4", "SLURM_JOB_ID=12", "SLURM_STEP_ID=0", lists[i].list);
 		if (launch_read(&l, &with_secret, lookup, env) != TUTTI_OK)
 			fail_msg("%s", fail_text());
 		assert_int_equal(strncmp(l.root.text, lists[i].host, strlen(lists[i].host)), 0);
@@ -230,15 +233,19 @@ static void test_slurm(void **state)
 		assert_in_range(atoi(l.root.text + strlen(lists[i].host) + 1), 20000, 32767);
 	}
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		refuse(&with_secret, ENV("SLURM_PROCID=1", "SLURM_NTASKS=4", "SLURM_JOB_ID=12", "SLURM_STEP_ID=0", bad[i]),
+		refuse(&with_secret,
+		       ENV("SLURM_PROCID=1", "SLURM_NTASKS=4", "SLURM_JOB_ID=12", "SLURM_STEP_ID=0", bad[i]),
 		       TUTTI_EINVAL, "SLURM_JOB_NODELIST=", "");
-	l = expect_local(ENV("SLURM_PROCID=0", "SLURM_NTASKS=2", "SLURM_JOB_ID=12", "SLURM_STEP_ID=0", "SLURM_NNODES=1"),
-			 "slurm", 0, 2);
-	next = expect_local(ENV("SLURM_PROCID=0", "SLURM_NTASKS=2", "SLURM_JOB_ID=12", "SLURM_STEP_ID=1", "SLURM_NNODES=1"),
-			    "slurm", 0, 2);
+	l = expect_local(
+	        ENV("SLURM_PROCID=0", "SLURM_NTASKS=2", "SLURM_JOB_ID=12", "SLURM_STEP_ID=0", "SLURM_NNODES=1"),
+	        "slurm", 0, 2);
+	next = expect_local(
+	        ENV("SLURM_PROCID=0", "SLURM_NTASKS=2", "SLURM_JOB_ID=12", "SLURM_STEP_ID=1", "SLURM_NNODES=1"),
+	        "slurm", 0, 2);
 	assert_false(same_key(&l, &next));
 	refuse(&unset, ENV("SLURM_PROCID=0"), TUTTI_EINVAL, "SLURM_NTASKS", "slurm");
-	refuse(&unset, ENV("SLURM_PROCID=0", "SLURM_NTASKS=2", "SLURM_STEP_ID=0"), TUTTI_EINVAL, "SLURM_JOB_NODELIST", "");
+	refuse(&unset, ENV("SLURM_PROCID=0", "SLURM_NTASKS=2", "SLURM_STEP_ID=0"), TUTTI_EINVAL, "SLURM_JOB_NODELIST",
+	       "");
 	refuse(&unset, ENV("SLURM_PROCID=5", "SLURM_NTASKS=2"), TUTTI_EINVAL, "SLURM_PROCID=5", "SLURM_NTASKS=2");
 }
 
@@ -250,8 +257,9 @@ static void test_mlx(void **state)
 	expect(&with_secret, ENV("MLX_RANK=1", ring), "mlx", 1, 2, "10.0.0.1:5000");
 	expect(&unset, ENV("MLX_RANK=0", "MLX_HOSTFILE=[[\"127.0.0.1:5000\"],[\"127.0.0.1:5001\"]]"), "mlx", 0, 2,
 	       "127.0.0.1:5000");
-	expect(&with_secret, ENV("MLX_RANK=1", "MLX_JACCL_COORDINATOR=10.0.0.9:7", "MLX_IBV_DEVICES=[[null],[null],[null]]"),
-	       "mlx", 1, 3, "10.0.0.9:7");
+	expect(&with_secret,
+	       ENV("MLX_RANK=1", "MLX_JACCL_COORDINATOR=10.0.0.9:7", "MLX_IBV_DEVICES=[[null],[null],[null]]"), "mlx",
+	       1, 3, "10.0.0.9:7");
 	expect(&with_secret, ENV("MLX_RANK=1", "MLX_JACCL_COORDINATOR=10.0.0.9:7", "MLX_WORLD_SIZE=4"), "mlx", 1, 4,
 	       "10.0.0.9:7");
 	refuse(&with_secret, ENV("MLX_RANK=2", ring), TUTTI_EINVAL, "MLX_RANK=2", "from 0 to 1");
@@ -260,24 +268,27 @@ static void test_mlx(void **state)
 	refuse(&with_secret, ENV("MLX_RANK=1", "MLX_WORLD_SIZE=2"), TUTTI_EINVAL, "MLX_JACCL_COORDINATOR", "");
 	refuse(&with_secret, ENV("MLX_RANK=0", "MLX_HOSTFILE=/nonexistent/hosts.json"), TUTTI_EINVAL,
 	       "MLX_HOSTFILE=/nonexistent", "");
-	refuse(&with_secret, ENV("MLX_RANK=0", "MLX_HOSTFILE=[1, {\"a\":2}]"), TUTTI_EINVAL, "MLX_HOSTFILE", "host:port");
-	refuse(&with_secret, ENV("MLX_RANK=0", "MLX_HOSTFILE=[[\"nowhere\"],[]]"), TUTTI_EINVAL, "MLX_HOSTFILE=nowhere", "");
+	refuse(&with_secret, ENV("MLX_RANK=0", "MLX_HOSTFILE=[1, {\"a\":2}]"), TUTTI_EINVAL, "MLX_HOSTFILE",
+	       "host:port");
+	refuse(&with_secret, ENV("MLX_RANK=0", "MLX_HOSTFILE=[[\"nowhere\"],[]]"), TUTTI_EINVAL, "MLX_HOSTFILE=nowhere",
+	       "");
 }
 
 static void test_mixed(void **state)
 {
 	(void)state;
 	/* torchrun inside a Slurm step; mpirun inside a batch script */
-	expect(&with_secret, ENV("SLURM_PROCID=0", "SLURM_NTASKS=2", "RANK=3", "WORLD_SIZE=8", "MASTER_ADDR=n", "MASTER_PORT=9"),
+	expect(&with_secret,
+	       ENV("SLURM_PROCID=0", "SLURM_NTASKS=2", "RANK=3", "WORLD_SIZE=8", "MASTER_ADDR=n", "MASTER_PORT=9"),
 	       "torchrun", 3, 8, "n:10");
 	expect_local(ENV("SLURM_PROCID=0", "SLURM_NTASKS=4", "OMPI_COMM_WORLD_RANK=2", "OMPI_COMM_WORLD_SIZE=3",
-			 "OMPI_COMM_WORLD_LOCAL_SIZE=3"),
-		     "openmpi", 2, 3);
+	                 "OMPI_COMM_WORLD_LOCAL_SIZE=3"),
+	             "openmpi", 2, 3);
 }
 
 static void test_secret(void **state)
 {
-	struct params p = { .rank = 1, .size = 2, .root = "head:7000", .root_fd = -1 };
+	struct params p = {.rank = 1, .size = 2, .root = "head:7000", .root_fd = -1};
 	char dir[] = "/tmp/tutti-launch-XXXXXX", path[128];
 	struct launch a, b;
 	FILE *f;
@@ -315,10 +326,10 @@ static void test_secret(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_alone),	 cmocka_unit_test(test_explicit), cmocka_unit_test(test_root_forms),
-		cmocka_unit_test(test_torchrun), cmocka_unit_test(test_openmpi),  cmocka_unit_test(test_pmi),
-		cmocka_unit_test(test_slurm),	 cmocka_unit_test(test_mlx),	  cmocka_unit_test(test_mixed),
-		cmocka_unit_test(test_secret),
+	        cmocka_unit_test(test_alone),    cmocka_unit_test(test_explicit), cmocka_unit_test(test_root_forms),
+	        cmocka_unit_test(test_torchrun), cmocka_unit_test(test_openmpi),  cmocka_unit_test(test_pmi),
+	        cmocka_unit_test(test_slurm),    cmocka_unit_test(test_mlx),      cmocka_unit_test(test_mixed),
+	        cmocka_unit_test(test_secret),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

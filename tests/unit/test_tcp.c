@@ -1,7 +1,7 @@
 /*
  * The TCP transport between two ends that live here: sockets are made by a stand-in for the world. What goes in comes
- * out, in order and unchanged, however the stream is cut; strangers' bytes and lost peers are errors that name the rank.
- * --bench compares it with plain send and recv on the same kind of socket.
+ * out, in order and unchanged, however the stream is cut; strangers' bytes and lost peers are errors that name the
+ * rank. --bench compares it with plain send and recv on the same kind of socket.
  */
 #include "../../src/transport.h"
 #include "../../src/util/clock.h"
@@ -39,11 +39,14 @@ static uint64_t next(uint64_t *state)
 	return z ^ z >> 31;
 }
 
-/* ---- a world of two ranks ------------------------------------------------------------------------------------------ */
+/* ---- a world of two ranks ---------------------------------------------------------------------------------------- */
 
 #define KEPT 64
 
-enum kind { LOCAL_PAIR, LOOPBACK };
+enum kind {
+	LOCAL_PAIR,
+	LOOPBACK
+};
 
 struct world {
 	enum kind kind;
@@ -63,7 +66,7 @@ struct world {
 
 static void make_pair(const struct world *w, int fd[2])
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(at);
 	int listener;
 
@@ -142,8 +145,13 @@ static struct world *world_up(enum kind kind, int buffer)
 	pthread_mutex_init(&w->lock, NULL);
 	for (int r = 0; r < 2; r++) {
 		w->contacts[r].naddrs = 1;
-		w->env[r] = (struct transport_env){ .rank = r, .nranks = 2, .contacts = w->contacts, .world = w,
-						    .dial = dial, .take = take, .lost = lost };
+		w->env[r] = (struct transport_env){.rank = r,
+		                                   .nranks = 2,
+		                                   .contacts = w->contacts,
+		                                   .world = w,
+		                                   .dial = dial,
+		                                   .take = take,
+		                                   .lost = lost};
 		check(transport_tcp.open(&w->env[r], &w->ctx[r]));
 		check(transport_tcp.attach(w->ctx[r]));
 	}
@@ -161,11 +169,16 @@ static void world_down(struct world *w)
 
 static struct link_spec spec_of(int from, int self, int lane, uint32_t payload, uint32_t nslots)
 {
-	return (struct link_spec){ .comm = 7, .peer = 1 - self, .lane = lane, .outgoing = from == self, .payload = payload,
-				   .nslots = nslots };
+	return (struct link_spec){.comm = 7,
+	                          .peer = 1 - self,
+	                          .lane = lane,
+	                          .outgoing = from == self,
+	                          .payload = payload,
+	                          .nslots = nslots};
 }
 
-static void join(struct world *w, int from, int lane, uint32_t payload, uint32_t nslots, struct link *out, struct link *in)
+static void join(struct world *w, int from, int lane, uint32_t payload, uint32_t nslots, struct link *out,
+                 struct link *in)
 {
 	struct link_spec send = spec_of(from, from, lane, payload, nslots);
 	struct link_spec receive = spec_of(from, 1 - from, lane, payload, nslots);
@@ -177,7 +190,7 @@ static void join(struct world *w, int from, int lane, uint32_t payload, uint32_t
 	assert_int_equal(out->tag, in->tag);
 }
 
-/* ---- frames that both sides can compute ---------------------------------------------------------------------------- */
+/* ---- frames that both sides can compute -------------------------------------------------------------------------- */
 
 struct frame_of {
 	uint32_t len, sig;
@@ -187,7 +200,7 @@ struct frame_of {
 
 static struct frame_of frame_next(uint64_t *state, uint32_t payload)
 {
-	static const uint32_t edges[] = { 0, 1, 8, 47, 48, 49, 64, 1023, 1024, 8191, 8192, 8193, 1 << 20 };
+	static const uint32_t edges[] = {0, 1, 8, 47, 48, 49, 64, 1023, 1024, 8191, 8192, 8193, 1 << 20};
 	uint64_t r = next(state), pick = next(state);
 	uint32_t len = (uint32_t)(pick % (payload + 1));
 
@@ -199,7 +212,7 @@ static struct frame_of frame_next(uint64_t *state, uint32_t payload)
 		len = (uint32_t)(pick % 64);
 	if (len > payload)
 		len = payload;
-	return (struct frame_of){ .len = len, .sig = (uint32_t)(r >> 32), .ref = r & 16, .seed = pick };
+	return (struct frame_of){.len = len, .sig = (uint32_t)(r >> 32), .ref = r & 16, .seed = pick};
 }
 
 static void paint(uint8_t *p, const struct frame_of *f)
@@ -238,7 +251,7 @@ static struct flow flow_of(struct link *out, struct link *in, uint64_t seed, int
 	uint8_t *memory = malloc((size_t)(in->mask + 1) * in->payload);
 
 	assert_non_null(memory);
-	return (struct flow){ out, in, seed, seed, frames, frames, memory };
+	return (struct flow){out, in, seed, seed, frames, frames, memory};
 }
 
 static bool send_one(struct flow *f)
@@ -252,7 +265,7 @@ static bool send_one(struct flow *f)
 	frame = frame_next(&f->send_state, f->out->payload);
 	memory = f->memory + (size_t)(f->out->pos & f->out->mask) * f->out->payload;
 	if (frame.ref) {
-		struct slot_ref ref = { (uint64_t)(uintptr_t)memory, frame.len };
+		struct slot_ref ref = {(uint64_t)(uintptr_t)memory, frame.len};
 		paint(memory, &frame);
 		memcpy(s->data, &ref, sizeof(ref));
 	} else {
@@ -285,7 +298,7 @@ static void pump(struct world *w, int rank)
 	check(transport_tcp.pump(w->ctx[rank]));
 }
 
-/* ---- traffic ------------------------------------------------------------------------------------------------------- */
+/* ---- traffic ----------------------------------------------------------------------------------------------------- */
 
 #define FLOWS 12
 
@@ -343,7 +356,7 @@ static void traffic(enum kind kind, int buffer, uint32_t payload, uint32_t nslot
 
 static void test_traffic(void **state)
 {
-	static const uint32_t payloads[] = { 1, 48, 64, 1000, 20000, 65536 };
+	static const uint32_t payloads[] = {1, 48, 64, 1000, 20000, 65536};
 
 	(void)state;
 	for (int kind = LOCAL_PAIR; kind <= LOOPBACK; kind++)
@@ -351,7 +364,7 @@ static void test_traffic(void **state)
 			for (int tiny = 0; tiny < 2; tiny++)
 				for (uint32_t nslots = 2; nslots <= 32; nslots *= 4)
 					traffic((enum kind)kind, tiny ? 2048 : 0, payloads[i], nslots, 2,
-						payloads[i] > 1000 ? 60 : 300, i * 100 + nslots);
+					        payloads[i] > 1000 ? 60 : 300, i * 100 + nslots);
 }
 
 static void test_many_links(void **state)
@@ -384,7 +397,7 @@ static void test_both_ways(void **state)
 {
 	(void)state;
 	for (int buffer = 0; buffer <= 4096; buffer += 4096) {
-		struct world *w = world_up(LOOPBACK, buffer);
+		struct world *w = world_up(buffer ? LOCAL_PAIR : LOOPBACK, buffer);
 		struct link out[2], in[2];
 		struct side side[2];
 		pthread_t thread;
@@ -392,8 +405,8 @@ static void test_both_ways(void **state)
 		for (int r = 0; r < 2; r++)
 			join(w, r, 0, 65536, 2, &out[r], &in[r]);
 		for (int r = 0; r < 2; r++) {
-			side[r] = (struct side){ w, r, flow_of(&out[r], &in[r], 50 + (unsigned)r, 300),
-						 flow_of(&out[1 - r], &in[1 - r], 51 - (unsigned)r, 300) };
+			side[r] = (struct side){w, r, flow_of(&out[r], &in[r], 50 + (unsigned)r, 300),
+			                        flow_of(&out[1 - r], &in[1 - r], 51 - (unsigned)r, 300)};
 		}
 		assert_int_equal(pthread_create(&thread, NULL, one_side, &side[1]), 0);
 		one_side(&side[0]);
@@ -406,7 +419,7 @@ static void test_both_ways(void **state)
 	}
 }
 
-/* ---- a peer made by hand ------------------------------------------------------------------------------------------- */
+/* ---- a peer made by hand ----------------------------------------------------------------------------------------- */
 
 /* The receiving end at rank 0; the test holds the sender's socket. */
 static int raw_sender(struct world *w, uint32_t payload, uint32_t nslots, struct link *in)
@@ -424,8 +437,8 @@ static size_t image(uint8_t *to, const uint32_t *lens, size_t n)
 	size_t at = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		uint32_t head[2] = { lens[i], (uint32_t)i };
-		struct frame_of f = { .len = lens[i], .seed = i };
+		uint32_t head[2] = {lens[i], (uint32_t)i};
+		struct frame_of f = {.len = lens[i], .seed = i};
 		memcpy(to + at, head, sizeof(head));
 		paint(to + at + sizeof(head), &f);
 		at += sizeof(head) + lens[i];
@@ -438,7 +451,7 @@ static int drain(struct link *in, const uint32_t *lens, int done)
 	struct slot *s;
 
 	for (; (s = link_recv_begin(in)); done++) {
-		struct frame_of f = { .len = lens[done], .seed = (uint64_t)done };
+		struct frame_of f = {.len = lens[done], .seed = (uint64_t)done};
 		assert_int_equal(s->len, lens[done]);
 		assert_int_equal(s->sig, done);
 		assert_painted(slot_payload(s, s->len), &f);
@@ -455,7 +468,7 @@ static void put(int fd, const uint8_t *p, size_t n)
 /* Long frames, after which long ones are expected, then others; cut anywhere. */
 static void test_every_cut(void **state)
 {
-	static const uint32_t lens[] = { 8200, 8200, 100, 0, 8200, 9000, 48, 49, 8300, 8200, 20, 8200, 3 };
+	static const uint32_t lens[] = {8200, 8200, 100, 0, 8200, 9000, 48, 49, 8300, 8200, 20, 8200, 3};
 	const int n = sizeof(lens) / sizeof(lens[0]);
 	static uint8_t bytes[80000];
 	size_t total = image(bytes, lens, (size_t)n);
@@ -484,7 +497,7 @@ static void test_every_cut(void **state)
 
 static void test_byte_by_byte(void **state)
 {
-	static const uint32_t lens[] = { 8200, 8200, 5, 8200, 0, 60, 8200, 48 };
+	static const uint32_t lens[] = {8200, 8200, 5, 8200, 0, 60, 8200, 48};
 	const int n = sizeof(lens) / sizeof(lens[0]);
 	static uint8_t bytes[40000];
 	size_t total = image(bytes, lens, (size_t)n);
@@ -505,12 +518,12 @@ static void test_byte_by_byte(void **state)
 
 static void test_garbage(void **state)
 {
-	static const uint32_t bad[] = { 101, 1000000, 0x80000000u | 8, 0xfffffffeu };
+	static const uint32_t bad[] = {101, 1000000, 0x80000000u | 8, 0xfffffffeu};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct world *w = world_up(LOCAL_PAIR, 0);
-		uint32_t frame[2] = { bad[i], 0 };
+		uint32_t frame[2] = {bad[i], 0};
 		struct link in, good_out, good_in;
 		struct flow flow;
 		int fd = raw_sender(w, 100, 2, &in);
@@ -533,7 +546,7 @@ static void test_garbage(void **state)
 static void test_garbage_after_long(void **state)
 {
 	static uint8_t bytes[40000];
-	static const uint32_t lens[] = { 9000 };
+	static const uint32_t lens[] = {9000};
 	size_t total = image(bytes, lens, 1);
 	struct world *w = world_up(LOCAL_PAIR, 0);
 	struct link in;
@@ -553,7 +566,7 @@ static void test_garbage_after_long(void **state)
 
 static void test_end_inside(void **state)
 {
-	static const uint32_t lens[] = { 60, 300 };
+	static const uint32_t lens[] = {60, 300};
 	uint8_t bytes[400];
 	size_t total = image(bytes, lens, 2);
 
@@ -627,11 +640,11 @@ static void test_goodbye(void **state)
 	world_down(w);
 }
 
-/* ---- sleeping ------------------------------------------------------------------------------------------------------ */
+/* ---- sleeping ---------------------------------------------------------------------------------------------------- */
 
 static bool would_wake(struct world *w, int rank, int ms)
 {
-	struct pollfd p = { .fd = transport_tcp.sleep_fd(w->ctx[rank]), .events = POLLIN };
+	struct pollfd p = {.fd = transport_tcp.sleep_fd(w->ctx[rank]), .events = POLLIN};
 	return poll(&p, 1, ms) == 1;
 }
 
@@ -688,14 +701,14 @@ static void test_sleep(void **state)
 	world_down(w);
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------------------------- */
 
 static void test_life(void **state)
 {
 	struct link_spec spec = spec_of(0, 0, 0, 100, 2);
 	struct world *w = world_up(LOCAL_PAIR, 0);
-	uint8_t blob[CONTACT_BLOB], zero[CONTACT_BLOB] = { 0 };
-	struct link link = { 0 };
+	uint8_t blob[CONTACT_BLOB], zero[CONTACT_BLOB] = {0};
+	struct link link = {0};
 
 	(void)state;
 	memset(blob, 1, sizeof(blob));
@@ -714,10 +727,10 @@ static void test_life(void **state)
 	world_down(w);
 }
 
-/* ---- bench --------------------------------------------------------------------------------------------------------- */
+/* ---- bench ------------------------------------------------------------------------------------------------------- */
 
 #define BENCH_PAYLOAD 65536u
-#define BENCH_ROUNDS 2000
+#define BENCH_ROUNDS  2000
 
 struct bench {
 	struct world *w;
@@ -749,8 +762,9 @@ static void link_exchange(struct bench *b)
 		if (s) {
 			size_t n = b->bytes - sent < BENCH_PAYLOAD ? b->bytes - sent : BENCH_PAYLOAD;
 			bool ref = n >= b->out.refer_any;
-			struct slot_ref r = { (uint64_t)(uintptr_t)(b->from + sent), n };
-			memcpy(ref ? s->data : slot_payload(s, n), ref ? (void *)&r : b->from + sent, ref ? sizeof(r) : n);
+			struct slot_ref r = {(uint64_t)(uintptr_t)(b->from + sent), n};
+			memcpy(ref ? s->data : slot_payload(s, n), ref ? (void *)&r : b->from + sent,
+			       ref ? sizeof(r) : n);
 			link_send_end(&b->out, s, (uint32_t)n | (ref ? SLOT_REF : 0), 1);
 			sent += n;
 			continue;
@@ -772,7 +786,7 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static const size_t bench_sizes[] = { 8, 512, 4096, 32768, 262144, 2097152, 16777216 };
+static const size_t bench_sizes[] = {8, 512, 4096, 32768, 262144, 2097152, 16777216};
 
 /* Rounds of both kinds in turn; rank 0 prints medians. */
 static void *bench_side(void *arg)
@@ -813,7 +827,7 @@ static int bench(void)
 		setsockopt(pair[r][0], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	}
 	for (int r = 0; r < 2; r++) {
-		b[r] = (struct bench){ .w = w, .rank = r, .fd = { pair[r][0], pair[1 - r][1] } };
+		b[r] = (struct bench){.w = w, .rank = r, .fd = {pair[r][0], pair[1 - r][1]}};
 		b[r].from = calloc(1, 16777216);
 		b[r].to = calloc(1, 16777216);
 	}
@@ -829,12 +843,12 @@ static int bench(void)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_life),	     cmocka_unit_test(test_traffic),
-		cmocka_unit_test(test_many_links),   cmocka_unit_test(test_both_ways),
-		cmocka_unit_test(test_every_cut),    cmocka_unit_test(test_byte_by_byte),
-		cmocka_unit_test(test_garbage),	     cmocka_unit_test(test_garbage_after_long),
-		cmocka_unit_test(test_end_inside),   cmocka_unit_test(test_receiver_gone),
-		cmocka_unit_test(test_goodbye),	     cmocka_unit_test(test_sleep),
+	        cmocka_unit_test(test_life),       cmocka_unit_test(test_traffic),
+	        cmocka_unit_test(test_many_links), cmocka_unit_test(test_both_ways),
+	        cmocka_unit_test(test_every_cut),  cmocka_unit_test(test_byte_by_byte),
+	        cmocka_unit_test(test_garbage),    cmocka_unit_test(test_garbage_after_long),
+	        cmocka_unit_test(test_end_inside), cmocka_unit_test(test_receiver_gone),
+	        cmocka_unit_test(test_goodbye),    cmocka_unit_test(test_sleep),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "--bench") == 0)

@@ -11,10 +11,10 @@
 #include <unistd.h>
 
 #define LAST_WORD UINT32_MAX /* as a length: the sender is done with this link */
-#define GATHER 16            /* slots in one system call */
-#define ROUNDS 4             /* system calls of one visit */
-#define STAGE (32u << 10)
-#define DIRECT (8u << 10)    /* longer frames are read into their slot, without a copy */
+#define GATHER    16         /* slots in one system call */
+#define ROUNDS    4          /* system calls of one visit */
+#define STAGE     (32u << 10)
+#define DIRECT    (8u << 10) /* longer frames are read into their slot, without a copy */
 
 static struct slot *slot_at(const struct stream *s, uint64_t pos)
 {
@@ -30,7 +30,7 @@ int stream_create(struct stream **out, int fd, int peer, bool outgoing, uint32_t
 		close(fd);
 		return fail(TUTTI_ENOMEM, "out of memory");
 	}
-	*s = (struct stream){ .fd = fd, .peer = peer, .outgoing = outgoing, .payload = payload, .mask = nslots - 1 };
+	*s = (struct stream){.fd = fd, .peer = peer, .outgoing = outgoing, .payload = payload, .mask = nslots - 1};
 	s->stride = (uint32_t)slot_stride(payload);
 	s->ring = aligned_alloc(APART, ring_bytes(payload, nslots));
 	s->stage_bytes = payload > STAGE ? payload : STAGE;
@@ -39,7 +39,7 @@ int stream_create(struct stream **out, int fd, int peer, bool outgoing, uint32_t
 	if (!s->ring || (!outgoing && !s->stage)) {
 		stream_destroy(s);
 		return fail(TUTTI_ENOMEM, "out of memory: a TCP link takes %zu bytes",
-			    ring_bytes(payload, nslots) + s->stage_bytes);
+		            ring_bytes(payload, nslots) + s->stage_bytes);
 	}
 	atomic_init(&s->ring->credit, 0);
 	for (uint32_t i = 0; i < nslots; i++)
@@ -51,7 +51,7 @@ int stream_create(struct stream **out, int fd, int peer, bool outgoing, uint32_t
 
 static void say_last_word(const struct stream *s)
 {
-	struct frame end = { LAST_WORD, 0 };
+	struct frame end = {LAST_WORD, 0};
 
 	if (s->outgoing && !s->closed && s->sent == 0)
 		(void)send(s->fd, &end, sizeof(end), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -78,7 +78,7 @@ static int broken(struct stream *s, const char *doing)
 	return TUTTI_EPEER;
 }
 
-/* ---- sending ------------------------------------------------------------------------------------------------------- */
+/* ---- sending ----------------------------------------------------------------------------------------------------- */
 
 /* What goes out with one system call. */
 struct batch {
@@ -90,7 +90,7 @@ struct batch {
 
 static void add(struct batch *b, const void *p, size_t n)
 {
-	b->iov[b->niov++] = (struct iovec){ (void *)(uintptr_t)p, n };
+	b->iov[b->niov++] = (struct iovec){(void *)(uintptr_t)p, n};
 	b->bytes += n;
 }
 
@@ -101,7 +101,7 @@ static void add_slot(struct batch *b, struct slot *slot)
 	const uint8_t *payload;
 	struct slot_ref ref;
 
-	*head = (struct frame){ slot->len & ~SLOT_REF, slot->sig };
+	*head = (struct frame){slot->len & ~SLOT_REF, slot->sig};
 	payload = slot_payload(slot, head->len);
 	if (slot->len & SLOT_REF) {
 		memcpy(&ref, slot->data, sizeof(ref));
@@ -149,7 +149,7 @@ static void gather(const struct stream *s, struct batch *b)
 
 static ssize_t put(const struct stream *s, struct batch *b)
 {
-	struct msghdr msg = { .msg_iov = b->iov, .msg_iovlen = b->niov };
+	struct msghdr msg = {.msg_iov = b->iov, .msg_iovlen = b->niov};
 
 	if (b->niov == 1)
 		return send(s->fd, b->iov[0].iov_base, b->iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -190,7 +190,7 @@ int stream_send(struct stream *s)
 	return TUTTI_OK;
 }
 
-/* ---- receiving ----------------------------------------------------------------------------------------------------- */
+/* ---- receiving --------------------------------------------------------------------------------------------------- */
 
 bool stream_has_room(struct stream *s)
 {
@@ -227,8 +227,9 @@ static int begin(struct stream *s)
 	}
 	if (head.len > s->payload) {
 		s->closed = s->lost = true;
-		return fail(TUTTI_EPEER, "rank %d sent a message of %u bytes over a TCP link of %u: it does not follow the protocol",
-			    s->peer, head.len, s->payload);
+		return fail(TUTTI_EPEER,
+		            "rank %d sent a message of %u bytes over a TCP link of %u: it does not follow the protocol",
+		            s->peer, head.len, s->payload);
 	}
 	slot->len = s->rest = s->guess = head.len;
 	slot->sig = head.sig;
@@ -268,8 +269,8 @@ static int unpack(struct stream *s)
 static ssize_t fill_open(struct stream *s, size_t *want)
 {
 	size_t ahead = slot_at(s, s->pos)->len > DIRECT ? sizeof(struct frame) : s->stage_bytes;
-	struct iovec iov[2] = { { rest_of_slot(s), s->rest }, { s->stage, ahead } };
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	struct iovec iov[2] = {{rest_of_slot(s), s->rest}, {s->stage, ahead}};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 	ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
 	size_t here;
 
@@ -293,8 +294,8 @@ static ssize_t fill_guessed(struct stream *s, size_t *want)
 	struct slot *slot = slot_at(s, s->pos);
 	uint8_t *place = (uint8_t *)(slot + 1);
 	size_t head = sizeof(struct frame) - s->last, guess = s->guess, body, here;
-	struct iovec iov[2] = { { s->stage + s->last, head }, { place, guess } };
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	struct iovec iov[2] = {{s->stage + s->last, head}, {place, guess}};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 	ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
 
 	*want = head + guess;
@@ -347,7 +348,8 @@ static int ended(struct stream *s)
 	bool inside = s->open || staged(s);
 
 	s->closed = s->lost = true;
-	return inside ? fail(TUTTI_EPEER, "rank %d closed its connection in the middle of a message", s->peer) : TUTTI_OK;
+	return inside ? fail(TUTTI_EPEER, "rank %d closed its connection in the middle of a message", s->peer)
+	              : TUTTI_OK;
 }
 
 int stream_receive(struct stream *s)

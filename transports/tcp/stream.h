@@ -18,26 +18,26 @@ struct frame {
 	uint32_t len, sig;
 };
 _Static_assert(offsetof(struct slot, len) == 8 && offsetof(struct slot, sig) == 12 && offsetof(struct slot, data) == 16,
-	       "a small slot from offset 8 is its image on the wire");
+               "a small slot from offset 8 is its image on the wire");
 
 struct stream {
 	int fd, peer;
 	bool outgoing;
-	bool watched;      /* in the epoll set */
-	bool readable;     /* epoll says so */
-	bool closed;       /* nothing more will be read or written */
-	bool lost;         /* closed, and not as agreed */
-	bool waiting;      /* sender: more is published than the socket took */
-	bool open;         /* receiver: slot pos has its head, and `rest` bytes are to come */
-	unsigned blocked;  /* receiver: times in a row that the ring had no room */
+	bool watched;     /* in the epoll set */
+	bool readable;    /* epoll says so */
+	bool closed;      /* nothing more will be read or written */
+	bool lost;        /* closed, and not as agreed */
+	bool waiting;     /* sender: more is published than the socket took */
+	bool open;        /* receiver: slot pos has its head, and `rest` bytes are to come */
+	unsigned blocked; /* receiver: times in a row that the ring had no room */
 	uint32_t stride, mask, payload;
-	uint64_t pos;      /* slots taken by the kernel, or published */
-	uint64_t given;    /* receiver: slots given back, as last read */
-	size_t sent;       /* sender: bytes of slot pos that the kernel has */
+	uint64_t pos;   /* slots taken by the kernel, or published */
+	uint64_t given; /* receiver: slots given back, as last read */
+	size_t sent;    /* sender: bytes of slot pos that the kernel has */
 	uint32_t rest;
-	uint32_t guess;    /* receiver: length of the last frame; the next one's is probably the same */
+	uint32_t guess; /* receiver: length of the last frame; the next one's is probably the same */
 	size_t first, last, stage_bytes;
-	uint8_t *stage;    /* receiver: bytes read ahead; frames from first to last */
+	uint8_t *stage; /* receiver: bytes read ahead; frames from first to last */
 	struct ring *ring;
 };
 

@@ -14,14 +14,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MANY 4         /* with more incoming streams epoll tells which are readable */
-#define EVENTS 64
+#define MANY        4 /* with more incoming streams epoll tells which are readable */
+#define EVENTS      64
 #define REFER_BYTES 1024 /* the kernel reads the caller's memory: from here on cheaper than a copy into a slot */
-#define PATIENCE 64    /* visits to a full ring before its socket leaves the epoll set */
+#define PATIENCE    64   /* visits to a full ring before its socket leaves the epoll set */
 
 struct tcp {
 	const struct transport_env *env;
-	int epoll;             /* receivers with room; senders that wait for the socket */
+	int epoll; /* receivers with room; senders that wait for the socket */
 	struct stream **streams;
 	int n, cap, incoming;
 };
@@ -80,11 +80,11 @@ static uint64_t tcp_fabric(void *ctx)
 	return env->contacts[env->rank].naddrs > 0;
 }
 
-/* ---- which sockets may wake us ------------------------------------------------------------------------------------- */
+/* ---- which sockets may wake us ----------------------------------------------------------------------------------- */
 
 static int watch(struct tcp *t, struct stream *s, bool on)
 {
-	struct epoll_event e = { .events = s->outgoing ? EPOLLOUT : EPOLLIN, .data.ptr = s };
+	struct epoll_event e = {.events = s->outgoing ? EPOLLOUT : EPOLLIN, .data.ptr = s};
 
 	if (s->watched == on)
 		return TUTTI_OK;
@@ -94,7 +94,7 @@ static int watch(struct tcp *t, struct stream *s, bool on)
 	return TUTTI_OK;
 }
 
-/* ---- links --------------------------------------------------------------------------------------------------------- */
+/* ---- links ------------------------------------------------------------------------------------------------------- */
 
 static int keep(struct tcp *t, struct stream *s)
 {
@@ -135,19 +135,19 @@ static void tcp_disconnect(void *ctx, struct link *link)
 static void describe(struct tcp *t, const struct link_spec *spec, struct stream *s, struct link *link)
 {
 	*link = (struct link){
-		.slots = (uint8_t *)s->ring->first,
-		.stride = s->stride,
-		.mask = s->mask,
-		.payload = s->payload,
-		.outgoing = spec->outgoing,
-		.ready = true,
-		.credit = &s->ring->credit,
-		.reach = REACH_NONE,
-		.refer_any = REFER_BYTES,
-		.refer_window = REFER_NEVER,
-		.peer = spec->peer,
-		.tag = link_tag(spec, t->env->rank),
-		.wire = s,
+	        .slots = (uint8_t *)s->ring->first,
+	        .stride = s->stride,
+	        .mask = s->mask,
+	        .payload = s->payload,
+	        .outgoing = spec->outgoing,
+	        .ready = true,
+	        .credit = &s->ring->credit,
+	        .reach = REACH_NONE,
+	        .refer_any = REFER_BYTES,
+	        .refer_window = REFER_NEVER,
+	        .peer = spec->peer,
+	        .tag = link_tag(spec, t->env->rank),
+	        .wire = s,
 	};
 }
 
@@ -179,7 +179,7 @@ static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *lin
 	return TUTTI_OK;
 }
 
-/* ---- moving -------------------------------------------------------------------------------------------------------- */
+/* ---- moving ------------------------------------------------------------------------------------------------------ */
 
 static int closed(struct tcp *t, struct stream *s, int rc)
 {
@@ -189,7 +189,6 @@ static int closed(struct tcp *t, struct stream *s, int rc)
 	return rc;
 }
 
-/* A socket is watched while it is waited for; leaving the set can wait, so that a ring that fills for a moment is free. */
 static int pump_out(struct tcp *t, struct stream *s)
 {
 	int rc = stream_send(s);
@@ -197,6 +196,7 @@ static int pump_out(struct tcp *t, struct stream *s)
 	return s->closed ? closed(t, s, rc) : watch(t, s, s->waiting);
 }
 
+/* The socket of a full ring leaves the epoll set, but not at once: most rings are full for a moment only. */
 static int pump_in(struct tcp *t, struct stream *s, bool look)
 {
 	int rc;
@@ -248,15 +248,15 @@ static int tcp_sleep_fd(void *ctx)
 }
 
 const struct transport transport_tcp = {
-	.name = "tcp",
-	.what = "any two ranks: TCP, authenticated, over every interface that TUTTI_IFACE allows",
-	.open = tcp_open,
-	.address = tcp_address,
-	.attach = tcp_attach,
-	.fabric = tcp_fabric,
-	.connect = tcp_connect,
-	.pump = tcp_pump,
-	.sleep_fd = tcp_sleep_fd,
-	.disconnect = tcp_disconnect,
-	.close = tcp_close,
+        .name = "tcp",
+        .what = "any two ranks: TCP, authenticated, over every interface that TUTTI_IFACE allows",
+        .open = tcp_open,
+        .address = tcp_address,
+        .attach = tcp_attach,
+        .fabric = tcp_fabric,
+        .connect = tcp_connect,
+        .pump = tcp_pump,
+        .sleep_fd = tcp_sleep_fd,
+        .disconnect = tcp_disconnect,
+        .close = tcp_close,
 };
