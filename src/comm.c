@@ -128,7 +128,7 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 		goto out;
 	}
 	memcpy(c->members, spec->members, n * sizeof(int));
-	c->flight.timed = c->world->params.flight[0] != '\0';
+	c->flight.timed = c->world->params.flight != NULL;
 	number_hosts(c);
 	c->site = (struct wait_site){&c->world->wait, &c->alarm, (uint64_t)(c->timeout * 1e9), c, report_slow, report_late};
 	rc = start_tuner(c);
@@ -155,7 +155,7 @@ void comm_free(struct tutti_comm *c)
 	if (!forked) {
 		world_delist(c->world, c);
 		comm_fail_all(c, TUTTI_EABORTED, true);
-		if (c->world->params.flight[0])
+		if (c->world->params.flight)
 			(void)flight_dump(&c->flight, c->world->params.flight, c->rank, c->name, &c->alarm);
 		control_leave(c->control);
 		world_lock(c->world);
