@@ -15,26 +15,31 @@
 struct door;
 struct bootstrap;
 
-/** Where rank 0 is. */
+/**
+ * Where rank 0 is. Without a listener rank 0 makes one: at the first of addrs where it can; else at text, on all
+ * interfaces where that names none of this host's (a service address, a host file's 127.0.1.1).
+ */
 struct rendezvous {
 	char text[256];                 /* host:port as given, for messages; resolved when naddrs == 0 */
 	int naddrs;
-	struct net_addr addrs[NET_ADDRS];
-	int listen_fd;                  /* rank 0: its listener, from tutti_unique_id_create or TUTTI_ROOT_FD; else -1 */
+	struct net_addr addrs[NET_ADDRS]; /* one of them is rank 0's: what else answers there does not count */
+	int listen_fd;                  /* rank 0: its door's listener, from a unique id or TUTTI_ROOT_FD; else -1 */
 };
 
 /**
- * Joins. `door` and `me` are this rank's. Blocks until all ranks joined; ETIMEOUT names the ranks that are missing,
- * EAUTH a wrong secret, EMISMATCH another size or version. On error nothing is left open.
+ * Joins. `door` and `me` are this rank's; root->listen_fd, where there is one, was given to the door. Blocks until all
+ * ranks joined; ETIMEOUT names the ranks that are missing, EAUTH a wrong secret, EMISMATCH another size or version,
+ * EPEER who left. All that joined get rank 0's message. On error nothing is left open.
  */
 int bootstrap_open(struct bootstrap **b, const struct rendezvous *root, int rank, int nranks, struct door *door,
 		   const struct contact *me, const struct auth_key *key, struct net_limit limit);
-/** Signature of tutti_oob.allgather; ctx is the bootstrap. Errors end all ranks' calls. */
+/** Signature of tutti_oob.allgather; ctx is the bootstrap. Within the limit of bootstrap_open; an error ends all ranks' calls. */
 int bootstrap_allgather(void *bootstrap, const void *in, void *out, size_t bytes);
 void bootstrap_close(struct bootstrap *b);
 
 /** Unique ids: addresses and secret in 128 bytes. make opens the listener and keeps it for this process's rank 0. */
 int unique_id_make(struct tutti_unique_id *id, const char *iface);
-int unique_id_read(const struct tutti_unique_id *id, struct rendezvous *root, struct auth_key *key);
+/** Rank 0 also gets the listener, once: EUSAGE when this process did not make the id. EINVAL for a damaged id. */
+int unique_id_read(const struct tutti_unique_id *id, int rank, struct rendezvous *root, struct auth_key *key);
 
 #endif

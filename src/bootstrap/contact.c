@@ -95,13 +95,9 @@ void contact_self(struct contact *me, int rank, int size, const char *host_overr
 {
 	const char *override = host_override ? host_override : "";
 
-	me->magic = CONTACT_MAGIC;
-	me->version = WIRE_VERSION;
-	me->rank = rank;
-	me->size = size;
+	*me = (struct contact){ .magic = CONTACT_MAGIC, .version = WIRE_VERSION, .rank = rank, .size = size };
 	me->pid = (uint32_t)getpid();
 	auth_random(&me->nonce, sizeof(me->nonce));
-	memset(me->host, 0, sizeof(me->host));
 	if (override[0])
 		snprintf(me->host, sizeof(me->host), "%s", override);
 	else if (gethostname(me->host, sizeof(me->host) - 1) < 0)

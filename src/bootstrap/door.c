@@ -780,9 +780,9 @@ static int explain(const struct door *d, const struct contact *to, const struct 
 		return fail(TUTTI_EMISMATCH, "rank %d is in a job of %d ranks, this is rank %d of %d: check TUTTI_SIZE",
 			    answer->rank, answer->size, d->rank, d->size);
 	case VERDICT_RANK:
-		return fail(TUTTI_EMISMATCH, "rank %d answered where rank %d was expected", answer->rank, to->rank);
+		return fail(TUTTI_EPEER, "rank %d answered where rank %d was expected", answer->rank, to->rank);
 	case VERDICT_JOB:
-		return fail(TUTTI_EMISMATCH, "rank %d of another job with the same secret answered", answer->rank);
+		return fail(TUTTI_EPEER, "rank %d of another job with the same secret answered", answer->rank);
 	default:
 		return fail(TUTTI_EPEER, "what answered does not speak Tutti");
 	}
@@ -790,7 +790,7 @@ static int explain(const struct door *d, const struct contact *to, const struct 
 
 /* The dialler's side of the handshake on a fresh connection. */
 static int introduce(const struct door *d, const struct contact *to, const struct hello *hello, struct net_limit limit,
-		     int fd)
+		     int fd, bool *hung_up)
 {
 	struct handshake hs = { .key = &d->key, .rank = d->rank, .size = d->size };
 	struct greet greet;
@@ -804,6 +804,7 @@ static int introduce(const struct door *d, const struct contact *to, const struc
 	rc = net_write(fd, &greet, sizeof(greet), limit);
 	if (rc == TUTTI_OK)
 		rc = net_read(fd, &challenge, sizeof(challenge), limit);
+	*hung_up = rc == TUTTI_EPEER;
 	if (rc != TUTTI_OK)
 		return rc;
 	verdict = handshake_challenged(&hs, &challenge, hello, &proof);
@@ -816,6 +817,7 @@ static int introduce(const struct door *d, const struct contact *to, const struc
 	rc = net_write(fd, &proof, sizeof(proof), limit);
 	if (rc == TUTTI_OK)
 		rc = net_read(fd, &answer, sizeof(answer), limit);
+	*hung_up = rc == TUTTI_EPEER;
 	if (rc != TUTTI_OK)
 		return rc;
 	return explain(d, to, &answer, handshake_answered(&hs, &answer));
@@ -846,18 +848,19 @@ static int dial_route(const struct door *d, const struct contact *to, const stru
 		      struct net_limit limit, int *fd)
 {
 	char text[NET_TEXT];
+	bool hung_up;
 	int rc;
 
 	for (unsigned attempt = 0;; attempt++) {
 		rc = connect_route(to, r, limit, fd);
 		if (rc != TUTTI_OK)
 			return rc;
-		rc = introduce(d, to, hello, limit, *fd);
+		rc = introduce(d, to, hello, limit, *fd, &hung_up);
 		if (rc == TUTTI_OK)
 			return rc;
 		close(*fd);
 		*fd = -1;
-		if (rc != TUTTI_EPEER || attempt == DIALS - 1)
+		if (!hung_up || attempt == DIALS - 1)
 			break;
 		uint64_t until = now_ns() + ((uint64_t)(10 * MS) << attempt);
 		if (until >= limit.deadline)

@@ -483,10 +483,9 @@ int net_interfaces(const char *spec, bool loopback_only, struct net_addr *out, i
 
 /* ---- waiting, reading, writing ----------------------------------------------------------------------------------- */
 
-int net_wait(int fd, short events, struct net_limit limit)
+int net_poll(struct pollfd *p, size_t n, struct net_limit limit)
 {
 	for (;;) {
-		struct pollfd p = { .fd = fd, .events = events };
 		uint64_t now = now_ns(), ms;
 		int ready;
 
@@ -497,7 +496,7 @@ int net_wait(int fd, short events, struct net_limit limit)
 			ms = 60000;
 		if (limit.stop && ms > STOP_POLL_MS)
 			ms = STOP_POLL_MS;
-		ready = poll(&p, 1, (int)ms);
+		ready = poll(p, (nfds_t)n, (int)ms);
 		if (ready > 0)
 			return TUTTI_OK;
 		if (ready < 0 && errno != EINTR)
@@ -505,6 +504,13 @@ int net_wait(int fd, short events, struct net_limit limit)
 		if (ready == 0 && now >= limit.deadline)
 			return fail(TUTTI_ETIMEOUT, "timed out");
 	}
+}
+
+int net_wait(int fd, short events, struct net_limit limit)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	return net_poll(&p, 1, limit);
 }
 
 /* What errno means after a transfer: the connection is lost, or the system failed. */

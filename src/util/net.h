@@ -83,7 +83,10 @@ bool net_peer(int fd, pid_t *pid, uid_t *uid);
 int net_send_fd(int sock, int fd);                        /* one byte carrying fd */
 int net_recv_fd(int sock, struct net_limit limit, int *fd);
 
-/** Waits until fd is ready for `events` (of poll). ETIMEOUT; EABORTED when the limit's word stops it. fd -1: only waits. */
+/** poll with a limit, until one of p is ready. ETIMEOUT; EABORTED when the limit's word stops it. */
+struct pollfd;
+int net_poll(struct pollfd *p, size_t n, struct net_limit limit);
+/** For one descriptor; -1: only waits. */
 int net_wait(int fd, short events, struct net_limit limit);
 /** All of n bytes, on blocking or non-blocking sockets; MSG_NOSIGNAL. EPEER on end of file. */
 int net_write(int fd, const void *buf, size_t n, struct net_limit limit);

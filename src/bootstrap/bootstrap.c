@@ -1,0 +1,722 @@
+/*
+ * Bootstrap, see bootstrap.h. In four steps, each on the connection that a rank made to rank 0 when it joined:
+ *
+ *   join ─▶ rank 0     the rank's contact; rank 0 waits for all, and knows who is missing
+ *   neighbours ◀─      contacts of the rank's parent and children in the tree; children dial parents
+ *   ready ─▶           the rank's edges of the tree stand
+ *   go ◀─              everybody's do
+ *
+ * Until "go" rank 0 hears of every failure, on that connection or by its end, and tells it to all: so all report the
+ * same. Afterwards only the tree is left, and a failure travels along it. The tree: the parent of r is r without its
+ * lowest bit, so that a subtree is an interval of ranks, and an all-gather needs no copies: each part arrives in place.
+ *
+ * Who waits for rank 0's verdict waits a little longer than rank 0, and a parent a little longer than its children, so
+ * that the one who knows the reason is first to speak.
+ */
+#include "bootstrap.h"
+#include "../util/clock.h"
+#include "../util/error.h"
+#include "../util/service.h"
+#include "door.h"
+#include "message.h"
+#include "rendezvous.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define MS 1000000u
+#define GRACE (2000u * (uint64_t)MS)       /* for rank 0's verdict */
+#define LEVEL_GRACE (250u * (uint64_t)MS)  /* for each level of the tree */
+#define INTRODUCTION (5000u * (uint64_t)MS) /* for a message that has begun to arrive */
+#define CHILDREN 31
+
+enum { TAG_JOIN, TAG_EDGE };
+
+/** A connection that the door handed over. */
+struct arrival {
+	struct arrival *next;
+	int fd;
+	struct hello hello;
+};
+
+/** A neighbour in the tree. */
+struct edge {
+	int fd; /* -1: not connected (yet) */
+	int rank;
+	struct contact contact;
+};
+
+struct bootstrap {
+	int rank, n;
+	struct door *door;
+	const struct contact *me; /* during open only */
+	double seconds;           /* length of the limit, for messages */
+	struct net_limit limit;
+	int event;                /* readable when the inbox isn't empty */
+	struct arrival *inbox;    /* guarded by the service lock */
+	struct edge parent, child[CHILDREN];
+	int nchildren;
+};
+
+/* ---- the tree ---------------------------------------------------------------------------------------------------- */
+
+static int parent_of(int rank)
+{
+	return rank & (rank - 1);
+}
+
+static int child_of(int rank, int n, int i)
+{
+	int bit = 1 << i;
+
+	return (rank == 0 || bit < (rank & -rank)) && bit < n - rank ? rank + bit : -1;
+}
+
+/* One past the last rank of the subtree of the i-th child. */
+static int subtree_end(const struct bootstrap *b, int i)
+{
+	int end = b->child[i].rank + (1 << i);
+
+	return end < b->n ? end : b->n;
+}
+
+/* One past the last rank of this rank's own subtree. */
+static int own_end(const struct bootstrap *b)
+{
+	return b->nchildren ? subtree_end(b, b->nchildren - 1) : b->rank + 1;
+}
+
+static void shape_tree(struct bootstrap *b)
+{
+	b->parent.fd = -1;
+	b->parent.rank = parent_of(b->rank);
+	for (int c; b->nchildren < CHILDREN && (c = child_of(b->rank, b->n, b->nchildren)) >= 0; b->nchildren++)
+		b->child[b->nchildren] = (struct edge){ .fd = -1, .rank = c };
+}
+
+static struct edge *child_edge(struct bootstrap *b, int rank)
+{
+	for (int i = 0; i < b->nchildren; i++)
+		if (b->child[i].rank == rank)
+			return &b->child[i];
+	return NULL;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* ---- arrivals ---------------------------------------------------------------------------------------------------- */
+
+static void on_arrival(void *arg, int fd, const struct hello *hello)
+{
+	struct bootstrap *b = arg;
+	struct arrival *a = malloc(sizeof(*a)), **end = &b->inbox;
+	uint64_t one = 1;
+
+	if (!a) {
+		close(fd);
+		return;
+	}
+	*a = (struct arrival){ .fd = fd, .hello = *hello };
+	while (*end)
+		end = &(*end)->next;
+	*end = a;
+	if (write(b->event, &one, sizeof(one)) < 0) /* full: readable already */
+		return;
+}
+
+/* Takes all that arrived. */
+static struct arrival *empty_inbox(struct bootstrap *b)
+{
+	struct arrival *all;
+	uint64_t drain;
+
+	service_lock();
+	all = b->inbox;
+	b->inbox = NULL;
+	if (read(b->event, &drain, sizeof(drain)) < 0)
+		drain = 0;
+	service_unlock();
+	return all;
+}
+
+/* A job that runs has no place: whoever comes is told so. On the service thread; a fresh connection takes the words at once. */
+static void on_latecomer(void *arg, int fd, const struct hello *hello)
+{
+	(void)arg;
+	fail(TUTTI_EMISMATCH,
+	     "the job at this rendezvous runs already and has its rank %d: is another one left over there, or started twice?",
+	     hello->from);
+	message_fail(fd, TUTTI_EMISMATCH);
+}
+
+/* What still came when all was over. */
+static void turn_away(struct arrival *all, int rc)
+{
+	for (struct arrival *a = all, *next; a; a = next) {
+		next = a->next;
+		if (rc == TUTTI_OK)
+			on_latecomer(NULL, a->fd, &a->hello);
+		else
+			message_fail(a->fd, rc);
+		free(a);
+	}
+}
+
+static struct net_limit later(struct net_limit limit, uint64_t ns)
+{
+	if (limit.deadline < UINT64_MAX - ns)
+		limit.deadline += ns;
+	return limit;
+}
+
+static struct net_limit at_most(struct net_limit limit, uint64_t ns)
+{
+	uint64_t until = now_ns() + ns;
+
+	if (until < limit.deadline)
+		limit.deadline = until;
+	return limit;
+}
+
+/* ---- rank 0 ------------------------------------------------------------------------------------------------------ */
+
+/** Connections to rank 0, by rank; `loose` ones have not sent their contact yet. */
+struct lobby {
+	struct bootstrap *b;
+	struct seat {
+		int fd; /* -1: missing */
+		bool ready;
+		struct contact contact;
+	} *seat;
+	struct arrival *loose;
+	struct pollfd *polls;
+	size_t cap;
+	int joined, ready;
+};
+
+static void seat_text(const struct lobby *l, int rank, char *buf, size_t cap)
+{
+	contact_text(&l->seat[rank].contact, buf, cap);
+}
+
+/* "rank 3", "ranks 3 5-7": those without a seat; ends in "..." where they don't fit. */
+static void missing_text(const struct lobby *l, char *buf, size_t cap)
+{
+	size_t used = (size_t)snprintf(buf, cap, "rank%s", l->b->n - 1 - l->joined == 1 ? "" : "s");
+
+	for (int r = 1; r < l->b->n; r++) {
+		int first = r;
+		if (l->seat[r].fd >= 0)
+			continue;
+		while (r + 1 < l->b->n && l->seat[r + 1].fd < 0)
+			r++;
+		if (used + 32 > cap) {
+			snprintf(buf + used, cap - used, " ...");
+			return;
+		}
+		used += (size_t)snprintf(buf + used, cap - used, first == r ? " %d" : " %d-%d", first, r);
+	}
+}
+
+static int too_late(const struct lobby *l, const char *where)
+{
+	char missing[300], refusal[256];
+
+	if (l->joined == l->b->n - 1) {
+		for (int r = 1; r < l->b->n; r++) {
+			char who[128];
+			if (l->seat[r].ready)
+				continue;
+			seat_text(l, r, who, sizeof(who));
+			return fail(TUTTI_ETIMEOUT, "%s joined, but did not connect to its neighbours within %.3g s", who,
+				    l->b->seconds);
+		}
+	}
+	missing_text(l, missing, sizeof(missing));
+	door_refusal(l->b->door, refusal, sizeof(refusal));
+	return fail(TUTTI_ETIMEOUT, "%s %s not joined %s within %.3g s%s%s", missing,
+		    l->b->n - 1 - l->joined == 1 ? "has" : "have", where, l->b->seconds,
+		    refusal[0] ? "; refused there: " : "", refusal);
+}
+
+static int left(const struct lobby *l, int rank)
+{
+	char who[128], missing[300];
+
+	seat_text(l, rank, who, sizeof(who));
+	if (l->joined == l->b->n - 1)
+		return fail(TUTTI_EPEER, "%s left while the job was starting", who);
+	missing_text(l, missing, sizeof(missing));
+	return fail(TUTTI_EPEER, "%s left while the job was starting; %s had not joined yet", who, missing);
+}
+
+static int doubled(const struct lobby *l, const struct contact *other)
+{
+	char one[128], two[128];
+
+	seat_text(l, other->rank, one, sizeof(one));
+	contact_text(other, two, sizeof(two));
+	return fail(TUTTI_EMISMATCH, "two processes say that they are rank %d: %s and %s; give each process a rank of its own",
+		    other->rank, one, two);
+}
+
+/* Reads the contact of one that arrived, and seats it. One that hangs up before is no failure: its dialler tries again. */
+static int seat(struct lobby *l, struct arrival *a)
+{
+	struct contact contact;
+	struct seat *s;
+	bool told;
+	int rc = message_receive(a->fd, MESSAGE_JOIN, &contact, sizeof(contact), at_most(l->b->limit, INTRODUCTION), &told);
+
+	if (rc == TUTTI_EPEER || rc == TUTTI_ETIMEOUT) {
+		close_fd(&a->fd);
+		return TUTTI_OK;
+	}
+	if (rc == TUTTI_OK)
+		rc = contact_agree(l->b->me, &contact);
+	if (rc != TUTTI_OK)
+		return rc;
+	if (contact.rank != a->hello.from)
+		return fail(TUTTI_EMISMATCH, "rank %d sent the contact of rank %d", a->hello.from, contact.rank);
+	s = &l->seat[contact.rank];
+	if (contact.rank == 0 || s->fd >= 0)
+		return doubled(l, &contact);
+	l->joined++;
+	s->fd = a->fd;
+	s->contact = contact;
+	a->fd = -1;
+	return TUTTI_OK;
+}
+
+static int add_poll(struct lobby *l, size_t at, int fd)
+{
+	if (at == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 64;
+		struct pollfd *grown = realloc(l->polls, cap * sizeof(*grown));
+		if (!grown)
+			return fail(TUTTI_ENOMEM, "no memory for the ranks that join");
+		l->polls = grown;
+		l->cap = cap;
+	}
+	l->polls[at] = (struct pollfd){ .fd = fd, .events = POLLIN };
+	return TUTTI_OK;
+}
+
+/* Polls the inbox, then the loose, then the seated (a missing rank's -1 is ignored by poll). */
+static int poll_lobby(struct lobby *l, const char *where)
+{
+	size_t n = 0;
+	int rc = add_poll(l, n++, l->b->event);
+
+	for (struct arrival *a = l->loose; a && rc == TUTTI_OK; a = a->next)
+		rc = add_poll(l, n++, a->fd);
+	for (int r = 1; r < l->b->n && rc == TUTTI_OK; r++)
+		rc = add_poll(l, n++, l->seat[r].fd);
+	if (rc == TUTTI_OK)
+		rc = net_poll(l->polls, n, l->b->limit);
+	return rc == TUTTI_ETIMEOUT ? too_late(l, where) : rc;
+}
+
+/* What a seated rank said: that it is ready, or why it fails; or it left. */
+static int hear(struct lobby *l, int rank)
+{
+	struct seat *s = &l->seat[rank];
+	bool told;
+	int rc = message_receive(s->fd, MESSAGE_READY, NULL, 0, at_most(l->b->limit, INTRODUCTION), &told);
+
+	if (rc == TUTTI_EPEER && !told)
+		return left(l, rank);
+	if (rc != TUTTI_OK && !told)
+		return fail_while(rc, "rank %d", rank);
+	if (rc != TUTTI_OK && l->joined < l->b->n - 1) {
+		char missing[300];
+		missing_text(l, missing, sizeof(missing));
+		return fail(rc, "%.600s; %s had not joined", fail_text(), missing);
+	}
+	if (rc != TUTTI_OK)
+		return rc;
+	l->ready += !s->ready;
+	s->ready = true;
+	return TUTTI_OK;
+}
+
+/* Serves what the last poll found. */
+static int serve_lobby(struct lobby *l)
+{
+	struct pollfd *p = l->polls + 1;
+	struct arrival **at = &l->loose;
+	int rc = TUTTI_OK;
+
+	while (*at) {
+		struct arrival *a = *at;
+		bool ready = (p++)->revents != 0;
+		if (ready && rc == TUTTI_OK)
+			rc = seat(l, a);
+		if (!ready || rc != TUTTI_OK) {
+			at = &a->next;
+			continue;
+		}
+		*at = a->next;
+		free(a);
+	}
+	for (int r = 1; r < l->b->n && rc == TUTTI_OK; r++)
+		if ((p++)->revents)
+			rc = hear(l, r);
+	return rc;
+}
+
+static int step_lobby(struct lobby *l, const char *where)
+{
+	int rc = poll_lobby(l, where);
+
+	if (rc == TUTTI_OK)
+		rc = serve_lobby(l);
+	if (rc == TUTTI_OK && l->polls[0].revents) {
+		struct arrival **end = &l->loose;
+		while (*end)
+			end = &(*end)->next;
+		*end = empty_inbox(l->b);
+	}
+	return rc;
+}
+
+/* Contacts of parent and children, in that order. */
+static int send_neighbours(struct lobby *l, int rank)
+{
+	struct contact list[1 + CHILDREN];
+	size_t n = 0;
+	int rc;
+
+	list[n++] = l->seat[parent_of(rank)].contact;
+	for (int i = 0, c; i < CHILDREN && (c = child_of(rank, l->b->n, i)) >= 0; i++)
+		list[n++] = l->seat[c].contact;
+	rc = message_send(l->seat[rank].fd, MESSAGE_NEIGHBOURS, list, n * sizeof(list[0]), l->b->limit);
+	return rc == TUTTI_EPEER ? left(l, rank) : rc;
+}
+
+static int send_go(struct lobby *l, int rank)
+{
+	int rc = message_send(l->seat[rank].fd, MESSAGE_GO, NULL, 0, l->b->limit);
+
+	return rc == TUTTI_EPEER ? left(l, rank) : rc;
+}
+
+/* Keeps the connections of rank 0's own children, tells a failure to all, and frees the lobby. */
+static void leave_lobby(struct lobby *l, int rc)
+{
+	turn_away(l->loose, rc);
+	for (int r = 1; r < l->b->n; r++) {
+		struct edge *e = child_edge(l->b, r);
+		int fd = l->seat[r].fd;
+		if (rc != TUTTI_OK && fd >= 0) {
+			message_fail(fd, rc);
+		} else if (fd >= 0 && e) {
+			e->fd = fd;
+			e->contact = l->seat[r].contact;
+		} else if (fd >= 0) {
+			close(fd);
+		}
+	}
+	free(l->seat);
+	free(l->polls);
+}
+
+static int host_job(struct bootstrap *b, const struct rendezvous *root, const struct auth_key *key)
+{
+	struct lobby l = { .b = b, .seat = calloc((size_t)b->n, sizeof(*l.seat)) };
+	int rc;
+
+	if (!l.seat)
+		return fail(TUTTI_ENOMEM, "no memory for the contacts of %d ranks", b->n);
+	for (int r = 0; r < b->n; r++)
+		l.seat[r] = (struct seat){ .fd = -1 };
+	l.seat[0].contact = *b->me;
+	rc = rendezvous_open(root, b->door, key, b->limit);
+	while (rc == TUTTI_OK && l.joined < b->n - 1)
+		rc = step_lobby(&l, root->text);
+	for (int r = 1; r < b->n && rc == TUTTI_OK; r++)
+		rc = send_neighbours(&l, r);
+	while (rc == TUTTI_OK && l.ready < b->n - 1)
+		rc = step_lobby(&l, root->text);
+	for (int r = 1; r < b->n && rc == TUTTI_OK; r++)
+		rc = send_go(&l, r);
+	leave_lobby(&l, rc);
+	return rc;
+}
+
+/* ---- the other ranks --------------------------------------------------------------------------------------------- */
+
+/* What rank 0 says next. That it left may follow from a failure which it could not tell. */
+static int hear_root(struct bootstrap *b, int fd, enum message_kind kind, void *payload, size_t bytes)
+{
+	bool told;
+	int rc = message_receive(fd, kind, payload, bytes, later(b->limit, GRACE), &told);
+
+	if (rc == TUTTI_OK || told)
+		return rc;
+	if (rc == TUTTI_ETIMEOUT)
+		return fail(rc, "rank 0 accepted rank %d, but did not start the job within %.3g s: it knows which ranks are missing",
+			    b->rank, b->seconds);
+	if (rc == TUTTI_EPEER)
+		return fail(rc, "rank 0 left while the job was starting");
+	return fail_while(rc, "rank %d, joining", b->rank);
+}
+
+static int learn_neighbours(struct bootstrap *b, int root)
+{
+	struct contact list[1 + CHILDREN];
+	int rc = hear_root(b, root, MESSAGE_NEIGHBOURS, list, (size_t)(1 + b->nchildren) * sizeof(list[0]));
+
+	for (int i = -1; i < b->nchildren && rc == TUTTI_OK; i++) {
+		struct edge *e = i < 0 ? &b->parent : &b->child[i];
+		e->contact = list[i + 1];
+		rc = contact_agree(b->me, &e->contact);
+		if (rc == TUTTI_OK && e->contact.rank != e->rank)
+			rc = fail(TUTTI_EMISMATCH, "rank 0 named rank %d as neighbour of rank %d, which is rank %d",
+				  e->contact.rank, b->rank, e->rank);
+	}
+	return rc;
+}
+
+static int dial_parent(struct bootstrap *b)
+{
+	const struct contact *to = &b->parent.contact;
+	struct hello hello = { .kind = HELLO_BOOT, .from = b->rank, .tag = TAG_EDGE };
+
+	if (memcmp(to->host_hint, b->me->host_hint, sizeof(to->host_hint)) == 0 && to->local[0] &&
+	    door_dial(b->door, to, &hello, true, at_most(b->limit, INTRODUCTION), &b->parent.fd) == TUTTI_OK)
+		return TUTTI_OK;
+	return door_dial(b->door, to, &hello, false, b->limit, &b->parent.fd);
+}
+
+/* Takes those that came; of one child's connections the last counts, because it dialled again. */
+static int seat_children(struct bootstrap *b)
+{
+	int missing = 0;
+
+	for (struct arrival *a = empty_inbox(b), *next; a; a = next) {
+		struct edge *e = a->hello.tag == TAG_EDGE ? child_edge(b, a->hello.from) : NULL;
+		next = a->next;
+		if (e) {
+			close_fd(&e->fd);
+			e->fd = a->fd;
+		} else {
+			close(a->fd);
+		}
+		free(a);
+	}
+	for (int i = 0; i < b->nchildren; i++)
+		missing += b->child[i].fd < 0;
+	return missing;
+}
+
+/* Until all children are here; meanwhile rank 0 may say that the job fails, and nothing else. */
+static int await_children(struct bootstrap *b, int root)
+{
+	while (seat_children(b) > 0) {
+		struct pollfd p[] = { { .fd = b->event, .events = POLLIN }, { .fd = root, .events = POLLIN } };
+		int rc = net_poll(p, 2, later(b->limit, GRACE));
+		if (rc != TUTTI_OK)
+			return fail_while(rc, "rank %d, waiting for its neighbours to connect", b->rank);
+		if (p[1].revents)
+			return hear_root(b, root, MESSAGE_FAIL, NULL, 0);
+	}
+	return TUTTI_OK;
+}
+
+static int join_steps(struct bootstrap *b, int root)
+{
+	int rc = message_send(root, MESSAGE_JOIN, b->me, sizeof(*b->me), b->limit);
+
+	/* Where rank 0 hung up it has said why: that is read next. */
+	if (rc == TUTTI_OK || rc == TUTTI_EPEER)
+		rc = learn_neighbours(b, root);
+	if (rc == TUTTI_OK && b->parent.rank != 0)
+		rc = dial_parent(b);
+	if (rc == TUTTI_OK)
+		rc = await_children(b, root);
+	if (rc == TUTTI_OK)
+		rc = message_send(root, MESSAGE_READY, NULL, 0, b->limit);
+	if (rc == TUTTI_OK || rc == TUTTI_EPEER)
+		rc = hear_root(b, root, MESSAGE_GO, NULL, 0);
+	return rc;
+}
+
+static int join_job(struct bootstrap *b, const struct rendezvous *root)
+{
+	struct hello hello = { .kind = HELLO_BOOT, .from = b->rank, .tag = TAG_JOIN };
+	int fd, rc = rendezvous_dial(root, b->door, &hello, b->seconds, b->limit, &fd);
+
+	if (rc != TUTTI_OK)
+		return rc;
+	rc = join_steps(b, fd);
+	if (rc != TUTTI_OK)
+		message_fail(fd, rc);
+	else if (b->parent.rank == 0)
+		b->parent.fd = fd;
+	else
+		close(fd);
+	return rc;
+}
+
+int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int rank, int nranks, struct door *door,
+		   const struct contact *me, const struct auth_key *key, struct net_limit limit)
+{
+	struct bootstrap *b = calloc(1, sizeof(*b));
+	uint64_t now = now_ns();
+	int rc;
+
+	*out = NULL;
+	if (!b)
+		return fail(TUTTI_ENOMEM, "no memory for rank %d's bootstrap", rank);
+	*b = (struct bootstrap){ .rank = rank, .n = nranks, .door = door, .me = me, .limit = limit };
+	b->seconds = limit.deadline > now ? (double)(limit.deadline - now) / 1e9 : 0;
+	shape_tree(b);
+	b->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (b->event < 0) {
+		rc = fail_errno("can't make rank %d's event descriptor", rank);
+		free(b);
+		return rc;
+	}
+	door_serve(door, HELLO_BOOT, on_arrival, b);
+	if (rank == 0)
+		rc = nranks > 1 ? host_job(b, root, key) : TUTTI_OK;
+	else
+		rc = join_job(b, root);
+	door_serve(door, HELLO_BOOT, rc == TUTTI_OK ? on_latecomer : NULL, NULL);
+	turn_away(empty_inbox(b), rc);
+	close_fd(&b->event);
+	if (rc == TUTTI_OK)
+		*out = b;
+	else
+		bootstrap_close(b);
+	return rc;
+}
+
+void bootstrap_close(struct bootstrap *b)
+{
+	if (!b)
+		return;
+	close_fd(&b->parent.fd);
+	for (int i = 0; i < b->nchildren; i++)
+		close_fd(&b->child[i].fd);
+	free(b);
+}
+
+/* ---- all-gather -------------------------------------------------------------------------------------------------- */
+
+static int levels(int n)
+{
+	return n > 1 ? 32 - __builtin_clz((unsigned)n - 1) : 0;
+}
+
+/* A neighbour's failure to keep its part; what it told stands for itself. */
+static int blame(const struct edge *e, int rc, bool told)
+{
+	char who[128];
+
+	if (rc == TUTTI_OK || told)
+		return rc;
+	contact_text(&e->contact, who, sizeof(who));
+	if (rc == TUTTI_EPEER)
+		return fail(rc, "%s left while the job was starting", who);
+	return fail_while(rc, "%s, while the job was starting", who);
+}
+
+static int receive(struct edge *e, enum message_kind kind, void *buf, size_t bytes, struct net_limit limit)
+{
+	bool told;
+	int rc = message_receive(e->fd, kind, buf, bytes, limit, &told);
+
+	return blame(e, rc, told);
+}
+
+/* A connection that broke while we spoke may still hold the reason. */
+static int send_to(struct edge *e, enum message_kind kind, const void *buf, size_t bytes, struct net_limit limit)
+{
+	int rc = message_send(e->fd, kind, buf, bytes, limit);
+
+	return rc == TUTTI_EPEER ? receive(e, MESSAGE_FAIL, NULL, 0, limit) : blame(e, rc, false);
+}
+
+/* The limit for what comes from below: the child that waits for the highest subtree is the last to give up. */
+static struct net_limit limit_up(const struct bootstrap *b)
+{
+	return later(b->limit, LEVEL_GRACE * (uint64_t)b->nchildren);
+}
+
+static struct net_limit limit_down(const struct bootstrap *b)
+{
+	int depth = __builtin_popcount((unsigned)b->rank);
+
+	return later(b->limit, LEVEL_GRACE * (uint64_t)(levels(b->n) + depth));
+}
+
+static int blame_silent(struct bootstrap *b, const struct pollfd *p)
+{
+	for (int i = 0; i < b->nchildren; i++)
+		if (p[i].fd >= 0)
+			return blame(&b->child[i], fail(TUTTI_ETIMEOUT, "no word within %.3g s", b->seconds), false);
+	return TUTTI_ETIMEOUT;
+}
+
+/* Each child's subtree as it comes; the parent says nothing now unless the job fails. */
+static int gather_up(struct bootstrap *b, char *out, size_t bytes)
+{
+	struct pollfd p[CHILDREN + 1];
+	int n = b->nchildren, rc = TUTTI_OK;
+
+	for (int i = 0; i < n; i++)
+		p[i] = (struct pollfd){ .fd = b->child[i].fd, .events = POLLIN };
+	p[n] = (struct pollfd){ .fd = b->parent.fd, .events = POLLIN };
+	for (int missing = n; missing > 0 && rc == TUTTI_OK;) {
+		rc = net_poll(p, (size_t)n + 1, limit_up(b));
+		if (rc == TUTTI_ETIMEOUT)
+			return blame_silent(b, p);
+		if (rc == TUTTI_OK && b->parent.fd >= 0 && p[n].revents)
+			return receive(&b->parent, MESSAGE_FAIL, NULL, 0, limit_up(b));
+		for (int i = 0; i < n && rc == TUTTI_OK; i++) {
+			size_t first = (size_t)b->child[i].rank, end = (size_t)subtree_end(b, i);
+			if (p[i].fd < 0 || !p[i].revents)
+				continue;
+			rc = receive(&b->child[i], MESSAGE_UP, out + first * bytes, (end - first) * bytes, limit_up(b));
+			p[i].fd = -1;
+			missing--;
+		}
+	}
+	return rc;
+}
+
+int bootstrap_allgather(void *bootstrap, const void *in, void *out, size_t bytes)
+{
+	struct bootstrap *b = bootstrap;
+	char *own = (char *)out + (size_t)b->rank * bytes;
+	int rc;
+
+	memmove(own, in, bytes);
+	rc = gather_up(b, out, bytes);
+	if (rc == TUTTI_OK && b->rank != 0)
+		rc = send_to(&b->parent, MESSAGE_UP, own, (size_t)(own_end(b) - b->rank) * bytes, limit_up(b));
+	if (rc == TUTTI_OK && b->rank != 0)
+		rc = receive(&b->parent, MESSAGE_DOWN, out, (size_t)b->n * bytes, limit_down(b));
+	for (int i = b->nchildren - 1; i >= 0 && rc == TUTTI_OK; i--)
+		rc = send_to(&b->child[i], MESSAGE_DOWN, out, (size_t)b->n * bytes, limit_down(b));
+	if (rc == TUTTI_OK)
+		return rc;
+	for (int i = -1; i < b->nchildren; i++) {
+		struct edge *e = i < 0 ? &b->parent : &b->child[i];
+		if (e->fd >= 0)
+			message_fail(e->fd, rc);
+		e->fd = -1;
+	}
+	return rc;
+}

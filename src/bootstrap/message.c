@@ -1,0 +1,79 @@
+/* Messages of the bootstrap, see message.h. */
+#include "message.h"
+#include "../util/clock.h"
+#include "../util/error.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MAGIC 0x746f6f62u /* "boot" */
+#define FAREWELL 1000000000u
+
+_Static_assert(sizeof(struct message) == 24, "no padding on the wire");
+
+int message_send(int fd, enum message_kind kind, const void *payload, size_t bytes, struct net_limit limit)
+{
+	struct message head = { .magic = MAGIC, .kind = kind, .bytes = bytes };
+	int rc = net_write(fd, &head, sizeof(head), limit);
+
+	return rc == TUTTI_OK ? net_write(fd, payload, bytes, limit) : rc;
+}
+
+int message_check(const struct message *head, enum message_kind kind, size_t bytes)
+{
+	if (head->magic != MAGIC)
+		return fail(TUTTI_EMISMATCH, "what it said is not of the bootstrap");
+	if (head->kind == MESSAGE_FAIL)
+		return head->bytes <= MESSAGE_TEXT ? TUTTI_EPEER : fail(TUTTI_EMISMATCH, "its failure is too long to be told");
+	if (head->kind != (uint32_t)kind)
+		return fail(TUTTI_EMISMATCH, "it sent message %u where %d was awaited", head->kind, (int)kind);
+	if (head->bytes != bytes)
+		return fail(TUTTI_EMISMATCH, "it sent %llu bytes where %zu were awaited", (unsigned long long)head->bytes, bytes);
+	return TUTTI_OK;
+}
+
+int message_failure(const struct message *head, const char *text, size_t len)
+{
+	int status = (int)head->status;
+
+	if (status <= TUTTI_OK || status > TUTTI_EUNSUPPORTED)
+		status = TUTTI_EPEER;
+	return fail(status, "%.*s", (int)strnlen(text, len), text);
+}
+
+int message_receive(int fd, enum message_kind kind, void *payload, size_t bytes, struct net_limit limit, bool *told)
+{
+	char text[MESSAGE_TEXT];
+	struct message head;
+	int rc = net_read(fd, &head, sizeof(head), limit);
+
+	*told = false;
+	if (rc != TUTTI_OK)
+		return rc;
+	rc = message_check(&head, kind, bytes);
+	if (rc == TUTTI_OK)
+		return net_read(fd, payload, bytes, limit);
+	if (rc != TUTTI_EPEER)
+		return rc;
+	rc = net_read(fd, text, (size_t)head.bytes, limit);
+	*told = rc == TUTTI_OK;
+	return *told ? message_failure(&head, text, (size_t)head.bytes) : rc;
+}
+
+void message_fail(int fd, int status)
+{
+	char text[MESSAGE_TEXT], rest[4096];
+	size_t len = strnlen(fail_text(), sizeof(text));
+	struct message head = { .magic = MAGIC, .kind = MESSAGE_FAIL, .status = (uint32_t)status, .bytes = len };
+	struct net_limit limit = { .deadline = now_ns() + FAREWELL };
+
+	memcpy(text, fail_text(), len);
+	if (net_write(fd, &head, sizeof(head), limit) == TUTTI_OK && net_write(fd, text, len, limit) == TUTTI_OK)
+		shutdown(fd, SHUT_WR);
+	/* Closing with bytes unread would reset the connection, perhaps before the failure is read. */
+	while (recv(fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
+		continue;
+	close(fd);
+	fail(status, "%.*s", (int)len, text);
+}

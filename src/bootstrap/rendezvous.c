@@ -1,0 +1,136 @@
+/* The rendezvous, see rendezvous.h. */
+#include "rendezvous.h"
+#include "../util/clock.h"
+#include "../util/error.h"
+#include "../util/log.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MS 1000000u
+
+static int listen_at(struct door *door, struct net_addr at)
+{
+	int fd, rc = net_listen(&at, &fd);
+
+	return rc == TUTTI_OK ? door_adopt(door, fd) : rc;
+}
+
+static int listen_everywhere(struct door *door, uint16_t port)
+{
+	int rc = listen_at(door, (struct net_addr){ .family = 6, .port = port });
+
+	return rc == TUTTI_OK ? rc : listen_at(door, (struct net_addr){ .family = 4, .port = port });
+}
+
+static bool is_own(const struct net_addr *a, const struct net_iface *own, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (own[i].addr.family == a->family && memcmp(own[i].addr.ip, a->ip, sizeof(a->ip)) == 0)
+			return true;
+	return false;
+}
+
+/* What a name says of its own host isn't always what others see of it: 127.0.1.1, a service's address. */
+static int listen_at_name(const struct rendezvous *root, struct door *door, bool open_key, struct net_limit limit)
+{
+	struct net_addr at[NET_ADDRS];
+	struct net_iface own[NET_IFACES];
+	int n, nown, opened = 0, rc = net_resolve(root->text, at, NET_ADDRS, &n, limit);
+
+	if (rc == TUTTI_OK)
+		rc = net_list(own, NET_IFACES, &nown);
+	for (int i = 0; i < n && rc == TUTTI_OK; i++) {
+		if (open_key ? !net_is_loopback(&at[i]) : !is_own(&at[i], own, nown))
+			continue;
+		rc = listen_at(door, at[i]);
+		opened++;
+	}
+	if (rc != TUTTI_OK || opened > 0)
+		return rc;
+	if (!open_key)
+		return listen_everywhere(door, at[0].port);
+	return fail(TUTTI_EAUTH, "it is beyond this host, and there is no secret: set TUTTI_SECRET on all ranks");
+}
+
+static int listen_at_first(const struct rendezvous *root, struct door *door)
+{
+	int rc = TUTTI_OK;
+
+	for (int i = 0; i < root->naddrs; i++) {
+		rc = listen_at(door, root->addrs[i]);
+		if (rc == TUTTI_OK)
+			break;
+	}
+	return rc;
+}
+
+int rendezvous_open(const struct rendezvous *root, struct door *door, const struct auth_key *key, struct net_limit limit)
+{
+	int rc;
+
+	if (root->listen_fd >= 0)
+		return TUTTI_OK;
+	rc = root->naddrs ? listen_at_first(root, door) : listen_at_name(root, door, key->open, limit);
+	return rc == TUTTI_OK ? rc : fail_while(rc, "rank 0 can't open the rendezvous %s", root->text);
+}
+
+static struct net_limit within(struct net_limit limit, uint64_t ns)
+{
+	uint64_t until = now_ns() + ns;
+
+	return (struct net_limit){ .deadline = until < limit.deadline ? until : limit.deadline, .stop = limit.stop };
+}
+
+static int dial_once(const struct rendezvous *root, struct door *door, const struct hello *hello, uint64_t ns,
+		     struct net_limit limit, int *fd)
+{
+	struct contact zero = { .rank = 0 };
+	int n = root->naddrs, rc = TUTTI_OK;
+
+	snprintf(zero.host, sizeof(zero.host), "%.63s", root->text);
+	if (n > 0)
+		memcpy(zero.addrs, root->addrs, sizeof(zero.addrs));
+	else
+		rc = net_resolve(root->text, zero.addrs, NET_ADDRS, &n, limit);
+	zero.naddrs = (uint32_t)n;
+	return rc == TUTTI_OK ? door_dial(door, &zero, hello, false, within(limit, ns), fd) : rc;
+}
+
+/* Is it of no use to try again? Where addresses are candidates, somebody else may answer at one of them. */
+static bool is_final(const struct rendezvous *root, int status)
+{
+	switch (status) {
+	case TUTTI_EPEER:
+	case TUTTI_ETIMEOUT:
+		return false;
+	case TUTTI_EAUTH:
+		return root->naddrs == 0;
+	default:
+		return true;
+	}
+}
+
+int rendezvous_dial(const struct rendezvous *root, struct door *door, const struct hello *hello, double seconds,
+		    struct net_limit limit, int *fd)
+{
+	uint64_t round = 2000 * (uint64_t)MS, pause = 10 * MS;
+
+	for (;;) {
+		int rc = dial_once(root, door, hello, round, limit, fd);
+		if (rc == TUTTI_OK)
+			return rc;
+		if (is_final(root, rc))
+			return fail_while(rc, "rank %d can't join %s", hello->from, root->text);
+		if (now_ns() + pause >= limit.deadline)
+			return fail_while(rc == TUTTI_EPEER ? TUTTI_ETIMEOUT : rc,
+					  "rank %d could not join rank 0 at %s within %.3g s", hello->from, root->text, seconds);
+		log_debug("rank %d joins again soon: %s", hello->from, fail_text());
+		rc = net_wait(-1, 0, within(limit, pause));
+		if (rc == TUTTI_EABORTED)
+			return rc;
+		pause = pause < 320 * MS ? 2 * pause : pause;
+		round = round < 16000 * (uint64_t)MS ? 2 * round : round;
+	}
+}
