@@ -33,12 +33,13 @@ struct control_config {
 
 /** Connects to the parent; collective in effect, but waits for nobody longer than `limit`. */
 int control_open(struct control **out, const struct control_config *cfg, struct net_limit limit);
-/** Says goodbye (this rank leaves in good order; others waiting for it get EPEER "left") and disconnects. Never hangs. */
+/** Says goodbye (this rank leaves in good order; its communicators were left before) and disconnects. Never hangs; NULL is fine. */
 void control_close(struct control *c);
 
 /** members[i]: world rank of member i, ascending in i or not; n members; me: own index. flight and alarm outlive it. */
 int control_join(struct control_comm **out, struct control *c, uint64_t id, const char *name, const int *members, int n,
 		 int me, struct flight *flight, struct alarm *alarm);
+/** Members that wait in a call which this rank did not make get EPEER. NULL is fine. */
 void control_leave(struct control_comm *cc);
 
 /**

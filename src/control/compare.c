@@ -1,0 +1,182 @@
+/*
+ * Calls that don't fit. A rank that waits says in which call, and everyone compares it with its own record of that
+ * number, now and whenever it is said again: so a member that comes late, or is done already, is compared too. All
+ * waiting ranks say much the same, so a report that says nothing new is not passed on for a while.
+ */
+#include "plane.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define REPEAT (200 * MS)               /* how often equal reports are passed on */
+#define REPEAT_LATER (1000 * MS)        /* ... of one who waits for longer than SETTLED */
+#define SETTLED (10000 * MS)
+#define ANSWER (1000 * MS)              /* how long the silent have to answer */
+
+static bool same_call(const struct call *a, const struct call *b)
+{
+	return a->count == b->count && call_word(a) == call_word(b);
+}
+
+static void disagree(struct control_comm *cc, int i, const struct call *a, int j, const struct call *b)
+{
+	char text[TEXT_CAP] = "", one[128], other[128];
+
+	if (i > j) {
+		disagree(cc, j, b, i, a);
+		return;
+	}
+	add(text, sizeof(text), "%sranks disagree about call #%" PRIu64 ": rank %d called %s, rank %d called %s", cc->prefix,
+	    a->number, i, call_what(a, one, sizeof(one)), j, call_what(b, other, sizeof(other)));
+	raise_all(cc, TUTTI_EMISMATCH, text);
+}
+
+/* Is `call` of `member` news? Then it is noted as said now. */
+static bool note(struct control_comm *cc, int member, const struct call *call, uint64_t repeat)
+{
+	struct report *r = &cc->reports[call->number % REPORTS];
+	uint64_t now = now_ns();
+
+	if (r->call.number == call->number) {
+		if (!same_call(&r->call, call))
+			disagree(cc, r->member, &r->call, member, call);
+		else if (now - r->at < repeat)
+			return false;
+	}
+	*r = (struct report){ .call = *call, .member = member, .at = now };
+	return true;
+}
+
+void hear_report(struct control_comm *cc, const struct message *m, struct wire *from)
+{
+	int i = member_of(cc, m->from);
+	struct call own;
+
+	if (i < 0)
+		return;
+	if (!healthy(cc)) { /* the sender missed the alarm */
+		struct message alarm = alarm_message(cc);
+		tell(from, &alarm);
+		return;
+	}
+	if (flight_read(cc->flight, m->call.number, &own) && !same_call(&own, &m->call))
+		disagree(cc, cc->me, &own, i, &m->call);
+	if (note(cc, i, &m->call, REPEAT))
+		flood(cc->c, m, from);
+}
+
+void check_left(struct control_comm *cc)
+{
+	struct call mine = last_call(cc);
+	char text[TEXT_CAP] = "", name[128], what[128];
+
+	if (mine.number <= atomic_load_explicit(&cc->flight->finished, memory_order_acquire))
+		return;
+	for (int i = 0; i < cc->n; i++) {
+		const struct call *last = &cc->m[i].call;
+		if (!cc->m[i].left || last->number >= mine.number)
+			continue;
+		add(text, sizeof(text), "%s%s destroyed its communicator ", cc->prefix, who(cc, i, name));
+		if (last->number)
+			add(text, sizeof(text), "after %s", call_text(last, what, sizeof(what)));
+		else
+			add(text, sizeof(text), "without a call");
+		add(text, sizeof(text), "; rank %d waits for it in %s", cc->me, call_text(&mine, what, sizeof(what)));
+		raise_all(cc, TUTTI_EPEER, text);
+		return;
+	}
+}
+
+void control_waiting(struct control_comm *cc, uint64_t number, uint64_t waited_ns)
+{
+	struct message m = { .type = MSG_REPORT, .comm = cc->id };
+
+	service_lock();
+	if (healthy(cc))
+		check_left(cc);
+	if (healthy(cc) && flight_read(cc->flight, number, &m.call) &&
+	    note(cc, cc->me, &m.call, waited_ns < SETTLED ? REPEAT : REPEAT_LATER))
+		say(cc->c, &m);
+	turn_end(cc->c);
+}
+
+/* ---- deadlines --------------------------------------------------------------------------------------------------- */
+
+static bool all_heard(const struct control_comm *cc)
+{
+	for (int i = 0; i < cc->n; i++)
+		if (i != cc->me && member_living(cc, i) && !cc->m[i].heard)
+			return false;
+	return true;
+}
+
+static void add_late(char *text, const struct control_comm *cc, int i, bool first, const char *call, double seconds)
+{
+	const struct member *m = &cc->m[i];
+	char name[128], what[128];
+
+	if (first)
+		add(text, TEXT_CAP, "%s has not called %s after %.1f s; it ", who(cc, i, name), call, seconds);
+	else
+		add(text, TEXT_CAP, "; nor has %s; it ", who(cc, i, name));
+	if (m->call.number == 0)
+		add(text, TEXT_CAP, "has made no call yet");
+	else
+		add(text, TEXT_CAP, "%s %s", m->call.number > m->finished ? "is in" : "last finished",
+		    call_text(&m->call, what, sizeof(what)));
+}
+
+static void add_silent(char *text, const struct control_comm *cc, int i, bool first, const char *call, double seconds)
+{
+	char name[128];
+
+	if (first)
+		add(text, TEXT_CAP, "%s is not done after %.1f s: ", call, seconds);
+	else
+		add(text, TEXT_CAP, "; ");
+	add(text, TEXT_CAP, "%s does not answer; is it stopped?", who(cc, i, name));
+}
+
+static void late_text(char *text, const struct control_comm *cc, uint64_t number, double seconds)
+{
+	struct call call = { .number = number };
+	bool calling = number > atomic_load_explicit(&cc->flight->finished, memory_order_acquire);
+	char what[128] = "a send or receive";
+	int n = 0;
+
+	if (calling && flight_read(cc->flight, number, &call))
+		call_text(&call, what, sizeof(what));
+	else if (calling)
+		snprintf(what, sizeof(what), "call #%" PRIu64, number);
+	add(text, TEXT_CAP, "%s", cc->prefix);
+	for (int i = 0; i < cc->n && calling; i++)
+		if (i != cc->me && cc->m[i].heard && cc->m[i].call.number < number)
+			add_late(text, cc, i, n++ == 0, what, seconds);
+	for (int i = 0; i < cc->n; i++)
+		if (i != cc->me && member_living(cc, i) && !cc->m[i].heard)
+			add_silent(text, cc, i, n++ == 0, what, seconds);
+	if (n == 0)
+		add(text, TEXT_CAP, "rank %d is not done with %s after %.1f s: %s", cc->me, what, seconds,
+		    calling ? "no rank is late; is a connection too slow?" : "has its peer made the matching call?");
+}
+
+void control_deadline(struct control_comm *cc, uint64_t number, double seconds)
+{
+	struct message ask = { .type = MSG_ASK, .comm = cc->id };
+	uint64_t until = now_ns() + ANSWER;
+	char text[TEXT_CAP] = "";
+
+	service_lock();
+	if (healthy(cc)) {
+		for (int i = 0; i < cc->n; i++)
+			cc->m[i].heard = 0;
+		say(cc->c, &ask);
+	}
+	while (healthy(cc) && !all_heard(cc) && now_ns() < until)
+		news_wait(cc->c, until);
+	if (healthy(cc)) {
+		late_text(text, cc, number, seconds);
+		raise_all(cc, TUTTI_ETIMEOUT, text);
+	}
+	turn_end(cc->c);
+}

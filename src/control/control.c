@@ -1,0 +1,537 @@
+/*
+ * The control plane's life, its communicators' and their alarms, and the table of messages. See control.h for what it
+ * promises and plane.h for its parts.
+ */
+#include "plane.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static struct control *planes; /* of this process; guarded by the service lock */
+
+/* ---- text -------------------------------------------------------------------------------------------------------- */
+
+void add(char *text, size_t cap, const char *fmt, ...)
+{
+	size_t used = strlen(text);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text + used, cap - used, fmt, ap);
+	va_end(ap);
+}
+
+void add_ranks(char *text, size_t cap, const uint8_t *set, int n)
+{
+	int count = 0, end;
+
+	for (int r = 0; r < n; r++)
+		count += set[r] != 0;
+	add(text, cap, count == 1 ? "rank" : "ranks");
+	for (int r = 0; r < n; r = end) {
+		for (end = r + 1; set[r] && end < n && set[end]; end++)
+			;
+		if (set[r] && end - r > 2)
+			add(text, cap, " %d-%d", r, end - 1);
+		else if (set[r])
+			add(text, cap, end - r == 2 ? " %d %d" : " %d", r, r + 1);
+	}
+}
+
+const char *who(const struct control_comm *cc, int member, char buf[128])
+{
+	const struct contact *contact = &cc->c->contacts[cc->members[member]];
+
+	snprintf(buf, 128, "rank %d (pid %" PRIu32 " on %.60s)", member, contact->pid, contact->host);
+	return buf;
+}
+
+/* ---- news: threads that wait for the plane ----------------------------------------------------------------------- */
+
+void news(struct control *c)
+{
+	atomic_fetch_add_explicit(&c->news, 1, memory_order_relaxed); /* the lock guards what the news is about */
+	if (c->sleepers)
+		(void)syscall(SYS_futex, &c->news, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+void news_wait(struct control *c, uint64_t until)
+{
+	unsigned seen = atomic_load_explicit(&c->news, memory_order_relaxed);
+	uint64_t now = now_ns(), left = until > now ? until - now : 0;
+	struct timespec t = { .tv_sec = (time_t)(left / (1000 * MS)), .tv_nsec = (long)(left % (1000 * MS)) };
+
+	c->sleepers++;
+	turn_end(c);
+	(void)syscall(SYS_futex, &c->news, FUTEX_WAIT_PRIVATE, seen, &t, NULL, 0);
+	service_lock();
+	c->sleepers--;
+}
+
+void turn_end(struct control *c)
+{
+	wires_flush(c);
+	service_unlock();
+}
+
+/* ---- speaking ---------------------------------------------------------------------------------------------------- */
+
+static void stamp(struct control *c, struct message *m)
+{
+	m->from = c->rank;
+	m->seq = ++c->seq;
+	if (m->length == 0)
+		m->length = (uint32_t)(MESSAGE_HEAD + strnlen(m->text, MESSAGE_TEXT));
+}
+
+void say(struct control *c, struct message *m)
+{
+	stamp(c, m);
+	flood(c, m, NULL);
+}
+
+void tell(struct wire *w, struct message *m)
+{
+	stamp(w->c, m);
+	wire_put(w, m);
+}
+
+struct call last_call(const struct control_comm *cc)
+{
+	uint64_t number = atomic_load_explicit(&cc->flight->started, memory_order_acquire);
+	struct call call = { .number = 0 };
+
+	if (!flight_read(cc->flight, number, &call))
+		call.number = number;
+	return call;
+}
+
+void say_status(struct control_comm *cc)
+{
+	struct message m = { .type = MSG_STATUS, .comm = cc->id };
+
+	m.value = atomic_load_explicit(&cc->flight->finished, memory_order_acquire);
+	m.call = last_call(cc);
+	say(cc->c, &m);
+}
+
+struct message alarm_message(const struct control_comm *cc)
+{
+	struct message m = { .type = MSG_RAISE, .comm = cc->id };
+
+	m.value = (uint64_t)atomic_load_explicit(&cc->alarm->status, memory_order_relaxed);
+	memcpy(m.text, cc->alarm->text, MESSAGE_TEXT);
+	return m;
+}
+
+/* What is known of ranks and communicators, for a neighbour that may not have heard it. */
+static void brief_ranks(struct wire *w)
+{
+	struct control *c = w->c;
+
+	for (int a = 0; a < c->n; a++) {
+		struct message gone = { .type = MSG_GONE, .a = a, .value = c->state[a] };
+		if (c->state[a] != ALIVE)
+			tell(w, &gone);
+		for (int b = 0; b < a; b++) {
+			struct message cut = { .type = MSG_CUT, .a = a, .b = b, .text = "as others found before" };
+			if (c->cut[a * c->n + b])
+				tell(w, &cut);
+		}
+	}
+}
+
+void brief(struct wire *w)
+{
+	struct message here = { .type = MSG_HERE };
+
+	tell(w, &here);
+	brief_ranks(w);
+	for (struct control_comm *cc = w->c->comms; cc; cc = cc->next) {
+		struct message m = alarm_message(cc);
+		if (m.value != TUTTI_OK)
+			tell(w, &m);
+		for (int i = 0; i < cc->n; i++) {
+			struct message left = { .type = MSG_LEAVE, .comm = cc->id, .a = cc->members[i], .call = cc->m[i].call };
+			if (cc->m[i].left)
+				tell(w, &left);
+		}
+	}
+}
+
+/* ---- alarms ------------------------------------------------------------------------------------------------------ */
+
+bool healthy(const struct control_comm *cc)
+{
+	return atomic_load_explicit(&cc->alarm->status, memory_order_relaxed) == TUTTI_OK;
+}
+
+void raise_here(struct control_comm *cc, int status, const char *text)
+{
+	if (!healthy(cc))
+		return;
+	snprintf(cc->alarm->text, sizeof(cc->alarm->text), "%s", text);
+	atomic_store_explicit(&cc->alarm->status, status, memory_order_release); /* R5 pairs with A5: the text is seen */
+	log_info("%s: %s", tutti_strerror(status), text);
+	doom_cancel(cc);
+	news(cc->c);
+}
+
+void raise_all(struct control_comm *cc, int status, const char *text)
+{
+	struct message m;
+
+	if (!healthy(cc))
+		return;
+	raise_here(cc, status, text);
+	cc->told = true;
+	m = alarm_message(cc);
+	say(cc->c, &m);
+}
+
+void control_raise(struct control_comm *cc, int status, const char *text)
+{
+	service_lock();
+	raise_all(cc, status, text);
+	turn_end(cc->c);
+}
+
+/* ---- hearing ----------------------------------------------------------------------------------------------------- */
+
+int member_of(const struct control_comm *cc, int rank)
+{
+	for (int i = 0; i < cc->n; i++)
+		if (cc->members[i] == rank)
+			return i;
+	return -1;
+}
+
+static void hear_gone(struct control *c, const struct message *m)
+{
+	rank_gone(c, m->a, (enum rank_state)m->value);
+}
+
+static void hear_cut(struct control *c, const struct message *m)
+{
+	ranks_cut(c, m->a, m->b, m->value != 0, m->text);
+}
+
+static void hear_leave(struct control_comm *cc, const struct message *m, struct wire *from)
+{
+	int i = member_of(cc, m->a);
+
+	(void)from;
+	if (i < 0 || i == cc->me || cc->m[i].left)
+		return;
+	cc->m[i].left = true;
+	cc->m[i].call = m->call;
+	check_left(cc);
+	doom_check(cc);
+}
+
+static void hear_ask(struct control_comm *cc, const struct message *m, struct wire *from)
+{
+	(void)m;
+	(void)from;
+	say_status(cc);
+}
+
+static void hear_status(struct control_comm *cc, const struct message *m, struct wire *from)
+{
+	int i = member_of(cc, m->from);
+
+	(void)from;
+	if (i < 0 || cc->m[i].left)
+		return;
+	cc->m[i].call = m->call;
+	cc->m[i].finished = m->value;
+	cc->m[i].heard = now_ns();
+	doom_check(cc);
+}
+
+static void hear_raise(struct control_comm *cc, const struct message *m, struct wire *from)
+{
+	if (!cc->told)
+		flood(cc->c, m, from);
+	cc->told = true;
+	raise_here(cc, (int)m->value, m->text);
+}
+
+/*
+ * Thrifty handlers pass a message on themselves, when it says something new; all others' are passed on before they are
+ * handled. What is kept early waits for the communicator to be joined.
+ */
+static const struct {
+	void (*about_rank)(struct control *c, const struct message *m);
+	void (*about_comm)(struct control_comm *cc, const struct message *m, struct wire *from);
+	bool thrifty, early;
+} table[MSG_TYPES] = {
+	[MSG_GONE] = { .about_rank = hear_gone },
+	[MSG_CUT] = { .about_rank = hear_cut },
+	[MSG_LEAVE] = { .about_comm = hear_leave, .early = true },
+	[MSG_REPORT] = { .about_comm = hear_report, .thrifty = true },
+	[MSG_ASK] = { .about_comm = hear_ask },
+	[MSG_STATUS] = { .about_comm = hear_status },
+	[MSG_RAISE] = { .about_comm = hear_raise, .thrifty = true, .early = true },
+	[MSG_JOIN] = { .about_comm = hear_join },
+	[MSG_PREPARE] = { .about_comm = hear_prepare },
+	[MSG_ACK] = { .about_comm = hear_ack },
+	[MSG_COMMIT] = { .about_comm = hear_commit },
+};
+
+/* Two ways lead to most ranks: what came the one way is dropped when it comes the other. */
+static bool first_time(struct window *w, uint32_t seq)
+{
+	uint32_t behind = w->last - seq;
+
+	if (seq > w->last) {
+		uint32_t step = seq - w->last;
+		w->mask = step < 64 ? w->mask << step | 1 : 1;
+		w->last = seq;
+		return true;
+	}
+	if (behind >= 64 || w->mask >> behind & 1)
+		return false;
+	w->mask |= UINT64_C(1) << behind;
+	return true;
+}
+
+static struct control_comm *find(const struct control *c, uint64_t id)
+{
+	struct control_comm *cc = c->comms;
+
+	while (cc && cc->id != id)
+		cc = cc->next;
+	return cc;
+}
+
+static void keep(struct control *c, const struct message *m)
+{
+	struct message **place = &c->early[c->nearly++ % EARLY];
+
+	free(*place);
+	*place = malloc(sizeof(*m));
+	if (*place)
+		memcpy(*place, m, sizeof(*m));
+}
+
+void hear(struct control *c, const struct message *m, struct wire *from)
+{
+	struct control_comm *cc = find(c, m->comm);
+	bool about_comm = table[m->type].about_comm;
+
+	if (m->from == c->rank || !first_time(&c->seen[m->from], m->seq))
+		return;
+	if (m->type == MSG_HERE)
+		return;
+	if (!table[m->type].thrifty || !cc)
+		flood(c, m, from);
+	if (!about_comm)
+		table[m->type].about_rank(c, m);
+	else if (cc)
+		table[m->type].about_comm(cc, m, from);
+	else if (table[m->type].early)
+		keep(c, m);
+	news(c);
+}
+
+/* ---- communicators ----------------------------------------------------------------------------------------------- */
+
+static void comm_free(struct control_comm *cc)
+{
+	free(cc->members);
+	free(cc->m);
+	free(cc->shrink.list);
+	free(cc);
+}
+
+static void hear_early(struct control_comm *cc)
+{
+	struct control *c = cc->c;
+
+	for (int i = 0; i < EARLY; i++) {
+		struct message *m = c->early[i];
+		if (!m || m->comm != cc->id)
+			continue;
+		c->early[i] = NULL;
+		table[m->type].about_comm(cc, m, NULL);
+		free(m);
+	}
+}
+
+int control_join(struct control_comm **out, struct control *c, uint64_t id, const char *name, const int *members, int n,
+		 int me, struct flight *flight, struct alarm *alarm)
+{
+	struct control_comm *cc = calloc(1, sizeof(*cc));
+
+	if (cc) {
+		*cc = (struct control_comm){ .c = c, .id = id, .n = n, .me = me, .flight = flight, .alarm = alarm };
+		cc->members = malloc((size_t)n * sizeof(*cc->members));
+		cc->m = calloc((size_t)n, sizeof(*cc->m));
+		cc->shrink.list = calloc((size_t)n / 8 + 1, 1);
+	}
+	if (!cc || !cc->members || !cc->m || !cc->shrink.list) {
+		if (cc)
+			comm_free(cc);
+		return fail(TUTTI_ENOMEM, "no memory for the control data of a communicator of %d ranks", n);
+	}
+	memcpy(cc->members, members, (size_t)n * sizeof(*cc->members));
+	if (name && name[0] && strcmp(name, "world") != 0)
+		snprintf(cc->prefix, sizeof(cc->prefix), "communicator %.40s: ", name);
+	service_lock();
+	cc->next = c->comms;
+	c->comms = cc;
+	hear_early(cc);
+	doom_known(cc);
+	turn_end(c);
+	*out = cc;
+	return TUTTI_OK;
+}
+
+void control_leave(struct control_comm *cc)
+{
+	struct message m = { .type = MSG_LEAVE };
+	struct control_comm **at;
+	struct control *c;
+
+	if (!cc)
+		return;
+	c = cc->c;
+	m.comm = cc->id;
+	m.a = c->rank;
+	m.call = last_call(cc);
+	service_lock();
+	say(c, &m);
+	doom_cancel(cc);
+	for (at = &c->comms; *at != cc; at = &(*at)->next)
+		;
+	*at = cc->next;
+	turn_end(c);
+	comm_free(cc);
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
+/*
+ * A forked child must not hold connections open after its parent died: other hosts have nothing else to notice by. The
+ * lock is held over the fork, so that the lists are whole; the service gives the child a fresh one.
+ */
+static void close_in_child(void)
+{
+	for (struct control *c = planes; c; c = c->next)
+		for (struct wire *w = c->wires; w; w = w->next)
+			close(w->fd);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(service_lock, service_unlock, close_in_child);
+}
+
+static void on_dial(void *arg, int fd, const struct hello *hello)
+{
+	struct control *c = arg;
+
+	if (hello->from < 0 || hello->from >= c->n || hello->from == c->rank) {
+		close(fd);
+		return;
+	}
+	if (wire_add(c, hello->from, fd) != TUTTI_OK)
+		log_warn("rank %d can't be listened to: %s", hello->from, fail_text());
+	wires_flush(c);
+}
+
+static void plane_free(struct control *c)
+{
+	for (int i = 0; i < EARLY; i++)
+		free(c->early[i]);
+	complaints_free(c);
+	free(c->state);
+	free(c->cut);
+	free(c->lost);
+	free(c->seen);
+	free(c->refused);
+	free(c);
+}
+
+static struct control *plane_new(const struct control_config *cfg)
+{
+	size_t n = (size_t)cfg->nranks;
+	struct control *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->rank = cfg->rank;
+	c->n = cfg->nranks;
+	c->contacts = cfg->contacts;
+	c->host = cfg->host;
+	c->door = cfg->door;
+	c->state = calloc(n, sizeof(*c->state));
+	c->cut = calloc(n * n, sizeof(*c->cut));
+	c->lost = calloc(n, sizeof(*c->lost));
+	c->seen = calloc(n, sizeof(*c->seen));
+	c->refused = calloc(n, sizeof(*c->refused));
+	if (c->state && c->cut && c->lost && c->seen && c->refused)
+		return c;
+	plane_free(c);
+	return NULL;
+}
+
+int control_open(struct control **out, const struct control_config *cfg, struct net_limit limit)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct control *c;
+	int rc;
+
+	if (cfg->nranks >= MESSAGE_TEXT * 8)
+		return fail(TUTTI_EUNSUPPORTED, "%d ranks are more than the control plane can list", cfg->nranks);
+	c = plane_new(cfg);
+	if (!c)
+		return fail(TUTTI_ENOMEM, "no memory for the control plane of %d ranks", cfg->nranks);
+	rc = service_acquire();
+	if (rc != TUTTI_OK) {
+		plane_free(c);
+		return rc;
+	}
+	pthread_once(&once, watch_forks);
+	service_lock();
+	c->next = planes;
+	planes = c;
+	door_serve(c->door, HELLO_CONTROL, on_dial, c);
+	service_unlock();
+	rc = tree_grow(c, limit);
+	if (rc != TUTTI_OK)
+		control_close(c);
+	else
+		*out = c;
+	return rc;
+}
+
+void control_close(struct control *c)
+{
+	struct message bye = { .type = MSG_GONE, .value = LEFT };
+	struct control **at;
+
+	if (!c)
+		return;
+	tree_stop(c);
+	service_lock();
+	door_serve(c->door, HELLO_CONTROL, NULL, NULL);
+	bye.a = c->rank;
+	say(c, &bye);
+	wires_close(c);
+	complaints_free(c);
+	for (at = &planes; *at != c; at = &(*at)->next)
+		;
+	*at = c->next;
+	service_unlock();
+	service_release();
+	plane_free(c);
+}

@@ -1,0 +1,323 @@
+/*
+ * What becomes of communicators when a rank is gone or out of reach. Whoever sees a death tells all; each member of a
+ * communicator of the dead then says where it is, and each composes the alarm's text from what it heard, after at most
+ * GATHER: no rank needs another to be alive for its own alarm.
+ */
+#include "plane.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GATHER (200 * MS)
+#define PATIENCE (300 * MS)     /* with a transport's complaint */
+
+bool member_living(const struct control_comm *cc, int member)
+{
+	int rank = cc->members[member];
+
+	return cc->c->state[rank] == ALIVE && !cc->c->lost[rank] && !cc->m[member].left;
+}
+
+/* ---- the verdict ------------------------------------------------------------------------------------------------- */
+
+static int degree(const struct control *c, int a)
+{
+	int d = 0;
+
+	for (int b = 0; b < c->n; b++)
+		d += c->state[b] == ALIVE && !c->lost[b] && c->cut[a * c->n + b];
+	return d;
+}
+
+/*
+ * Both ends of a cut complain of each other; who is out of reach is the one of whom most complain (the higher rank when
+ * equal), until no cut is left between the rest. It depends on the set of cuts alone, not on the order they came in.
+ */
+static void judge(struct control *c)
+{
+	int worst;
+
+	memset(c->lost, 0, (size_t)c->n);
+	do {
+		int most = 1;
+		worst = -1;
+		for (int a = 0; a < c->n; a++) {
+			int d = c->state[a] == ALIVE && !c->lost[a] ? degree(c, a) : 0;
+			if (d >= most) {
+				most = d;
+				worst = a;
+			}
+		}
+		if (worst >= 0)
+			c->lost[worst] = 1;
+	} while (worst >= 0);
+}
+
+/* ---- doom: a communicator lost a member -------------------------------------------------------------------------- */
+
+/* The call that most of the living wait in, and who they are. */
+static bool common_call(const struct control_comm *cc, struct call *call, uint8_t *waiting)
+{
+	int best = 0;
+
+	for (int i = 0; i < cc->n; i++) {
+		int same = 0;
+		if (cc->m[i].heard && cc->m[i].call.number > cc->m[i].finished)
+			for (int j = 0; j < cc->n; j++)
+				same += cc->m[j].heard && cc->m[j].call.number == cc->m[i].call.number &&
+					cc->m[j].call.number > cc->m[j].finished;
+		if (same > best) {
+			best = same;
+			*call = cc->m[i].call;
+		}
+	}
+	for (int j = 0; j < cc->n && best > 0; j++)
+		waiting[j] = cc->m[j].heard && cc->m[j].call.number == call->number && call->number > cc->m[j].finished;
+	return best > 0;
+}
+
+static void hear_myself(struct control_comm *cc)
+{
+	struct member *m = &cc->m[cc->me];
+
+	m->finished = atomic_load_explicit(&cc->flight->finished, memory_order_acquire);
+	m->call = last_call(cc);
+	m->heard = now_ns();
+}
+
+static void doom_raise(void *arg)
+{
+	struct control_comm *cc = arg;
+	uint8_t *waiting = calloc((size_t)cc->n, 1);
+	char text[TEXT_CAP] = "", what[128];
+	struct call call;
+
+	hear_myself(cc);
+	add(text, sizeof(text), "%s%s", cc->prefix, cc->why);
+	if (waiting && common_call(cc, &call, waiting)) {
+		int n = 0;
+		for (int i = 0; i < cc->n; i++)
+			n += waiting[i];
+		add(text, sizeof(text), " during %s; ", call_text(&call, what, sizeof(what)));
+		add_ranks(text, sizeof(text), waiting, cc->n);
+		add(text, sizeof(text), n == 1 ? " was waiting in it" : " were waiting in it");
+	}
+	free(waiting);
+	raise_here(cc, TUTTI_EPEER, text);
+}
+
+void doom_cancel(struct control_comm *cc)
+{
+	if (cc->doomed)
+		service_cancel(doom_raise, cc);
+	cc->doomed = 0;
+}
+
+void doom_check(struct control_comm *cc)
+{
+	if (!cc->doomed)
+		return;
+	for (int i = 0; i < cc->n; i++)
+		if (i != cc->me && member_living(cc, i) && !cc->m[i].heard)
+			return;
+	doom_raise(cc);
+}
+
+static void __attribute__((format(printf, 2, 3))) doom(struct control_comm *cc, const char *fmt, ...)
+{
+	va_list ap;
+	size_t used = strlen(cc->why);
+
+	if (!healthy(cc))
+		return;
+	if (used && used < sizeof(cc->why) - 2)
+		used += (size_t)snprintf(cc->why + used, sizeof(cc->why) - used, "; ");
+	va_start(ap, fmt);
+	vsnprintf(cc->why + used, sizeof(cc->why) - used, fmt, ap);
+	va_end(ap);
+	if (!cc->doomed) {
+		cc->doomed = now_ns() + GATHER;
+		for (int i = 0; i < cc->n; i++)
+			cc->m[i].heard = 0;
+		say_status(cc);
+		if (service_at(cc->doomed, doom_raise, cc) != TUTTI_OK)
+			doom_raise(cc);
+	}
+	doom_check(cc);
+}
+
+/* ---- deaths ------------------------------------------------------------------------------------------------------ */
+
+static void doom_by_death(struct control_comm *cc, int member)
+{
+	char name[128];
+
+	if (member == cc->me)
+		doom(cc, "the other ranks hold %s for dead: was its connection reset?", who(cc, member, name));
+	else
+		doom(cc, "%s died", who(cc, member, name));
+}
+
+static void member_gone(struct control_comm *cc, int rank, enum rank_state state)
+{
+	int i = member_of(cc, rank);
+
+	if (i < 0)
+		return;
+	if (state == DEAD && !cc->m[i].left)
+		doom_by_death(cc, i);
+	if (state == LEFT && i != cc->me) {
+		cc->m[i].left = true;
+		check_left(cc);
+	}
+	doom_check(cc);
+}
+
+void rank_gone(struct control *c, int rank, enum rank_state state)
+{
+	if (c->state[rank] != ALIVE)
+		return;
+	wires_drain(c, rank);
+	if (c->state[rank] != ALIVE)
+		return;
+	c->state[rank] = (uint8_t)state;
+	judge(c);
+	for (struct control_comm *cc = c->comms; cc; cc = cc->next)
+		member_gone(cc, rank, state);
+	tree_mend(c);
+	news(c);
+}
+
+void saw_gone(struct control *c, int rank)
+{
+	struct message m = { .type = MSG_GONE, .a = rank, .value = DEAD };
+
+	say(c, &m);
+	rank_gone(c, rank, DEAD);
+}
+
+/* ---- cuts -------------------------------------------------------------------------------------------------------- */
+
+static bool on_cut(const struct control *c, int a, int b, bool hosts, int x, int y)
+{
+	if (hosts && c->host[a] != c->host[b])
+		return (c->host[x] == c->host[a] && c->host[y] == c->host[b]) ||
+		       (c->host[x] == c->host[b] && c->host[y] == c->host[a]);
+	return (x == a && y == b) || (x == b && y == a);
+}
+
+static void doom_by_cut(struct control_comm *cc, int a, int b, bool hosts, const char *how)
+{
+	char one[128], other[128];
+
+	for (int i = 0; i < cc->n; i++)
+		for (int j = i + 1; j < cc->n; j++) {
+			int x = cc->members[i], y = cc->members[j];
+			if (cc->c->cut[x * cc->c->n + y] || !on_cut(cc->c, a, b, hosts, x, y))
+				continue;
+			doom(cc, "%s and %s can't reach each other (%s)", who(cc, i, one), who(cc, j, other), how);
+			return;
+		}
+}
+
+void ranks_cut(struct control *c, int a, int b, bool hosts, const char *how)
+{
+	if (c->state[a] != ALIVE || c->state[b] != ALIVE || c->cut[a * c->n + b])
+		return;
+	for (struct control_comm *cc = c->comms; cc; cc = cc->next)
+		doom_by_cut(cc, a, b, hosts, how);
+	for (int x = 0; x < c->n; x++)
+		for (int y = 0; y < c->n; y++)
+			if (on_cut(c, a, b, hosts, x, y))
+				c->cut[x * c->n + y] = 1;
+	judge(c);
+	for (struct control_comm *cc = c->comms; cc; cc = cc->next)
+		doom_check(cc);
+	tree_mend(c);
+	news(c);
+}
+
+void saw_cut(struct control *c, int rank, bool hosts, const char *how)
+{
+	struct message m = { .type = MSG_CUT, .a = c->rank, .b = rank, .value = hosts };
+
+	snprintf(m.text, sizeof(m.text), "%.300s", how);
+	say(c, &m);
+	ranks_cut(c, c->rank, rank, hosts, m.text);
+}
+
+void doom_known(struct control_comm *cc)
+{
+	struct control *c = cc->c;
+
+	for (int i = 0; i < cc->n; i++) {
+		if (c->state[cc->members[i]] != ALIVE)
+			member_gone(cc, cc->members[i], (enum rank_state)c->state[cc->members[i]]);
+		for (int j = 0; j < i; j++)
+			if (c->cut[cc->members[i] * c->n + cc->members[j]]) {
+				char one[128], other[128];
+				doom(cc, "%s and %s lost each other before", who(cc, j, one), who(cc, i, other));
+			}
+	}
+}
+
+/* ---- transports' complaints -------------------------------------------------------------------------------------- */
+
+static void complaint_free(struct complaint *x)
+{
+	struct complaint **at = &x->c->complaints;
+
+	while (*at != x)
+		at = &(*at)->next;
+	*at = x->next;
+	free(x);
+}
+
+/* A rank that has left a communicator of ours closed the connections that served it. */
+static bool left_something(const struct control *c, int rank)
+{
+	for (const struct control_comm *cc = c->comms; cc; cc = cc->next) {
+		int i = member_of(cc, rank);
+		if (i >= 0 && cc->m[i].left)
+			return true;
+	}
+	return false;
+}
+
+static void complaint_due(void *arg)
+{
+	struct complaint *x = arg;
+
+	if (reachable(x->c, x->rank) && !left_something(x->c, x->rank))
+		saw_cut(x->c, x->rank, false, x->how);
+	wires_flush(x->c);
+	complaint_free(x);
+}
+
+void control_lost(struct control *c, int rank, const char *how)
+{
+	struct complaint *x;
+
+	service_lock();
+	for (x = c->complaints; x && x->rank != rank; x = x->next)
+		;
+	if (x || !reachable(c, rank) || !(x = calloc(1, sizeof(*x))))
+		goto out;
+	*x = (struct complaint){ .next = c->complaints, .c = c, .rank = rank };
+	snprintf(x->how, sizeof(x->how), "%s", how);
+	c->complaints = x;
+	if (service_at(now_ns() + PATIENCE, complaint_due, x) != TUTTI_OK)
+		complaint_due(x);
+out:
+	turn_end(c);
+}
+
+void complaints_free(struct control *c)
+{
+	while (c->complaints) {
+		service_cancel(complaint_due, c->complaints);
+		complaint_free(c->complaints);
+	}
+}

@@ -1,0 +1,160 @@
+/* The flight recorder: reading records, saying them, dumping them. See flight.h. */
+#include "flight.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../kernel/kernel.h"
+#include "plane.h"
+
+uint64_t flight_clock(void)
+{
+	return now_ns();
+}
+
+bool flight_read(struct flight *f, uint64_t number, struct call *out)
+{
+	struct flight_slot *s = &f->slot[number % FLIGHT_CALLS];
+	uint64_t count, word;
+
+	if (number == 0 || atomic_load_explicit(&s->number, memory_order_acquire) != number) /* A6 pairs with R6 */
+		return false;
+	/* A writer that replaced either word cleared the number before: acquire here makes the second look see that. */
+	count = atomic_load_explicit(&s->count, memory_order_acquire);
+	word = atomic_load_explicit(&s->word, memory_order_acquire);
+	if (atomic_load_explicit(&s->number, memory_order_relaxed) != number)
+		return false;
+	*out = (struct call){
+		.number = number, .count = count,
+		.coll = (uint8_t)word, .dtype = (uint8_t)(word >> 8), .op = (uint8_t)(word >> 16),
+		.vector = (uint8_t)(word >> 24), .root = (int32_t)(uint32_t)(word >> 32),
+	};
+	return true;
+}
+
+/* ---- text -------------------------------------------------------------------------------------------------------- */
+
+static bool reduces(const struct call *c)
+{
+	return c->coll == COLL_ALLREDUCE || c->coll == COLL_REDUCE || c->coll == COLL_REDUCE_SCATTER;
+}
+
+static char *describe(const struct call *c, char *buf, size_t cap, bool with_number)
+{
+	buf[0] = '\0';
+	add(buf, cap, "%s%s", coll_name(c->coll), c->vector ? "v" : "");
+	if (with_number)
+		add(buf, cap, " #%" PRIu64, c->number);
+	if (c->coll == COLL_BARRIER)
+		return buf;
+	if (c->vector)
+		add(buf, cap, " (%s, counts %08" PRIx32, dtype_name(c->dtype), (uint32_t)(c->count ^ c->count >> 32));
+	else
+		add(buf, cap, " (%" PRIu64 " x %s", c->count, dtype_name(c->dtype));
+	if (reduces(c))
+		add(buf, cap, ", %s", op_name(c->op));
+	if (c->root >= 0)
+		add(buf, cap, ", root %d", c->root);
+	add(buf, cap, ")");
+	return buf;
+}
+
+char *call_text(const struct call *c, char *buf, size_t cap)
+{
+	return describe(c, buf, cap, true);
+}
+
+char *call_what(const struct call *c, char *buf, size_t cap)
+{
+	return describe(c, buf, cap, false);
+}
+
+/* ---- the dump ---------------------------------------------------------------------------------------------------- */
+
+static void expand(char *out, size_t cap, const char *path, int rank)
+{
+	out[0] = '\0';
+	while (*path) {
+		size_t plain = strcspn(path, "%");
+		if (plain)
+			add(out, cap, "%.*s", (int)plain, path);
+		else if (path[1] == 'r')
+			add(out, cap, "%d", rank);
+		else
+			add(out, cap, "%%");
+		path += plain ? plain : path[1] == 'r' ? 2 : 1;
+	}
+}
+
+static void put_string(FILE *file, const char *s)
+{
+	fputc('"', file);
+	for (; *s; s++) {
+		if ((unsigned char)*s < 0x20)
+			fprintf(file, "\\u%04x", (unsigned)*s);
+		else
+			fprintf(file, *s == '"' || *s == '\\' ? "\\%c" : "%c", *s);
+	}
+	fputc('"', file);
+}
+
+static void put_head(FILE *file, int rank, const char *comm_name)
+{
+	fprintf(file, "{\"comm\":");
+	put_string(file, comm_name);
+	fprintf(file, ",\"rank\":%d,", rank);
+}
+
+static void put_call(FILE *file, struct flight *f, const struct call *c)
+{
+	struct flight_slot *s = &f->slot[c->number % FLIGHT_CALLS];
+	bool finished = c->number <= atomic_load_explicit(&f->finished, memory_order_acquire);
+
+	fprintf(file, "\"call\":%" PRIu64 ",\"what\":\"%s\",\"vector\":%s,", c->number, coll_name(c->coll),
+		c->vector ? "true" : "false");
+	fprintf(file, "\"count\":%" PRIu64 ",\"dtype\":\"%s\",", c->count, dtype_name(c->dtype));
+	if (reduces(c))
+		fprintf(file, "\"op\":\"%s\",", op_name(c->op));
+	if (c->root >= 0)
+		fprintf(file, "\"root\":%d,", c->root);
+	if (f->timed) {
+		fprintf(file, "\"begin_ns\":%" PRIu64 ",", atomic_load_explicit(&s->begin_ns, memory_order_acquire));
+		if (finished)
+			fprintf(file, "\"end_ns\":%" PRIu64 ",", atomic_load_explicit(&s->end_ns, memory_order_acquire));
+	}
+	fprintf(file, "\"finished\":%s}\n", finished ? "true" : "false");
+}
+
+int flight_dump(struct flight *f, const char *path, int rank, const char *comm_name, const struct alarm *alarm)
+{
+	uint64_t last = atomic_load_explicit(&f->started, memory_order_acquire);
+	int status = atomic_load_explicit(&alarm->status, memory_order_acquire); /* A5 */
+	struct call call;
+	char name[1024];
+	FILE *file;
+	int failed;
+
+	expand(name, sizeof(name), path, rank);
+	file = fopen(name, "ae");
+	if (!file)
+		return fail_errno("can't write the flight record %s", name);
+	put_head(file, rank, comm_name);
+	fprintf(file, "\"started\":%" PRIu64 ",\"finished\":%" PRIu64 ",\"status\":%d,\"error\":", last,
+		atomic_load_explicit(&f->finished, memory_order_acquire), status);
+	put_string(file, status == TUTTI_OK ? "" : alarm->text);
+	fprintf(file, "}\n");
+	for (uint64_t i = last > FLIGHT_CALLS ? last - FLIGHT_CALLS + 1 : 1; i <= last; i++) {
+		if (!flight_read(f, i, &call))
+			continue;
+		put_head(file, rank, comm_name);
+		put_call(file, f, &call);
+	}
+	failed = ferror(file);
+	if (fclose(file) != 0 || failed)
+		return fail_errno("can't write the flight record %s", name);
+	return TUTTI_OK;
+}

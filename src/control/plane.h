@@ -1,0 +1,265 @@
+/*
+ * Inside the control plane: its state and what its parts offer each other. All of it is guarded by the service lock.
+ *
+ *   wire.c      messages on connections: parsing, buffers, hang-ups
+ *   tree.c      who connects to whom, now and after a death
+ *   control.c   life of the plane and of communicators; the table of messages; alarms
+ *   fate.c      deaths and lost connections, and what they mean for communicators
+ *   compare.c   mismatched, late and silent calls
+ *   shrink.c    agreement on the survivors
+ *   flight.c    the recorder
+ *
+ * Every message goes to everyone: a rank that has not seen it handles it and passes it on over its other wires. Two
+ * ranks of each host and two ranks of all have a wire to the rest, so one process that is stopped or dead silences
+ * nobody else.
+ */
+#ifndef TUTTI_CONTROL_PLANE_H
+#define TUTTI_CONTROL_PLANE_H
+
+#include <pthread.h>
+#include <stddef.h>
+
+#include "../util/clock.h"
+#include "../util/error.h"
+#include "../util/log.h"
+#include "../util/service.h"
+#include "control.h"
+
+#define MS UINT64_C(1000000)
+#define TEXT_CAP 1000           /* of an alarm's text, and of a message's */
+#define EARLY 32                /* messages kept for communicators that this rank has not joined yet */
+#define REPORTS 8               /* calls per communicator of which the plane remembers who waited in them */
+
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
+
+enum message_type {
+	MSG_HERE = 1, /* first on each wire */
+	MSG_GONE,     /* rank a is gone: value is an enum rank_state */
+	MSG_CUT,      /* a and b can't reach each other; value: nor can the rest of their hosts; text: how */
+	MSG_LEAVE,    /* rank a left the communicator; call: its last */
+	MSG_REPORT,   /* the sender waits in `call` */
+	MSG_ASK,      /* where are you? */
+	MSG_STATUS,   /* here: call was started last, `value` finished last */
+	MSG_RAISE,    /* alarm: value is the status, and the text */
+	MSG_JOIN,     /* the sender shrinks, for the a-th time */
+	MSG_PREPARE,  /* the leader proposes: a-th time, id value, text: bits of the members that survive */
+	MSG_ACK,      /* the sender agrees with id value */
+	MSG_COMMIT,   /* all agreed; as PREPARE */
+	MSG_TYPES
+};
+
+/** As it travels, in host byte order: the bootstrap has compared it. `text` is as long as `length` says. */
+struct message {
+	uint32_t length;        /* of everything */
+	uint32_t type;
+	int32_t from;           /* who says it */
+	uint32_t seq;           /* counts what `from` said, from 1 */
+	uint64_t comm;          /* id; GONE and CUT: unused */
+	int32_t a, b;
+	uint64_t value;
+	struct call call;       /* number 0: none */
+	char text[TEXT_CAP];    /* ends with NUL once parsed */
+};
+
+#define MESSAGE_HEAD offsetof(struct message, text)
+#define MESSAGE_TEXT (TEXT_CAP - 1)
+_Static_assert(MESSAGE_HEAD == 64, "no padding travels");
+
+/**
+ * The message at the start of len bytes: 0 when more are needed, its length when *out was filled, -1 when it cannot be
+ * a message of a world of nranks.
+ */
+int message_parse(const void *buf, size_t len, int nranks, struct message *out);
+
+/* ---- state ------------------------------------------------------------------------------------------------------- */
+
+enum rank_state { ALIVE, LEFT, DEAD };
+
+/** One connection to another rank. */
+struct wire {
+	struct wire *next;
+	struct control *c;
+	int rank, fd, pidfd;    /* pidfd: -1 where the peer's process can't be watched */
+	int error;              /* of a failed send, for the reader to tell */
+	bool reading, full;     /* full: the peer does not read, epoll says when it does */
+	bool greeted;           /* the peer has spoken: it is no plane that was closing as we came */
+	size_t nin, nout, cap_out;
+	char *out;
+	char in[8 * sizeof(struct message)];
+};
+
+/** What was seen of a rank's messages: the last number, and which of the 64 up to it. */
+struct window {
+	uint32_t last;
+	uint64_t mask;
+};
+
+/** A transport's complaint, kept for a moment: the better reason may be on its way. */
+struct complaint {
+	struct complaint *next;
+	struct control *c;
+	int rank;
+	char how[300];
+};
+
+struct control {
+	struct control *next;           /* of this process */
+	int rank, n;
+	const struct contact *contacts;
+	const int *host;
+	struct door *door;
+
+	uint8_t *state;                 /* enum rank_state of each rank */
+	uint8_t *cut;                   /* [a * n + b]: a and b lost each other */
+	uint8_t *lost;                  /* the verdict over the cuts: who is out of reach of the rest */
+	struct window *seen;
+	uint32_t seq;
+
+	struct wire *wires;
+	struct control_comm *comms;
+	struct complaint *complaints;
+	struct message *early[EARLY];
+	unsigned nearly;
+
+	_Atomic unsigned news;          /* futex of threads that wait for the plane to learn something */
+	int sleepers;
+	_Atomic int stop;               /* the plane closes */
+	pthread_t dialler;
+	uint64_t overdue;               /* when to dial those who should have dialled */
+	bool dialling, dialled;         /* the thread exists; has ended */
+	uint8_t *refused;               /* how often a rank could not be dialled */
+};
+
+/** What is known of a member. */
+struct member {
+	uint64_t finished, heard;       /* heard: when its status came; 0: not since it was asked */
+	struct call call;               /* started last */
+	bool left;                      /* the communicator, after `call` */
+	uint64_t joined;                /* how often it called shrink */
+	bool agreed;
+};
+
+struct report {
+	struct call call;
+	int member;
+	uint64_t at;                    /* when it was last passed on */
+};
+
+struct shrink {
+	uint64_t round;                 /* how often this rank called it */
+	bool waiting;
+	uint64_t id, committed;         /* the proposal; the round whose list is final */
+	uint8_t *list;                  /* bits of members */
+	uint64_t quorum_since;          /* when this side was first seen without a majority; 0: it has one */
+};
+
+struct control_comm {
+	struct control_comm *next;
+	struct control *c;
+	uint64_t id;
+	char prefix[64];                /* "communicator tp: ", or "" */
+	int n, me;
+	int *members;                   /* world ranks */
+	struct flight *flight;
+	struct alarm *alarm;
+	struct member *m;
+	struct report reports[REPORTS];
+	bool told;                      /* its alarm was passed on */
+	uint64_t doomed;                /* someone is gone: the text is due when the living have said where they are */
+	char why[400];
+	struct shrink shrink;
+};
+
+/* ---- wire.c ------------------------------------------------------------------------------------------------------ */
+
+/** Takes over fd, also on error. Tells the new neighbour what this rank knows. */
+int wire_add(struct control *c, int rank, int fd);
+bool wired(const struct control *c, int rank);
+/** Hears out what the rank sent before: its last words count. */
+void wires_drain(struct control *c, int rank);
+/** Sends what was said, frees wires that were closed: at the end of a turn, with no wire in use. */
+void wires_flush(struct control *c);
+void wires_close(struct control *c);
+/** Queues m on all wires but one. */
+void flood(struct control *c, const struct message *m, const struct wire *except);
+void wire_put(struct wire *w, const struct message *m);
+
+/* ---- tree.c ------------------------------------------------------------------------------------------------------ */
+
+/** Dials what is missing, in this thread: the start. */
+int tree_grow(struct control *c, struct net_limit limit);
+/** Dials what is missing, soon, in a thread of its own: after a death. */
+void tree_mend(struct control *c);
+void tree_stop(struct control *c);
+bool reachable(const struct control *c, int rank);
+
+/* ---- control.c --------------------------------------------------------------------------------------------------- */
+
+/** Says m to all others. from, seq and, where it is 0, length (by the text) are filled in. */
+void say(struct control *c, struct message *m);
+/** Says m to one neighbour. */
+void tell(struct wire *w, struct message *m);
+/** Handles a message that came over `from`. */
+void hear(struct control *c, const struct message *m, struct wire *from);
+/** Tells a new neighbour what it may have missed. */
+void brief(struct wire *w);
+/** Wakes the threads in news_wait. */
+void news(struct control *c);
+/** Sleeps until there is news or `until`; the lock is released meanwhile. */
+void news_wait(struct control *c, uint64_t until);
+/** Ends a turn: sends what was said, releases the lock. */
+void turn_end(struct control *c);
+/** The alarm as a message, to be said or told. */
+struct message alarm_message(const struct control_comm *cc);
+void raise_here(struct control_comm *cc, int status, const char *text);
+void raise_all(struct control_comm *cc, int status, const char *text);
+bool healthy(const struct control_comm *cc);
+/** Index of a world rank in the communicator; -1. */
+int member_of(const struct control_comm *cc, int rank);
+/** "rank 2 (pid 4711 on hostA)", by the communicator's numbers. */
+const char *who(const struct control_comm *cc, int member, char buf[128]);
+/** Appends to text. */
+void add(char *text, size_t cap, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/** Appends "rank 2" or "ranks 0 2-5". */
+void add_ranks(char *text, size_t cap, const uint8_t *set, int n);
+void say_status(struct control_comm *cc);
+/** This rank's last started call. */
+struct call last_call(const struct control_comm *cc);
+
+/* ---- fate.c ------------------------------------------------------------------------------------------------------ */
+
+/** A rank is gone (LEFT or DEAD): notes it, and raises the alarm of its communicators soon. */
+void rank_gone(struct control *c, int rank, enum rank_state state);
+/** a and b, or their whole hosts, lost each other. */
+void ranks_cut(struct control *c, int a, int b, bool hosts, const char *how);
+/** As above, from what this rank saw itself: tells the others first. */
+void saw_gone(struct control *c, int rank);
+void saw_cut(struct control *c, int rank, bool hosts, const char *how);
+/** Raises the alarm of a doomed communicator if all the living have said where they are. */
+void doom_check(struct control_comm *cc);
+void doom_cancel(struct control_comm *cc);
+/** On joining: a member may be gone already. */
+void doom_known(struct control_comm *cc);
+void complaints_free(struct control *c);
+/** Is this member neither gone nor out of reach? */
+bool member_living(const struct control_comm *cc, int member);
+
+/* ---- compare.c --------------------------------------------------------------------------------------------------- */
+
+void hear_report(struct control_comm *cc, const struct message *m, struct wire *from);
+/** Raises EPEER when this rank waits in a call that a member left without making. */
+void check_left(struct control_comm *cc);
+
+/* ---- shrink.c ---------------------------------------------------------------------------------------------------- */
+
+void hear_join(struct control_comm *cc, const struct message *m, struct wire *from);
+void hear_prepare(struct control_comm *cc, const struct message *m, struct wire *from);
+void hear_ack(struct control_comm *cc, const struct message *m, struct wire *from);
+void hear_commit(struct control_comm *cc, const struct message *m, struct wire *from);
+
+/* ---- flight.c ---------------------------------------------------------------------------------------------------- */
+
+/** As call_text without the number: "allreduce (4096 x bf16, sum)". */
+char *call_what(const struct call *c, char *buf, size_t cap);
+
+#endif

@@ -1,0 +1,162 @@
+/*
+ * Who connects to whom. The two lowest reachable ranks of a host lead it, and the two lowest of all lead everyone. Each
+ * rank has a wire to the leaders of its host; the leaders of a host have one to the leaders of all. What is reachable is
+ * known to all alike, so that after a death the next leaders are dialled without a word. The higher rank dials; the
+ * lower one only when it has waited in vain: then the higher one may be dead, and nobody saw it die.
+ */
+#include "plane.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define LEADERS 2
+#define MEND (100 * MS)         /* when ranks leave one after the other, most dials at once would be in vain */
+#define OVERDUE (1000 * MS)     /* how long higher ranks have to dial */
+#define REDIAL (200 * MS)
+#define REFUSALS 3
+
+bool reachable(const struct control *c, int rank)
+{
+	return c->state[rank] == ALIVE && !c->cut[c->rank * c->n + rank];
+}
+
+/* Is rank one of the lowest of those that this rank can reach, on its host or everywhere? */
+static bool leads(const struct control *c, int rank, bool host_only)
+{
+	int lower = 0;
+
+	for (int r = 0; r < rank && lower < LEADERS; r++)
+		lower += (reachable(c, r) || r == c->rank) && (!host_only || c->host[r] == c->host[rank]);
+	return lower < LEADERS;
+}
+
+static bool missing(const struct control *c, int rank)
+{
+	int low = rank < c->rank ? rank : c->rank, high = rank < c->rank ? c->rank : rank;
+
+	if (rank == c->rank || !reachable(c, rank) || wired(c, rank))
+		return false;
+	return (c->host[low] == c->host[high] && leads(c, low, true)) || (leads(c, high, true) && leads(c, low, false));
+}
+
+/* The next rank to dial after `last`, round and round; -1: none. */
+static int next_to_dial(const struct control *c, int last)
+{
+	int n = now_ns() < c->overdue ? c->rank : c->n;
+
+	for (int i = 1; i <= n; i++)
+		if (missing(c, (last + i) % n))
+			return (last + i) % n;
+	return -1;
+}
+
+/* The lock is released meanwhile. */
+static int dial(struct control *c, int rank, struct net_limit limit)
+{
+	struct hello hello = { .kind = HELLO_CONTROL, .from = c->rank };
+	int fd, rc;
+
+	turn_end(c);
+	rc = door_dial(c->door, &c->contacts[rank], &hello, c->host[rank] == c->host[c->rank], limit, &fd);
+	service_lock();
+	return rc == TUTTI_OK ? wire_add(c, rank, fd) : rc;
+}
+
+int tree_grow(struct control *c, struct net_limit limit)
+{
+	int rank, rc = TUTTI_OK;
+
+	service_lock();
+	c->overdue = UINT64_MAX;
+	while (rc == TUTTI_OK && (rank = next_to_dial(c, 0)) >= 0)
+		rc = dial(c, rank, limit);
+	tree_mend(c);
+	turn_end(c);
+	if (rc != TUTTI_OK)
+		return fail_while(rc, "connecting rank %d to rank %d for control messages", c->rank, rank);
+	return TUTTI_OK;
+}
+
+/* ---- after a death ----------------------------------------------------------------------------------------------- */
+
+static void pause_or_stop(struct control *c, uint64_t ns)
+{
+	struct timespec t = { .tv_nsec = (long)ns };
+
+	(void)syscall(SYS_futex, &c->stop, FUTEX_WAIT_PRIVATE, 0, &t, NULL, 0);
+}
+
+/*
+ * A rank that does not answer may be stopped: it is dialled on and on. One that can't be connected to is given up; on
+ * this host that means that its process is no more.
+ */
+static void dial_failed(struct control *c, int rank, int rc)
+{
+	if (rc == TUTTI_ETIMEOUT || rc == TUTTI_EABORTED || ++c->refused[rank] < REFUSALS || !reachable(c, rank))
+		return;
+	if (c->host[rank] == c->host[c->rank])
+		saw_gone(c, rank);
+	else
+		saw_cut(c, rank, false, fail_text());
+}
+
+static void *dial_missing(void *arg)
+{
+	struct control *c = arg;
+	int rank = 0, rc;
+
+	service_lock();
+	while (!atomic_load_explicit(&c->stop, memory_order_relaxed) && (rank = next_to_dial(c, rank)) >= 0) {
+		rc = dial(c, rank, (struct net_limit){ now_ns() + 1000 * MS, &c->stop });
+		if (rc == TUTTI_OK)
+			continue;
+		dial_failed(c, rank, rc);
+		turn_end(c);
+		pause_or_stop(c, REDIAL);
+		service_lock();
+	}
+	c->dialled = true;
+	turn_end(c);
+	return NULL;
+}
+
+/* Runs on the service thread, so the new thread blocks all signals as that does. */
+static void start_dialler(void *arg)
+{
+	struct control *c = arg;
+
+	if (next_to_dial(c, 0) < 0 || (c->dialling && !c->dialled))
+		return;
+	if (c->dialling)
+		pthread_join(c->dialler, NULL); /* it has let go of the lock for good */
+	c->dialled = false;
+	c->dialling = pthread_create(&c->dialler, NULL, dial_missing, c) == 0;
+	if (!c->dialling)
+		log_warn("no thread to connect to another control leader: deaths may be noticed late");
+}
+
+void tree_mend(struct control *c)
+{
+	uint64_t now = now_ns();
+
+	if (atomic_load_explicit(&c->stop, memory_order_relaxed))
+		return;
+	service_cancel(start_dialler, c);
+	c->overdue = now + OVERDUE;
+	if (service_at(now + MEND, start_dialler, c) != TUTTI_OK || service_at(c->overdue, start_dialler, c) != TUTTI_OK)
+		log_warn("rank %d can't connect to other control leaders: %s", c->rank, fail_text());
+}
+
+void tree_stop(struct control *c)
+{
+	service_lock();
+	atomic_store_explicit(&c->stop, 1, memory_order_relaxed);
+	service_cancel(start_dialler, c);
+	service_unlock();
+	(void)syscall(SYS_futex, &c->stop, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	if (c->dialling)
+		pthread_join(c->dialler, NULL);
+	c->dialling = false;
+}

@@ -1,0 +1,311 @@
+/*
+ * Wires: messages over connections. Neither side ever blocks: what a peer does not take is kept, and beyond a bound
+ * dropped, because a peer that is stopped must not cost its neighbours memory.
+ */
+#include "plane.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define OUT_MAX (1u << 20)
+#define LOST_SECONDS 5  /* of silence of a host's kernel */
+
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
+
+static bool plausible(const struct message *m, int nranks)
+{
+	if (m->type == 0 || m->type >= MSG_TYPES || m->from < 0 || m->from >= nranks || m->seq == 0)
+		return false;
+	switch ((enum message_type)m->type) {
+	case MSG_CUT:
+		return m->a >= 0 && m->a < nranks && m->b >= 0 && m->b < nranks && m->a != m->b;
+	case MSG_GONE:
+		return m->a >= 0 && m->a < nranks && (m->value == LEFT || m->value == DEAD);
+	case MSG_LEAVE:
+		return m->a >= 0 && m->a < nranks;
+	case MSG_RAISE:
+		return m->value > TUTTI_OK && m->value <= TUTTI_EUNSUPPORTED;
+	case MSG_JOIN:
+	case MSG_PREPARE:
+	case MSG_ACK:
+	case MSG_COMMIT:
+		return m->a > 0;
+	default:
+		return true;
+	}
+}
+
+int message_parse(const void *buf, size_t len, int nranks, struct message *out)
+{
+	if (len < MESSAGE_HEAD)
+		return 0;
+	memcpy(out, buf, MESSAGE_HEAD);
+	if (out->length < MESSAGE_HEAD || out->length > MESSAGE_HEAD + MESSAGE_TEXT || !plausible(out, nranks))
+		return -1;
+	if (len < out->length)
+		return 0;
+	memcpy(out->text, (const char *)buf + MESSAGE_HEAD, out->length - MESSAGE_HEAD);
+	out->text[out->length - MESSAGE_HEAD] = '\0';
+	return (int)out->length;
+}
+
+/* ---- out --------------------------------------------------------------------------------------------------------- */
+
+static bool make_room(struct wire *w, size_t more)
+{
+	size_t cap = w->cap_out ? w->cap_out : 4096;
+	char *grown;
+
+	while (cap < w->nout + more)
+		cap *= 2;
+	if (cap == w->cap_out)
+		return true;
+	grown = cap > OUT_MAX ? NULL : realloc(w->out, cap);
+	if (!grown)
+		return false;
+	w->out = grown;
+	w->cap_out = cap;
+	return true;
+}
+
+void wire_put(struct wire *w, const struct message *m)
+{
+	if (w->fd < 0 || w->error)
+		return;
+	if (!make_room(w, m->length)) {
+		log_debug("rank %d does not read its control messages; one is dropped", w->rank);
+		return;
+	}
+	memcpy(w->out + w->nout, m, m->length);
+	w->nout += m->length;
+}
+
+void flood(struct control *c, const struct message *m, const struct wire *except)
+{
+	for (struct wire *w = c->wires; w; w = w->next)
+		if (w != except)
+			wire_put(w, m);
+}
+
+static void flush(struct wire *w)
+{
+	size_t sent = 0;
+
+	while (sent < w->nout) {
+		ssize_t n = send(w->fd, w->out + sent, w->nout - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n >= 0) {
+			sent += (size_t)n;
+			continue;
+		}
+		if (errno == EINTR)
+			continue;
+		if (errno == EAGAIN)
+			break;
+		w->error = errno; /* epoll tells the reader */
+		sent = w->nout;
+	}
+	w->nout -= sent;
+	memmove(w->out, w->out + sent, w->nout);
+	if ((w->nout > 0) != w->full) {
+		w->full = w->nout > 0;
+		(void)service_rewatch(w->fd, w->full ? EPOLLIN | EPOLLOUT : EPOLLIN);
+	}
+}
+
+void wires_flush(struct control *c)
+{
+	for (struct wire **at = &c->wires; *at;) {
+		struct wire *w = *at;
+		if (w->fd >= 0) {
+			if (w->nout > 0)
+				flush(w);
+			at = &w->next;
+			continue;
+		}
+		*at = w->next;
+		free(w->out);
+		free(w);
+	}
+}
+
+/* ---- in ---------------------------------------------------------------------------------------------------------- */
+
+/* The memory stays until the end of the turn: callers further up may hold it. */
+static void wire_close(struct wire *w)
+{
+	if (w->pidfd >= 0) {
+		service_unwatch(w->pidfd);
+		close(w->pidfd);
+	}
+	service_unwatch(w->fd);
+	close(w->fd);
+	w->fd = w->pidfd = -1;
+}
+
+/* Only the kernel of the peer's host ends a connection in other ways than these: then the process is gone for certain. */
+static bool is_silence(int error)
+{
+	return error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN ||
+	       error == ENETDOWN || error == ENONET;
+}
+
+static void hung_up(struct wire *w, int error)
+{
+	char why[128];
+
+	wire_close(w);
+	if (!reachable(w->c, w->rank))
+		return;
+	if (is_silence(error))
+		saw_cut(w->c, w->rank, true, strerror_r(error, why, sizeof(why)));
+	else if (w->greeted)
+		saw_gone(w->c, w->rank);
+	else
+		tree_mend(w->c);
+}
+
+static void malformed(struct wire *w)
+{
+	log_warn("rank %d sent a malformed control message; its connection is closed", w->rank);
+	saw_cut(w->c, w->rank, false, "malformed control message");
+	flush(w);
+	wire_close(w);
+}
+
+static bool consume(struct wire *w)
+{
+	struct message m;
+	size_t at = 0;
+	int n = 0;
+
+	while (w->fd >= 0 && (n = message_parse(w->in + at, w->nin - at, w->c->n, &m)) > 0) {
+		w->greeted = true;
+		hear(w->c, &m, w);
+		at += (size_t)n;
+	}
+	w->nin -= at;
+	memmove(w->in, w->in + at, w->nin);
+	return n >= 0;
+}
+
+static void read_dry(struct wire *w)
+{
+	if (w->reading)
+		return;
+	w->reading = true;
+	while (w->fd >= 0) {
+		ssize_t n = recv(w->fd, w->in + w->nin, sizeof(w->in) - w->nin, MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			break;
+		if (n <= 0) {
+			hung_up(w, w->error ? w->error : n < 0 ? errno : 0);
+			break;
+		}
+		w->nin += (size_t)n;
+		if (!consume(w))
+			malformed(w);
+	}
+	w->reading = false;
+}
+
+void wires_drain(struct control *c, int rank)
+{
+	for (struct wire *w = c->wires; w; w = w->next)
+		if (w->rank == rank)
+			read_dry(w);
+}
+
+static void on_wire(void *arg, int fd, uint32_t events)
+{
+	struct wire *w = arg;
+
+	(void)fd;
+	if (events & ~(uint32_t)EPOLLOUT)
+		read_dry(w);
+	wires_flush(w->c);
+}
+
+/* The process ended, even if a child of its still holds the connection open. */
+static void on_exit_of_peer(void *arg, int fd, uint32_t events)
+{
+	struct wire *w = arg;
+	struct control *c = w->c;
+
+	(void)fd;
+	(void)events;
+	read_dry(w);
+	if (w->fd >= 0)
+		wire_close(w);
+	if (reachable(c, w->rank))
+		saw_gone(c, w->rank);
+	wires_flush(c);
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
+static int open_process(int fd)
+{
+	pid_t pid;
+	uid_t uid;
+
+	if (!net_peer(fd, &pid, &uid) || pid <= 0 || pid == getpid())
+		return -1;
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+int wire_add(struct control *c, int rank, int fd)
+{
+	struct wire *w = calloc(1, sizeof(*w));
+	int rc = TUTTI_OK;
+
+	if (!w) {
+		close(fd);
+		return fail(TUTTI_ENOMEM, "no memory for a control connection");
+	}
+	*w = (struct wire){ .c = c, .rank = rank, .fd = fd, .pidfd = -1 };
+	if (c->host[rank] == c->host[c->rank])
+		w->pidfd = open_process(fd);
+	else
+		net_tune(fd, LOST_SECONDS);
+	rc = service_watch(fd, EPOLLIN, on_wire, w);
+	if (rc == TUTTI_OK && w->pidfd >= 0)
+		rc = service_watch(w->pidfd, EPOLLIN, on_exit_of_peer, w);
+	if (rc != TUTTI_OK) {
+		wire_close(w);
+		free(w);
+		return rc;
+	}
+	w->next = c->wires;
+	c->wires = w;
+	brief(w);
+	return TUTTI_OK;
+}
+
+bool wired(const struct control *c, int rank)
+{
+	for (const struct wire *w = c->wires; w; w = w->next)
+		if (w->rank == rank && w->fd >= 0)
+			return true;
+	return false;
+}
+
+/* What nobody read yet is read: closing over it would make the kernel discard our last words. */
+void wires_close(struct control *c)
+{
+	char sink[4096];
+
+	wires_flush(c);
+	for (struct wire *w = c->wires; w; w = w->next) {
+		while (recv(w->fd, sink, sizeof(sink), MSG_DONTWAIT) > 0)
+			;
+		wire_close(w);
+	}
+	wires_flush(c);
+}
