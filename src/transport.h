@@ -20,7 +20,8 @@
  *   disconnect  ends one link; the link's memory is the transport's.
  *   close     after everything else; safe after a failed open or attach (ctx is what open stored, perhaps NULL).
  *
- * Errors are statuses with the thread's message set. A peer found lost is told to env->lost, and TUTTI_EPEER returned.
+ * Errors are statuses with the thread's message set. A peer found lost is told to env->lost; connect then returns
+ * TUTTI_EPEER, pump goes on with the others: the lost one may be no concern of the communicator that waits.
  */
 #ifndef TUTTI_TRANSPORT_H
 #define TUTTI_TRANSPORT_H

@@ -10,15 +10,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LAST_WORD UINT32_MAX /* as a length: the sender is done with this link */
-#define GATHER    16         /* slots in one system call */
-#define ROUNDS    4          /* system calls of one visit */
-#define STAGE     (32u << 10)
-#define DIRECT    (8u << 10) /* longer frames are read into their slot, without a copy */
+#define GATHER 16 /* slots in one system call */
+#define ROUNDS 4  /* system calls of one visit */
+#define STAGE  (32u << 10)
+#define DIRECT (8u << 10) /* longer frames are read into their slot, without a copy */
 
 static struct slot *slot_at(const struct stream *s, uint64_t pos)
 {
 	return (struct slot *)((uint8_t *)s->ring->first + (size_t)(pos & s->mask) * s->stride);
+}
+
+/* A connection that is closed on purpose ends with an end of file; one whose process dies shall be reset. */
+static void reset_on_close(int fd, bool on)
+{
+	struct linger none = {.l_onoff = on};
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
 }
 
 int stream_create(struct stream **out, int fd, int peer, bool outgoing, uint32_t payload, uint32_t nslots)
@@ -45,25 +52,31 @@ int stream_create(struct stream **out, int fd, int peer, bool outgoing, uint32_t
 	for (uint32_t i = 0; i < nslots; i++)
 		atomic_init(&slot_at(s, i)->seq, 0);
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	reset_on_close(fd, true);
 	*out = s;
 	return TUTTI_OK;
 }
 
-static void say_last_word(const struct stream *s)
-{
-	struct frame end = {LAST_WORD, 0};
-
-	if (s->outgoing && !s->closed && s->sent == 0)
-		(void)send(s->fd, &end, sizeof(end), MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
+/*
+ * A receiver that leaves bytes unread can't help resetting the connection. The byte that it sends before says that it
+ * means to; nothing else ever travels that way.
+ */
 void stream_destroy(struct stream *s)
 {
-	say_last_word(s);
+	if (!s->outgoing)
+		(void)send(s->fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	reset_on_close(s->fd, false);
 	close(s->fd);
 	free(s->ring);
 	free(s->stage);
 	free(s);
+}
+
+static bool was_meant(const struct stream *s)
+{
+	char byte;
+
+	return s->outgoing && recv(s->fd, &byte, 1, MSG_DONTWAIT) == 1;
 }
 
 static bool would_block(void)
@@ -71,11 +84,14 @@ static bool would_block(void)
 	return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR || errno == ENOBUFS;
 }
 
-static int broken(struct stream *s, const char *doing)
+static void broken(struct stream *s, int error)
 {
-	s->closed = s->lost = true;
-	(void)fail_errno("%s rank %d over TCP", doing, s->peer);
-	return TUTTI_EPEER;
+	s->closed = true;
+	if (was_meant(s))
+		return;
+	s->lost = true;
+	errno = error;
+	(void)fail_errno("the TCP connection %s rank %d broke", s->outgoing ? "to" : "from", s->peer);
 }
 
 /* ---- sending ----------------------------------------------------------------------------------------------------- */
@@ -170,7 +186,7 @@ static void taken(struct stream *s, const struct batch *b, size_t n)
 		atomic_store_explicit(&s->ring->credit, s->pos, memory_order_release); /* R2 */
 }
 
-int stream_send(struct stream *s)
+void stream_send(struct stream *s)
 {
 	struct batch b;
 
@@ -179,15 +195,16 @@ int stream_send(struct stream *s)
 
 		gather(s, &b);
 		n = put(s, &b);
-		if (n < 0 && !would_block())
-			return broken(s, "send to");
+		if (n < 0 && !would_block()) {
+			broken(s, errno);
+			return;
+		}
 		if (n > 0)
 			taken(s, &b, (size_t)n);
 		if (n < (ssize_t)b.bytes)
 			break;
 	}
 	s->waiting = published(s, s->pos);
-	return TUTTI_OK;
 }
 
 /* ---- receiving --------------------------------------------------------------------------------------------------- */
@@ -214,27 +231,22 @@ static size_t staged(const struct stream *s)
 }
 
 /* Begins slot pos with the head that stands first in the stage. */
-static int begin(struct stream *s)
+static void begin(struct stream *s)
 {
 	struct slot *slot = slot_at(s, s->pos);
 	struct frame head;
 
 	memcpy(&head, s->stage + s->first, sizeof(head));
 	s->first += sizeof(head);
-	if (head.len == LAST_WORD) {
-		s->closed = true;
-		return TUTTI_OK;
-	}
 	if (head.len > s->payload) {
 		s->closed = s->lost = true;
-		return fail(TUTTI_EPEER,
-		            "rank %d sent a message of %u bytes over a TCP link of %u: it does not follow the protocol",
-		            s->peer, head.len, s->payload);
+		(void)fail(TUTTI_EPEER, "rank %d sent %u bytes where a TCP link's slot has %u: is it the same version?",
+		           s->peer, head.len, s->payload);
+		return;
 	}
 	slot->len = s->rest = s->guess = head.len;
 	slot->sig = head.sig;
 	s->open = true;
-	return TUTTI_OK;
 }
 
 static uint8_t *rest_of_slot(const struct stream *s)
@@ -244,25 +256,23 @@ static uint8_t *rest_of_slot(const struct stream *s)
 }
 
 /* Staged bytes to slots, as far as both reach. */
-static int unpack(struct stream *s)
+static void unpack(struct stream *s)
 {
-	while (!s->closed && stream_has_room(s)) {
+	while (stream_has_room(s)) {
 		size_t n;
 
-		if (!s->open) {
-			int rc = staged(s) < sizeof(struct frame) ? TUTTI_OK : begin(s);
-			if (!s->open)
-				return rc;
-		}
+		if (!s->open && staged(s) >= sizeof(struct frame))
+			begin(s);
+		if (!s->open)
+			return;
 		n = staged(s) < s->rest ? staged(s) : s->rest;
 		memcpy(rest_of_slot(s), s->stage + s->first, n);
 		s->first += n;
 		s->rest -= (uint32_t)n;
 		if (s->rest)
-			break;
+			return;
 		publish(s);
 	}
-	return TUTTI_OK;
 }
 
 /* Into the rest of the open slot, and what follows into the stage: after a long frame only the next one's head. */
@@ -307,7 +317,8 @@ static ssize_t fill_guessed(struct stream *s, size_t *want)
 	}
 	s->last += head;
 	body = (size_t)n - head;
-	if (begin(s) != TUTTI_OK || !s->open)
+	begin(s);
+	if (!s->open)
 		return n;
 	here = body < s->rest ? body : s->rest;
 	if (slot->len <= SLOT_INLINE)
@@ -343,30 +354,21 @@ static ssize_t fill(struct stream *s, size_t *want)
 	return s->guess > DIRECT ? fill_guessed(s, want) : fill_stage(s, want);
 }
 
-static int ended(struct stream *s)
+void stream_receive(struct stream *s)
 {
-	bool inside = s->open || staged(s);
-
-	s->closed = s->lost = true;
-	return inside ? fail(TUTTI_EPEER, "rank %d closed its connection in the middle of a message", s->peer)
-	              : TUTTI_OK;
-}
-
-int stream_receive(struct stream *s)
-{
-	int rc = unpack(s);
-
+	unpack(s);
 	for (int i = 0; i < ROUNDS && !s->closed && stream_has_room(s); i++) {
 		size_t want = 0;
 		ssize_t n = fill(s, &want);
 
 		if (n == 0)
-			return ended(s);
-		if (n < 0)
-			return would_block() ? TUTTI_OK : broken(s, "receive from");
-		rc = s->lost ? TUTTI_EPEER : unpack(s);
-		if (rc != TUTTI_OK || (size_t)n < want)
-			break;
+			s->closed = true;
+		else if (n < 0 && !would_block())
+			broken(s, errno);
+		if (n <= 0 || s->closed)
+			return;
+		unpack(s);
+		if ((size_t)n < want)
+			return;
 	}
-	return rc;
 }

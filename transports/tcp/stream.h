@@ -6,7 +6,8 @@
  *   sender    plays the receiving side of the local ring: a slot is given back when the kernel has all of it
  *   receiver  plays the sending side of the local ring: a slot is published when all of it has come
  *
- * A sender that is done says so with a last word, so that an end without it means a lost peer.
+ * Either side may end the stream, with or without bytes under way: the other side sees a stream that is closed. When
+ * a process dies, its streams are reset (they linger for no time), and the other side sees a peer that is lost.
  */
 #ifndef TUTTI_TCP_STREAM_H
 #define TUTTI_TCP_STREAM_H
@@ -26,7 +27,7 @@ struct stream {
 	bool watched;     /* in the epoll set */
 	bool readable;    /* epoll says so */
 	bool closed;      /* nothing more will be read or written */
-	bool lost;        /* closed, and not as agreed */
+	bool lost;        /* closed, because the peer is gone or talks nonsense; the thread's message says how */
 	bool waiting;     /* sender: more is published than the socket took */
 	bool open;        /* receiver: slot pos has its head, and `rest` bytes are to come */
 	unsigned blocked; /* receiver: times in a row that the ring had no room */
@@ -45,10 +46,10 @@ struct stream {
 int stream_create(struct stream **out, int fd, int peer, bool outgoing, uint32_t payload, uint32_t nslots);
 void stream_destroy(struct stream *s);
 
-/** Gives published slots to the kernel; `waiting` afterwards tells whether some are left. EPEER: the stream is lost. */
-int stream_send(struct stream *s);
-/** Fills free slots. EPEER: the stream is lost; an end of file is no error by itself, but sets `lost`. */
-int stream_receive(struct stream *s);
+/** Gives published slots to the kernel; `waiting` afterwards tells whether some are left. */
+void stream_send(struct stream *s);
+/** Fills free slots. */
+void stream_receive(struct stream *s);
 /** Is there a place for what may come? */
 bool stream_has_room(struct stream *s);
 

@@ -181,26 +181,23 @@ static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *lin
 
 /* ---- moving ------------------------------------------------------------------------------------------------------ */
 
-static int closed(struct tcp *t, struct stream *s, int rc)
+/* After a stream has moved: a socket is watched while it is waited for, and whoever lost a peer says so. */
+static int settle(struct tcp *t, struct stream *s, bool wanted)
 {
-	(void)watch(t, s, false);
 	if (s->lost)
-		t->env->lost(t->env, s->peer, rc == TUTTI_OK ? "closed its connection" : fail_text());
-	return rc;
+		t->env->lost(t->env, s->peer, fail_text());
+	return watch(t, s, wanted && !s->closed);
 }
 
 static int pump_out(struct tcp *t, struct stream *s)
 {
-	int rc = stream_send(s);
-
-	return s->closed ? closed(t, s, rc) : watch(t, s, s->waiting);
+	stream_send(s);
+	return settle(t, s, s->waiting);
 }
 
 /* The socket of a full ring leaves the epoll set, but not at once: most rings are full for a moment only. */
 static int pump_in(struct tcp *t, struct stream *s, bool look)
 {
-	int rc;
-
 	if (!stream_has_room(s)) {
 		s->blocked += s->blocked < PATIENCE;
 		return s->blocked < PATIENCE ? TUTTI_OK : watch(t, s, false);
@@ -209,8 +206,8 @@ static int pump_in(struct tcp *t, struct stream *s, bool look)
 	if (!look && s->watched && !s->readable && s->first == s->last)
 		return TUTTI_OK;
 	s->readable = false;
-	rc = stream_receive(s);
-	return s->closed ? closed(t, s, rc) : watch(t, s, true);
+	stream_receive(s);
+	return settle(t, s, true);
 }
 
 static void find_readable(struct tcp *t)
@@ -222,6 +219,7 @@ static void find_readable(struct tcp *t)
 		((struct stream *)e[i].data.ptr)->readable = true;
 }
 
+/* A lost peer is no error here: it may be no concern of the communicator that waits now. */
 static int tcp_pump(void *ctx)
 {
 	struct tcp *t = ctx;
