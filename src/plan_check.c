@@ -781,7 +781,7 @@ static int waits_for(const struct checker *c, const struct cursor *at, char *tex
 {
 	const struct step *s = step_at(c, at);
 	int after = c->plan[at->rank]->strands[at->index].after;
-	if (at->step == 0 && after >= 0 && c->cursor[c->strand0[at->rank] + after].chunk <= at->chunk) {
+	if (after >= 0 && c->cursor[c->strand0[at->rank] + after].chunk <= at->chunk) {
 		if (text)
 			snprintf(text, size, "waits for strand %d to finish the chunk", after);
 		return c->strand0[at->rank] + after;

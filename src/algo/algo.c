@@ -8,11 +8,11 @@
 #include <string.h>
 
 extern const struct algo algo_pairwise, algo_linear, algo_doubling, algo_halving, algo_ring, algo_tree, algo_binomial,
-	algo_bruck, algo_pat, algo_dissemination;
+	algo_bruck, algo_pat, algo_dissemination, algo_hierarchy, algo_hierarchy_ring;
 
 const struct algo *const algo_table[] = {
 	&algo_pairwise, &algo_linear, &algo_doubling, &algo_halving, &algo_ring, &algo_tree, &algo_binomial, &algo_bruck,
-	&algo_pat, &algo_dissemination, NULL,
+	&algo_pat, &algo_dissemination, &algo_hierarchy, &algo_hierarchy_ring, NULL,
 };
 
 const struct algo *algo_by_name(const char *name)
@@ -34,8 +34,7 @@ static void build_alone(struct plan_builder *b, const struct plan_args *a)
 	if (a->coll == COLL_BARRIER)
 		return;
 	plan_strand(b, -1);
-	plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_IN, .dst = BUF_OUT,
-				   .src_set = block_one(0), .dst_set = block_one(0)});
+	plan_copy(b, BUF_IN, BUF_OUT, block_one(0));
 	b->plan->by_reference = true;
 }
 

@@ -3,24 +3,30 @@
  * subtree of v is the run of ranks v .. v + lowest bit - 1, so what it gathers is one run of blocks, and its sum is over
  * consecutive ranks. log2 n rounds; small messages.
  */
-#include "algo.h"
+#include "team.h"
 
 struct place {
+	const struct team *t;
 	int n, root;
-	int v;       /* this rank, counted from the root */
+	int v;       /* this member, counted from the root */
 	int span;    /* its children are v + d for d = 1, 2, 4, ... < span, as far as they exist */
 };
 
-static struct place place_of(const struct plan_args *a, int v)
+static struct place place_of(const struct team *t, int root, int v)
 {
-	struct place p = {.n = a->nranks, .root = a->root, .v = v, .span = v & -v};
+	struct place p = {.t = t, .n = t->n, .root = root, .v = v, .span = v & -v};
 	if (v == 0)
 		for (p.span = 1; p.span < p.n; p.span *= 2)
 			;
 	return p;
 }
 
-static int rank_at(const struct place *p, int v)
+static struct place my_place(const struct team *t, int root)
+{
+	return place_of(t, root, wrap(t->me - root, t->n));
+}
+
+static int member_at(const struct place *p, int v)
 {
 	return (v + p->root) % p->n;
 }
@@ -41,105 +47,105 @@ static int farthest(const struct place *p)
 
 static int16_t to_parent(struct plan_builder *b, const struct place *p)
 {
-	return (int16_t)plan_to(b, rank_at(p, p->v & (p->v - 1)), 0);
+	return to_member(b, p->t, member_at(p, p->v & (p->v - 1)));
 }
 
 static int16_t from_parent(struct plan_builder *b, const struct place *p)
 {
-	return (int16_t)plan_from(b, rank_at(p, p->v & (p->v - 1)), 0);
+	return from_member(b, p->t, member_at(p, p->v & (p->v - 1)));
 }
 
 static int16_t to_child(struct plan_builder *b, const struct place *p, int d)
 {
-	return (int16_t)(d ? plan_to(b, rank_at(p, p->v + d), 0) : -1);
+	return d ? to_member(b, p->t, member_at(p, p->v + d)) : (int16_t)-1;
 }
 
 static int16_t from_child(struct plan_builder *b, const struct place *p, int d)
 {
-	return (int16_t)plan_from(b, rank_at(p, p->v + d), 0);
+	return from_member(b, p->t, member_at(p, p->v + d));
 }
 
-/* The run of blocks of the subtree at v. */
-static struct block_set subtree(const struct plan_args *a, int v)
+/* The farthest child comes first: it has the longest way to go. */
+void binomial_broadcast(struct plan_builder *b, const struct team *t, int root, struct block_set set)
 {
-	struct place p = place_of(a, v);
-	return blocks(rank_at(&p, v), 1, p.span < p.n - v ? p.span : p.n - v);
-}
-
-/* From the root down, farthest child first: it has the longest way to go. */
-static void broadcast(struct plan_builder *b, const struct place *p)
-{
-	struct block_set all = block_one(0);
-	int d = farthest(p);
-	struct step s = {.recv = -1, .send = to_child(b, p, d), .dst = BUF_OUT, .dst_set = all};
-	if (p->v) {
-		s.recv = from_parent(b, p);
-	} else {
-		s.src = BUF_IN;
-		s.src_set = all;
+	struct place p = my_place(t, root);
+	int d = farthest(&p);
+	if (p.v) {
+		plan_step(b, (struct step){.recv = from_parent(b, &p), .send = to_child(b, &p, d),
+					   .dst = (uint8_t)t->out, .dst_set = set});
+		d /= 2;
 	}
-	plan_step(b, s);
-	for (d /= 2; d; d /= 2)
-		plan_step(b, (struct step){.recv = -1, .send = to_child(b, p, d),
-					   .src = p->v ? BUF_OUT : BUF_IN, .src_set = all});
+	for (; d; d /= 2)
+		plan_step(b, (struct step){.recv = -1, .send = to_child(b, &p, d),
+					   .src = (uint8_t)(p.v ? t->out : t->in), .src_set = set});
+	if (!p.v && t->in != t->out)
+		plan_copy(b, t->in, t->out, set);
 }
 
-/* From the leaves up, nearest child first: own + child + child, each the next run of ranks. */
-static void reduce(struct plan_builder *b, const struct place *p)
+/* The nearest child comes first: own + child + child, each the next run of members. */
+void binomial_reduce(struct plan_builder *b, const struct team *t, int root, struct block_set set)
 {
-	struct block_set all = block_one(0);
-	int last = farthest(p);
+	struct place p = my_place(t, root);
+	uint8_t sum = p.v ? BUF_TMP : (uint8_t)t->out;
+	int last = farthest(&p);
 	if (!last)
-		plan_step(b, (struct step){.recv = -1, .send = to_parent(b, p), .src = BUF_IN, .src_set = all});
+		plan_step(b, (struct step){.recv = -1, .send = to_parent(b, &p), .src = (uint8_t)t->in, .src_set = set});
 	for (int d = 1; d <= last; d *= 2) {
 		struct step s = {
-			.recv = from_child(b, p, d), .send = -1, .flags = STEP_REDUCE | STEP_LOCAL_FIRST,
-			.src = d == 1 ? BUF_IN : p->v ? BUF_TMP : BUF_OUT, .src_set = all,
+			.recv = from_child(b, &p, d), .send = -1, .flags = STEP_REDUCE | STEP_LOCAL_FIRST,
+			.src = d == 1 ? (uint8_t)t->in : sum, .src_set = set,
 		};
-		if (d == last && p->v) {
-			s.send = to_parent(b, p);
+		if (d == last && p.v) {
+			s.send = to_parent(b, &p);
 		} else {
-			s.dst = p->v ? BUF_TMP : BUF_OUT;
-			s.dst_set = all;
-			s.flags |= d == last ? STEP_FINAL : 0;
+			s.dst = sum;
+			s.dst_set = set;
+			s.flags |= d == last ? t->final : 0;
 		}
 		plan_step(b, s);
 	}
 }
 
-static void gather(struct plan_builder *b, const struct plan_args *a, const struct place *p)
+/* The run of blocks of the subtree at v. */
+static struct block_set subtree(const struct place *p, int v)
 {
-	struct block_set own = block_one(a->rank);
+	struct place x = place_of(p->t, p->root, v);
+	return blocks(member_at(p, v), 1, x.span < x.n - v ? x.span : x.n - v);
+}
+
+static void gather(struct plan_builder *b, const struct place *p)
+{
+	struct block_set own = block_one(p->t->me);
 	int last = farthest(p);
 	if (p->v && !last) {
 		plan_step(b, (struct step){.recv = -1, .send = to_parent(b, p), .src = BUF_IN, .src_set = own});
 		return;
 	}
-	uint8_t at = p->v ? BUF_TMP : BUF_OUT;
-	plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_IN, .src_set = own, .dst = at, .dst_set = own});
+	enum plan_buf at = p->v ? BUF_TMP : BUF_OUT;
+	plan_copy(b, BUF_IN, at, own);
 	for (int d = 1; d <= last; d *= 2)
-		plan_step(b, (struct step){.recv = from_child(b, p, d), .send = -1, .dst = at,
-					   .dst_set = subtree(a, p->v + d)});
+		plan_step(b, (struct step){.recv = from_child(b, p, d), .send = -1, .dst = (uint8_t)at,
+					   .dst_set = subtree(p, p->v + d)});
 	if (p->v)
-		plan_step(b, (struct step){.recv = -1, .send = to_parent(b, p), .src = at, .src_set = subtree(a, p->v)});
+		plan_step(b, (struct step){.recv = -1, .send = to_parent(b, p), .src = (uint8_t)at, .src_set = subtree(p, p->v)});
 }
 
-static void scatter(struct plan_builder *b, const struct plan_args *a, const struct place *p)
+static void scatter(struct plan_builder *b, const struct place *p)
 {
-	struct block_set own = block_one(a->rank);
+	struct block_set own = block_one(p->t->me);
 	int d = farthest(p);
 	if (p->v && !d) {
 		plan_step(b, (struct step){.recv = from_parent(b, p), .send = -1, .dst = BUF_OUT, .dst_set = own});
 		return;
 	}
-	uint8_t at = p->v ? BUF_TMP : BUF_IN;
+	enum plan_buf at = p->v ? BUF_TMP : BUF_IN;
 	if (p->v)
-		plan_step(b, (struct step){.recv = from_parent(b, p), .send = -1, .dst = at,
-					   .dst_set = subtree(a, p->v)});
+		plan_step(b, (struct step){.recv = from_parent(b, p), .send = -1, .dst = (uint8_t)at,
+					   .dst_set = subtree(p, p->v)});
 	for (; d; d /= 2)
-		plan_step(b, (struct step){.recv = -1, .send = to_child(b, p, d), .src = at,
-					   .src_set = subtree(a, p->v + d)});
-	plan_step(b, (struct step){.recv = -1, .send = -1, .src = at, .src_set = own, .dst = BUF_OUT, .dst_set = own});
+		plan_step(b, (struct step){.recv = -1, .send = to_child(b, p, d), .src = (uint8_t)at,
+					   .src_set = subtree(p, p->v + d)});
+	plan_copy(b, at, BUF_OUT, own);
 }
 
 /* Tokens up to rank 0, then down again. */
@@ -156,36 +162,40 @@ static void barrier(struct plan_builder *b, const struct place *p)
 		plan_step(b, (struct step){.recv = -1, .send = to_child(b, p, d), .flags = STEP_TOKEN});
 }
 
-static int largest_subtree(const struct plan_args *a)
+static int largest_subtree(const struct place *p)
 {
 	int largest = 1;
-	for (int v = 1; v < a->nranks; v++)
-		if (subtree(a, v).n > largest)
-			largest = subtree(a, v).n;
+	for (int v = 1; v < p->n; v++)
+		if (subtree(p, v).n > largest)
+			largest = subtree(p, v).n;
 	return largest;
 }
 
 static void build(struct plan_builder *b, const struct plan_args *a)
 {
-	struct place p = place_of(a, (a->rank - a->root + a->nranks) % a->nranks);
+	struct team t;
+	if (!team_of_all(b, &t, a, 1, 0))
+		return;
+	struct place p = my_place(&t, a->root);
 	b->plan->by_reference = true;
 	plan_strand(b, -1);
 	switch (a->coll) {
 	case COLL_BROADCAST:
-		broadcast(b, &p);
+		binomial_broadcast(b, &t, a->root, block_one(0));
 		break;
 	case COLL_REDUCE:
-		reduce(b, &p);
+		binomial_reduce(b, &t, a->root, block_one(0));
 		break;
 	case COLL_GATHER:
 	case COLL_SCATTER:
 		b->plan->nblocks = a->nranks;
-		b->plan->max_set = largest_subtree(a);
-		(a->coll == COLL_GATHER ? gather : scatter)(b, a, &p);
+		b->plan->max_set = largest_subtree(&p);
+		(a->coll == COLL_GATHER ? gather : scatter)(b, &p);
 		break;
 	default:
 		barrier(b, &p);
 	}
+	team_free(&t);
 }
 
 const struct algo algo_binomial = {

@@ -3,7 +3,7 @@
  * doubles what it knows. What a rank has is a run of blocks that begins with its own and wraps at n: a block set, so that
  * everything arrives at its place and the final rotation of the textbook is not needed. Any n.
  */
-#include "algo.h"
+#include "team.h"
 
 static int least(int x, int y)
 {
@@ -14,7 +14,7 @@ static void build_channel(struct plan_builder *b, const struct plan_args *a, int
 {
 	int n = a->nranks, r = a->rank, parts = a->channels;
 	struct block_set own = block_one(r * parts + channel);
-	plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_IN, .src_set = own, .dst = BUF_OUT, .dst_set = own});
+	plan_copy(b, BUF_IN, BUF_OUT, own);
 	for (int d = 1; d < n; d *= 2) {
 		int from = (r + d) % n, to = (r - d + n) % n, count = least(d, n - d);
 		plan_step(b, (struct step){.recv = -1, .send = (int16_t)plan_to(b, to, channel), .src = BUF_OUT,

@@ -2,19 +2,28 @@
  * Dissemination barrier: in round k everybody tells the rank 2^k ahead and waits for the one 2^k behind. After
  * ceil(log2 n) rounds each has heard, directly or not, of all.
  */
-#include "algo.h"
+#include "team.h"
+
+void dissemination_barrier(struct plan_builder *b, const struct team *t)
+{
+	int n = t->n;
+	plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, (t->me + 1) % n), .flags = STEP_TOKEN});
+	for (int d = 1; d < n; d *= 2) {
+		int16_t from = from_member(b, t, wrap(t->me - d, n));
+		int16_t to = 2 * d < n ? to_member(b, t, (t->me + 2 * d) % n) : (int16_t)-1;
+		plan_step(b, (struct step){.recv = from, .send = to, .flags = STEP_TOKEN});
+	}
+}
 
 static void build(struct plan_builder *b, const struct plan_args *a)
 {
-	int n = a->nranks;
-	plan_strand(b, -1);
-	plan_step(b, (struct step){.recv = -1, .send = (int16_t)plan_to(b, (a->rank + 1) % n, 0), .flags = STEP_TOKEN});
-	for (int d = 1; d < n; d *= 2) {
-		int from = plan_from(b, (a->rank - d + n) % n, 0);
-		int to = 2 * d < n ? plan_to(b, (a->rank + 2 * d) % n, 0) : -1;
-		plan_step(b, (struct step){.recv = (int16_t)from, .send = (int16_t)to, .flags = STEP_TOKEN});
-	}
+	struct team t;
+	if (!team_of_all(b, &t, a, 1, 0))
+		return;
 	b->plan->by_reference = true;
+	plan_strand(b, -1);
+	dissemination_barrier(b, &t);
+	team_free(&t);
 }
 
 const struct algo algo_dissemination = {

@@ -141,7 +141,7 @@ static void reduce_scatter(struct plan_builder *b, const struct halving *h)
 		return;
 	plan_step(b, (struct step){.recv = -1, .send = to_member(b, h->t, h->t->me + 1), .src = BUF_TMP,
 				   .src_set = block_of(h, h->t->me + 1)});
-	plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_TMP, .src_set = own, .dst = BUF_OUT, .dst_set = own});
+	plan_copy(b, BUF_TMP, BUF_OUT, own);
 }
 
 static void allgather(struct plan_builder *b, const struct halving *h)
@@ -153,7 +153,7 @@ static void allgather(struct plan_builder *b, const struct halving *h)
 		whole(b, h, (struct step){.recv = from_member(b, h->t, h->t->me - 1), .send = -1, .dst = BUF_OUT});
 		return;
 	}
-	plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_IN, .src_set = own, .dst = BUF_OUT, .dst_set = own});
+	plan_copy(b, BUF_IN, BUF_OUT, own);
 	if (h->paired)
 		plan_step(b, (struct step){.recv = from_member(b, h->t, h->t->me + 1), .send = -1, .dst = BUF_OUT,
 					   .dst_set = block_of(h, h->t->me + 1)});

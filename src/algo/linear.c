@@ -14,11 +14,6 @@ static struct step recv_step(struct plan_builder *b, const struct team *t, int f
 	return (struct step){.recv = from_member(b, t, from), .send = -1, .dst = BUF_OUT, .dst_set = set};
 }
 
-static void copy_own(struct plan_builder *b, struct block_set set)
-{
-	plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_IN, .src_set = set, .dst = BUF_OUT, .dst_set = set});
-}
-
 /* The root sends: everybody's own block (scatter) or the whole (broadcast). */
 static void from_root(struct plan_builder *b, const struct team *t, int root, bool scatter)
 {
@@ -31,7 +26,7 @@ static void from_root(struct plan_builder *b, const struct team *t, int root, bo
 		int peer = wrap(root + k, t->n);
 		plan_step(b, send_step(b, t, peer, scatter ? t->own[peer] : all));
 	}
-	copy_own(b, scatter ? t->own[root] : all);
+	plan_copy(b, BUF_IN, BUF_OUT, scatter ? t->own[root] : all);
 }
 
 static void gather(struct plan_builder *b, const struct team *t, int root)
@@ -40,7 +35,7 @@ static void gather(struct plan_builder *b, const struct team *t, int root)
 		plan_step(b, send_step(b, t, root, t->own[t->me]));
 		return;
 	}
-	copy_own(b, t->own[root]);
+	plan_copy(b, BUF_IN, BUF_OUT, t->own[root]);
 	for (int k = 1; k < t->n; k++) {
 		int peer = wrap(root + k, t->n);
 		plan_step(b, recv_step(b, t, peer, t->own[peer]));

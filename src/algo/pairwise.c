@@ -12,8 +12,7 @@ void fold_in_order(struct plan_builder *b, const struct team *t, struct block_se
 	/* `out` may be the memory of `in`: the sum stays in scratch until this member's own contribution is in it. */
 	uint8_t sum = (uint8_t)t->in;
 	if (t->n == 1 && t->in != t->out)
-		plan_step(b, (struct step){.recv = -1, .send = -1, .src = sum, .src_set = set,
-					   .dst = (uint8_t)t->out, .dst_set = set});
+		plan_copy(b, t->in, t->out, set);
 	if (t->me > 0) {
 		sum = BUF_TMP;
 		plan_step(b, (struct step){.recv = from_member(b, t, 0), .send = -1, .dst = sum, .dst_set = set});
@@ -30,7 +29,7 @@ void fold_in_order(struct plan_builder *b, const struct team *t, struct block_se
 	}
 }
 
-void pairwise_reduce_scatter(struct plan_builder *b, const struct team *t)
+void pairwise_give(struct plan_builder *b, const struct team *t)
 {
 	for (int k = 1; k < t->n; k++) {
 		int peer = wrap(t->me + k, t->n);
@@ -38,6 +37,11 @@ void pairwise_reduce_scatter(struct plan_builder *b, const struct team *t)
 			plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, peer),
 						   .src = (uint8_t)t->in, .src_set = t->own[peer]});
 	}
+}
+
+void pairwise_reduce_scatter(struct plan_builder *b, const struct team *t)
+{
+	pairwise_give(b, t);
 	if (t->own[t->me].n)
 		fold_in_order(b, t, t->own[t->me]);
 }
@@ -49,8 +53,7 @@ void pairwise_allgather(struct plan_builder *b, const struct team *t)
 		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, wrap(t->me + k, t->n)),
 					   .src = (uint8_t)t->in, .src_set = mine});
 	if (mine.n && t->in != t->out)
-		plan_step(b, (struct step){.recv = -1, .send = -1, .src = (uint8_t)t->in, .src_set = mine,
-					   .dst = (uint8_t)t->out, .dst_set = mine});
+		plan_copy(b, t->in, t->out, mine);
 	for (int k = 1; k < t->n; k++) {
 		int peer = wrap(t->me - k, t->n);
 		if (t->own[peer].n)
@@ -70,9 +73,7 @@ static void alltoall(struct plan_builder *b, const struct team *t)
 		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, peer),
 					   .src = BUF_IN, .src_set = t->own[peer]});
 	}
-	struct block_set mine = t->own[t->me];
-	plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_IN, .src_set = mine,
-				   .dst = BUF_OUT, .dst_set = mine});
+	plan_copy(b, BUF_IN, BUF_OUT, t->own[t->me]);
 	for (int k = 1; k < t->n; k++) {
 		int peer = wrap(t->me - k, t->n);
 		plan_step(b, (struct step){.recv = from_member(b, t, peer), .send = -1,

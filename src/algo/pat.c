@@ -7,7 +7,7 @@
  * r + 2^d its partial sums of the blocks r + y whose y has 2^d as its lowest bit, and takes in what belongs to the blocks
  * r + x, x a multiple of 2^(d+1). All-reduce is one after the other, in two strands.
  */
-#include "algo.h"
+#include "team.h"
 
 struct pat {
 	const struct plan_args *a;
@@ -56,8 +56,7 @@ static void reduce_scatter(struct plan_builder *b, const struct pat *p)
 	/* The sums are in scratch from their first arrival on; for the block behind an even last x nothing arrives. */
 	struct block_set last = block_one(rank_at(p, -1) * p->a->channels + p->channel);
 	if (p->a->nranks % 2)
-		plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_IN, .src_set = last,
-					   .dst = BUF_TMP, .dst_set = last});
+		plan_copy(b, BUF_IN, BUF_TMP, last);
 	for (int d = 1; d <= p->top; d *= 2) {
 		uint8_t from = d == 1 ? BUF_IN : BUF_TMP;
 		struct block_set set = set_at(p, d, 0);
@@ -82,8 +81,7 @@ static void build_channel(struct plan_builder *b, const struct plan_args *a, int
 		reduce_scatter(b, &rs);
 		break;
 	case COLL_ALLGATHER:
-		plan_step(b, (struct step){.recv = -1, .send = -1, .src = BUF_IN, .src_set = own,
-					   .dst = BUF_OUT, .dst_set = own});
+		plan_copy(b, BUF_IN, BUF_OUT, own);
 		allgather(b, &ag);
 		break;
 	default:

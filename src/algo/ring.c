@@ -69,11 +69,10 @@ void ring_allgather(struct plan_builder *b, const struct team *t)
 {
 	struct block_set mine = t->own[t->me];
 	if (mine.n)
-		plan_step(b, (struct step){
-			.recv = NO_LINK, .send = to_member(b, t, next_of(t)),
-			.src = (uint8_t)t->in, .src_set = mine,
-			.dst = (uint8_t)(t->in == t->out ? BUF_NONE : t->out), .dst_set = mine,
-		});
+		plan_step(b, (struct step){.recv = NO_LINK, .send = to_member(b, t, next_of(t)),
+					   .src = (uint8_t)t->in, .src_set = mine});
+	if (mine.n && t->in != t->out)
+		plan_copy(b, t->in, t->out, mine);
 	go_round_copying(b, t);
 }
 
@@ -87,16 +86,15 @@ void ring_allreduce(struct plan_builder *b, const struct team *t)
 static void chain_broadcast(struct plan_builder *b, const struct team *t, int root, int block)
 {
 	int place = wrap(t->me - root, t->n);
-	struct step s = {.recv = NO_LINK, .send = NO_LINK, .dst = BUF_OUT, .dst_set = block_one(block)};
-	if (place == 0) {
-		s.src = BUF_IN;
-		s.src_set = block_one(block);
-	} else {
-		s.recv = from_member(b, t, previous_of(t));
+	struct block_set set = block_one(block);
+	int16_t to = place < t->n - 1 ? to_member(b, t, next_of(t)) : (int16_t)NO_LINK;
+	if (place) {
+		plan_step(b, (struct step){.recv = from_member(b, t, previous_of(t)), .send = to,
+					   .dst = BUF_OUT, .dst_set = set});
+		return;
 	}
-	if (place < t->n - 1)
-		s.send = to_member(b, t, next_of(t));
-	plan_step(b, s);
+	plan_step(b, (struct step){.recv = NO_LINK, .send = to, .src = BUF_IN, .src_set = set});
+	plan_copy(b, BUF_IN, BUF_OUT, set);
 }
 
 /* A chain from the member after the root to the root. */

@@ -53,6 +53,13 @@ static inline int16_t from_member(struct plan_builder *b, const struct team *t, 
 	return (int16_t)plan_from(b, t->rank[member], t->lane);
 }
 
+/** `set` from one buffer to another. */
+static inline void plan_copy(struct plan_builder *b, enum plan_buf from, enum plan_buf to, struct block_set set)
+{
+	plan_step(b, (struct step){.recv = -1, .send = -1, .src = (uint8_t)from, .src_set = set,
+				   .dst = (uint8_t)to, .dst_set = set});
+}
+
 /** Every member's blocks are summed over the team and end in `out` of their owner. */
 void ring_reduce_scatter(struct plan_builder *b, const struct team *t);
 /** Every member's blocks go from its `in` to everybody's `out`. */
@@ -64,10 +71,20 @@ void ring_allreduce(struct plan_builder *b, const struct team *t);
 void pairwise_reduce_scatter(struct plan_builder *b, const struct team *t);
 void pairwise_allgather(struct plan_builder *b, const struct team *t);
 
-/** This member folds `set` of all members, in their order, into `out`; the others have sent it. */
+/** The two halves of that reduce-scatter: this member sends the others theirs; */
+void pairwise_give(struct plan_builder *b, const struct team *t);
+/** it folds `set`, which all others send to it, into `out`. `in` must not be BUF_TMP. */
 void fold_in_order(struct plan_builder *b, const struct team *t, struct block_set set);
 
 /** `set` is summed over the team and ends in everybody's `out`. */
 void doubling_allreduce(struct plan_builder *b, const struct team *t, struct block_set set);
+
+/** `set` goes from the `in` of member `root` to everybody's `out`. */
+void binomial_broadcast(struct plan_builder *b, const struct team *t, int root, struct block_set set);
+/** `set` is summed over the team and ends in the `out` of member `root`; the others have no `out`. */
+void binomial_reduce(struct plan_builder *b, const struct team *t, int root, struct block_set set);
+
+/** Nobody goes on before all have come. */
+void dissemination_barrier(struct plan_builder *b, const struct team *t);
 
 #endif

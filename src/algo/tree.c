@@ -128,11 +128,12 @@ static void broadcast(struct plan_builder *b, const struct team *t, int root, bo
 {
 	struct tree x = tree_of(t, second, root);
 	plan_strand(b, -1);
-	if (x.place == x.m)
-		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, top_of(&x)), .src = BUF_IN, .src_set = set,
-					   .dst = BUF_OUT, .dst_set = set});
-	else
+	if (x.place < x.m) {
 		pass_down(b, &x, set);
+		return;
+	}
+	plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, top_of(&x)), .src = BUF_IN, .src_set = set});
+	plan_copy(b, BUF_IN, BUF_OUT, set);
 }
 
 static void reduce(struct plan_builder *b, const struct team *t, int root, bool second, struct block_set set)

@@ -1,0 +1,362 @@
+/*
+ * Two levels: inside each host, across hosts, inside each host. Memory is faster than any network, so each byte crosses the
+ * network as rarely as it can, and all lanes carry their share at once: with q the smallest number of ranks on a host, the
+ * first q ranks of each are leaders, and leader j works with the leaders j of the other hosts on the j-th share of the data.
+ *
+ * Nothing here is an algorithm of its own: the phases are those of the flat algorithms, among other teams. Phases that hand
+ * on through OUT are strands, so that the chunks of a long message are at all levels at once. A reduction keeps its sums in
+ * scratch, which belongs to one strand; what ranks send to their leaders goes in a strand of its own there too.
+ */
+#include "team.h"
+
+#include <stdlib.h>
+
+struct house {
+	const struct plan_args *a;
+	struct team all;          /* every rank, host by host */
+	struct team host, across; /* the ranks of this host; the leaders of this rank's lane, one a host */
+	int *start;               /* of each host in `all`; [nhosts] = nranks */
+	int q, mine;              /* leaders of each host; this host */
+	bool ring;                /* across hosts: a ring; otherwise what is fastest for little data */
+	int channel;
+};
+
+static int size_of(const struct house *x, int host)
+{
+	return x->start[host + 1] - x->start[host];
+}
+
+static int rank_of(const struct house *x, int host, int i)
+{
+	return x->all.rank[x->start[host] + i];
+}
+
+static bool is_leader(const struct house *x)
+{
+	return x->host.me < x->q;
+}
+
+static void house_free(struct house *x)
+{
+	team_free(&x->all);
+	team_free(&x->host);
+	team_free(&x->across);
+	free(x->start);
+}
+
+static bool house_make(struct plan_builder *b, struct house *x, const struct plan_args *a, bool ring)
+{
+	int hosts = a->shape->nhosts;
+	*x = (struct house){.a = a, .ring = ring, .q = a->nranks, .mine = a->shape->host[a->rank]};
+	x->start = calloc((size_t)hosts + 1, sizeof(*x->start));
+	b->failed |= !x->start;
+	if (b->failed || !team_by_host(b, &x->all, a, 1, 0))
+		return false;
+	for (int r = 0; r < a->nranks; r++)
+		x->start[a->shape->host[r] + 1]++;
+	for (int h = 0; h < hosts; h++) {
+		x->q = x->start[h + 1] < x->q ? x->start[h + 1] : x->q;
+		x->start[h + 1] += x->start[h];
+	}
+	if (!team_make(b, &x->host, size_of(x, x->mine)) || !team_make(b, &x->across, hosts))
+		return false;
+	for (int i = 0; i < x->host.n; i++)
+		x->host.rank[i] = rank_of(x, x->mine, i);
+	x->host.me = team_member(&x->host, a->rank);
+	for (int h = 0; is_leader(x) && h < hosts; h++)
+		x->across.rank[h] = rank_of(x, h, x->host.me);
+	x->across.me = x->mine;
+	x->across.final = STEP_FINAL;
+	return true;
+}
+
+/* Lanes: the way to the leaders and across hosts; the way back. */
+static void set_lanes(struct house *x, bool back)
+{
+	x->host.lane = x->across.lane = x->channel + (back ? x->a->channels : 0);
+}
+
+static void set_buffers(struct team *t, enum plan_buf in, enum plan_buf out)
+{
+	t->in = in;
+	t->out = out;
+}
+
+/* ---- whole vectors: leader j owns the j-th of q blocks, or of each `items` times q blocks --------------------------- */
+
+static struct block_set share(const struct house *x, int item, int leader)
+{
+	return block_one((item * x->q + leader) * x->a->channels + x->channel);
+}
+
+static void own_shares(struct house *x, int item)
+{
+	for (int i = 0; i < x->host.n; i++)
+		x->host.own[i] = i < x->q ? share(x, item, i) : (struct block_set){0};
+}
+
+static void allreduce(struct plan_builder *b, struct house *x)
+{
+	int items = x->ring ? x->across.n : 1;
+	bool alone = x->host.n == 1;
+	int inside = plan_strand(b, -1);
+	set_buffers(&x->host, BUF_IN, BUF_OUT);
+	for (int item = 0; !alone && item < items; item++) {
+		own_shares(x, item);
+		pairwise_reduce_scatter(b, &x->host);
+	}
+	int across = plan_strand(b, inside);
+	set_buffers(&x->across, alone ? BUF_IN : BUF_OUT, BUF_OUT);
+	for (int h = 0; x->ring && h < x->across.n; h++)
+		x->across.own[h] = share(x, h, x->host.me);
+	if (is_leader(x) && x->ring)
+		ring_allreduce(b, &x->across);
+	else if (is_leader(x))
+		doubling_allreduce(b, &x->across, share(x, 0, x->host.me));
+	plan_strand(b, across);
+	set_lanes(x, true);
+	set_buffers(&x->host, BUF_OUT, BUF_OUT);
+	for (int item = 0; item < items; item++) {
+		own_shares(x, item);
+		pairwise_allgather(b, &x->host);
+	}
+}
+
+/* The root hands the leaders of its host their shares. */
+static void deal(struct plan_builder *b, const struct house *x, int root)
+{
+	const struct team *t = &x->host;
+	for (int j = 0; t->me == root && j < x->q; j++)
+		if (j != root)
+			plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, j), .src = BUF_IN,
+						   .src_set = share(x, 0, j)});
+	for (int j = 0; t->me == root && j < x->q; j++)
+		plan_copy(b, BUF_IN, BUF_OUT, share(x, 0, j));
+	if (t->me != root && is_leader(x))
+		plan_step(b, (struct step){.recv = from_member(b, t, root), .send = -1, .dst = BUF_OUT,
+					   .dst_set = share(x, 0, t->me)});
+}
+
+/* Each leader hands its share to all others of the host, except `root`, who has it. */
+static void spread(struct plan_builder *b, const struct house *x, int root)
+{
+	const struct team *t = &x->host;
+	for (int i = 0; is_leader(x) && i < t->n; i++)
+		if (i != t->me && i != root)
+			plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, i), .src = BUF_OUT,
+						   .src_set = share(x, 0, t->me)});
+	for (int j = 0; t->me != root && j < x->q; j++)
+		if (j != t->me)
+			plan_step(b, (struct step){.recv = from_member(b, t, j), .send = -1, .dst = BUF_OUT,
+						   .dst_set = share(x, 0, j)});
+}
+
+static void broadcast(struct plan_builder *b, struct house *x)
+{
+	int root_host = x->a->shape->host[x->a->root], root = team_member(&x->host, x->a->root);
+	int inside = plan_strand(b, -1);
+	if (root >= 0)
+		deal(b, x, root);
+	int across = plan_strand(b, inside);
+	set_buffers(&x->across, BUF_OUT, BUF_OUT);
+	if (is_leader(x))
+		binomial_broadcast(b, &x->across, root_host, share(x, 0, x->host.me));
+	plan_strand(b, across);
+	set_lanes(x, true);
+	spread(b, x, root);
+}
+
+/* The leaders of the root's host hand it the sums. */
+static void collect(struct plan_builder *b, const struct house *x, int root)
+{
+	const struct team *t = &x->host;
+	if (is_leader(x) && t->me != root)
+		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, root), .src = BUF_TMP,
+					   .src_set = share(x, 0, t->me)});
+	for (int j = 0; t->me == root && j < x->q; j++)
+		if (j != root)
+			plan_step(b, (struct step){.recv = from_member(b, t, j), .send = -1, .dst = BUF_OUT,
+						   .dst_set = share(x, 0, j)});
+}
+
+static void reduce(struct plan_builder *b, struct house *x)
+{
+	int root_host = x->a->shape->host[x->a->root], root = team_member(&x->host, x->a->root);
+	bool alone = x->host.n == 1;
+	plan_strand(b, -1);
+	own_shares(x, 0);
+	pairwise_give(b, &x->host);
+	plan_strand(b, -1);
+	set_buffers(&x->host, BUF_IN, BUF_TMP);
+	set_buffers(&x->across, alone ? BUF_IN : BUF_TMP, x->host.me == root ? BUF_OUT : BUF_TMP);
+	if (is_leader(x) && !alone)
+		fold_in_order(b, &x->host, share(x, 0, x->host.me));
+	if (is_leader(x))
+		binomial_reduce(b, &x->across, root_host, share(x, 0, x->host.me));
+	set_lanes(x, true);
+	if (root >= 0)
+		collect(b, x, root);
+}
+
+/* ---- a part per rank: leader j carries those of the ranks j, j + q, ... of its host ---------------------------------- */
+
+static struct block_set part(const struct house *x, int host, int i)
+{
+	if (i >= size_of(x, host))
+		return (struct block_set){0};
+	return block_one(rank_of(x, host, i) * x->a->channels + x->channel);
+}
+
+/* Inside this host the k-th row of q ranks of `host` belongs to the leaders. */
+static void own_row(struct house *x, int host, int k)
+{
+	for (int i = 0; i < x->host.n; i++)
+		x->host.own[i] = i < x->q ? part(x, host, k * x->q + i) : (struct block_set){0};
+}
+
+/* Across hosts each leader owns the k-th part that it carries for its own host; false: none does. */
+static bool own_column(struct house *x, int k)
+{
+	bool any = false;
+	for (int h = 0; h < x->across.n; h++) {
+		x->across.own[h] = part(x, h, k * x->q + x->host.me);
+		any |= x->across.own[h].n > 0;
+	}
+	return any;
+}
+
+static void allgather(struct plan_builder *b, struct house *x)
+{
+	int inside = plan_strand(b, -1);
+	for (int i = 0; i < x->host.n; i++)
+		x->host.own[i] = part(x, x->mine, i);
+	pairwise_allgather(b, &x->host);
+	int across = plan_strand(b, inside);
+	set_buffers(&x->across, BUF_OUT, BUF_OUT);
+	for (int k = 0; is_leader(x) && own_column(x, k); k++)
+		(x->ring ? ring_allgather : pairwise_allgather)(b, &x->across);
+	plan_strand(b, across);
+	set_lanes(x, true);
+	set_buffers(&x->host, BUF_OUT, BUF_OUT);
+	for (int h = 0; h < x->across.n; h++) {
+		for (int k = 0; h != x->mine && k * x->q < size_of(x, h); k++) {
+			own_row(x, h, k);
+			pairwise_allgather(b, &x->host);
+		}
+	}
+}
+
+static void sum_across(struct plan_builder *b, struct house *x)
+{
+	for (int k = 0; own_column(x, k); k++) {
+		set_buffers(&x->across, x->host.n == 1 ? BUF_IN : BUF_TMP, k ? BUF_TMP : BUF_OUT);
+		ring_reduce_scatter(b, &x->across);
+	}
+	for (int i = x->host.me + x->q; i < x->host.n; i += x->q)
+		plan_step(b, (struct step){.recv = -1, .send = to_member(b, &x->host, i), .src = BUF_TMP,
+					   .src_set = part(x, x->mine, i)});
+}
+
+static void reduce_scatter(struct plan_builder *b, struct house *x)
+{
+	bool alone = x->host.n == 1;
+	for (int pass = 0; pass < 2; pass++) {
+		plan_strand(b, -1);
+		set_buffers(&x->host, BUF_IN, BUF_TMP);
+		for (int h = 0; !alone && h < x->across.n; h++) {
+			for (int k = 0; k * x->q < size_of(x, h); k++) {
+				own_row(x, h, k);
+				if (pass == 0)
+					pairwise_give(b, &x->host);
+				else if (x->host.own[x->host.me].n)
+					fold_in_order(b, &x->host, x->host.own[x->host.me]);
+			}
+		}
+	}
+	set_lanes(x, true);
+	if (is_leader(x))
+		sum_across(b, x);
+	else
+		plan_step(b, (struct step){.recv = from_member(b, &x->host, x->host.me % x->q), .send = -1,
+					   .dst = BUF_OUT, .dst_set = part(x, x->mine, x->host.me)});
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------------------------- */
+
+static void barrier(struct plan_builder *b, struct house *x)
+{
+	const struct team *t = &x->host;
+	plan_strand(b, -1);
+	if (t->me) {
+		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, 0), .flags = STEP_TOKEN});
+		plan_step(b, (struct step){.recv = from_member(b, t, 0), .send = -1, .flags = STEP_TOKEN});
+		return;
+	}
+	for (int i = 1; i < t->n; i++)
+		plan_step(b, (struct step){.recv = from_member(b, t, i), .send = -1, .flags = STEP_TOKEN});
+	dissemination_barrier(b, &x->across);
+	for (int i = 1; i < t->n; i++)
+		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, i), .flags = STEP_TOKEN});
+}
+
+static void build_channels(struct plan_builder *b, struct house *x)
+{
+	static void (*const phases[COLL_COUNT])(struct plan_builder *, struct house *) = {
+		[COLL_ALLREDUCE] = allreduce, [COLL_BROADCAST] = broadcast,           [COLL_REDUCE] = reduce,
+		[COLL_ALLGATHER] = allgather, [COLL_REDUCE_SCATTER] = reduce_scatter, [COLL_BARRIER] = barrier,
+	};
+	enum coll coll = x->a->coll;
+	bool owned = coll == COLL_ALLGATHER || coll == COLL_REDUCE_SCATTER;
+	int channels = coll == COLL_BARRIER ? 1 : x->a->channels;
+	b->plan->parts = owned ? channels : 1;
+	b->plan->nblocks = channels * (owned ? x->a->nranks : coll == COLL_BARRIER ? 1 :
+				       x->ring ? x->q * x->across.n : x->q);
+	b->plan->by_reference = coll != COLL_ALLREDUCE || x->ring;
+	for (x->channel = 0; x->channel < channels; x->channel++) {
+		set_lanes(x, false);
+		set_buffers(&x->host, BUF_IN, BUF_OUT);
+		phases[coll](b, x);
+	}
+}
+
+static void build(struct plan_builder *b, const struct plan_args *a, bool ring)
+{
+	struct house x;
+	if (house_make(b, &x, a, ring))
+		build_channels(b, &x);
+	house_free(&x);
+}
+
+static void build_short(struct plan_builder *b, const struct plan_args *a)
+{
+	build(b, a, false);
+}
+
+static void build_ring(struct plan_builder *b, const struct plan_args *a)
+{
+	build(b, a, true);
+}
+
+static bool has_two_levels(const struct plan_args *a)
+{
+	return a->shape && a->shape->nhosts > 1 && a->shape->nhosts < a->nranks;
+}
+
+const struct algo algo_hierarchy = {
+	.name = "hierarchy",
+	.what = "inside hosts, across hosts in few rounds, inside hosts; several ranks a host, small to middle sizes",
+	.source = "Karonis et al., Exploiting hierarchy in parallel computer networks to optimize collective operations, 2000",
+	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_BROADCAST | 1u << COLL_REDUCE |
+		 1u << COLL_BARRIER,
+	.can = has_two_levels,
+	.build = build_short,
+};
+
+const struct algo algo_hierarchy_ring = {
+	.name = "hierarchy-ring",
+	.what = "inside hosts, rings across hosts, one a leader, inside hosts; several ranks a host, large sizes",
+	.source = "Cho et al., BlueConnect: decomposing all-reduce for deep learning on heterogeneous network hierarchy, 2019",
+	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
+	.can = has_two_levels,
+	.build = build_ring,
+};
