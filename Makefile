@@ -30,7 +30,8 @@ TOOLS   := $(patsubst tools/%.c,%,$(wildcard tools/tutti-*.c))
 PERFS   := $(patsubst perf/%.c,%,$(wildcard perf/tutti-*.c)) $(if $(wildcard perf/floor/floor.c),floor)
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/*/test_*.c))
 SHARED  := $(wildcard tests/*.c)
-PARTS   := $(B)/obj/parts.a
+TOOLLIB := $(B)/obj/tools.a
+PERFLIB := $(B)/obj/perf.a
 HDR     := $(shell find include src transports tests tools perf -name '*.h')
 
 .PHONY: all lib clean
@@ -61,20 +62,22 @@ $(B)/lib/tutti.pc: Makefile
 	  'Libs: -L$${libdir} -ltutti' 'Libs.private: $(LIBS)' 'Cflags: -I$${includedir}' > $@
 
 # Programs use the static library, so that one file can be copied to another machine.
-$(PARTS): $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/*/*.c perf/lib/*.c))
+$(TOOLLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/*/*.c))
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
-$(B)/bin/%: $(B)/obj/tools/%.o $(PARTS) $(B)/lib/libtutti.a
+$(PERFLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard perf/lib/*.c tools/cli/*.c))
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
+$(B)/bin/%: $(B)/obj/tools/%.o $(TOOLLIB) $(B)/lib/libtutti.a
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(PARTS) $(B)/lib/libtutti.a $(LIBS)
-$(B)/bin/%: $(B)/obj/perf/%.o $(PARTS) $(B)/lib/libtutti.a
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(TOOLLIB) $(B)/lib/libtutti.a $(LIBS)
+$(B)/bin/%: $(B)/obj/perf/%.o $(PERFLIB) $(B)/lib/libtutti.a
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(PARTS) $(B)/lib/libtutti.a $(LIBS)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(PERFLIB) $(B)/lib/libtutti.a $(LIBS)
 $(B)/bin/floor: $(B)/obj/perf/floor/floor.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< -lpthread -lm
-$(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(PARTS) $(B)/lib/libtutti.a
+$(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(PERFLIB) $(B)/lib/libtutti.a
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(PARTS) $(B)/lib/libtutti.a $(LIBS) -lcmocka
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(PERFLIB) $(B)/lib/libtutti.a $(LIBS) -lcmocka
 
 # nccl-tests' names for tutti-perf
 ALIASES := all_reduce_perf all_gather_perf reduce_scatter_perf broadcast_perf reduce_perf gather_perf scatter_perf alltoall_perf sendrecv_perf
