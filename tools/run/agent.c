@@ -61,8 +61,8 @@ static int rank_of(const struct agent *a, const struct child *c)
 static void signal_all(const struct agent *a, int sig)
 {
 	for (int i = 0; a->child && i < a->job.count; i++)
-		if (a->child[i].pid)
-			kill(-a->child[i].pid, sig);
+		if (a->child[i].pid && kill(-a->child[i].pid, sig) < 0)
+			kill(a->child[i].pid, sig); /* it left its group */
 }
 
 static void say_failed(struct agent *a, uint32_t status, const char *text)

@@ -13,10 +13,10 @@
 #include "../../src/util/error.h"
 #include "bind.h"
 #include "lines.h"
+#include "remote.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -25,8 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -189,128 +187,6 @@ static void take_signal(struct head *h, int sig)
 
 /* ---- agents ------------------------------------------------------------------------------------------------------ */
 
-/* text in single quotes, for a shell. */
-static void add_quoted(struct buf *b, const char *text)
-{
-	buf_add(b, "'", 1);
-	for (; *text; text++) {
-		if (*text == '\'')
-			buf_add(b, "'\\''", 4);
-		else
-			buf_add(b, text, 1);
-	}
-	buf_add(b, "'", 1);
-}
-
-static bool own_path(char path[PATH_MAX])
-{
-	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
-
-	path[n > 0 ? n : 0] = '\0';
-	return n > 0;
-}
-
-/* Runs this very program where the other host has it too, or else the one in its PATH. */
-static void remote_command(struct buf *b)
-{
-	static const char script[] = "test -x \"$0\" && exec \"$0\" --agent; exec tutti-run --agent";
-	char path[PATH_MAX];
-
-	buf_add(b, "sh -c ", 6);
-	add_quoted(b, script);
-	buf_add(b, " ", 1);
-	add_quoted(b, own_path(path) ? path : "");
-	buf_add(b, "", 1);
-}
-
-#define WORDS_MAX 64
-
-static void exec_remote_shell(const struct run_options *o, const char *host)
-{
-	struct buf command = { 0 };
-	char *words = strdup(o->rsh), *argv[WORDS_MAX + 3], *word;
-	int n = 0;
-
-	while (n < WORDS_MAX && (word = strsep(&words, " \t")))
-		if (*word)
-			argv[n++] = word;
-	if (n == 0)
-		return;
-	remote_command(&command);
-	argv[n++] = (char *)host;
-	argv[n++] = command.data;
-	argv[n] = NULL;
-	execvp(argv[0], argv);
-	fprintf(stderr, "tutti-run: can't run %s: %s\n", argv[0], strerror(errno));
-}
-
-static void exec_agent(void)
-{
-	char path[PATH_MAX];
-
-	if (own_path(path))
-		execl(path, path, "--agent", (char *)NULL);
-	fprintf(stderr, "tutti-run: can't run myself: %s\n", strerror(errno));
-}
-
-/*
- * In the child. An agent here leaves the terminal's session; a remote shell stays, as it may have to ask for a
- * password, but does not hear the terminal's Ctrl-C: the head does, and tells the agents.
- */
-static void become_agent(const struct head *h, const struct peer *p, int fd)
-{
-	sigset_t none;
-
-	dup2(fd, STDIN_FILENO);
-	dup2(fd, STDOUT_FILENO);
-	signal(SIGPIPE, SIG_DFL);
-	signal(SIGTTIN, SIG_DFL);
-	signal(SIGINT, SIG_IGN);
-	signal(SIGQUIT, SIG_IGN);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (host_is_here(p->host->name)) {
-		setsid();
-		exec_agent();
-	} else {
-		exec_remote_shell(h->o, p->host->name);
-	}
-	_exit(127);
-}
-
-static int start_agent(struct head *h, struct peer *p)
-{
-	int sv[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
-		return fail_errno("can't make a socket pair for host %s", p->host->name);
-	p->pid = fork();
-	if (p->pid == 0)
-		become_agent(h, p, sv[1]);
-	close(sv[1]);
-	if (p->pid < 0) {
-		close(sv[0]);
-		return fail_errno("can't start a process for host %s", p->host->name);
-	}
-	fcntl(sv[0], F_SETFL, O_NONBLOCK);
-	p->fd = sv[0];
-	return TUTTI_OK;
-}
-
-/* Waits for a child for so long, then kills it. Returns its wait status. */
-static int end_child(pid_t pid, double seconds)
-{
-	int fd = (int)syscall(SYS_pidfd_open, pid, 0), status = 0;
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-
-	if (fd < 0 || poll(&p, 1, (int)(seconds * 1000)) == 0)
-		kill(pid, SIGKILL);
-	if (fd >= 0)
-		close(fd);
-	waitpid(pid, &status, 0);
-	return status;
-}
-
 static void end_rank(struct head *h, int r)
 {
 	struct rank *k = &h->rank[r];
@@ -344,7 +220,7 @@ static void lose(struct head *h, struct peer *p)
 
 	close(p->fd);
 	p->fd = -1;
-	status = end_child(p->pid, 1);
+	status = agent_end(p->pid, 1);
 	p->pid = 0;
 	for (int r = p->first; r < p->first + p->count; r++) {
 		living += !h->rank[r].ended;
@@ -635,8 +511,10 @@ static void turn(struct head *h)
 		serve_peer(h, &h->peer[i], h->polls[4 + i].revents);
 	sink_flush(&h->err);
 	sink_flush(&h->out);
-	if (h->out.broken && h->phase == RUNNING && fail_first(h, 128 + SIGPIPE))
-		say(h, "nobody reads the output any more");
+	if (h->out.broken && h->phase == RUNNING) {
+		fail_first(h, 128 + SIGPIPE);
+		enter(h, ENDING, HARSHER_S);
+	}
 	watch_clock(h);
 	if (h->alive == 0)
 		h->phase = OVER;
@@ -711,7 +589,7 @@ static int start_agents(struct head *h)
 	for (int i = 0; i < AUTH_KEY; i++)
 		snprintf(secret + 2 * i, 3, "%02x", key[i]);
 	for (int i = 0; rc == TUTTI_OK && i < h->npeers; i++) {
-		rc = start_agent(h, &h->peer[i]);
+		rc = agent_start(h->peer[i].host->name, h->o->rsh, &h->peer[i].pid, &h->peer[i].fd);
 		if (rc == TUTTI_OK)
 			send_job(h, &h->peer[i], secret);
 	}
@@ -725,7 +603,7 @@ static void clean_up(struct head *h)
 			close(h->peer[i].fd);
 	for (int i = 0; i < h->npeers; i++) {
 		if (h->peer[i].pid > 0)
-			end_child(h->peer[i].pid, HARSHER_S);
+			agent_end(h->peer[i].pid, HARSHER_S);
 		buf_free(&h->peer[i].from);
 		buf_free(&h->peer[i].to);
 	}
