@@ -703,17 +703,17 @@ static bool would_wake(struct world *w, int rank, int ms)
 
 static void test_sleep(void **state)
 {
-	struct world *w = world_up(LOCAL_PAIR, 4096);
+	struct world *w = world_up(LOCAL_PAIR, 0);
 	struct link out, in;
 	struct flow flow;
 
 	(void)state;
 	join(w, 0, 0, 4096, 2, &out, &in);
-	flow = flow_of(&out, &in, 11, 1000);
+	flow = flow_of(&out, &in, 11, 3000);
 	assert_false(would_wake(w, 0, 0) || would_wake(w, 1, 0));
 
 	/* the sender fills ring and socket: it wakes when the peer has read, not before */
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 2000; i++) {
 		send_one(&flow);
 		pump(w, 0);
 	}
