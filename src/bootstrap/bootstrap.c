@@ -30,6 +30,7 @@
 
 #define MS 1000000u
 #define GRACE (2000u * (uint64_t)MS)       /* for rank 0's verdict */
+#define LINGER (2000u * (uint64_t)MS)      /* for ranks that join after a failure */
 #define LEVEL_GRACE (250u * (uint64_t)MS)  /* for each level of the tree */
 #define INTRODUCTION (5000u * (uint64_t)MS) /* for a message that has begun to arrive */
 #define CHILDREN 31
@@ -201,6 +202,7 @@ struct lobby {
 	struct pollfd *polls;
 	size_t cap;
 	int joined, ready;
+	bool open; /* the rendezvous is */
 };
 
 static void seat_text(const struct lobby *l, int rank, char *buf, size_t cap)
@@ -410,9 +412,31 @@ static int send_go(struct lobby *l, int rank)
 	return rc == TUTTI_EPEER ? left(l, rank) : rc;
 }
 
+/*
+ * Tells the failure to those that join a little later, too: they were started at about the same time, and would else
+ * try to find rank 0 until their limit.
+ */
+static void linger(struct lobby *l, int rc)
+{
+	struct net_limit limit = at_most(l->b->limit, LINGER);
+	char text[MESSAGE_TEXT];
+
+	snprintf(text, sizeof(text), "%s", fail_text());
+	while (l->joined < l->b->n - 1 && net_wait(l->b->event, POLLIN, limit) == TUTTI_OK) {
+		struct arrival *all = empty_inbox(l->b);
+		for (struct arrival *a = all; a; a = a->next)
+			l->joined++;
+		fail(rc, "%s", text);
+		turn_away(all, rc);
+	}
+	fail(rc, "%s", text);
+}
+
 /* Keeps the connections of rank 0's own children, tells a failure to all, and frees the lobby. */
 static void leave_lobby(struct lobby *l, int rc)
 {
+	for (struct arrival *a = l->loose; a; a = a->next)
+		l->joined++;
 	turn_away(l->loose, rc);
 	for (int r = 1; r < l->b->n; r++) {
 		struct edge *e = child_edge(l->b, r);
@@ -426,6 +450,8 @@ static void leave_lobby(struct lobby *l, int rc)
 			close(fd);
 		}
 	}
+	if (rc != TUTTI_OK && l->open)
+		linger(l, rc);
 	free(l->seat);
 	free(l->polls);
 }
@@ -441,6 +467,7 @@ static int host_job(struct bootstrap *b, const struct rendezvous *root, const st
 		l.seat[r] = (struct seat){ .fd = -1 };
 	l.seat[0].contact = *b->me;
 	rc = rendezvous_open(root, b->door, key, b->limit);
+	l.open = rc == TUTTI_OK;
 	while (rc == TUTTI_OK && l.joined < b->n - 1)
 		rc = step_lobby(&l, root->text);
 	for (int r = 1; r < b->n && rc == TUTTI_OK; r++)

@@ -3,7 +3,9 @@
 
 #include <string.h>
 
-#define MAGIC 0x74747574u /* "tutt" */
+/* They differ, so that an echo is no answer. */
+#define MAGIC_GREET 0x74747574u     /* "tutt" */
+#define MAGIC_CHALLENGE 0x74747543u /* "Cutt" */
 
 _Static_assert(sizeof(struct hello) == 16, "no padding on the wire");
 _Static_assert(sizeof(struct greet) == 40, "no padding on the wire");
@@ -13,7 +15,7 @@ _Static_assert(sizeof(struct answer) == 48, "no padding on the wire");
 
 bool handshake_plausible(const void *in, size_t n)
 {
-	uint32_t magic = MAGIC;
+	uint32_t magic = MAGIC_GREET;
 
 	return memcmp(in, &magic, n < sizeof(magic) ? n : sizeof(magic)) == 0;
 }
@@ -39,10 +41,10 @@ static void acceptor_tag(const struct handshake *h, const struct answer *answer,
 
 enum verdict handshake_greeted(struct handshake *h, const struct greet *in, struct challenge *out)
 {
-	if (in->magic != MAGIC)
+	if (in->magic != MAGIC_GREET)
 		return VERDICT_GARBAGE;
 	h->greet = *in;
-	h->challenge = (struct challenge){ .magic = MAGIC, .version = WIRE_VERSION };
+	h->challenge = (struct challenge){ .magic = MAGIC_CHALLENGE, .version = WIRE_VERSION };
 	auth_random(h->challenge.nonce, sizeof(h->challenge.nonce));
 	*out = h->challenge;
 	return in->version == WIRE_VERSION ? VERDICT_WELCOME : VERDICT_VERSION;
@@ -85,7 +87,7 @@ enum verdict handshake_proved(struct handshake *h, const struct proof *in, struc
 
 void handshake_greet(struct handshake *h, int to, uint64_t door, struct greet *out)
 {
-	h->greet = (struct greet){ .magic = MAGIC, .version = WIRE_VERSION, .to = to, .size = h->size, .door = door };
+	h->greet = (struct greet){ .magic = MAGIC_GREET, .version = WIRE_VERSION, .to = to, .size = h->size, .door = door };
 	auth_random(h->greet.nonce, sizeof(h->greet.nonce));
 	*out = h->greet;
 }
@@ -93,7 +95,7 @@ void handshake_greet(struct handshake *h, int to, uint64_t door, struct greet *o
 enum verdict handshake_challenged(struct handshake *h, const struct challenge *in, const struct hello *hello,
 				  struct proof *out)
 {
-	if (in->magic != MAGIC)
+	if (in->magic != MAGIC_CHALLENGE)
 		return VERDICT_GARBAGE;
 	h->challenge = *in;
 	if (in->version != WIRE_VERSION)

@@ -663,6 +663,14 @@ static int finish_connect(int fd, const char *text, struct net_limit limit)
 	return error ? connect_refused(text, error) : TUTTI_OK;
 }
 
+/* A dialler whose own port is the one it dials, where nobody listens, reaches itself: TCP allows it. */
+static bool is_own_echo(int fd)
+{
+	struct net_addr here, there;
+
+	return net_local_end(fd, &here) && net_far_end(fd, &there) && memcmp(&here, &there, sizeof(here)) == 0;
+}
+
 int net_connect(const struct net_addr *to, const struct net_addr *from, struct net_limit limit, int *fd)
 {
 	struct sockaddr_storage s;
@@ -688,6 +696,8 @@ int net_connect(const struct net_addr *to, const struct net_addr *from, struct n
 		rc = finish_connect(sock, text, limit);
 	else
 		rc = connect_refused(text, errno);
+	if (rc == TUTTI_OK && is_own_echo(sock))
+		rc = connect_refused(text, ECONNREFUSED);
 out:
 	if (rc == TUTTI_OK)
 		*fd = sock;
