@@ -26,7 +26,7 @@ enum check_order {
 
 struct check_run {
 	int slots;             /* of every link */
-	int chunks;            /* of the longest block */
+	int chunks;            /* of the longest block; a barrier has one */
 	bool ragged;           /* blocks have 0 .. chunks chunks, by the seed; otherwise all have all */
 	bool in_place;         /* IN and OUT are the same memory */
 	bool rank_order;       /* sums must be folded strictly in rank order */

@@ -1,243 +1,186 @@
 /*
- * Proves the planners: every algorithm, every collective it serves, every size. Small sizes with all roots, channels,
- * shapes, slots and chunks; larger ones with a sample of them, drawn from a seed that is printed. CHECK_SEED=<number>
- * repeats a sample, CHECK_FULL=1 leaves nothing out up to 64 ranks.
+ * Proves the planners: every algorithm, every collective it serves, every size up to 64 and some larger. Up to 8 ranks with
+ * all roots, channels, and every strand as the straggler; beyond that with a sample of them, drawn from a seed that is
+ * printed. TUTTI_TEST_SEED=<number> repeats a sample, TUTTI_TEST_FULL=1 leaves nothing out, TUTTI_TEST_CASE=<algorithm>
+ * limits it to one.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "plan_set.h"
+
 #include <time.h>
 
-#include <cmocka.h>
-
-#include "../../src/algo/algo.h"
-#include "../../src/plan_check.h"
-
-static uint64_t seed = 20260101;
+static uint64_t seed;
 static bool full;
 
 static uint64_t draw(uint64_t below)
 {
-	seed = seed * 6364136223846793005u + 1442695040888963407u;
-	return (seed >> 33) % below;
+	return draw_from(&seed, below);
 }
 
 static int get_ready(void **state)
 {
 	(void)state;
-	const char *given = getenv("CHECK_SEED");
-	full = getenv("CHECK_FULL") != NULL;
+	const char *given = getenv("TUTTI_TEST_SEED");
+	full = getenv("TUTTI_TEST_FULL") != NULL;
 	seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-	printf("CHECK_SEED=%llu%s\n", (unsigned long long)seed, full ? " CHECK_FULL=1" : "");
+	printf("TUTTI_TEST_SEED=%llu%s\n", (unsigned long long)seed, full ? " TUTTI_TEST_FULL=1" : "");
 	return 0;
 }
 
-/* ---- shapes ---------------------------------------------------------------------------------------------------------- */
+/* ---- one set of plans ------------------------------------------------------------------------------------------------ */
 
-#define MAX_RANKS 1000
-
-enum shape_kind { APART, TOGETHER, TWOS, FOURS, UNEVEN, SCATTERED, SHAPES };
-
-static const struct shape *make_shape(enum shape_kind kind, int n)
-{
-	static int host[MAX_RANKS];
-	static struct shape s;
-	s = (struct shape){.nranks = n, .nhosts = 0, .host = host};
-	for (int r = 0, left = 0; r < n; r++) {
-		if (kind == TOGETHER)
-			host[r] = 0;
-		else if (kind == SCATTERED)
-			host[r] = r % (1 + n / 3);
-		else if (kind == UNEVEN)
-			host[r] = r == 0 ? 0 : left > 0 ? host[r - 1] : host[r - 1] + 1;
-		else
-			host[r] = r / (kind == TWOS ? 2 : 4);
-		left = left > 0 ? left - 1 : (int)draw(5);
-		if (host[r] >= s.nhosts)
-			s.nhosts = host[r] + 1;
-	}
-	return kind == APART ? NULL : &s;
-}
-
-/* ---- one set of plans -------------------------------------------------------------------------------------------------- */
-
-struct plan_set {
-	struct plan *plan[MAX_RANKS];
-	int n;
-	size_t steps;
+/* What became of the claim that a send from IN or OUT may be read in place by its receiver. */
+struct verdict {
+	bool claimed, refuted;
 };
-
-static void build_set(struct plan_set *s, const struct algo *algo, struct plan_args a)
-{
-	s->n = a.nranks;
-	s->steps = 0;
-	for (a.rank = 0; a.rank < a.nranks; a.rank++) {
-		s->plan[a.rank] = algo_plan(algo, &a);
-		assert_non_null(s->plan[a.rank]);
-		s->steps += (size_t)s->plan[a.rank]->nsteps;
-	}
-}
-
-static void free_set(struct plan_set *s)
-{
-	for (int r = 0; r < s->n; r++)
-		plan_free(s->plan[r]);
-}
-
-static struct checker *look_at(struct plan_set *s, char *why, size_t size)
-{
-	return checker_create((const struct plan *const *)s->plan, s->n, why, size);
-}
 
 static void run_or_fail(struct checker *c, const struct check_run *run)
 {
-	char why[1500];
+	char why[WHY];
 	if (!checker_run(c, run, why, sizeof(why)))
 		fail_msg("%s [slots %d, chunks %d%s%s, order %d, straggler %d, seed %llu]", why, run->slots, run->chunks,
 			 run->ragged ? " ragged" : "", run->in_place ? ", in place" : "", run->order, run->straggler,
 			 (unsigned long long)run->seed);
 }
 
-static struct check_run some_run(const struct algo *algo, bool in_place)
+/* One chunk only where memory would not do for more. */
+static struct check_run some_run(const struct algo *algo, int n, bool in_place)
 {
 	static const int slots[] = {2, 2, 3, 8};
 	return (struct check_run){
-		.slots = slots[draw(4)], .chunks = 1 + (int)draw(3), .ragged = draw(2), .in_place = in_place,
+		.slots = slots[draw(4)], .chunks = n > 64 ? 1 : 1 + (int)draw(3), .ragged = draw(2), .in_place = in_place,
 		.rank_order = algo->flags & ALGO_RANK_ORDER, .order = (enum check_order)draw(CHECK_ORDERS),
 		.straggler = -1, .seed = draw(1u << 30),
 	};
 }
 
-/* All strands as the straggler, or `most` of them. */
-static void run_stragglers(struct checker *c, const struct algo *algo, bool in_place, int most)
+/* Each strand as the straggler; at most `most` of them, drawn. */
+static void run_stragglers(struct checker *c, const struct algo *algo, int n, bool in_place, int most)
 {
 	int strands = checker_strands(c);
 	for (int i = 0; i < strands && i < most; i++) {
-		struct check_run run = some_run(algo, in_place);
+		struct check_run run = some_run(algo, n, in_place);
 		run.straggler = strands <= most ? i : (int)draw((uint64_t)strands);
 		run_or_fail(c, &run);
 	}
 }
 
-static void run_all(struct checker *c, const struct algo *algo, bool in_place)
+/* All slots, chunks and orders, with blocks of equal length and without. */
+static void run_all(struct checker *c, const struct algo *algo, int n, bool in_place)
 {
 	static const int slots[] = {2, 3, 8};
-	struct check_run run = some_run(algo, in_place);
-	for (int i = 0; i < 3; i++) {
-		for (run.chunks = 1; run.chunks <= 3; run.chunks++) {
-			for (int order = 0; order < CHECK_ORDERS; order++) {
-				run.slots = slots[i];
-				run.order = (enum check_order)order;
-				run.ragged = false;
-				run_or_fail(c, &run);
-				run.ragged = true;
-				run.seed++;
-				run_or_fail(c, &run);
-			}
-		}
+	struct check_run run = some_run(algo, n, in_place);
+	for (int i = 0; i < 3 * 3 * CHECK_ORDERS * 2; i++) {
+		run.slots = slots[i % 3];
+		run.chunks = 1 + i / 3 % 3;
+		run.order = (enum check_order)(i / 9 % CHECK_ORDERS);
+		run.ragged = i / 9 / CHECK_ORDERS;
+		run.seed++;
+		run_or_fail(c, &run);
 	}
 }
 
-/* What became of the claim that a send from IN or OUT may be read in place by its receiver. */
-struct verdict {
-	bool claimed, refuted;
-	char why[400];
-};
-
-/* Proves one set of plans; `thorough`: every combination, otherwise a handful of runs. */
-static void prove(const struct algo *algo, const struct plan_args *a, bool thorough, struct verdict *v)
+/* `work`: about so many steps may be run on it; 0: as many as there are. */
+static void prove(const struct algo *algo, const struct plan_args *a, size_t work, struct verdict *v)
 {
 	static struct plan_set s;
-	char why[1500];
+	char why[WHY];
 	const char *reference;
 	build_set(&s, algo, *a);
-	struct checker *c = look_at(&s, why, sizeof(why));
+	struct checker *c = look_at(&s, why);
 	if (!c)
 		fail_msg("%s", why);
-	int strands = checker_strands(c), most = (int)(400000 / (s.steps + 1)) + 2;
-	if (!thorough)
-		most = most > 40 ? 10 : most / 4 + 1;
+	int most = work ? (int)(work / 4 / (s.steps + 1)) + 1 : checker_strands(c);
 	for (int in_place = 0; in_place < 2; in_place++) {
-		if (thorough)
-			run_all(c, algo, in_place);
-		for (int i = 0; i < 3; i++) {
-			struct check_run run = some_run(algo, in_place);
-			run_or_fail(c, &run);
-		}
-		run_stragglers(c, algo, in_place, full && a->nranks <= 64 ? strands : most);
+		struct check_run run = some_run(algo, a->nranks, in_place);
+		run_or_fail(c, &run);
+		if (!work && a->nranks <= 6)
+			run_all(c, algo, a->nranks, in_place);
+		run_stragglers(c, algo, a->nranks, in_place, most);
 	}
 	bool safe = checker_by_reference(c, &reference);
-	if (s.plan[0]->by_reference && !safe)
-		fail_msg("claims to be safe by reference, but %s", reference);
 	v->claimed = s.plan[0]->by_reference;
 	v->refuted |= !safe;
+	if (v->claimed && !safe)
+		fail_msg("claims to be safe by reference, but %s", reference);
 	checker_free(c);
 	free_set(&s);
 }
 
-static bool is_rooted(enum coll coll)
-{
-	return coll == COLL_BROADCAST || coll == COLL_REDUCE || coll == COLL_GATHER || coll == COLL_SCATTER;
-}
+/* ---- which sets ------------------------------------------------------------------------------------------------------ */
 
-static void prove_small(const struct algo *algo, enum coll coll, int n, struct verdict *v)
+/* All roots and channels; all shapes for who needs one, otherwise two: who does not look at it is proved twice. */
+static void prove_all(const struct algo *algo, enum coll coll, int n, struct verdict *v)
 {
 	struct plan_args a = {.coll = coll, .nranks = n};
-	for (int kind = 0; kind < SHAPES; kind++) {
-		a.shape = make_shape((enum shape_kind)kind, n);
+	for (int kind = 0; kind < (algo->can ? (int)SHAPES : 2); kind++) {
+		enum shape_kind k = algo->can || !kind ? (enum shape_kind)kind : (enum shape_kind)(1 + draw(SHAPES - 1));
+		a.shape = make_shape(k, n, &seed);
 		for (a.channels = 1; a.channels <= 4; a.channels++)
 			for (a.root = 0; a.root < (is_rooted(coll) ? n : 1); a.root++)
 				if (algo_serves(algo, &a))
-					prove(algo, &a, n <= 5 && kind < 2, v);
+					prove(algo, &a, 0, v);
 	}
 }
 
-static void prove_sample(const struct algo *algo, enum coll coll, int n, int samples, struct verdict *v)
+static void prove_one(const struct algo *algo, enum coll coll, int n, size_t work, struct verdict *v)
 {
-	for (int i = 0; i < samples; i++) {
-		struct plan_args a = {.coll = coll, .nranks = n};
-		a.root = is_rooted(coll) ? (int)draw((uint64_t)n) : 0;
-		a.channels = 1 + (int)draw(4);
-		for (int kind = (int)draw(SHAPES), k = 0; k < SHAPES; k++, kind = (kind + 1) % SHAPES) {
-			a.shape = make_shape((enum shape_kind)kind, n);
-			if (algo_serves(algo, &a))
-				break;
+	struct plan_args a = {.coll = coll, .nranks = n};
+	a.root = is_rooted(coll) ? (int)draw((uint64_t)n) : 0;
+	a.channels = n > 64 ? 1 : 1 + (int)draw(4);
+	for (int kind = (int)draw(SHAPES), tries = 0; tries < SHAPES; tries++, kind = (kind + 1) % SHAPES) {
+		a.shape = make_shape((enum shape_kind)kind, n, &seed);
+		if (algo_serves(algo, &a)) {
+			prove(algo, &a, work, v);
+			return;
 		}
-		if (algo_serves(algo, &a))
-			prove(algo, &a, false, v);
 	}
+}
+
+/* Steps of all ranks together grow with n log n or with n squared: only the first kind is for 1000 ranks every day. */
+static bool is_light(const struct algo *algo, enum coll coll)
+{
+	static const int host[100] = {[50 ... 99] = 1};
+	const struct shape shape = {100, 2, host};
+	struct plan_args a = {.coll = coll, .nranks = 100, .rank = 99, .channels = 1, .shape = &shape};
+	struct plan *p = algo_plan(algo, &a);
+	assert_non_null(p);
+	bool light = p->nsteps < 50;
+	plan_free(p);
+	return light;
+}
+
+static void prove_coll(const struct algo *algo, enum coll coll)
+{
+	struct verdict v = {0};
+	clock_t start = clock();
+	for (int n = 1; n <= (full ? 64 : 8); n++)
+		prove_all(algo, coll, n, &v);
+	for (int n = 9; !full && n <= 64; n++)
+		prove_one(algo, coll, n, 20000, &v);
+	prove_one(algo, coll, 100, 20000, &v);
+	if (full || is_light(algo, coll)) {
+		prove_one(algo, coll, 255, 20000, &v);
+		prove_one(algo, coll, 1000, 20000, &v);
+	}
+	if (!v.claimed && !v.refuted)
+		fail_msg("%s:%s may run by reference, but does not claim it", coll_name(coll), algo->name);
+	printf("  %s:%s %.1f s\n", coll_name(coll), algo->name, (double)(clock() - start) / CLOCKS_PER_SEC);
 }
 
 static void prove_algo(void **state)
 {
 	const struct algo *algo = *state;
-	for (int coll = 0; coll < COLL_COUNT; coll++) {
-		struct verdict v = {0};
-		clock_t start = clock();
-		if (!(algo->colls >> coll & 1))
-			continue;
-		for (int n = 1; n <= 64; n++) {
-			if (n <= (full ? 64 : 8))
-				prove_small(algo, (enum coll)coll, n, &v);
-			else
-				prove_sample(algo, (enum coll)coll, n, 2, &v);
-		}
-		if (!v.claimed && !v.refuted)
-			fail_msg("%s:%s may run by reference, but does not claim it", coll_name((enum coll)coll), algo->name);
-		printf("%s:%s %.1f s\n", coll_name((enum coll)coll), algo->name, (double)(clock() - start) / CLOCKS_PER_SEC);
-	}
+	for (int coll = 0; coll < COLL_COUNT; coll++)
+		if (algo->colls >> coll & 1)
+			prove_coll(algo, (enum coll)coll);
 }
 
 int main(void)
 {
 	struct CMUnitTest tests[64];
 	size_t n = 0;
-	cmocka_set_test_filter(getenv("CHECK_ONLY"));
 	for (const struct algo *const *a = algo_table; *a; a++)
 		tests[n++] = (struct CMUnitTest){(*a)->name, prove_algo, NULL, NULL, (void *)(uintptr_t)*a};
+	cmocka_set_test_filter(getenv("TUTTI_TEST_CASE"));
 	return _cmocka_run_group_tests("plans", tests, n, get_ready, NULL);
 }
