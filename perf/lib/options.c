@@ -5,55 +5,81 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../tools/cli/cli.h"
+
+#define FLAG "[=0|1]"
+
+/* D: field, letter, word, kind, argument, default, help. N: those that start as zero. */
+#define OPTIONS(D, N)                                                                                                  \
+	D(min, 'b', "minbytes", SIZE, "SIZE", "32M", "least size, of the larger buffer; K, M, G are powers of 1024")    \
+	D(max, 'e', "maxbytes", SIZE, "SIZE", "32M", "largest size")                                                    \
+	D(step, 'i', "stepbytes", SIZE, "SIZE", "1M", "step between sizes")                                             \
+	D(factor, 'f', "stepfactor", REAL, "X", "0", "factor between sizes, in place of a step")                        \
+	D(iters, 'n', "iters", INT, "N", "20", "timed calls of each row")                                               \
+	D(warmup, 'w', "warmup_iters", INT, "N", "1", "calls before them")                                              \
+	D(aggregate, 'm', "agg_iters", INT, "N", "1", "calls in one group, timed together")                             \
+	D(cycles, 'N', "run_cycles", INT, "N", "1", "times to go through all rows; 0: for ever")                        \
+	D(op, 'o', "op", OP, "OP", "sum", "sum, prod, min, max, avg or all")                                            \
+	D(type, 'd', "datatype", TYPE, "TYPE", "float",                                                                 \
+	  "int8 uint8 int16 uint16 int32 uint32 int64 uint64 half bfloat16 float double f8e4m3 f8e5m2 or all")          \
+	D(root, 'r', "root", ROOT, "RANK", "0", "root of rooted collectives, or all")                                   \
+	D(threads, 't', "nthreads", INT, "N", "1",                                                                      \
+	  "ranks as threads of this process; with 1, the launcher's environment says who we are")                       \
+	D(gpus, 'g', "ngpus", INT, "N", "1", "accepted for nccl-tests' sake; only 1")                                   \
+	D(check, 'c', "check", INT, "N", "1", "calls verified to the last bit, each on data of its own; 0: none")       \
+	N(cpu, 'C', "report_cputime", SWITCH, FLAG, "add the CPU time burned in a call")                                \
+	D(average, 'a', "average", RANKS, "WHICH", "avg", "time over ranks: rank0, avg, min, max, or 0 to 3")           \
+	D(timeout, 'T', "timeout", REAL, "SECONDS", "0", "deadline of a call; 0: the library's")                        \
+	N(stats, 'I', "iter_stats", SWITCH, FLAG, "add min, p50, p95, p99, max over the calls")                         \
+	N(json, 'J', "json", TEXT, "FILE", "write the results as JSON, too")                                            \
+	N(memory, 'M', "memory", SWITCH, FLAG, "report rank 0's memory at the end")                                     \
+	D(unalign, 'u', "unalign", INT, "BYTES", "0",                                                                   \
+	  "sources start BYTES behind a page boundary, results three times as far")                                     \
+	N(registered, 'R', "local_register", SWITCH, FLAG, "register the buffers")                                      \
+	N(alloc, 0, "alloc", SWITCH, FLAG, "buffers from tutti_mem_alloc")                                              \
+	D(buffers, 0, "buffers", INT, "N", "1", "pairs of buffers to take in turn")                                     \
+	N(nonblocking, 0, "nonblocking", SWITCH, FLAG, "issue with requests, then wait")                                \
+	D(busy, 0, "busy", REAL, "US", "0", "compute between calls, as a decoder does")                                 \
+	N(cold, 0, "cold", SWITCH, FLAG, "empty the caches between calls")                                              \
+	D(skew, 0, "skew", REAL, "US", "0", "each rank starts each call up to US late, at random")                      \
+	N(explain, 0, "explain", SWITCH, FLAG, "print how each call is done")                                           \
+	N(help, 'h', "help", SWITCH, NULL, "print this text")                                                           \
+	N(man, 0, "man", SWITCH, NULL, "print the manual page")
+
 enum kind { SIZE, INT, REAL, TEXT, SWITCH, TYPE, OP, ROOT, RANKS };
 
-struct row {
-	char letter;
-	const char *word;
+/* The number of an option for cli_next; its place in the tables is one less. */
+#define ID_OF_DEFAULT(field, letter, word, kind, arg, preset, help) ID_##field,
+#define ID_OF_ZERO(field, letter, word, kind, arg, help) ID_##field,
+enum { ID_NONE, OPTIONS(ID_OF_DEFAULT, ID_OF_ZERO) ID_END };
+
+static const struct row {
 	enum kind kind;
 	size_t offset;
-	const char *arg, *preset, *help;
+	const char *preset;
+} rows[] = {
+#define ROW_OF_DEFAULT(field, letter, word, kind, arg, preset, help) {kind, offsetof(struct options, field), preset},
+#define ROW_OF_ZERO(field, letter, word, kind, arg, help) {kind, offsetof(struct options, field), NULL},
+	OPTIONS(ROW_OF_DEFAULT, ROW_OF_ZERO)
 };
 
-#define AT(field) offsetof(struct options, field)
-
-static const struct row rows[] = {
-	{'b', "minbytes", SIZE, AT(min), "SIZE", "32M", "least size, of the larger buffer; K, M, G are powers of 1024"},
-	{'e', "maxbytes", SIZE, AT(max), "SIZE", "32M", "largest size"},
-	{'i', "stepbytes", SIZE, AT(step), "SIZE", "1M", "step between sizes"},
-	{'f', "stepfactor", REAL, AT(factor), "X", "0", "factor between sizes, in place of a step"},
-	{'n', "iters", INT, AT(iters), "N", "20", "timed calls of each row"},
-	{'w', "warmup_iters", INT, AT(warmup), "N", "1", "calls before them"},
-	{'m', "agg_iters", INT, AT(aggregate), "N", "1", "calls in one group, timed together"},
-	{'N', "run_cycles", INT, AT(cycles), "N", "1", "times to go through all rows; 0: for ever"},
-	{'o', "op", OP, AT(op), "OP|all", "sum", "sum, prod, min, max, avg"},
-	{'d', "datatype", TYPE, AT(type), "TYPE|all", "float",
-	 "int8 uint8 int16 uint16 int32 uint32 int64 uint64 half bfloat16 float double f8e4m3 f8e5m2"},
-	{'r', "root", ROOT, AT(root), "RANK|all", "0", "root of rooted collectives"},
-	{'t', "nthreads", INT, AT(threads), "N", "1",
-	 "ranks as threads of this process; with 1, the launcher's environment says who we are"},
-	{'g', "ngpus", INT, AT(gpus), "1", "1", "accepted for nccl-tests' sake; only 1"},
-	{'c', "check", INT, AT(check), "N", "1", "calls whose every bit is verified on data of their own; 0: none"},
-	{'C', "report_cputime", SWITCH, AT(cpu), "0|1", "0", "add the CPU time burned in a call"},
-	{'a', "average", RANKS, AT(average), "WHICH", "1", "time over ranks: 0 rank0, 1 avg, 2 min, 3 max"},
-	{'T', "timeout", REAL, AT(timeout), "SECONDS", "0", "deadline of a call; 0: the library's"},
-	{'I', "iter_stats", SWITCH, AT(stats), "0|1", "0", "add min, p50, p95, p99, max over the calls"},
-	{'J', "json", TEXT, AT(json), "FILE", NULL, "write the results as JSON, too"},
-	{'M', "memory", SWITCH, AT(memory), "0|1", "0", "report rank 0's memory at the end"},
-	{'u', "unalign", INT, AT(unalign), "BYTES", "0", "sources start BYTES behind a page boundary, results 3 * BYTES"},
-	{'R', "local_register", SWITCH, AT(registered), "0|1", "0", "register the buffers"},
-	{0, "alloc", SWITCH, AT(alloc), "0|1", "0", "buffers from tutti_mem_alloc"},
-	{0, "buffers", INT, AT(buffers), "N", "1", "pairs of buffers to take in turn"},
-	{0, "nonblocking", SWITCH, AT(nonblocking), "0|1", "0", "issue with requests, then wait"},
-	{0, "busy", REAL, AT(busy), "US", "0", "compute between calls, as a decoder does"},
-	{0, "cold", SWITCH, AT(cold), "0|1", "0", "empty the caches between calls"},
-	{0, "skew", REAL, AT(skew), "US", "0", "each rank starts each call up to US late, at random"},
-	{0, "explain", SWITCH, AT(explain), "0|1", "0", "print how each call is done"},
-	{'h', "help", SWITCH, AT(help), NULL, "0", "this text"},
-	{0, "man", SWITCH, AT(man), NULL, "0", "a manual page for man(1), made from the same table"},
+static const struct cli_option cli_options[] = {
+#define CLI_OF_DEFAULT(field, letter, word, kind, arg, preset, help)                                                   \
+	{ID_##field, letter, word, arg, help " (" preset ")"},
+#define CLI_OF_ZERO(field, letter, word, kind, arg, help) {ID_##field, letter, word, arg, help},
+	OPTIONS(CLI_OF_DEFAULT, CLI_OF_ZERO)
+	{0},
 };
 
-#define ROWS (sizeof(rows) / sizeof(*rows))
+static const struct cli cli = {
+	.name = "tutti-perf",
+	.usage = "COLLECTIVE [options]",
+	.what = "Times calls of one collective over a range of sizes, out of place and in place, and verifies every bit of "
+		"the results. Output and options follow nccl-tests; under nccl-tests' names (all_reduce_perf, ...) the "
+		"collective is implied. Run it under tutti-run or any launcher that Tutti knows, or with -t for ranks that "
+		"are threads.",
+	.options = cli_options,
+};
 
 /* nccl-tests' name first, then others that people write. */
 static const char *const types[][4] = {
@@ -171,59 +197,28 @@ static int read_value(const struct row *r, const char *text, struct options *o)
 	return -1;
 }
 
-/* The row that `arg` names as -x, -xVALUE, --word or --word=VALUE; *value is what follows inside it, or NULL. */
-static const struct row *find_row(const char *arg, const char **value)
-{
-	size_t length = strcspn(arg + 2, "=");
-
-	for (size_t i = 0; i < ROWS; i++) {
-		if (arg[1] != '-' && rows[i].letter == arg[1]) {
-			*value = arg[2] ? arg + 2 : NULL;
-			return &rows[i];
-		}
-		if (arg[1] == '-' && strlen(rows[i].word) == length && strncmp(arg + 2, rows[i].word, length) == 0) {
-			*value = arg[2 + length] ? arg + 3 + length : NULL;
-			return &rows[i];
-		}
-	}
-	return NULL;
-}
-
-/* A switch may stand alone or, as nccl-tests has it, be followed by 0 or 1. */
-static const char *value_of_switch(const char *next)
-{
-	return next && (strcmp(next, "0") == 0 || strcmp(next, "1") == 0) ? next : NULL;
-}
-
 static int complain(const char *what, const char *arg)
 {
 	fprintf(stderr, "tutti-perf: %s: %s (try --help)\n", what, arg);
 	return -1;
 }
 
+static int read_word(struct options *o, const char *word)
+{
+	o->coll = collective_by_name(word);
+	return o->coll ? 0 : complain("no such collective", word);
+}
+
 static int read_args(struct options *o, int argc, char **argv)
 {
-	for (int i = 1; i < argc; i++) {
-		const char *value = NULL, *next = i + 1 < argc ? argv[i + 1] : NULL;
-		const struct row *r;
+	const char *value;
+	int at = 1, id;
 
-		if (argv[i][0] != '-') {
-			o->coll = collective_by_name(argv[i]);
-			if (!o->coll)
-				return complain("no such collective", argv[i]);
-			continue;
-		}
-		r = find_row(argv[i], &value);
-		if (!r || !argv[i][1])
-			return complain("no such option", argv[i]);
-		if (!value) {
-			value = r->kind == SWITCH ? value_of_switch(next) : next;
-			i += value != NULL;
-		}
-		if (!value && r->kind == SWITCH)
-			value = "1";
-		if (!value || read_value(r, value, o) != 0)
-			return complain(value ? "a bad value" : "a value is missing", argv[i]);
+	while ((id = cli_next(&cli, argc, argv, &at, &value)) != CLI_END) {
+		if (id == CLI_BAD || (id == CLI_WORD && read_word(o, value) != 0))
+			return -1;
+		if (id > 0 && read_value(&rows[id - 1], value ? value : "1", o) != 0)
+			return complain("a bad value", argv[at - 1]);
 	}
 	return 0;
 }
@@ -256,7 +251,7 @@ int options_parse(struct options *o, int argc, char **argv)
 
 	memset(o, 0, sizeof(*o));
 	o->coll = collective_by_name(name ? name + 1 : argv[0]);
-	for (size_t i = 0; i < ROWS; i++)
+	for (int i = 0; i < LENGTH(rows); i++)
 		if (rows[i].preset)
 			read_value(&rows[i], rows[i].preset, o);
 	o->max = 0;
@@ -268,61 +263,33 @@ int options_parse(struct options *o, int argc, char **argv)
 	return check(o, max_given);
 }
 
-/* Names of a row as people type them: "-b, --minbytes SIZE". */
-static void row_names(const struct row *r, char *names, size_t size)
+/* The description with what stands in other tables. */
+static struct cli with_names(char *more, size_t size)
 {
-	snprintf(names, size, "%s%c%s--%s%s%s", r->letter ? "-" : "", r->letter ? r->letter : ' ',
-		 r->letter ? ", " : "  ", r->word, r->arg ? " " : "", r->arg ? r->arg : "");
-}
+	struct cli full = cli;
+	size_t at = (size_t)snprintf(more, size, "The collectives:");
 
-static void print_preset(FILE *f, const struct row *r)
-{
-	if (r->preset && r->kind != SWITCH)
-		fprintf(f, " (%s)", r->preset);
-	fputc('\n', f);
-}
-
-/* In a manual page a minus is escaped, lest it become a hyphen that can't be pasted. */
-static void put_roff(FILE *f, const char *text)
-{
-	for (; *text; text++)
-		fprintf(f, *text == '-' ? "\\%c" : "%c", *text);
+	for (int i = 0; collective_at(i) && at < size; i++)
+		at += (size_t)snprintf(more + at, size - at, " %s", collective_at(i)->name);
+	if (at < size)
+		snprintf(more + at, size - at, ".\nExit status: 0 when all results were right, 1 when one was wrong or a "
+					       "call failed, 2 for a wrong command line.");
+	full.more = more;
+	return full;
 }
 
 void options_help(FILE *f)
 {
-	fprintf(f, "usage: tutti-perf COLLECTIVE [OPTION]...\nMeasures and verifies a collective: ");
-	for (int i = 0; collective_at(i); i++)
-		fprintf(f, "%s%s", i ? " " : "", collective_at(i)->name);
-	fprintf(f, ".\nUnder nccl-tests' names (all_reduce_perf, ...) the collective is implied.\n\n");
-	for (size_t i = 0; i < ROWS; i++) {
-		char names[64];
+	char more[512];
+	struct cli full = with_names(more, sizeof(more));
 
-		row_names(&rows[i], names, sizeof(names));
-		fprintf(f, "  %-30s %s", names, rows[i].help);
-		print_preset(f, &rows[i]);
-	}
+	cli_help(&full, f);
 }
 
 void options_man(FILE *f)
 {
-	fprintf(f, ".TH TUTTI-PERF 1\n.SH NAME\ntutti-perf \\- measure and verify collectives\n.SH SYNOPSIS\n"
-		   ".B tutti-perf\n.I COLLECTIVE\n.RI [ OPTION ]...\n.SH DESCRIPTION\n"
-		   "Times calls of one collective over a range of sizes, out of place and in place, and verifies every\n"
-		   "bit of the results. Output and options follow nccl-tests. Run it under tutti-run or any launcher\n"
-		   "that Tutti knows, or with\n.B \\-t\nfor ranks that are threads. The collectives:\n");
-	for (int i = 0; collective_at(i); i++)
-		fprintf(f, "%s%s", collective_at(i)->name, collective_at(i + 1) ? ", " : ".\n.SH OPTIONS\n");
-	for (size_t i = 0; i < ROWS; i++) {
-		char names[64];
+	char more[512];
+	struct cli full = with_names(more, sizeof(more));
 
-		row_names(&rows[i], names, sizeof(names));
-		fputs(".TP\n.B ", f);
-		put_roff(f, names);
-		fputc('\n', f);
-		put_roff(f, rows[i].help);
-		print_preset(f, &rows[i]);
-	}
-	fprintf(f, ".SH EXIT STATUS\n0 when all results were right, 1 when one was wrong or a call failed, 2 for a wrong\n"
-		   "command line.\n.SH SEE ALSO\n.BR tutti-run (1)\n");
+	cli_man(&full, f);
 }

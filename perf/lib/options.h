@@ -1,6 +1,6 @@
 /*
- * Options of tutti-perf, all in one table: nccl-tests' letters and defaults, and our own words. Parsing, --help and
- * --man come from it.
+ * Options of tutti-perf, all in one table: nccl-tests' letters and defaults, and our own words. Parsing, defaults,
+ * --help and --man come from it.
  */
 #ifndef PERF_OPTIONS_H
 #define PERF_OPTIONS_H
