@@ -85,8 +85,71 @@ ALIASES := all_reduce_perf all_gather_perf reduce_scatter_perf broadcast_perf re
 aliases: $(if $(filter tutti-perf,$(PERFS)),$(B)/bin/tutti-perf)
 	$(Q)for a in $(ALIASES); do ln -sf tutti-perf $(B)/bin/$$a; done
 
-.PHONY: tests
+.PHONY: tests fuzzers
 tests: all $(TESTS:%=$(B)/tests/%)
+
+# Fuzz targets: one function over a parser; the driver replays the corpus, then mutates it.
+FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzzers: $(FUZZ:%=$(B)/fuzz/%)
+$(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/driver.o $(TOOLLIB) $(B)/lib/libtutti.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# ---- what people type ----
+
+.PHONY: deps demo check check-full check-fuzz check-cross bench man layering format install uninstall
+deps:
+	$(Q)tools/setup.sh build
+
+demo: deps
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)tests/demo.sh $(B)/bin
+
+# Tests that start ranks find the programs beside them: $(B)/bin.
+LIMIT   ?= 600
+check:
+	$(Q)tools/setup.sh check
+	$(Q)$(MAKE) --no-print-directory tests fuzzers man layering
+	$(Q)tests/run.sh $(LIMIT) $(TESTS:%=$(B)/tests/%) $(wildcard tests/*/check_*.sh)
+check-full:
+	$(Q)TUTTI_TEST_FULL=1 $(MAKE) --no-print-directory check LIMIT=7200
+
+RUNS    ?= 20000
+check-fuzz: fuzzers
+	$(Q)for f in $(FUZZ); do timeout 900 $(B)/fuzz/$$f -runs=$(RUNS) tests/fuzz/corpus/$${f#fuzz_} || exit 1; done
+
+# The rank-free tests and a small matrix on aarch64, under qemu-user.
+check-cross:
+	$(Q)tools/setup.sh cross
+	$(Q)tests/cross.sh
+
+bench: all
+	$(Q)$(B)/bin/floor && $(B)/bin/tutti-run -n 2 $(B)/bin/tutti-perf allreduce -b 8 -e 64M -f 4
+
+MANS    := $(TOOLS) $(filter tutti-%,$(PERFS))
+man: all
+	@mkdir -p $(B)/man
+	$(Q)for p in $(MANS); do $(B)/bin/$$p --man > $(B)/man/$$p.1 || exit 1; done
+
+layering:
+	$(Q)tests/layering.sh
+
+format:
+	$(Q)clang-format -i $(shell git ls-files '*.c' '*.h')
+
+install: all man
+	$(Q)install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	$(Q)install -m 644 include/tutti.h $(DESTDIR)$(PREFIX)/include/
+	$(Q)install -m 755 $(B)/lib/libtutti.so.0 $(DESTDIR)$(LIBDIR)/
+	$(Q)ln -sf libtutti.so.0 $(DESTDIR)$(LIBDIR)/libtutti.so
+	$(Q)install -m 644 $(B)/lib/libtutti.a $(DESTDIR)$(LIBDIR)/
+	$(Q)sed -e 's|^prefix=.*|prefix=$(PREFIX)|' -e 's|^libdir=.*|libdir=$(LIBDIR)|' $(B)/lib/tutti.pc > $(DESTDIR)$(LIBDIR)/pkgconfig/tutti.pc
+	$(Q)install -m 755 $(MANS:%=$(B)/bin/%) $(DESTDIR)$(PREFIX)/bin/
+	$(Q)for a in $(ALIASES); do ln -sf tutti-perf $(DESTDIR)$(PREFIX)/bin/$$a; done
+	$(Q)install -m 644 $(MANS:%=$(B)/man/%.1) $(DESTDIR)$(PREFIX)/share/man/man1/
+uninstall:
+	$(Q)rm -f $(DESTDIR)$(PREFIX)/include/tutti.h $(DESTDIR)$(LIBDIR)/libtutti.* $(DESTDIR)$(LIBDIR)/pkgconfig/tutti.pc \
+	  $(MANS:%=$(DESTDIR)$(PREFIX)/bin/%) $(ALIASES:%=$(DESTDIR)$(PREFIX)/bin/%) $(MANS:%=$(DESTDIR)$(PREFIX)/share/man/man1/%.1)
 
 clean:
 	$(Q)rm -rf build build-*

@@ -156,7 +156,8 @@ struct tutti_config {
 	void *log_ctx;
 };
 #ifdef __cplusplus
-#define TUTTI_CONFIG_INIT { sizeof(struct tutti_config) }
+#define TUTTI_CONFIG_INIT \
+	{ sizeof(struct tutti_config), NULL, 0, 0, TUTTI_PROGRESS_CALLER, NULL, { NULL, NULL }, NULL, NULL }
 #else
 #define TUTTI_CONFIG_INIT { .size = sizeof(struct tutti_config) }
 #endif

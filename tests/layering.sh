@@ -1,0 +1,38 @@
+#!/bin/sh
+# The arrows of docs/design.md, read from the #include lines: FOLDER-OR-FILE may include what its row allows.
+cd "$(dirname "$0")/.." || exit 2
+bad=0
+# rule PATTERN ALLOWED-REGEX: every quoted include in files that match PATTERN must match (resolved below src/ or plain)
+rule() {
+	for f in $(find $1 -name '*.[ch]' 2>/dev/null | sort); do
+		dir=$(dirname "$f")
+		grep -n '^#include "' "$f" | while IFS=: read -r line text; do
+			inc=$(printf '%s' "$text" | sed 's/#include "\([^"]*\)".*/\1/')
+			if [ -e "$dir/$inc" ]; then path=$(realpath --relative-to=. "$dir/$inc"); else path=$inc; fi
+			printf '%s\n' "$path" | grep -Eq "^($2)$" || echo "$f:$line: may not include $path"
+		done
+	done
+}
+out=$(
+	rule src/util 'src/util/.*|tutti\.h'
+	rule src/kernel 'src/kernel/.*|tutti\.h'
+	rule src/algo 'src/algo/.*|src/plan\.h'
+	rule 'src/plan.c src/plan.h src/plan_check.c src/plan_check.h src/layout.h' 'src/plan(_check)?\.h|src/layout\.h'
+	rule 'src/link.h' ''
+	rule 'src/engine.c src/engine.h' 'src/(engine|plan|layout|link|kernel/kernel|util/error)\.h|kernel/kernel\.h|tutti\.h'
+	rule src/direct 'src/direct/.*|src/(engine|segment|link|plan|layout)\.h|src/kernel/kernel\.h|src/util/.*|tutti\.h'
+	rule 'src/segment.c src/segment.h src/transport.c src/transport.h' 'src/(segment|transport|link)\.h|src/bootstrap/contact\.h|src/util/.*'
+	rule transports 'transports/.*|src/(transport|link|segment)\.h|src/bootstrap/contact\.h|src/util/.*'
+	rule src/bootstrap 'src/bootstrap/.*|src/util/.*|tutti\.h'
+	rule src/launch 'src/launch/.*|src/bootstrap/.*|src/util/.*|tutti\.h'
+	rule src/control 'src/control/.*|src/bootstrap/.*|src/plan\.h|src/kernel/kernel\.h|src/util/.*|tutti\.h'
+	rule src/tuner 'src/tuner/.*|src/algo/algo\.h|src/direct/direct\.h|src/plan\.h|src/util/.*|tutti\.h'
+	rule 'perf' 'perf/.*|tools/cli/cli\.h|tutti\.h'
+)
+# planners: no atomics, no input or output, no memory of their own
+pure=$(grep -nE '#include <(stdatomic|stdio|unistd|pthread|sys/)' src/algo/*.c src/algo/*.h)
+for t in "$out" "$pure"; do
+	[ -z "$t" ] || { printf '%s\n' "$t"; bad=1; }
+done
+[ $bad = 0 ] && echo "layering holds"
+exit $bad

@@ -1,0 +1,37 @@
+#!/bin/sh
+# Names and installs what is missing: setup.sh build|check|cross. As root, or through sudo where that asks for no
+# password; otherwise it prints the command to type and fails.
+set -eu
+build="gcc g++ make pkg-config libhwloc-dev libsodium-dev libjansson-dev"
+check="$build libcmocka-dev openmpi-bin libopenmpi-dev mpich libmpich-dev iproute2 ethtool procps util-linux python3"
+cross="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+cross_arm="libc6:arm64 libhwloc-dev:arm64 libsodium-dev:arm64 libjansson-dev:arm64 libcmocka-dev:arm64"
+
+case ${1:-build} in
+build) want=$build ;;
+check) want=$check ;;
+cross) want="$cross $cross_arm" ;;
+*) echo "usage: $0 build|check|cross" >&2; exit 2 ;;
+esac
+
+command -v dpkg-query >/dev/null || { echo "tutti: not a Debian system; needed: $want" >&2; exit 0; }
+missing=
+for p in $want; do
+	dpkg-query -W -f='${Status}\n' "$p" 2>/dev/null | grep -q '^install ok installed' || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+echo "tutti: missing packages:$missing"
+arm=
+[ "$1" != cross ] || arm="dpkg --add-architecture arm64 && "
+line="${arm}apt-get update && apt-get install -y --no-install-recommends$missing"
+if [ "$(id -u)" = 0 ]; then
+	run="sh -c"
+elif sudo -n true 2>/dev/null; then
+	run="sudo sh -c"
+else
+	echo "tutti: type: sudo sh -c '$line'" >&2
+	exit 1
+fi
+log=$(mktemp)
+DEBIAN_FRONTEND=noninteractive $run "$line" >"$log" 2>&1 || { tail -20 "$log" >&2; rm -f "$log"; exit 1; }
+rm -f "$log"
