@@ -26,8 +26,8 @@ static void disagree(struct control_comm *cc, int i, const struct call *a, int j
 		disagree(cc, j, b, i, a);
 		return;
 	}
-	add(text, sizeof(text), "%sranks disagree about call #%" PRIu64 ": rank %d called %s, rank %d called %s", cc->prefix,
-	    a->number, i, call_what(a, one, sizeof(one)), j, call_what(b, other, sizeof(other)));
+	add(text, sizeof(text), "%sranks disagree about call #%" PRIu64 ": rank %d called %s, rank %d called %s",
+	    cc->prefix, a->number, i, call_what(a, one, sizeof(one)), j, call_what(b, other, sizeof(other)));
 	raise_all(cc, TUTTI_EMISMATCH, text);
 }
 
@@ -43,7 +43,7 @@ static bool note(struct control_comm *cc, int member, const struct call *call, u
 		else if (now - r->at < repeat)
 			return false;
 	}
-	*r = (struct report){ .call = *call, .member = member, .at = now };
+	*r = (struct report){.call = *call, .member = member, .at = now};
 	return true;
 }
 
@@ -89,7 +89,7 @@ void check_left(struct control_comm *cc)
 
 void control_waiting(struct control_comm *cc, uint64_t number, uint64_t waited_ns)
 {
-	struct message m = { .type = MSG_REPORT, .comm = cc->id };
+	struct message m = {.type = MSG_REPORT, .comm = cc->id};
 
 	service_lock();
 	if (healthy(cc))
@@ -139,7 +139,7 @@ static void add_silent(char *text, const struct control_comm *cc, int i, bool fi
 
 static void late_text(char *text, const struct control_comm *cc, uint64_t number, double seconds)
 {
-	struct call call = { .number = number };
+	struct call call = {.number = number};
 	bool calling = number > atomic_load_explicit(&cc->flight->finished, memory_order_acquire);
 	char what[128] = "a send or receive";
 	int n = 0;
@@ -162,7 +162,7 @@ static void late_text(char *text, const struct control_comm *cc, uint64_t number
 
 void control_deadline(struct control_comm *cc, uint64_t number, double seconds)
 {
-	struct message ask = { .type = MSG_ASK, .comm = cc->id };
+	struct message ask = {.type = MSG_ASK, .comm = cc->id};
 	uint64_t until = now_ns() + ANSWER;
 	char text[TEXT_CAP] = "";
 

@@ -66,7 +66,7 @@ void news_wait(struct control *c, uint64_t until)
 {
 	unsigned seen = atomic_load_explicit(&c->news, memory_order_relaxed);
 	uint64_t now = now_ns(), left = until > now ? until - now : 0;
-	struct timespec t = { .tv_sec = (time_t)(left / (1000 * MS)), .tv_nsec = (long)(left % (1000 * MS)) };
+	struct timespec t = {.tv_sec = (time_t)(left / (1000 * MS)), .tv_nsec = (long)(left % (1000 * MS))};
 
 	c->sleepers++;
 	turn_end(c);
@@ -106,7 +106,7 @@ void tell(struct wire *w, struct message *m)
 struct call last_call(const struct control_comm *cc)
 {
 	uint64_t number = atomic_load_explicit(&cc->flight->started, memory_order_acquire);
-	struct call call = { .number = 0 };
+	struct call call = {.number = 0};
 
 	if (!flight_read(cc->flight, number, &call))
 		call.number = number;
@@ -115,7 +115,7 @@ struct call last_call(const struct control_comm *cc)
 
 void say_status(struct control_comm *cc)
 {
-	struct message m = { .type = MSG_STATUS, .comm = cc->id };
+	struct message m = {.type = MSG_STATUS, .comm = cc->id};
 
 	m.value = atomic_load_explicit(&cc->flight->finished, memory_order_acquire);
 	m.call = last_call(cc);
@@ -124,7 +124,7 @@ void say_status(struct control_comm *cc)
 
 struct message alarm_message(const struct control_comm *cc)
 {
-	struct message m = { .type = MSG_RAISE, .comm = cc->id };
+	struct message m = {.type = MSG_RAISE, .comm = cc->id};
 
 	m.value = (uint64_t)atomic_load_explicit(&cc->alarm->status, memory_order_relaxed);
 	memcpy(m.text, cc->alarm->text, MESSAGE_TEXT);
@@ -137,11 +137,11 @@ static void brief_ranks(struct wire *w)
 	struct control *c = w->c;
 
 	for (int a = 0; a < c->n; a++) {
-		struct message gone = { .type = MSG_GONE, .a = a, .value = c->state[a] };
+		struct message gone = {.type = MSG_GONE, .a = a, .value = c->state[a]};
 		if (c->state[a] != ALIVE)
 			tell(w, &gone);
 		for (int b = 0; b < a; b++) {
-			struct message cut = { .type = MSG_CUT, .a = a, .b = b, .text = "as others found before" };
+			struct message cut = {.type = MSG_CUT, .a = a, .b = b, .text = "as others found before"};
 			if (c->cut[a * c->n + b])
 				tell(w, &cut);
 		}
@@ -150,7 +150,7 @@ static void brief_ranks(struct wire *w)
 
 void brief(struct wire *w)
 {
-	struct message here = { .type = MSG_HERE };
+	struct message here = {.type = MSG_HERE};
 
 	tell(w, &here);
 	brief_ranks(w);
@@ -159,7 +159,8 @@ void brief(struct wire *w)
 		if (m.value != TUTTI_OK)
 			tell(w, &m);
 		for (int i = 0; i < cc->n; i++) {
-			struct message left = { .type = MSG_LEAVE, .comm = cc->id, .a = cc->members[i], .call = cc->m[i].call };
+			struct message left = {.type = MSG_LEAVE, .comm = cc->id, .a = cc->members[i]};
+			left.call = cc->m[i].call;
 			if (cc->m[i].left)
 				tell(w, &left);
 		}
@@ -178,7 +179,8 @@ void raise_here(struct control_comm *cc, int status, const char *text)
 	if (!healthy(cc))
 		return;
 	snprintf(cc->alarm->text, sizeof(cc->alarm->text), "%s", text);
-	atomic_store_explicit(&cc->alarm->status, status, memory_order_release); /* R5 pairs with A5: the text is seen */
+	/* R5 pairs with A5: who sees the status sees the text */
+	atomic_store_explicit(&cc->alarm->status, status, memory_order_release);
 	log_info("%s: %s", tutti_strerror(status), text);
 	doom_cancel(cc);
 	news(cc->c);
@@ -273,17 +275,17 @@ static const struct {
 	void (*about_comm)(struct control_comm *cc, const struct message *m, struct wire *from);
 	bool thrifty, early;
 } table[MSG_TYPES] = {
-	[MSG_GONE] = { .about_rank = hear_gone },
-	[MSG_CUT] = { .about_rank = hear_cut },
-	[MSG_LEAVE] = { .about_comm = hear_leave, .early = true },
-	[MSG_REPORT] = { .about_comm = hear_report, .thrifty = true },
-	[MSG_ASK] = { .about_comm = hear_ask },
-	[MSG_STATUS] = { .about_comm = hear_status },
-	[MSG_RAISE] = { .about_comm = hear_raise, .thrifty = true, .early = true },
-	[MSG_JOIN] = { .about_comm = hear_join },
-	[MSG_PREPARE] = { .about_comm = hear_prepare },
-	[MSG_ACK] = { .about_comm = hear_ack },
-	[MSG_COMMIT] = { .about_comm = hear_commit },
+	[MSG_GONE] = {.about_rank = hear_gone},
+	[MSG_CUT] = {.about_rank = hear_cut},
+	[MSG_LEAVE] = {.about_comm = hear_leave, .early = true},
+	[MSG_REPORT] = {.about_comm = hear_report, .thrifty = true},
+	[MSG_ASK] = {.about_comm = hear_ask},
+	[MSG_STATUS] = {.about_comm = hear_status},
+	[MSG_RAISE] = {.about_comm = hear_raise, .thrifty = true, .early = true},
+	[MSG_JOIN] = {.about_comm = hear_join},
+	[MSG_PREPARE] = {.about_comm = hear_prepare},
+	[MSG_ACK] = {.about_comm = hear_ack},
+	[MSG_COMMIT] = {.about_comm = hear_commit},
 };
 
 /* Two ways lead to most ranks: what came the one way is dropped when it comes the other. */
@@ -372,7 +374,7 @@ int control_join(struct control_comm **out, struct control *c, uint64_t id, cons
 	struct control_comm *cc = calloc(1, sizeof(*cc));
 
 	if (cc) {
-		*cc = (struct control_comm){ .c = c, .id = id, .n = n, .me = me, .flight = flight, .alarm = alarm };
+		*cc = (struct control_comm){.c = c, .id = id, .n = n, .me = me, .flight = flight, .alarm = alarm};
 		cc->members = malloc((size_t)n * sizeof(*cc->members));
 		cc->m = calloc((size_t)n, sizeof(*cc->m));
 		cc->shrink.list = calloc((size_t)n / 8 + 1, 1);
@@ -397,7 +399,7 @@ int control_join(struct control_comm **out, struct control *c, uint64_t id, cons
 
 void control_leave(struct control_comm *cc)
 {
-	struct message m = { .type = MSG_LEAVE };
+	struct message m = {.type = MSG_LEAVE};
 	struct control_comm **at;
 	struct control *c;
 
@@ -456,6 +458,7 @@ static void plane_free(struct control *c)
 	free(c->state);
 	free(c->cut);
 	free(c->lost);
+	free(c->scratch);
 	free(c->seen);
 	free(c->refused);
 	free(c);
@@ -476,9 +479,10 @@ static struct control *plane_new(const struct control_config *cfg)
 	c->state = calloc(n, sizeof(*c->state));
 	c->cut = calloc(n * n, sizeof(*c->cut));
 	c->lost = calloc(n, sizeof(*c->lost));
+	c->scratch = calloc(2, n);
 	c->seen = calloc(n, sizeof(*c->seen));
 	c->refused = calloc(n, sizeof(*c->refused));
-	if (c->state && c->cut && c->lost && c->seen && c->refused)
+	if (c->state && c->cut && c->lost && c->scratch && c->seen && c->refused)
 		return c;
 	plane_free(c);
 	return NULL;
@@ -516,7 +520,7 @@ int control_open(struct control **out, const struct control_config *cfg, struct 
 
 void control_close(struct control *c)
 {
-	struct message bye = { .type = MSG_GONE, .value = LEFT };
+	struct message bye = {.type = MSG_GONE, .value = LEFT};
 	struct control **at;
 
 	if (!c)

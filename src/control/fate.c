@@ -22,37 +22,43 @@ bool member_living(const struct control_comm *cc, int member)
 
 /* ---- the verdict ------------------------------------------------------------------------------------------------- */
 
-static int degree(const struct control *c, int a)
+/* The ranks that reach `first` and each other, the lower ones preferred: their number. */
+static int gather(const struct control *c, int first, uint8_t *group)
 {
-	int d = 0;
+	int size = 1;
 
-	for (int b = 0; b < c->n; b++)
-		d += c->state[b] == ALIVE && !c->lost[b] && c->cut[a * c->n + b];
-	return d;
+	memset(group, 0, (size_t)c->n);
+	group[first] = 1;
+	for (int r = 0; r < c->n; r++) {
+		bool fits = c->state[r] == ALIVE && !group[r];
+		for (int q = 0; q < c->n && fits; q++)
+			fits = !group[q] || !c->cut[r * c->n + q];
+		group[r] |= fits;
+		size += fits;
+	}
+	return size;
 }
 
 /*
- * Both ends of a cut complain of each other; who is out of reach is the one of whom most complain (the higher rank when
- * equal), until no cut is left between the rest. It depends on the set of cuts alone, not on the order they came in.
+ * Both ends of a cut complain of each other, so who is out of reach is for the others to say: all but the largest group
+ * of ranks that reach each other; of equal ones, that of the lowest rank. Both sides of a broken network come to the
+ * same verdict: each cut was seen from both of its ends.
  */
 static void judge(struct control *c)
 {
-	int worst;
+	uint8_t *group = c->scratch, *tried = c->scratch + c->n;
+	int most = 0;
 
-	memset(c->lost, 0, (size_t)c->n);
-	do {
-		int most = 1;
-		worst = -1;
-		for (int a = 0; a < c->n; a++) {
-			int d = c->state[a] == ALIVE && !c->lost[a] ? degree(c, a) : 0;
-			if (d >= most) {
-				most = d;
-				worst = a;
-			}
+	memset(tried, 0, (size_t)c->n);
+	for (int first = 0; first < c->n; first++) {
+		int size = c->state[first] == ALIVE && !tried[first] ? gather(c, first, group) : 0;
+		for (int r = 0; r < c->n && size > 0; r++) {
+			tried[r] |= group[r];
+			if (size > most)
+				c->lost[r] = !group[r];
 		}
-		if (worst >= 0)
-			c->lost[worst] = 1;
-	} while (worst >= 0);
+		most = size > most ? size : most;
+	}
 }
 
 /* ---- doom: a communicator lost a member -------------------------------------------------------------------------- */
@@ -192,7 +198,7 @@ void rank_gone(struct control *c, int rank, enum rank_state state)
 
 void saw_gone(struct control *c, int rank)
 {
-	struct message m = { .type = MSG_GONE, .a = rank, .value = DEAD };
+	struct message m = {.type = MSG_GONE, .a = rank, .value = DEAD};
 
 	say(c, &m);
 	rank_gone(c, rank, DEAD);
@@ -241,7 +247,7 @@ void ranks_cut(struct control *c, int a, int b, bool hosts, const char *how)
 
 void saw_cut(struct control *c, int rank, bool hosts, const char *how)
 {
-	struct message m = { .type = MSG_CUT, .a = c->rank, .b = rank, .value = hosts };
+	struct message m = {.type = MSG_CUT, .a = c->rank, .b = rank, .value = hosts};
 
 	snprintf(m.text, sizeof(m.text), "%.300s", how);
 	say(c, &m);
@@ -305,7 +311,7 @@ void control_lost(struct control *c, int rank, const char *how)
 		;
 	if (x || !reachable(c, rank) || !(x = calloc(1, sizeof(*x))))
 		goto out;
-	*x = (struct complaint){ .next = c->complaints, .c = c, .rank = rank };
+	*x = (struct complaint){.next = c->complaints, .c = c, .rank = rank};
 	snprintf(x->how, sizeof(x->how), "%s", how);
 	c->complaints = x;
 	if (service_at(now_ns() + PATIENCE, complaint_due, x) != TUTTI_OK)

@@ -109,6 +109,11 @@ static void put_head(FILE *file, int rank, const char *comm_name)
 	fprintf(file, ",\"rank\":%d,", rank);
 }
 
+static void put_time(FILE *file, const char *name, const _Atomic uint64_t *ns)
+{
+	fprintf(file, "\"%s\":%" PRIu64 ",", name, atomic_load_explicit(ns, memory_order_acquire));
+}
+
 static void put_call(FILE *file, struct flight *f, const struct call *c)
 {
 	struct flight_slot *s = &f->slot[c->number % FLIGHT_CALLS];
@@ -121,11 +126,10 @@ static void put_call(FILE *file, struct flight *f, const struct call *c)
 		fprintf(file, "\"op\":\"%s\",", op_name(c->op));
 	if (c->root >= 0)
 		fprintf(file, "\"root\":%d,", c->root);
-	if (f->timed) {
-		fprintf(file, "\"begin_ns\":%" PRIu64 ",", atomic_load_explicit(&s->begin_ns, memory_order_acquire));
-		if (finished)
-			fprintf(file, "\"end_ns\":%" PRIu64 ",", atomic_load_explicit(&s->end_ns, memory_order_acquire));
-	}
+	if (f->timed)
+		put_time(file, "begin_ns", &s->begin_ns);
+	if (f->timed && finished)
+		put_time(file, "end_ns", &s->end_ns);
 	fprintf(file, "\"finished\":%s}\n", finished ? "true" : "false");
 }
 

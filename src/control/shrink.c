@@ -1,7 +1,7 @@
 /*
- * Agreement on the survivors, in two phases. Every survivor says JOIN. The leader, the lowest living member, waits until
- * all living have, then proposes the list (PREPARE); a list to which all in it agreed (ACK) is final (COMMIT). A death
- * in between changes the list, and so the proposal; when the leader dies the next one proposes. A member that has
+ * Agreement on the survivors, in two phases. Every survivor says JOIN. The leader, the lowest living member, waits
+ * until all living have, then proposes the list (PREPARE); a list to which all in it agreed (ACK) is final (COMMIT). A
+ * death in between changes the list, and so the proposal; when the leader dies the next one proposes. A member that has
  * committed never agrees to another list: it answers with the final one, so no two lists are final in one round.
  */
 #include "plane.h"
@@ -50,7 +50,7 @@ static bool majority(const struct control_comm *cc)
 static void say_round(struct control_comm *cc, enum message_type type)
 {
 	struct shrink *s = &cc->shrink;
-	struct message m = { .type = type, .comm = cc->id, .a = (int32_t)s->round, .value = s->id };
+	struct message m = {.type = type, .comm = cc->id, .a = (int32_t)s->round, .value = s->id};
 
 	if (type == MSG_PREPARE || type == MSG_COMMIT) {
 		memcpy(m.text, s->list, (size_t)cc->n / 8 + 1);
@@ -187,7 +187,8 @@ static int too_late(const struct control_comm *cc)
 		if (member_living(cc, i) && cc->m[i].joined < cc->shrink.round)
 			add(text, sizeof(text), "%s%s", text[0] ? ", " : "", who(cc, i, name));
 	if (text[0])
-		return fail(TUTTI_ETIMEOUT, "%sshrinking needs every living rank to call it; missing: %s", cc->prefix, text);
+		return fail(TUTTI_ETIMEOUT, "%sshrinking needs every living rank to call it; missing: %s", cc->prefix,
+			    text);
 	return fail(TUTTI_ETIMEOUT, "%sthe survivors did not agree on a list in time", cc->prefix);
 }
 

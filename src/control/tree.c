@@ -1,7 +1,7 @@
 /*
  * Who connects to whom. The two lowest reachable ranks of a host lead it, and the two lowest of all lead everyone. Each
- * rank has a wire to the leaders of its host; the leaders of a host have one to the leaders of all. What is reachable is
- * known to all alike, so that after a death the next leaders are dialled without a word. The higher rank dials; the
+ * rank has a wire to the leaders of its host; the leaders of a host have one to the leaders of all. What is reachable
+ * is known to all alike, so that after a death the next leaders are dialled without a word. The higher rank dials; the
  * lower one only when it has waited in vain: then the higher one may be dead, and nobody saw it die.
  */
 #include "plane.h"
@@ -55,7 +55,7 @@ static int next_to_dial(const struct control *c, int last)
 /* The lock is released meanwhile. */
 static int dial(struct control *c, int rank, struct net_limit limit)
 {
-	struct hello hello = { .kind = HELLO_CONTROL, .from = c->rank };
+	struct hello hello = {.kind = HELLO_CONTROL, .from = c->rank};
 	int fd, rc;
 
 	turn_end(c);
@@ -83,7 +83,7 @@ int tree_grow(struct control *c, struct net_limit limit)
 
 static void pause_or_stop(struct control *c, uint64_t ns)
 {
-	struct timespec t = { .tv_nsec = (long)ns };
+	struct timespec t = {.tv_nsec = (long)ns};
 
 	(void)syscall(SYS_futex, &c->stop, FUTEX_WAIT_PRIVATE, 0, &t, NULL, 0);
 }
@@ -139,13 +139,13 @@ static void start_dialler(void *arg)
 
 void tree_mend(struct control *c)
 {
-	uint64_t now = now_ns();
+	uint64_t soon = now_ns() + MEND, later = now_ns() + OVERDUE;
 
 	if (atomic_load_explicit(&c->stop, memory_order_relaxed))
 		return;
 	service_cancel(start_dialler, c);
-	c->overdue = now + OVERDUE;
-	if (service_at(now + MEND, start_dialler, c) != TUTTI_OK || service_at(c->overdue, start_dialler, c) != TUTTI_OK)
+	c->overdue = later;
+	if (service_at(soon, start_dialler, c) != TUTTI_OK || service_at(later, start_dialler, c) != TUTTI_OK)
 		log_warn("rank %d can't connect to other control leaders: %s", c->rank, fail_text());
 }
 

@@ -147,7 +147,7 @@ static void wire_close(struct wire *w)
 	w->fd = w->pidfd = -1;
 }
 
-/* Only the kernel of the peer's host ends a connection in other ways than these: then the process is gone for certain. */
+/* Whatever else ends a connection was said by the kernel of the peer's host: then the process is gone for certain. */
 static bool is_silence(int error)
 {
 	return error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN ||
@@ -269,7 +269,7 @@ int wire_add(struct control *c, int rank, int fd)
 		close(fd);
 		return fail(TUTTI_ENOMEM, "no memory for a control connection");
 	}
-	*w = (struct wire){ .c = c, .rank = rank, .fd = fd, .pidfd = -1 };
+	*w = (struct wire){.c = c, .rank = rank, .fd = fd, .pidfd = -1};
 	if (c->host[rank] == c->host[c->rank])
 		w->pidfd = open_process(fd);
 	else
