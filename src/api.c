@@ -23,7 +23,7 @@ int tutti_version(void)
 /* Keeps the thread's message as the communicator's, for tutti_last_error. */
 static int keep(struct tutti_comm *c, int rc)
 {
-	if (rc && c && !atomic_load_explicit(&c->alarm.status, memory_order_acquire))
+	if (rc && c && !atomic_load_explicit(&c->alarm.status, memory_order_acquire)) /* A5 */
 		snprintf(c->error, sizeof(c->alarm.text), "%s", fail_text());
 	return rc;
 }

@@ -17,7 +17,8 @@
 bool comm_trylock(struct tutti_comm *c)
 {
 	int free_ = 0;
-	return atomic_compare_exchange_strong_explicit(&c->lock, &free_, 1, memory_order_acquire, memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(&c->lock, &free_, 1, memory_order_acquire, /* A11 */
+						       memory_order_relaxed);
 }
 
 void comm_lock(struct tutti_comm *c)
@@ -28,7 +29,7 @@ void comm_lock(struct tutti_comm *c)
 
 void comm_unlock(struct tutti_comm *c)
 {
-	atomic_store_explicit(&c->lock, 0, memory_order_release);
+	atomic_store_explicit(&c->lock, 0, memory_order_release); /* R11 */
 }
 
 /* ---- what the wait tells ---------------------------------------------------------------------------------------------- */

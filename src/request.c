@@ -321,7 +321,9 @@ static int prepare(struct tutti_comm *c, struct tutti_request *r, const struct o
 		return rc;
 	if (!message && c->size > 1 && !nothing_to_move(op))
 		rc = comm_choose(c, &r->op, &r->choice);
-	if (!rc && !message && c->size == 1)
+	if (!rc && message && op->root == c->rank)
+		r->kind = RUN_SELF;
+	else if (!rc && !message && c->size == 1)
 		alone(&r->op);
 	else if (!rc && (message || r->choice.algo)) {
 		r->kind = RUN_PLAN;
@@ -433,9 +435,32 @@ static enum advance advance_direct(struct tutti_comm *c, struct tutti_request *r
 	return a;
 }
 
+/* A message to oneself is a copy, made when both of its ends are first in their queues; then each is done when seen next. */
+static enum advance advance_self(struct tutti_comm *c, struct tutti_request *r)
+{
+	struct tutti_request *other = c->head;
+	if (r->copied)
+		return ADVANCE_DONE;
+	while (other && (other->kind != RUN_SELF || other->op.coll == r->op.coll || other->behind || other->copied))
+		other = other->next;
+	if (!other)
+		return ADVANCE_STUCK;
+	const struct op *send = r->op.coll == COLL_SEND ? &r->op : &other->op, *recv = send == &r->op ? &other->op : &r->op;
+	if (send->count != recv->count || send->dtype != recv->dtype)
+		return failed(r, fail(TUTTI_EMISMATCH, "message %llu to oneself: %zu x %s are sent, %zu x %s received",
+				      (unsigned long long)r->call.number, send->count, dtype_name(send->dtype), recv->count,
+				      dtype_name(recv->dtype)));
+	if (send->count)
+		memcpy(recv->out, send->in, send->count * tutti_dtype_size(send->dtype));
+	r->copied = other->copied = true;
+	return ADVANCE_DONE;
+}
+
 static enum advance advance(struct tutti_comm *c, struct tutti_request *r)
 {
 	switch (r->kind) {
+	case RUN_SELF:
+		return advance_self(c, r);
 	case RUN_PLAN:
 		return advance_plan(c, r);
 	case RUN_DIRECT:
@@ -498,7 +523,7 @@ static void enqueue(struct tutti_comm *c, struct tutti_request *r)
 	c->last[r->lane] = r;
 	*c->tail = r;
 	c->tail = &r->next;
-	if (atomic_fetch_add_explicit(&c->queued, 1, memory_order_release) == 0)
+	if (atomic_fetch_add_explicit(&c->queued, 1, memory_order_release) == 0) /* R12 */
 		arm_timer(c, true);
 	comm_unlock(c);
 	world_work(c->world);
@@ -523,7 +548,7 @@ static void complete(struct tutti_comm *c, struct tutti_request **at, int status
 	release(r);
 	r->next = NULL;
 	r->status = status;
-	if (atomic_fetch_sub_explicit(&c->queued, 1, memory_order_release) == 1)
+	if (atomic_fetch_sub_explicit(&c->queued, 1, memory_order_release) == 1) /* R12 */
 		arm_timer(c, false);
 	atomic_store_explicit(&r->done, true, memory_order_release); /* R10: from here on the owner may free it */
 }
@@ -558,7 +583,7 @@ static bool move_queue(struct tutti_comm *c)
 
 bool comm_progress(struct tutti_comm *c)
 {
-	if (!atomic_load_explicit(&c->queued, memory_order_acquire) || !comm_trylock(c))
+	if (!atomic_load_explicit(&c->queued, memory_order_acquire) || !comm_trylock(c)) /* A12 */
 		return false;
 	int status = atomic_load_explicit(&c->alarm.status, memory_order_acquire); /* A5 */
 	bool moved = true;
@@ -598,8 +623,11 @@ int request_start(struct tutti_comm *c, const struct op *op, struct tutti_reques
 	int rc = alarmed(c);
 	if (rc)
 		return rc;
-	if (!req && !group.depth && !atomic_load_explicit(&c->queued, memory_order_acquire)) {
+	if (!req && !group.depth && !atomic_load_explicit(&c->queued, memory_order_acquire)) { /* A12 */
 		struct tutti_request here;
+		if (is_message(op->coll) && op->root == c->rank)
+			return fail(TUTTI_EINVAL, "tutti_%s with oneself would block for ever: the other end is not in flight; "
+				    "use a group or a request", coll_name(op->coll));
 		rc = prepare(c, &here, op);
 		return rc ? rc : run_here(c, &here);
 	}
@@ -752,6 +780,6 @@ int comm_fd(struct tutti_comm *c)
 	}
 	if (c->world->wait.epoll >= 0)
 		(void)epoll_ctl(fd, EPOLL_CTL_ADD, c->world->wait.epoll, &e);
-	arm_timer(c, atomic_load_explicit(&c->queued, memory_order_acquire) > 0);
+	arm_timer(c, atomic_load_explicit(&c->queued, memory_order_acquire) > 0); /* A12 */
 	return c->fd = fd;
 }

@@ -215,7 +215,7 @@ void segment_close(struct segment *s)
 		next = e->next;
 		free(e);
 	}
-	if (atomic_fetch_sub_explicit(&s->map->refs, 1, memory_order_acq_rel) == 1) {
+	if (atomic_fetch_sub_explicit(&s->map->refs, 1, memory_order_acq_rel) == 1) { /* R15 */
 		munmap(s->map->base, s->map->bytes);
 		if (s->map->fd >= 0)
 			close(s->map->fd);
@@ -385,7 +385,7 @@ void segment_withdraw(struct segment *s, uint64_t key, void *area)
 {
 	struct entry *e = probe(region_of(s, s->me), key, false);
 	if (e)
-		atomic_store_explicit(&e->key, GONE, memory_order_release);
+		atomic_store_explicit(&e->key, GONE, memory_order_release); /* R9 */
 	struct extent *x = extent_of(s, (uint8_t *)area - APART);
 	if (x)
 		x->withdrawn = true;

@@ -24,7 +24,7 @@
 
 void bell_ring(_Atomic uint32_t *bell)
 {
-	if (atomic_exchange_explicit(bell, 0, memory_order_acq_rel))
+	if (atomic_exchange_explicit(bell, 0, memory_order_acq_rel)) /* R14: one ringer wakes */
 		syscall(SYS_futex, bell, FUTEX_WAKE, 64, NULL, NULL, 0);
 }
 
@@ -46,7 +46,7 @@ static void sleep_some(struct wait *w, uint64_t waited)
 		return;
 	}
 	if (!w->armed) { /* look once more between setting the bell and sleeping */
-		atomic_store_explicit(how->bell, 1, memory_order_seq_cst);
+		atomic_store_explicit(how->bell, 1, memory_order_seq_cst); /* R14 */
 		w->armed = true;
 		return;
 	}

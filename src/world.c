@@ -439,7 +439,7 @@ bool world_progress(struct world *w, const struct tutti_comm *but)
 		return false;
 	bool moved = false;
 	for (struct tutti_comm *c = w->comms; c; c = c->world_next)
-		if (c != but && atomic_load_explicit(&c->queued, memory_order_acquire))
+		if (c != but && atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
 			moved |= comm_progress(c);
 	pthread_mutex_unlock(&w->lock);
 	return moved;
@@ -448,7 +448,7 @@ bool world_progress(struct world *w, const struct tutti_comm *but)
 static struct tutti_comm *busy(struct world *w)
 {
 	for (struct tutti_comm *c = w->comms; c; c = c->world_next)
-		if (atomic_load_explicit(&c->queued, memory_order_acquire))
+		if (atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
 			return c;
 	return NULL;
 }
@@ -469,7 +469,7 @@ static void *drive(void *arg)
 			wait_begin(&wait, &c->site);
 		bool moved = false;
 		for (c = w->comms; c; c = c->world_next)
-			if (atomic_load_explicit(&c->queued, memory_order_acquire))
+			if (atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
 				moved |= comm_progress(c);
 		pthread_mutex_unlock(&w->lock);
 		if (moved)
