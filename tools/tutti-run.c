@@ -15,10 +15,12 @@
 
 #define STATUS_USAGE 2
 
-static int complain(int status)
+static int make_secret(void)
 {
+	if (secret_make(getenv("TUTTI_SECRET_FILE")) == TUTTI_OK)
+		return 0;
 	fprintf(stderr, "tutti-run: %s\n", fail_text());
-	return status;
+	return 1;
 }
 
 static int act(const struct run_command *c)
@@ -29,7 +31,7 @@ static int act(const struct run_command *c)
 	case RUN_SHOW:
 		return head_show(&c->options);
 	case RUN_SECRET:
-		return secret_make(getenv("TUTTI_SECRET_FILE")) == TUTTI_OK ? 0 : complain(1);
+		return make_secret();
 	case RUN_HELP:
 		options_help();
 		return 0;
@@ -62,10 +64,7 @@ int main(int argc, char **argv)
 
 	if (open_standard_files() < 0)
 		return STATUS_USAGE;
-	if (options_read(&c, argc, argv) == TUTTI_OK)
-		status = act(&c);
-	else
-		status = complain(STATUS_USAGE);
+	status = options_read(&c, argc, argv) ? act(&c) : STATUS_USAGE;
 	options_free(&c);
 	return status;
 }

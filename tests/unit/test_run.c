@@ -847,9 +847,9 @@ static void wrong_command_lines_are_told(void **state)
 		{ { NULL }, "no program was given" },
 		{ { "-n", "0", "true" }, "-n 0: expected a number" },
 		{ { "-n", "two", "true" }, "-n two" },
-		{ { "-n" }, "-n: its value is missing" },
+		{ { "-n" }, "needs an argument: -n" },
 		{ { "--nonsense", "true" }, "--nonsense" },
-		{ { "-x", "true" }, "no option -x" },
+		{ { "-x", "true" }, "no such option: -x" },
 		{ { "--tag=yes", "true" }, "--tag=yes" },
 		{ { "--bind", "socket", "true" }, "core, numa or none" },
 		{ { "--stdin", "1", "true" }, "0, all or none" },
@@ -894,10 +894,9 @@ static void help_and_manual_list_all_options(void **state)
 		assert_contains(last.out, text);
 	}
 	assert_int_equal(RUN("--man"), 0);
-	assert_contains(last.out, ".TH TUTTI\\-RUN 1");
-	assert_contains(last.out, "\\fB\\-n\\fR, \\fB\\-\\-ranks\\fR \\fIN\\fR\n");
-	assert_contains(last.out, "\\fB\\-\\-dry\\-run\\fR\n");
-	assert_null(strstr(last.out, "\n'"));
+	assert_contains(last.out, ".TH \"tutti-run\" 1");
+	assert_contains(last.out, "\\-n, \\-\\-ranks N\n");
+	assert_contains(last.out, "\\-\\-dry\\-run\n");
 }
 
 static void secrets_are_made_once(void **state)

@@ -2,73 +2,99 @@
 #include "options.h"
 #include "../../src/util/error.h"
 #include "../../src/util/param.h"
+#include "../cli/cli.h"
 #include "bind.h"
 
-#include <ctype.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define HOST_FILE_MAX (1u << 20)
+#define DEFAULT_RSH "ssh -x -T -o ConnectTimeout=15"
 
 extern char **environ;
 
-/* X(id, letter or 0, long option, argument or NULL, text); a text of NULL is no user's option. */
-#define OPTION_TABLE(X)                                                                                                \
-	X(RANKS, 'n', "ranks", "N", "Number of ranks. Default: one for each slot of the hosts, or 1.")                 \
-	X(HOST, 'H', "host", "LIST",                                                                                   \
-	  "Hosts and their slots: a:2,b:2. A host without a number has one slot. Ranks fill the hosts in this "        \
-	  "order.")                                                                                                    \
-	X(HOSTFILE, 0, "hostfile", "FILE",                                                                             \
-	  "Hosts from a file: a line each, 'host', 'host:2' or 'host slots=2', with # comments; or JSON, a list of "   \
-	  "{\"ssh\": \"host\", \"ips\": [\"10.0.0.1\"], \"slots\": 2} or that list as \"hosts\" of an object.")        \
-	X(RSH, 0, "rsh", "COMMAND",                                                                                    \
-	  "Command that runs a command line on a host; it gets the host and the line as its last two arguments. "      \
-	  "Default: ssh -x -T -o ConnectTimeout=15.")                                                                  \
-	X(BIND, 0, "bind", "HOW",                                                                                      \
-	  "core: each rank gets its own share of the cores; numa: whole NUMA nodes; none. Default: core, and none "    \
-	  "on a host with more ranks than cores.")                                                                     \
-	X(ENV, 0, "env", "NAME[=VALUE]",                                                                               \
-	  "Set a variable for the ranks, or pass on the value that it has here. Variables that begin with TUTTI_ "     \
-	  "are always passed on. May be repeated.")                                                                    \
-	X(CWD, 0, "cwd", "DIR", "Directory in which ranks start. Default: this one, where a host has it.")             \
-	X(TIMEOUT, 0, "timeout", "SECONDS", "End the job after this time, with status 124.")                           \
-	X(GRACE, 0, "grace", "SECONDS",                                                                                \
-	  "After a rank failed, time for the others to say what they saw, before SIGTERM. Two seconds after that "     \
-	  "comes SIGKILL. Default: 2.")                                                                                \
-	X(TAG, 0, "tag", NULL, "Put [rank] before each line of output.")                                               \
-	X(STDIN, 0, "stdin", "WHO", "Who reads the standard input: 0, all or none. Default: 0, rank 0 alone.")         \
-	X(DRY_RUN, 0, "dry-run", NULL, "Say what would run where, and run nothing.")                                   \
-	X(SECRET, 0, "make-secret", NULL,                                                                              \
-	  "Make the secret file for jobs under launchers that carry no secret, and print its path. Copy it to all "    \
-	  "hosts. It is ~/.config/tutti/secret, or what TUTTI_SECRET_FILE names.")                                     \
-	X(HELP, 'h', "help", NULL, "Print this text.")                                                                 \
-	X(MAN, 0, "man", NULL, "Print the manual page.")                                                               \
-	X(VERSION, 'V', "version", NULL, "Print the version.")                                                         \
-	X(AGENT, 0, "agent", NULL, NULL)
-
 enum option_id {
-	OPTION_BASE = 0x100,
-#define OPTION_ID(id, letter, name, arg, text) OPT_##id,
-	OPTION_TABLE(OPTION_ID)
+	OPT_RANKS = 1,
+	OPT_HOST,
+	OPT_HOSTFILE,
+	OPT_RSH,
+	OPT_BIND,
+	OPT_ENV,
+	OPT_CWD,
+	OPT_TIMEOUT,
+	OPT_GRACE,
+	OPT_TAG,
+	OPT_STDIN,
+	OPT_DRY_RUN,
+	OPT_SECRET,
+	OPT_AGENT,
+	OPT_HELP,
+	OPT_MAN,
+	OPT_VERSION,
 };
 
-static const struct opt {
-	int id;
-	char letter;
-	const char *name, *arg, *text;
-} table[] = {
-#define OPTION_ROW(id, letter, name, arg, text) { OPT_##id, letter, name, arg, text },
-	OPTION_TABLE(OPTION_ROW)
+static const struct cli_option table[] = {
+	{ OPT_RANKS, 'n', "ranks", "N", "Number of ranks. Default: one for each slot of the hosts, or 1." },
+	{ OPT_HOST, 'H', "host", "LIST",
+	  "Hosts and their slots: a:2,b:2. A host without a number has one slot. Ranks fill the hosts in this order." },
+	{ OPT_HOSTFILE, 0, "hostfile", "FILE",
+	  "Hosts from a file: a line each, 'host', 'host:2' or 'host slots=2', with # comments; or JSON, a list of "
+	  "{\"ssh\": \"host\", \"ips\": [\"10.0.0.1\"], \"slots\": 2} or that list as \"hosts\" of an object." },
+	{ OPT_RSH, 0, "rsh", "COMMAND",
+	  "Command that runs a command line on a host; it gets the host and the line as its last two arguments. "
+	  "Default: " DEFAULT_RSH "." },
+	{ OPT_BIND, 0, "bind", "HOW",
+	  "core: each rank gets its own share of the cores; numa: whole NUMA nodes; none. Default: core, and none on "
+	  "a host with more ranks than cores." },
+	{ OPT_ENV, 0, "env", "NAME[=VALUE]",
+	  "Set a variable for the ranks, or pass on the value that it has here. Variables that begin with TUTTI_ are "
+	  "always passed on. May be repeated." },
+	{ OPT_CWD, 0, "cwd", "DIR", "Directory in which ranks start. Default: this one, where a host has it." },
+	{ OPT_TIMEOUT, 0, "timeout", "SECONDS", "End the job after this time, with status 124." },
+	{ OPT_GRACE, 0, "grace", "SECONDS",
+	  "After a rank failed, time for the others to say what they saw, before SIGTERM. Two seconds after that comes "
+	  "SIGKILL. Default: 2." },
+	{ OPT_TAG, 0, "tag", NULL, "Put [rank] before each line of output." },
+	{ OPT_STDIN, 0, "stdin", "WHO", "Who reads the standard input: 0, all or none. Default: 0, rank 0 alone." },
+	{ OPT_DRY_RUN, 0, "dry-run", NULL, "Say what would run where, and run nothing." },
+	{ OPT_SECRET, 0, "make-secret", NULL,
+	  "Make the secret file for jobs under launchers that carry no secret, and print its path. Copy it to all "
+	  "hosts. It is ~/.config/tutti/secret, or what TUTTI_SECRET_FILE names." },
+	{ OPT_AGENT, 0, "agent", NULL, NULL },
+	{ OPT_HELP, 'h', "help", NULL, "This text." },
+	{ OPT_MAN, 0, "man", NULL, "The manual page." },
+	{ OPT_VERSION, 'V', "version", NULL, "The version." },
+	{ 0 },
 };
 
-#define OPTION_COUNT (sizeof(table) / sizeof(table[0]))
-
-static const char usage[] = "tutti-run [options] program [arguments]";
+static const struct cli cli = {
+	.name = "tutti-run",
+	.usage = "[options] program [arguments]",
+	.what =
+		"Runs N copies of a program, the ranks of a Tutti job, on this host or on several: tells them how "
+		"to find each other, carries their input and output, whole lines at a time, and ends them all when "
+		"one fails.",
+	.options = table,
+	.more =
+		"The status is 0 when all ranks ended with 0. Otherwise it is that of the rank that failed first; "
+		"128 plus the signal that killed it, or that ended tutti-run; 124 at the time limit; 125 when a "
+		"host can't be reached or was lost; 126 when the program or its directory can't be used; 127 when "
+		"the program is not there; 2 when the command line is wrong.\n\n"
+		"On each other host tutti-run starts itself as an agent. The job's secret, new for every job, goes "
+		"to the agents over that connection and to the ranks in their environment; it never stands in a "
+		"command line. Rank 0 inherits a listening socket, so there is no port to choose. TUTTI_IFACE says "
+		"at which interface the first host is reached.\n\n"
+		"Nothing is left behind: each rank leads a process group that is killed when the rank ends, when "
+		"tutti-run ends, even by SIGKILL, and when the connection to its host breaks. SIGINT, SIGTERM, "
+		"SIGHUP and SIGQUIT are passed on to the ranks; the second one kills them.\n\n"
+		"Examples:\n\n"
+		"tutti-run -n 4 ./program\n\n"
+		"tutti-run -H node1:2,node2:2 --env OMP_NUM_THREADS=8 ./program\n\n"
+		"tutti-run --hostfile hosts.json --tag --timeout 600 ./program",
+};
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
@@ -212,55 +238,6 @@ static int apply(struct run_command *c, int id, const char *arg)
 
 /* ---- the command line -------------------------------------------------------------------------------------------- */
 
-static void make_getopt(char letters[3 * OPTION_COUNT + 3], struct option longs[OPTION_COUNT + 1])
-{
-	char *l = letters;
-
-	*l++ = '+'; /* options end where the program begins */
-	*l++ = ':';
-	for (size_t i = 0; i < OPTION_COUNT; i++) {
-		const struct opt *o = &table[i];
-		longs[i] = (struct option){ o->name, o->arg ? required_argument : no_argument, NULL, o->id };
-		if (!o->letter)
-			continue;
-		*l++ = o->letter;
-		if (o->arg)
-			*l++ = ':';
-	}
-	*l = '\0';
-	longs[OPTION_COUNT] = (struct option){ 0 };
-}
-
-static int id_of(int letter_or_id)
-{
-	for (size_t i = 0; i < OPTION_COUNT; i++)
-		if (table[i].letter && table[i].letter == letter_or_id)
-			return table[i].id;
-	return letter_or_id;
-}
-
-static int read_options(struct run_command *c, int argc, char **argv)
-{
-	char letters[3 * OPTION_COUNT + 3];
-	struct option longs[OPTION_COUNT + 1];
-	int id, rc;
-
-	make_getopt(letters, longs);
-	opterr = 0;
-	while ((id = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
-		if (id == ':')
-			return fail(TUTTI_EINVAL, "%s: its value is missing", argv[optind - 1]);
-		if (id == '?' && optopt > ' ' && optopt < OPTION_BASE)
-			return fail(TUTTI_EINVAL, "there is no option -%c", optopt);
-		if (id == '?')
-			return fail(TUTTI_EINVAL, "%s is no option, or takes no value", argv[optind - 1]);
-		rc = apply(c, id_of(id), optarg);
-		if (rc != TUTTI_OK)
-			return rc;
-	}
-	return TUTTI_OK;
-}
-
 /* An absolute directory, as other hosts have another idea of the current one. */
 static int set_directory(struct run_command *c)
 {
@@ -309,7 +286,7 @@ static int complete(struct run_command *c)
 	int rc = TUTTI_OK;
 
 	if (o->argc == 0)
-		return fail(TUTTI_EINVAL, "no program was given: %s", usage);
+		return fail(TUTTI_EINVAL, "no program was given: tutti-run %s", cli.usage);
 	if (o->hosts.n == 0) {
 		snprintf(here, sizeof(here), "localhost:%d", o->n ? o->n : 1);
 		rc = hosts_add_list(&o->hosts, here);
@@ -323,19 +300,34 @@ static int complete(struct run_command *c)
 	return rc;
 }
 
-int options_read(struct run_command *c, int argc, char **argv)
+static int read_words(struct run_command *c, int argc, char **argv)
+{
+	const char *value;
+	int at = 1, id, rc;
+
+	while ((id = cli_next(&cli, argc, argv, &at, &value)) > 0) {
+		rc = apply(c, id, value);
+		if (rc != TUTTI_OK)
+			return rc;
+	}
+	if (id == CLI_WORD)
+		at--;
+	c->options.argc = argc - at;
+	c->options.argv = argv + at;
+	return id == CLI_BAD ? CLI_BAD : TUTTI_OK;
+}
+
+bool options_read(struct run_command *c, int argc, char **argv)
 {
 	int rc;
 
-	*c = (struct run_command){
-		.options = { .bind = "core", .rsh = "ssh -x -T -o ConnectTimeout=15", .grace = 2 },
-	};
-	rc = read_options(c, argc, argv);
-	c->options.argc = argc - optind;
-	c->options.argv = argv + optind;
+	*c = (struct run_command){ .options = { .bind = "core", .rsh = DEFAULT_RSH, .grace = 2 } };
+	rc = read_words(c, argc, argv);
 	if (rc == TUTTI_OK && (c->action == RUN_JOB || c->action == RUN_SHOW))
 		rc = complete(c);
-	return rc;
+	if (rc != TUTTI_OK && rc != CLI_BAD)
+		fprintf(stderr, "tutti-run: %s\n", fail_text());
+	return rc == TUTTI_OK;
 }
 
 void options_free(struct run_command *c)
@@ -346,134 +338,12 @@ void options_free(struct run_command *c)
 	hosts_free(&c->options.hosts);
 }
 
-/* ---- help and manual --------------------------------------------------------------------------------------------- */
-
-#define HELP_INDENT 26
-#define HELP_WIDTH 100
-
-/* Text in lines that begin at HELP_INDENT; the first line stands there already. */
-static void print_folded(const char *text)
-{
-	int column = HELP_INDENT;
-
-	while (*text) {
-		int word = (int)strcspn(text, " ");
-		if (column > HELP_INDENT && column + word >= HELP_WIDTH) {
-			printf("\n%*s", HELP_INDENT, "");
-			column = HELP_INDENT;
-		}
-		printf("%s%.*s", column > HELP_INDENT ? " " : "", word, text);
-		column += word + (column > HELP_INDENT);
-		text += word;
-		text += strspn(text, " ");
-	}
-	printf("\n");
-}
-
 void options_help(void)
 {
-	char head[64];
-
-	printf("Usage: %s\n\nRuns a program as the ranks of a Tutti job, here or on several hosts.\n\n", usage);
-	for (size_t i = 0; i < OPTION_COUNT; i++) {
-		const struct opt *o = &table[i];
-		if (!o->text)
-			continue;
-		snprintf(head, sizeof(head), "%s%c%s--%s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ',
-			 o->letter ? ", " : "  ", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
-		printf("  %-*s", HELP_INDENT - 2, head);
-		if ((int)strlen(head) > HELP_INDENT - 3)
-			printf("\n%*s", HELP_INDENT, "");
-		print_folded(o->text);
-	}
-	printf("\nThe status is that of the rank that failed first, 128 + the signal that killed it, 124 at the time\n"
-	       "limit, 125 when a host was lost, 126 or 127 when the program can't be run.\n");
-}
-
-/* Text for troff: hyphens are minus signs, backslashes are doubled, no line begins with a request. */
-static void print_troff(const char *text)
-{
-	for (; *text; text++) {
-		if (*text == '-')
-			printf("\\-");
-		else if (*text == '\\')
-			printf("\\e");
-		else
-			putchar(*text);
-	}
-	putchar('\n');
-}
-
-static void section(const char *title, const char *const *paragraphs)
-{
-	printf(".SH %s\n", title);
-	for (int i = 0; paragraphs[i]; i++) {
-		printf(i ? ".PP\n" : "");
-		print_troff(paragraphs[i]);
-	}
-}
-
-static void man_options(void)
-{
-	printf(".SH OPTIONS\n");
-	for (size_t i = 0; i < OPTION_COUNT; i++) {
-		const struct opt *o = &table[i];
-		if (!o->text)
-			continue;
-		printf(".TP\n");
-		if (o->letter)
-			printf("\\fB\\-%c\\fR, ", o->letter);
-		printf("\\fB\\-\\-");
-		for (const char *s = o->name; *s; s++)
-			printf(*s == '-' ? "\\-" : "%c", *s);
-		printf("\\fR%s%s%s\n", o->arg ? " \\fI" : "", o->arg ? o->arg : "", o->arg ? "\\fR" : "");
-		print_troff(o->text);
-	}
+	cli_help(&cli, stdout);
 }
 
 void options_man(void)
 {
-	static const char *const name[] = { "tutti-run - run a program as the ranks of a Tutti job", NULL };
-	static const char *const synopsis[] = { usage, NULL };
-	static const char *const description[] = {
-		"tutti-run starts N copies of a program, the ranks, on this host or on several, tells them how to "
-		"find each other, carries their input and output, and ends them all when one fails. Lines of output "
-		"are kept whole.",
-		"On each other host it starts itself as an agent, through ssh or the command that --rsh names. The "
-		"job's secret, which is new for every job, goes to the agents over that connection and to the ranks "
-		"in their environment; it never stands in a command line. Rank 0 inherits a listening socket, so "
-		"there is no port to choose.",
-		"Nothing is left behind: each rank leads a process group that is killed when the rank ends, when "
-		"tutti-run ends, even by SIGKILL, and when the connection to its host breaks. SIGINT, SIGTERM, "
-		"SIGHUP and SIGQUIT are passed on to the ranks; the second one kills them.",
-		NULL,
-	};
-	static const char *const status[] = {
-		"0 when all ranks ended with 0. Otherwise the status of the rank that failed first; 128 plus the "
-		"number of the signal that killed it, or that ended tutti-run; 124 at the time limit; 125 when a "
-		"host can't be reached or was lost; 126 when the program or its directory can't be used; 127 when "
-		"the program is not there; 2 when the command line is wrong.",
-		NULL,
-	};
-	static const char *const environment[] = {
-		"Set for the ranks: TUTTI_RANK, TUTTI_SIZE, TUTTI_LOCAL_RANK, TUTTI_ROOT, TUTTI_SECRET, and for rank 0 "
-		"TUTTI_ROOT_FD. Read: TUTTI_IFACE, for the address at which the first host is reached.",
-		NULL,
-	};
-	static const char *const examples[] = {
-		"tutti-run -n 4 ./program",
-		"tutti-run -H node1:2,node2:2 --env OMP_NUM_THREADS=8 ./program",
-		"tutti-run --hostfile hosts.json --tag --timeout 600 ./program",
-		NULL,
-	};
-
-	printf(".TH TUTTI\\-RUN 1 \"\" \"Tutti %d.%d.%d\"\n", TUTTI_VERSION_MAJOR, TUTTI_VERSION_MINOR,
-	       TUTTI_VERSION_PATCH);
-	section("NAME", name);
-	section("SYNOPSIS", synopsis);
-	section("DESCRIPTION", description);
-	man_options();
-	section("EXIT STATUS", status);
-	section("ENVIRONMENT", environment);
-	section("EXAMPLES", examples);
+	cli_man(&cli, stdout);
 }

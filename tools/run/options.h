@@ -1,4 +1,4 @@
-/* The options of tutti-run: one table, from which parsing, the help text and the manual page are made. */
+/* The command line of tutti-run. */
 #ifndef TUTTI_RUN_OPTIONS_H
 #define TUTTI_RUN_OPTIONS_H
 
@@ -12,8 +12,8 @@ struct run_command {
 	char cwd[4096];
 };
 
-/** Reads the command line. EINVAL says what is wrong. options_free in either case. */
-int options_read(struct run_command *c, int argc, char **argv);
+/** Reads the command line; false: a line that says what is wrong was printed. options_free in either case. */
+bool options_read(struct run_command *c, int argc, char **argv);
 void options_free(struct run_command *c);
 
 void options_help(void);
