@@ -33,7 +33,7 @@ struct control_config {
 
 /** Connects to the parent; collective in effect, but waits for nobody longer than `limit`. */
 int control_open(struct control **out, const struct control_config *cfg, struct net_limit limit);
-/** Says goodbye (this rank leaves in good order; its communicators were left before) and disconnects. Never hangs; NULL is fine. */
+/** Says goodbye and disconnects. All its communicators were left before. Never hangs; NULL is fine. */
 void control_close(struct control *c);
 
 /** members[i]: world rank of member i, ascending in i or not; n members; me: own index. flight and alarm outlive it. */
