@@ -1,6 +1,6 @@
 /*
- * Plans as data: the builder that planners append to, the printer, and the names of the collectives. Nothing here knows
- * an algorithm; nothing here runs one.
+ * Plans as data: the builder that planners append to, the printer, and the names of the collectives. Nothing here
+ * knows an algorithm; nothing here runs one.
  */
 #include "plan.h"
 
@@ -29,9 +29,12 @@ int coll_by_name(const char *name)
 	return -1;
 }
 
-/* ---- building ------------------------------------------------------------------------------------------------------ */
+/* ---- building -------------------------------------------------------------------------------------------------- */
 
-/* The array with room for one more behind `used`: perhaps moved, or as it was when memory is out (the builder has failed). */
+/*
+ * The array with room for one more behind `used`: perhaps moved, or as it was when memory is out (the builder has
+ * failed).
+ */
 static void *grow(struct plan_builder *b, void *array, int used, int *cap, size_t size)
 {
 	if (b->failed || used < *cap)
@@ -150,7 +153,7 @@ void plan_free(struct plan *p)
 	free(p);
 }
 
-/* ---- printing ------------------------------------------------------------------------------------------------------ */
+/* ---- printing -------------------------------------------------------------------------------------------------- */
 
 struct text {
 	char s[160];

@@ -10,7 +10,7 @@
 
 #define NOTHING UINT32_MAX /* the expression of what has never been written */
 
-/* ---- what there is to know ------------------------------------------------------------------------------------------ */
+/* ---- what there is to know ------------------------------------------------------------------------------------- */
 
 /* Expressions are hash-consed: equal expressions have equal numbers. The first n are the ranks' contributions. */
 struct expr {
@@ -109,7 +109,7 @@ static uint64_t next_random(struct checker *c)
 	return mix(c->random += 0x9e3779b97f4a7c15u);
 }
 
-/* ---- complaints ----------------------------------------------------------------------------------------------------- */
+/* ---- complaints ------------------------------------------------------------------------------------------------ */
 
 /* Where: algorithm, size, rank, strand, step. Strand or step < 0: not said. */
 static int describe(const struct checker *c, char *text, size_t size, int rank, int strand, int step, int chunk)
@@ -149,7 +149,7 @@ static bool out_of_memory(struct checker *c)
 	return false;
 }
 
-/* ---- buffers and blocks --------------------------------------------------------------------------------------------- */
+/* ---- buffers and blocks ---------------------------------------------------------------------------------------- */
 
 static const char *buf_name(int buf)
 {
@@ -221,7 +221,7 @@ static int step_blocks(const struct step *s)
 	return s->flags & STEP_TOKEN ? 0 : set_of(s, &buf).n;
 }
 
-/* ---- looking: one plan ---------------------------------------------------------------------------------------------- */
+/* ---- looking: one plan ----------------------------------------------------------------------------------------- */
 
 static bool look_set(struct checker *c, int rank, int strand, int step, int buf, struct block_set set, int *seen)
 {
@@ -269,8 +269,9 @@ static bool look_link(struct checker *c, int rank, int strand, int step, int lin
 	struct end *end = outgoing ? &ch->from : &ch->to;
 	int global = c->strand0[rank] + strand;
 	if (end->strand >= 0 && end->strand != global)
-		return complain(c, rank, strand, step, "link %s %d.%d belongs to strand %d already", outgoing ? "to" : "from",
-				p->links[link].peer, p->links[link].lane, end->strand - c->strand0[rank]);
+		return complain(c, rank, strand, step, "link %s %d.%d belongs to strand %d already",
+				outgoing ? "to" : "from", p->links[link].peer, p->links[link].lane,
+				end->strand - c->strand0[rank]);
 	end->strand = global;
 	int blocks_sent = step_blocks(&p->steps[p->strands[strand].first + step]);
 	if (blocks_sent > ch->largest)
@@ -368,7 +369,7 @@ static bool look_plan(struct checker *c, int rank)
 	return ok;
 }
 
-/* ---- looking: both ends of each link -------------------------------------------------------------------------------- */
+/* ---- looking: both ends of each link --------------------------------------------------------------------------- */
 
 static int compare_ends(const void *x, const void *y)
 {
@@ -410,8 +411,8 @@ static bool join_halves(struct checker *c, struct channel *out, int nout, const 
 					"link from rank %d to rank %d on lane %d has no other end", odd->from.rank,
 					odd->to.rank, odd->lane);
 		if (odd->from.rank == odd->to.rank || (i && !compare_ends(&out[i - 1], &out[i])))
-			return complain(c, odd->from.rank, -1, -1, "link to rank %d on lane %d %s", odd->to.rank, odd->lane,
-					odd->from.rank == odd->to.rank ? "goes to itself" : "stands twice");
+			return complain(c, odd->from.rank, -1, -1, "link to rank %d on lane %d %s", odd->to.rank,
+					odd->lane, odd->from.rank == odd->to.rank ? "goes to itself" : "stands twice");
 		out[i].to = in[i].to;
 		c->channel_of[c->link0[out[i].from.rank] + out[i].from.link] = i;
 		c->channel_of[c->link0[out[i].to.rank] + out[i].to.link] = i;
@@ -447,8 +448,10 @@ static bool look_channel(struct checker *c, const struct channel *ch)
 {
 	if (ch->from.strand < 0 || ch->to.strand < 0)
 		return complain(c, ch->from.strand < 0 ? ch->from.rank : ch->to.rank, -1, -1,
-				"link from rank %d to rank %d on lane %d is never used", ch->from.rank, ch->to.rank, ch->lane);
-	int from_strand = ch->from.strand - c->strand0[ch->from.rank], to_strand = ch->to.strand - c->strand0[ch->to.rank];
+				"link from rank %d to rank %d on lane %d is never used", ch->from.rank, ch->to.rank,
+				ch->lane);
+	int from_strand = ch->from.strand - c->strand0[ch->from.rank];
+	int to_strand = ch->to.strand - c->strand0[ch->to.rank];
 	for (int k = 0, i = 0, j = 0;; k++, i++, j++) {
 		const struct step *s = next_use(c, &ch->from, true, &i), *r = next_use(c, &ch->to, false, &j);
 		if (!s && !r)
@@ -464,8 +467,8 @@ static bool look_channel(struct checker *c, const struct channel *ch)
 			char there[160];
 			plan_step_text(c->plan[ch->from.rank], s, there, sizeof(there));
 			return complain(c, ch->to.rank, to_strand, j,
-					"message %d on lane %d is not what rank %d sends (strand %d step %d: %s)", k, ch->lane,
-					ch->from.rank, from_strand, i, there);
+					"message %d on lane %d is not what rank %d sends (strand %d step %d: %s)", k,
+					ch->lane, ch->from.rank, from_strand, i, there);
 		}
 	}
 }
@@ -486,7 +489,7 @@ static bool look(struct checker *c)
 	return true;
 }
 
-/* ---- expressions ---------------------------------------------------------------------------------------------------- */
+/* ---- expressions ----------------------------------------------------------------------------------------------- */
 
 static uint32_t *bucket_of(const struct checker *c, uint32_t left, uint32_t right, bool final)
 {
@@ -557,8 +560,9 @@ static const char *add_up(struct checker *c, uint32_t left, uint32_t right, bool
 		return "adds to a sum that was final";
 	if (c->n <= 64 && l->ranks & r->ranks)
 		return "adds a rank's contribution twice";
+	bool in_order = l->chain && r->right == NOTHING && (int)right == l->chain;
 	struct expr e = {.left = left, .right = right, .count = l->count + r->count, .ranks = l->ranks + r->ranks,
-			 .final = final, .chain = l->chain && r->right == NOTHING && (int)right == l->chain ? l->chain + 1 : 0};
+			 .final = final, .chain = in_order ? l->chain + 1 : 0};
 	bool whole = e.count == c->n && e.ranks == c->everybody;
 	if (final && !whole)
 		return "marks a sum as final that lacks a rank";
@@ -572,7 +576,7 @@ static const char *add_up(struct checker *c, uint32_t left, uint32_t right, bool
 	return NULL;
 }
 
-/* ---- running: memory ------------------------------------------------------------------------------------------------ */
+/* ---- running: memory ------------------------------------------------------------------------------------------- */
 
 static struct cell *cell_at(const struct checker *c, const struct cursor *at, int buf, int block)
 {
@@ -617,7 +621,8 @@ static void store(struct checker *c, const struct cursor *at, int buf, int block
 }
 
 /* What the message's sender lent must still be what it was. */
-static void look_reference(struct checker *c, const struct cursor *at, const struct channel *ch, const struct carried *m)
+static void look_reference(struct checker *c, const struct cursor *at, const struct channel *ch,
+			   const struct carried *m)
 {
 	if (!m->cell || m->cell->version == m->version || !c->by_reference)
 		return;
@@ -628,7 +633,7 @@ static void look_reference(struct checker *c, const struct cursor *at, const str
 		 c->run.in_place ? " in place" : "");
 }
 
-/* ---- running: one step ---------------------------------------------------------------------------------------------- */
+/* ---- running: one step ----------------------------------------------------------------------------------------- */
 
 static const struct step *step_at(const struct checker *c, const struct cursor *at)
 {
@@ -636,9 +641,10 @@ static const struct step *step_at(const struct checker *c, const struct cursor *
 	return &p->steps[p->strands[at->index].first + at->step];
 }
 
+/* The channel of a link of the strand's rank; -1 for no link. */
 static int channel_at(const struct checker *c, const struct cursor *at, int link)
 {
-	return c->channel_of[c->link0[at->rank] + link];
+	return link >= 0 ? c->channel_of[c->link0[at->rank] + link] : -1;
 }
 
 static struct carried *slot_at(const struct checker *c, int channel, int k)
@@ -688,7 +694,8 @@ static bool compute(struct checker *c, const struct cursor *at, const struct ste
 	}
 	bool first = s->flags & STEP_LOCAL_FIRST;
 	if (operand.v.block != src.v.block)
-		return complain(c, at->rank, at->index, at->step, "adds block %d to block %d", src.v.block, operand.v.block);
+		return complain(c, at->rank, at->index, at->step, "adds block %d to block %d", src.v.block,
+				operand.v.block);
 	*result = (struct carried){.v.block = src.v.block};
 	const char *fault = add_up(c, first ? src.v.expr : operand.v.expr, first ? operand.v.expr : src.v.expr,
 				   s->flags & STEP_FINAL, &result->v.expr);
@@ -698,7 +705,7 @@ static bool compute(struct checker *c, const struct cursor *at, const struct ste
 static bool run_data(struct checker *c, const struct cursor *at, const struct step *s)
 {
 	const struct plan *p = c->plan[at->rank];
-	int recv = s->recv >= 0 ? channel_at(c, at, s->recv) : -1, send = s->send >= 0 ? channel_at(c, at, s->send) : -1;
+	int recv = channel_at(c, at, s->recv), send = channel_at(c, at, s->send);
 	const struct carried *message = recv >= 0 ? slot_at(c, recv, c->traffic[recv].received) : NULL;
 	bool lend = s->src && s->src != BUF_TMP && !(s->flags & STEP_REDUCE);
 	for (int i = 0; i < step_blocks(s); i++) {
@@ -729,14 +736,14 @@ static void run_token(struct checker *c, const struct cursor *at, const struct s
 	if (!c->heard)
 		return;
 	uint64_t *heard = c->heard + (size_t)(c->strand0[at->rank] + at->index) * words(c);
-	int recv = s->recv >= 0 ? channel_at(c, at, s->recv) : -1, send = s->send >= 0 ? channel_at(c, at, s->send) : -1;
+	int recv = channel_at(c, at, s->recv), send = channel_at(c, at, s->send);
 	for (size_t w = 0; recv >= 0 && w < words(c); w++)
 		heard[w] |= token_at(c, recv, c->traffic[recv].received)[w];
 	if (send >= 0)
 		memcpy(token_at(c, send, c->traffic[send].sent), heard, words(c) * sizeof(*heard));
 }
 
-/* ---- running: who is next ------------------------------------------------------------------------------------------- */
+/* ---- running: who is next -------------------------------------------------------------------------------------- */
 
 static bool is_done(const struct checker *c, const struct cursor *at)
 {
@@ -786,19 +793,18 @@ static int waits_for(const struct checker *c, const struct cursor *at, char *tex
 			snprintf(text, size, "waits for strand %d to finish the chunk", after);
 		return c->strand0[at->rank] + after;
 	}
-	const struct channel *ch = s->recv >= 0 ? &c->channel[channel_at(c, at, s->recv)] : NULL;
-	if (ch && c->traffic[ch - c->channel].sent == c->traffic[ch - c->channel].received) {
+	int recv = channel_at(c, at, s->recv), send = channel_at(c, at, s->send);
+	if (recv >= 0 && c->traffic[recv].sent == c->traffic[recv].received) {
 		if (text)
-			snprintf(text, size, "waits for message %d from rank %d on lane %d",
-				 c->traffic[ch - c->channel].received, ch->from.rank, ch->lane);
-		return ch->from.strand;
+			snprintf(text, size, "waits for message %d from rank %d on lane %d", c->traffic[recv].received,
+				 c->channel[recv].from.rank, c->channel[recv].lane);
+		return c->channel[recv].from.strand;
 	}
-	ch = s->send >= 0 ? &c->channel[channel_at(c, at, s->send)] : NULL;
-	if (ch && c->traffic[ch - c->channel].sent - c->traffic[ch - c->channel].received >= c->run.slots) {
+	if (send >= 0 && c->traffic[send].sent - c->traffic[send].received >= c->run.slots) {
 		if (text)
-			snprintf(text, size, "waits for a free slot to rank %d on lane %d (%d slots)", ch->to.rank, ch->lane,
-				 c->run.slots);
-		return ch->to.strand;
+			snprintf(text, size, "waits for a free slot to rank %d on lane %d (%d slots)",
+				 c->channel[send].to.rank, c->channel[send].lane, c->run.slots);
+		return c->channel[send].to.strand;
 	}
 	return -1;
 }
@@ -828,7 +834,7 @@ static bool move(struct checker *c, int strand)
 {
 	struct cursor *at = &c->cursor[strand];
 	const struct step *s = step_at(c, at);
-	int recv = s->recv >= 0 ? channel_at(c, at, s->recv) : -1, send = s->send >= 0 ? channel_at(c, at, s->send) : -1;
+	int recv = channel_at(c, at, s->recv), send = channel_at(c, at, s->send);
 	if (s->flags & STEP_TOKEN)
 		run_token(c, at, s);
 	else if (!run_data(c, at, s))
@@ -867,15 +873,18 @@ static bool look_stuck(struct checker *c)
 	return false;
 }
 
-/* ---- running: what comes out ---------------------------------------------------------------------------------------- */
+/* ---- running: what comes out ----------------------------------------------------------------------------------- */
 
 /* What must stand in a block of OUT: NULL, or what is wrong. Sums of a block must be the same expression everywhere. */
-static const char *result_fault(const struct checker *c, int rank, int block, struct value v, uint32_t *sum)
+static const char *result_fault(const struct checker *c, int rank, int block, const struct cell *cell, uint32_t *sum)
 {
+	struct value v = cell->v;
 	const struct plan *p = c->plan[rank];
 	bool sums = p->coll == COLL_ALLREDUCE || p->coll == COLL_REDUCE || p->coll == COLL_REDUCE_SCATTER;
 	int want_block = p->coll == COLL_ALLTOALL ? rank * p->parts + block % p->parts : block;
 	uint32_t want = (uint32_t)(p->coll == COLL_BROADCAST || p->coll == COLL_SCATTER ? p->root : block / p->parts);
+	if (!cell->written)
+		return "was never written";
 	if (v.block != want_block)
 		return "holds another block";
 	if (!sums)
@@ -903,9 +912,10 @@ static bool look_block(struct checker *c, int block)
 		int chunks = chunks_of(c, length_id(c, rank, BUF_OUT, block));
 		for (at.chunk = 0; at.chunk < chunks; at.chunk++) {
 			const struct cell *cell = cell_at(c, &at, BUF_OUT, block);
-			const char *fault = cell->written ? result_fault(c, rank, block, cell->v, &sum) : "was never written";
+			const char *fault = result_fault(c, rank, block, cell, &sum);
 			if (fault)
-				return complain(c, rank, -1, -1, "at the end OUT block %d chunk %d %s", block, at.chunk, fault);
+				return complain(c, rank, -1, -1, "at the end OUT block %d chunk %d %s", block, at.chunk,
+						fault);
 		}
 	}
 	return true;
@@ -936,7 +946,7 @@ static bool look_results(struct checker *c)
 	return true;
 }
 
-/* ---- a run ---------------------------------------------------------------------------------------------------------- */
+/* ---- a run ----------------------------------------------------------------------------------------------------- */
 
 static void fill_buffers(struct checker *c)
 {
@@ -1028,7 +1038,7 @@ bool checker_run(struct checker *c, const struct check_run *run, char *why, size
 	return ok;
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------------ */
 
 static bool count_up(struct checker *c)
 {

@@ -1,12 +1,13 @@
 /*
  * The checker: proves that the plans of all ranks together are the collective they claim to be.
  *
- * It looks at the plans (every link has its mirror, both ends agree on each message, buffers exist), then runs them all
- * on symbols. A value is an expression over the ranks' contributions, so that equal bits on two ranks is equal
- * expressions. Strands are sequential and links first in, first out: what a run computes, and whether it ends, does not
- * depend on the order in which strands are run. Only memory that two of them touch does: a buffer shared by the strands
- * of a rank, or bytes read by reference. A run in which one strand (the straggler) moves only when nothing else can shows
- * everything that may happen before each of its steps; one such run per strand is therefore a proof, not a sample.
+ * It looks at the plans (every link has its mirror, both ends agree on each message, buffers exist), then runs them
+ * all on symbols. A value is an expression over the ranks' contributions, so that equal bits on two ranks is equal
+ * expressions. Strands are sequential and links first in, first out: what a run computes, and whether it ends, does
+ * not depend on the order in which strands are run. Only memory that two of them touch does: a buffer shared by the
+ * strands of a rank, or bytes read by reference. A run in which one strand (the straggler) moves only when nothing
+ * else can shows everything that may happen before each of its steps; one such run per strand is therefore a proof,
+ * not a sample.
  */
 #ifndef TUTTI_PLAN_CHECK_H
 #define TUTTI_PLAN_CHECK_H

@@ -11,8 +11,8 @@ extern const struct algo algo_pairwise, algo_linear, algo_doubling, algo_halving
 	algo_bruck, algo_pat, algo_dissemination, algo_hierarchy, algo_hierarchy_ring;
 
 const struct algo *const algo_table[] = {
-	&algo_pairwise, &algo_linear, &algo_doubling, &algo_halving, &algo_ring, &algo_tree, &algo_binomial, &algo_bruck,
-	&algo_pat, &algo_dissemination, &algo_hierarchy, &algo_hierarchy_ring, NULL,
+	&algo_pairwise, &algo_linear, &algo_doubling, &algo_halving, &algo_ring, &algo_tree, &algo_binomial,
+	&algo_bruck, &algo_pat, &algo_dissemination, &algo_hierarchy, &algo_hierarchy_ring, NULL,
 };
 
 const struct algo *algo_by_name(const char *name)
@@ -34,7 +34,7 @@ static void build_alone(struct plan_builder *b, const struct plan_args *a)
 	if (a->coll == COLL_BARRIER)
 		return;
 	plan_strand(b, -1);
-	plan_copy(b, BUF_IN, BUF_OUT, block_one(0));
+	copy(b, BUF_IN, BUF_OUT, block_one(0));
 	b->plan->by_reference = true;
 }
 
@@ -47,7 +47,7 @@ struct plan *algo_plan(const struct algo *algo, const struct plan_args *a)
 	return plan_finish(&b);
 }
 
-/* ---- teams --------------------------------------------------------------------------------------------------------- */
+/* ---- teams ----------------------------------------------------------------------------------------------------- */
 
 bool team_make(struct plan_builder *b, struct team *t, int n)
 {

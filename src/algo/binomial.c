@@ -1,7 +1,7 @@
 /*
- * Binomial tree: ranks count from the root, v = rank - root mod n; the parent of v is v without its lowest set bit. The
- * subtree of v is the run of ranks v .. v + lowest bit - 1, so what it gathers is one run of blocks, and its sum is over
- * consecutive ranks. log2 n rounds; small messages.
+ * Binomial tree: ranks count from the root, v = rank - root mod n; the parent of v is v without its lowest set bit.
+ * The subtree of v is the run of ranks v .. v + lowest bit - 1, so what it gathers is one run of blocks, and its sum
+ * is over consecutive ranks. log2 n rounds; small messages.
  */
 #include "team.h"
 
@@ -45,24 +45,14 @@ static int farthest(const struct place *p)
 	return d;
 }
 
-static int16_t to_parent(struct plan_builder *b, const struct place *p)
+static int parent(const struct place *p)
 {
-	return to_member(b, p->t, member_at(p, p->v & (p->v - 1)));
+	return member_at(p, p->v & (p->v - 1));
 }
 
-static int16_t from_parent(struct plan_builder *b, const struct place *p)
+static int child(const struct place *p, int d)
 {
-	return from_member(b, p->t, member_at(p, p->v & (p->v - 1)));
-}
-
-static int16_t to_child(struct plan_builder *b, const struct place *p, int d)
-{
-	return d ? to_member(b, p->t, member_at(p, p->v + d)) : (int16_t)-1;
-}
-
-static int16_t from_child(struct plan_builder *b, const struct place *p, int d)
-{
-	return from_member(b, p->t, member_at(p, p->v + d));
+	return member_at(p, p->v + d);
 }
 
 /* The farthest child comes first: it has the longest way to go. */
@@ -71,15 +61,17 @@ void binomial_broadcast(struct plan_builder *b, const struct team *t, int root, 
 	struct place p = my_place(t, root);
 	int d = farthest(&p);
 	if (p.v) {
-		plan_step(b, (struct step){.recv = from_parent(b, &p), .send = to_child(b, &p, d),
-					   .dst = (uint8_t)t->out, .dst_set = set});
+		plan_step(b, (struct step){
+			.recv = from_member(b, t, parent(&p)),
+			.send = d ? to_member(b, t, child(&p, d)) : (int16_t)-1,
+			.dst = (uint8_t)t->out, .dst_set = set,
+		});
 		d /= 2;
 	}
 	for (; d; d /= 2)
-		plan_step(b, (struct step){.recv = -1, .send = to_child(b, &p, d),
-					   .src = (uint8_t)(p.v ? t->out : t->in), .src_set = set});
+		send_to(b, t, child(&p, d), p.v ? t->out : t->in, set);
 	if (!p.v && t->in != t->out)
-		plan_copy(b, t->in, t->out, set);
+		copy(b, t->in, t->out, set);
 }
 
 /* The nearest child comes first: own + child + child, each the next run of members. */
@@ -89,14 +81,14 @@ void binomial_reduce(struct plan_builder *b, const struct team *t, int root, str
 	uint8_t sum = p.v ? BUF_TMP : (uint8_t)t->out;
 	int last = farthest(&p);
 	if (!last)
-		plan_step(b, (struct step){.recv = -1, .send = to_parent(b, &p), .src = (uint8_t)t->in, .src_set = set});
+		send_to(b, t, parent(&p), t->in, set);
 	for (int d = 1; d <= last; d *= 2) {
 		struct step s = {
-			.recv = from_child(b, &p, d), .send = -1, .flags = STEP_REDUCE | STEP_LOCAL_FIRST,
+			.recv = from_member(b, t, child(&p, d)), .send = -1, .flags = STEP_REDUCE | STEP_LOCAL_FIRST,
 			.src = d == 1 ? (uint8_t)t->in : sum, .src_set = set,
 		};
 		if (d == last && p.v) {
-			s.send = to_parent(b, &p);
+			s.send = to_member(b, t, parent(&p));
 		} else {
 			s.dst = sum;
 			s.dst_set = set;
@@ -116,36 +108,33 @@ static struct block_set subtree(const struct place *p, int v)
 static void gather(struct plan_builder *b, const struct place *p)
 {
 	struct block_set own = block_one(p->t->me);
+	enum plan_buf at = p->v ? BUF_TMP : BUF_OUT;
 	int last = farthest(p);
 	if (p->v && !last) {
-		plan_step(b, (struct step){.recv = -1, .send = to_parent(b, p), .src = BUF_IN, .src_set = own});
+		send_to(b, p->t, parent(p), BUF_IN, own);
 		return;
 	}
-	enum plan_buf at = p->v ? BUF_TMP : BUF_OUT;
-	plan_copy(b, BUF_IN, at, own);
+	copy(b, BUF_IN, at, own);
 	for (int d = 1; d <= last; d *= 2)
-		plan_step(b, (struct step){.recv = from_child(b, p, d), .send = -1, .dst = (uint8_t)at,
-					   .dst_set = subtree(p, p->v + d)});
+		recv_from(b, p->t, child(p, d), at, subtree(p, p->v + d));
 	if (p->v)
-		plan_step(b, (struct step){.recv = -1, .send = to_parent(b, p), .src = (uint8_t)at, .src_set = subtree(p, p->v)});
+		send_to(b, p->t, parent(p), at, subtree(p, p->v));
 }
 
 static void scatter(struct plan_builder *b, const struct place *p)
 {
 	struct block_set own = block_one(p->t->me);
+	enum plan_buf at = p->v ? BUF_TMP : BUF_IN;
 	int d = farthest(p);
 	if (p->v && !d) {
-		plan_step(b, (struct step){.recv = from_parent(b, p), .send = -1, .dst = BUF_OUT, .dst_set = own});
+		recv_from(b, p->t, parent(p), BUF_OUT, own);
 		return;
 	}
-	enum plan_buf at = p->v ? BUF_TMP : BUF_IN;
 	if (p->v)
-		plan_step(b, (struct step){.recv = from_parent(b, p), .send = -1, .dst = (uint8_t)at,
-					   .dst_set = subtree(p, p->v)});
+		recv_from(b, p->t, parent(p), at, subtree(p, p->v));
 	for (; d; d /= 2)
-		plan_step(b, (struct step){.recv = -1, .send = to_child(b, p, d), .src = (uint8_t)at,
-					   .src_set = subtree(p, p->v + d)});
-	plan_copy(b, at, BUF_OUT, own);
+		send_to(b, p->t, child(p, d), at, subtree(p, p->v + d));
+	copy(b, at, BUF_OUT, own);
 }
 
 /* Tokens up to rank 0, then down again. */
@@ -153,13 +142,13 @@ static void barrier(struct plan_builder *b, const struct place *p)
 {
 	int last = farthest(p);
 	for (int d = 1; d <= last; d *= 2)
-		plan_step(b, (struct step){.recv = from_child(b, p, d), .send = -1, .flags = STEP_TOKEN});
+		recv_token(b, p->t, child(p, d));
 	if (p->v) {
-		plan_step(b, (struct step){.recv = -1, .send = to_parent(b, p), .flags = STEP_TOKEN});
-		plan_step(b, (struct step){.recv = from_parent(b, p), .send = -1, .flags = STEP_TOKEN});
+		send_token(b, p->t, parent(p));
+		recv_token(b, p->t, parent(p));
 	}
 	for (int d = last; d; d /= 2)
-		plan_step(b, (struct step){.recv = -1, .send = to_child(b, p, d), .flags = STEP_TOKEN});
+		send_token(b, p->t, child(p, d));
 }
 
 static int largest_subtree(const struct place *p)

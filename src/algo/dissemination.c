@@ -7,7 +7,7 @@
 void dissemination_barrier(struct plan_builder *b, const struct team *t)
 {
 	int n = t->n;
-	plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, (t->me + 1) % n), .flags = STEP_TOKEN});
+	send_token(b, t, (t->me + 1) % n);
 	for (int d = 1; d < n; d *= 2) {
 		int16_t from = from_member(b, t, wrap(t->me - d, n));
 		int16_t to = 2 * d < n ? to_member(b, t, (t->me + 2 * d) % n) : (int16_t)-1;

@@ -1,10 +1,10 @@
 /*
- * Recursive doubling: in round k every rank exchanges all that it has with the rank whose number differs in bit k, and
- * both fold it in the same order, lower ranks first: the same tree of sums, so the same bits, everywhere. Fewest rounds,
- * all bytes in each: small messages.
+ * Recursive doubling: in round k every rank exchanges all that it has with the rank whose number differs in bit k,
+ * and both fold it in the same order, lower ranks first: the same tree of sums, so the same bits, everywhere. Fewest
+ * rounds, all bytes in each: small messages.
  *
- * With n not a power of two the first 2 (n - p) ranks form pairs; the even one folds the odd one in, takes part, and hands
- * it the result. Neighbours pair so that every partial sum is over consecutive ranks.
+ * With n not a power of two the first 2 (n - p) ranks form pairs; the even one folds the odd one in, takes part, and
+ * hands it the result. Neighbours pair so that every partial sum is over consecutive ranks.
  */
 #include "team.h"
 
@@ -29,8 +29,8 @@ void doubling_allreduce(struct plan_builder *b, const struct team *t, struct blo
 	uint8_t in = (uint8_t)t->in, out = (uint8_t)t->out;
 
 	if (t->me < 2 * extra && t->me % 2) {
-		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, t->me - 1), .src = in, .src_set = set});
-		plan_step(b, (struct step){.recv = from_member(b, t, t->me - 1), .send = -1, .dst = out, .dst_set = set});
+		send_to(b, t, t->me - 1, in, set);
+		recv_from(b, t, t->me - 1, out, set);
 		return;
 	}
 
@@ -70,7 +70,7 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 
 const struct algo algo_doubling = {
 	.name = "doubling",
-	.what = "pairs at distance 1, 2, 4, ... exchange everything: log2 n rounds of the whole message; small messages",
+	.what = "pairs at distance 1, 2, 4, ... exchange everything, log2 n rounds; small messages",
 	.source = "Thakur, Rabenseifner and Gropp, Optimization of collective communication operations in MPICH, 2005",
 	.colls = 1u << COLL_ALLREDUCE,
 	.build = build,

@@ -1,10 +1,11 @@
 /*
- * Recursive halving and doubling (Rabenseifner): pairs exchange half of what they still sum, then half of the half, until
- * each owns one part; an all-gather runs the same way back. As few rounds as doubling, as few bytes as a ring.
+ * Recursive halving and doubling (Rabenseifner): pairs exchange half of what they still sum, then half of the half,
+ * until each owns one part; an all-gather runs the same way back. As few rounds as doubling, as few bytes as a ring.
  *
- * p = the largest power of two <= n places take part. If n is larger the first 2 (n - p) ranks form pairs of neighbours,
- * of which the odd one hands everything to the even one and gets its result from it. What belongs to consecutive places is
- * always one run of blocks: of an all-reduce one block a place, otherwise the blocks of the ranks at it.
+ * p = the largest power of two <= n places take part. If n is larger the first 2 (n - p) ranks form pairs of
+ * neighbours, of which the odd one hands everything to the even one and gets its result from it. What belongs to
+ * consecutive places is always one run of blocks: of an all-reduce one block a place, otherwise the blocks of the
+ * ranks at it.
  */
 #include "team.h"
 
@@ -89,12 +90,15 @@ static void halve_all(struct plan_builder *b, const struct halving *h, uint8_t a
 		int place = h->place ^ distance(h, k), peer = member_at(h, place);
 		struct block_set away = halve(h, k, &lo, &hi), kept = run_of(h, lo, hi);
 		bool final = hi - lo == 1;
-		plan_step(b, (struct step){.recv = -1, .send = to_member(b, h->t, peer), .src = from, .src_set = away});
-		plan_step(b, (struct step){
-			.recv = from_member(b, h->t, peer), .send = join && final ? to_member(b, h->t, peer) : (int16_t)-1,
-			.src = from, .src_set = kept, .dst = final ? last : at, .dst_set = kept,
-			.flags = (uint8_t)(STEP_REDUCE | (h->place < place ? STEP_LOCAL_FIRST : 0) | (final ? STEP_FINAL : 0)),
-		});
+		send_to(b, h->t, peer, from, away);
+		struct step s = {
+			.recv = from_member(b, h->t, peer), .send = -1, .src = from, .src_set = kept,
+			.dst = final ? last : at, .dst_set = kept,
+			.flags = STEP_REDUCE | (h->place < place ? STEP_LOCAL_FIRST : 0) | (final ? STEP_FINAL : 0),
+		};
+		if (join && final)
+			s.send = to_member(b, h->t, peer);
+		plan_step(b, s);
 	}
 }
 
@@ -107,10 +111,8 @@ static void double_all(struct plan_builder *b, const struct halving *h, bool joi
 		for (int k = 0; k <= round; k++)
 			theirs = halve(h, k, &lo, &hi);
 		if (!joined || hi - lo > 1)
-			plan_step(b, (struct step){.recv = -1, .send = to_member(b, h->t, peer), .src = BUF_OUT,
-						   .src_set = run_of(h, lo, hi)});
-		plan_step(b, (struct step){.recv = from_member(b, h->t, peer), .send = -1, .dst = BUF_OUT,
-					   .dst_set = theirs});
+			send_to(b, h->t, peer, BUF_OUT, run_of(h, lo, hi));
+		recv_from(b, h->t, peer, BUF_OUT, theirs);
 	}
 	if (h->paired)
 		whole(b, h, (struct step){.recv = -1, .send = to_member(b, h->t, h->t->me + 1), .src = BUF_OUT});
@@ -132,31 +134,27 @@ static void reduce_scatter(struct plan_builder *b, const struct halving *h)
 	struct block_set own = block_of(h, h->t->me);
 	if (h->away) {
 		whole(b, h, (struct step){.recv = -1, .send = to_member(b, h->t, h->t->me - 1), .src = BUF_IN});
-		plan_step(b, (struct step){.recv = from_member(b, h->t, h->t->me - 1), .send = -1, .dst = BUF_OUT,
-					   .dst_set = own});
+		recv_from(b, h->t, h->t->me - 1, BUF_OUT, own);
 		return;
 	}
 	halve_all(b, h, BUF_TMP, h->paired ? BUF_TMP : BUF_OUT, false);
 	if (!h->paired)
 		return;
-	plan_step(b, (struct step){.recv = -1, .send = to_member(b, h->t, h->t->me + 1), .src = BUF_TMP,
-				   .src_set = block_of(h, h->t->me + 1)});
-	plan_copy(b, BUF_TMP, BUF_OUT, own);
+	send_to(b, h->t, h->t->me + 1, BUF_TMP, block_of(h, h->t->me + 1));
+	copy(b, BUF_TMP, BUF_OUT, own);
 }
 
 static void allgather(struct plan_builder *b, const struct halving *h)
 {
 	struct block_set own = block_of(h, h->t->me);
 	if (h->away) {
-		plan_step(b, (struct step){.recv = -1, .send = to_member(b, h->t, h->t->me - 1), .src = BUF_IN,
-					   .src_set = own});
+		send_to(b, h->t, h->t->me - 1, BUF_IN, own);
 		whole(b, h, (struct step){.recv = from_member(b, h->t, h->t->me - 1), .send = -1, .dst = BUF_OUT});
 		return;
 	}
-	plan_copy(b, BUF_IN, BUF_OUT, own);
+	copy(b, BUF_IN, BUF_OUT, own);
 	if (h->paired)
-		plan_step(b, (struct step){.recv = from_member(b, h->t, h->t->me + 1), .send = -1, .dst = BUF_OUT,
-					   .dst_set = block_of(h, h->t->me + 1)});
+		recv_from(b, h->t, h->t->me + 1, BUF_OUT, block_of(h, h->t->me + 1));
 	double_all(b, h, false);
 }
 

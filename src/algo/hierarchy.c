@@ -1,11 +1,13 @@
 /*
- * Two levels: inside each host, across hosts, inside each host. Memory is faster than any network, so each byte crosses the
- * network as rarely as it can, and all lanes carry their share at once: with q the smallest number of ranks on a host, the
- * first q ranks of each are leaders, and leader j works with the leaders j of the other hosts on the j-th share of the data.
+ * Two levels: inside each host, across hosts, inside each host. Memory is faster than any network, so each byte
+ * crosses the network as rarely as it can, and all lanes carry their share at once: with q the smallest number of
+ * ranks on a host, the first q ranks of each are leaders, and leader j works with the leaders j of the other hosts on
+ * the j-th share of the data.
  *
- * Nothing here is an algorithm of its own: the phases are those of the flat algorithms, among other teams. Phases that hand
- * on through OUT are strands, so that the chunks of a long message are at all levels at once. A reduction keeps its sums in
- * scratch, which belongs to one strand; what ranks send to their leaders goes in a strand of its own there too.
+ * Nothing here is an algorithm of its own: the phases are those of the flat algorithms, among other teams. Phases
+ * that hand on through OUT are strands, so that the chunks of a long message are at all levels at once. A reduction
+ * keeps its sums in scratch, which belongs to one strand; what ranks send to their leaders goes in a strand of its
+ * own there too.
  */
 #include "team.h"
 
@@ -82,7 +84,7 @@ static void set_buffers(struct team *t, enum plan_buf in, enum plan_buf out)
 	t->out = out;
 }
 
-/* ---- whole vectors: leader j owns the j-th of q blocks, or of each `items` times q blocks --------------------------- */
+/* ---- whole vectors: leader j owns the j-th of q blocks, or of each `items` times q blocks ---------------------- */
 
 static struct block_set share(const struct house *x, int item, int leader)
 {
@@ -128,13 +130,11 @@ static void deal(struct plan_builder *b, const struct house *x, int root)
 	const struct team *t = &x->host;
 	for (int j = 0; t->me == root && j < x->q; j++)
 		if (j != root)
-			plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, j), .src = BUF_IN,
-						   .src_set = share(x, 0, j)});
+			send_to(b, t, j, BUF_IN, share(x, 0, j));
 	for (int j = 0; t->me == root && j < x->q; j++)
-		plan_copy(b, BUF_IN, BUF_OUT, share(x, 0, j));
+		copy(b, BUF_IN, BUF_OUT, share(x, 0, j));
 	if (t->me != root && is_leader(x))
-		plan_step(b, (struct step){.recv = from_member(b, t, root), .send = -1, .dst = BUF_OUT,
-					   .dst_set = share(x, 0, t->me)});
+		recv_from(b, t, root, BUF_OUT, share(x, 0, t->me));
 }
 
 /* Each leader hands its share to all others of the host, except `root`, who has it. */
@@ -143,12 +143,10 @@ static void spread(struct plan_builder *b, const struct house *x, int root)
 	const struct team *t = &x->host;
 	for (int i = 0; is_leader(x) && i < t->n; i++)
 		if (i != t->me && i != root)
-			plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, i), .src = BUF_OUT,
-						   .src_set = share(x, 0, t->me)});
+			send_to(b, t, i, BUF_OUT, share(x, 0, t->me));
 	for (int j = 0; t->me != root && j < x->q; j++)
 		if (j != t->me)
-			plan_step(b, (struct step){.recv = from_member(b, t, j), .send = -1, .dst = BUF_OUT,
-						   .dst_set = share(x, 0, j)});
+			recv_from(b, t, j, BUF_OUT, share(x, 0, j));
 }
 
 static void broadcast(struct plan_builder *b, struct house *x)
@@ -171,12 +169,10 @@ static void collect(struct plan_builder *b, const struct house *x, int root)
 {
 	const struct team *t = &x->host;
 	if (is_leader(x) && t->me != root)
-		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, root), .src = BUF_TMP,
-					   .src_set = share(x, 0, t->me)});
+		send_to(b, t, root, BUF_TMP, share(x, 0, t->me));
 	for (int j = 0; t->me == root && j < x->q; j++)
 		if (j != root)
-			plan_step(b, (struct step){.recv = from_member(b, t, j), .send = -1, .dst = BUF_OUT,
-						   .dst_set = share(x, 0, j)});
+			recv_from(b, t, j, BUF_OUT, share(x, 0, j));
 }
 
 static void reduce(struct plan_builder *b, struct house *x)
@@ -198,7 +194,7 @@ static void reduce(struct plan_builder *b, struct house *x)
 		collect(b, x, root);
 }
 
-/* ---- a part per rank: leader j carries those of the ranks j, j + q, ... of its host ---------------------------------- */
+/* ---- a part per rank: leader j carries those of the ranks j, j + q, ... of its host ---------------------------- */
 
 static struct block_set part(const struct house *x, int host, int i)
 {
@@ -253,8 +249,7 @@ static void sum_across(struct plan_builder *b, struct house *x)
 		ring_reduce_scatter(b, &x->across);
 	}
 	for (int i = x->host.me + x->q; i < x->host.n; i += x->q)
-		plan_step(b, (struct step){.recv = -1, .send = to_member(b, &x->host, i), .src = BUF_TMP,
-					   .src_set = part(x, x->mine, i)});
+		send_to(b, &x->host, i, BUF_TMP, part(x, x->mine, i));
 }
 
 static void reduce_scatter(struct plan_builder *b, struct house *x)
@@ -277,26 +272,25 @@ static void reduce_scatter(struct plan_builder *b, struct house *x)
 	if (is_leader(x))
 		sum_across(b, x);
 	else
-		plan_step(b, (struct step){.recv = from_member(b, &x->host, x->host.me % x->q), .send = -1,
-					   .dst = BUF_OUT, .dst_set = part(x, x->mine, x->host.me)});
+		recv_from(b, &x->host, x->host.me % x->q, BUF_OUT, part(x, x->mine, x->host.me));
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------------- */
+/* ---- the rest -------------------------------------------------------------------------------------------------- */
 
 static void barrier(struct plan_builder *b, struct house *x)
 {
 	const struct team *t = &x->host;
 	plan_strand(b, -1);
 	if (t->me) {
-		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, 0), .flags = STEP_TOKEN});
-		plan_step(b, (struct step){.recv = from_member(b, t, 0), .send = -1, .flags = STEP_TOKEN});
+		send_token(b, t, 0);
+		recv_token(b, t, 0);
 		return;
 	}
 	for (int i = 1; i < t->n; i++)
-		plan_step(b, (struct step){.recv = from_member(b, t, i), .send = -1, .flags = STEP_TOKEN});
+		recv_token(b, t, i);
 	dissemination_barrier(b, &x->across);
 	for (int i = 1; i < t->n; i++)
-		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, i), .flags = STEP_TOKEN});
+		send_token(b, t, i);
 }
 
 static void build_channels(struct plan_builder *b, struct house *x)
@@ -345,7 +339,7 @@ static bool has_two_levels(const struct plan_args *a)
 const struct algo algo_hierarchy = {
 	.name = "hierarchy",
 	.what = "inside hosts, across hosts in few rounds, inside hosts; several ranks a host, small to middle sizes",
-	.source = "Karonis et al., Exploiting hierarchy in parallel computer networks to optimize collective operations, 2000",
+	.source = "Karonis et al., Exploiting hierarchy in parallel computer networks, 2000",
 	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_BROADCAST | 1u << COLL_REDUCE |
 		 1u << COLL_BARRIER,
 	.can = has_two_levels,
@@ -355,7 +349,7 @@ const struct algo algo_hierarchy = {
 const struct algo algo_hierarchy_ring = {
 	.name = "hierarchy-ring",
 	.what = "inside hosts, rings across hosts, one a leader, inside hosts; several ranks a host, large sizes",
-	.source = "Cho et al., BlueConnect: decomposing all-reduce for deep learning on heterogeneous network hierarchy, 2019",
+	.source = "Cho et al., BlueConnect: decomposing all-reduce on heterogeneous network hierarchy, 2019",
 	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
 	.can = has_two_levels,
 	.build = build_ring,

@@ -4,48 +4,38 @@
  */
 #include "team.h"
 
-static struct step send_step(struct plan_builder *b, const struct team *t, int to, struct block_set set)
-{
-	return (struct step){.recv = -1, .send = to_member(b, t, to), .src = BUF_IN, .src_set = set};
-}
-
-static struct step recv_step(struct plan_builder *b, const struct team *t, int from, struct block_set set)
-{
-	return (struct step){.recv = from_member(b, t, from), .send = -1, .dst = BUF_OUT, .dst_set = set};
-}
-
 /* The root sends: everybody's own block (scatter) or the whole (broadcast). */
 static void from_root(struct plan_builder *b, const struct team *t, int root, bool scatter)
 {
 	struct block_set all = block_one(0);
 	if (t->me != root) {
-		plan_step(b, recv_step(b, t, root, scatter ? t->own[t->me] : all));
+		recv_from(b, t, root, BUF_OUT, scatter ? t->own[t->me] : all);
 		return;
 	}
 	for (int k = 1; k < t->n; k++) {
 		int peer = wrap(root + k, t->n);
-		plan_step(b, send_step(b, t, peer, scatter ? t->own[peer] : all));
+		send_to(b, t, peer, BUF_IN, scatter ? t->own[peer] : all);
 	}
-	plan_copy(b, BUF_IN, BUF_OUT, scatter ? t->own[root] : all);
+	copy(b, BUF_IN, BUF_OUT, scatter ? t->own[root] : all);
 }
 
 static void gather(struct plan_builder *b, const struct team *t, int root)
 {
 	if (t->me != root) {
-		plan_step(b, send_step(b, t, root, t->own[t->me]));
+		send_to(b, t, root, BUF_IN, t->own[t->me]);
 		return;
 	}
-	plan_copy(b, BUF_IN, BUF_OUT, t->own[root]);
+	copy(b, BUF_IN, BUF_OUT, t->own[root]);
 	for (int k = 1; k < t->n; k++) {
 		int peer = wrap(root + k, t->n);
-		plan_step(b, recv_step(b, t, peer, t->own[peer]));
+		recv_from(b, t, peer, BUF_OUT, t->own[peer]);
 	}
 }
 
 static void reduce(struct plan_builder *b, const struct team *t, int root)
 {
 	if (t->me != root)
-		plan_step(b, send_step(b, t, root, block_one(0)));
+		send_to(b, t, root, BUF_IN, block_one(0));
 	else
 		fold_in_order(b, t, block_one(0));
 }

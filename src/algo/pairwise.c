@@ -1,6 +1,6 @@
 /*
- * Pairwise: everybody exchanges with everybody else directly, each beginning with the next rank, so that no rank is the
- * first target of two. One message deep (an all-reduce two), n - 1 messages wide.
+ * Pairwise: everybody exchanges with everybody else directly, each beginning with the next rank, so that no rank is
+ * the first target of two. One message deep (an all-reduce two), n - 1 messages wide.
  *
  * The owner of a block folds the others' contributions strictly in rank order, so the result does not depend on the
  * message's size or on the placement of ranks.
@@ -12,10 +12,10 @@ void fold_in_order(struct plan_builder *b, const struct team *t, struct block_se
 	/* `out` may be the memory of `in`: the sum stays in scratch until this member's own contribution is in it. */
 	uint8_t sum = (uint8_t)t->in;
 	if (t->n == 1 && t->in != t->out)
-		plan_copy(b, t->in, t->out, set);
+		copy(b, t->in, t->out, set);
 	if (t->me > 0) {
 		sum = BUF_TMP;
-		plan_step(b, (struct step){.recv = from_member(b, t, 0), .send = -1, .dst = sum, .dst_set = set});
+		recv_from(b, t, 0, sum, set);
 	}
 	for (int k = 1; k < t->n; k++) {
 		struct step s = {.recv = -1, .send = -1, .src = sum, .src_set = set, .dst_set = set};
@@ -34,8 +34,7 @@ void pairwise_give(struct plan_builder *b, const struct team *t)
 	for (int k = 1; k < t->n; k++) {
 		int peer = wrap(t->me + k, t->n);
 		if (t->own[peer].n)
-			plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, peer),
-						   .src = (uint8_t)t->in, .src_set = t->own[peer]});
+			send_to(b, t, peer, t->in, t->own[peer]);
 	}
 }
 
@@ -50,15 +49,13 @@ void pairwise_allgather(struct plan_builder *b, const struct team *t)
 {
 	struct block_set mine = t->own[t->me];
 	for (int k = 1; k < t->n && mine.n; k++)
-		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, wrap(t->me + k, t->n)),
-					   .src = (uint8_t)t->in, .src_set = mine});
+		send_to(b, t, wrap(t->me + k, t->n), t->in, mine);
 	if (mine.n && t->in != t->out)
-		plan_copy(b, t->in, t->out, mine);
+		copy(b, t->in, t->out, mine);
 	for (int k = 1; k < t->n; k++) {
 		int peer = wrap(t->me - k, t->n);
 		if (t->own[peer].n)
-			plan_step(b, (struct step){.recv = from_member(b, t, peer), .send = -1,
-						   .dst = (uint8_t)t->out, .dst_set = t->own[peer]});
+			recv_from(b, t, peer, t->out, t->own[peer]);
 	}
 }
 
@@ -70,14 +67,12 @@ static void alltoall(struct plan_builder *b, const struct team *t)
 {
 	for (int k = 1; k < t->n; k++) {
 		int peer = wrap(t->me + k, t->n);
-		plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, peer),
-					   .src = BUF_IN, .src_set = t->own[peer]});
+		send_to(b, t, peer, BUF_IN, t->own[peer]);
 	}
-	plan_copy(b, BUF_IN, BUF_OUT, t->own[t->me]);
+	copy(b, BUF_IN, BUF_OUT, t->own[t->me]);
 	for (int k = 1; k < t->n; k++) {
 		int peer = wrap(t->me - k, t->n);
-		plan_step(b, (struct step){.recv = from_member(b, t, peer), .send = -1,
-					   .dst = BUF_OUT, .dst_set = t->own[peer]});
+		recv_from(b, t, peer, BUF_OUT, t->own[peer]);
 	}
 }
 

@@ -1,9 +1,10 @@
 /*
- * Ring: everybody talks to its two neighbours only. Each rank's links carry every byte once and no rank does more than
- * another, which is best for large messages and the only choice for machines cabled in a ring.
+ * Ring: everybody talks to its two neighbours only. Each rank's links carry every byte once and no rank does more
+ * than another, which is best for large messages and the only choice for machines cabled in a ring.
  *
- * `channels` rings run side by side, each a strand on its own lane with its own blocks; every second one runs the other
- * way round, so that both directions of a cable are in use. Ranks of one host stand next to each other in the ring.
+ * `channels` rings run side by side, each a strand on its own lane with its own blocks; every second one runs the
+ * other way round, so that both directions of a cable are in use. Ranks of one host stand next to each other in the
+ * ring.
  */
 #include "team.h"
 
@@ -20,8 +21,8 @@ static int previous_of(const struct team *t)
 }
 
 /*
- * The sum of a block starts behind its owner and goes once round, to end with the owner. Member 0 puts its own first, so
- * that two ranks add as kernel(lower, higher).
+ * The sum of a block starts behind its owner and goes once round, to end with the owner. Member 0 puts its own first,
+ * so that two ranks add as kernel(lower, higher).
  */
 static void go_round_summing(struct plan_builder *b, const struct team *t, bool pass_on)
 {
@@ -69,10 +70,9 @@ void ring_allgather(struct plan_builder *b, const struct team *t)
 {
 	struct block_set mine = t->own[t->me];
 	if (mine.n)
-		plan_step(b, (struct step){.recv = NO_LINK, .send = to_member(b, t, next_of(t)),
-					   .src = (uint8_t)t->in, .src_set = mine});
+		send_to(b, t, next_of(t), t->in, mine);
 	if (mine.n && t->in != t->out)
-		plan_copy(b, t->in, t->out, mine);
+		copy(b, t->in, t->out, mine);
 	go_round_copying(b, t);
 }
 
@@ -93,8 +93,8 @@ static void chain_broadcast(struct plan_builder *b, const struct team *t, int ro
 					   .dst = BUF_OUT, .dst_set = set});
 		return;
 	}
-	plan_step(b, (struct step){.recv = NO_LINK, .send = to, .src = BUF_IN, .src_set = set});
-	plan_copy(b, BUF_IN, BUF_OUT, set);
+	send_to(b, t, next_of(t), BUF_IN, set);
+	copy(b, BUF_IN, BUF_OUT, set);
 }
 
 /* A chain from the member after the root to the root. */

@@ -1,6 +1,7 @@
 /*
- * Phases: the parts that algorithms share and that a hierarchy puts together. A phase is an algorithm among the members of
- * a team, who may be all ranks, those of one host, or one of each host. It appends steps to the strand that is open.
+ * Phases: the parts that algorithms share and that a hierarchy puts together. A phase is an algorithm among the
+ * members of a team, who may be all ranks, those of one host, or one of each host. It appends steps to the strand
+ * that is open.
  */
 #ifndef TUTTI_TEAM_H
 #define TUTTI_TEAM_H
@@ -53,11 +54,31 @@ static inline int16_t from_member(struct plan_builder *b, const struct team *t, 
 	return (int16_t)plan_from(b, t->rank[member], t->lane);
 }
 
-/** `set` from one buffer to another. */
-static inline void plan_copy(struct plan_builder *b, enum plan_buf from, enum plan_buf to, struct block_set set)
+/** The plain steps: `set` of a buffer to a member, from a member, to another buffer. */
+static inline void send_to(struct plan_builder *b, const struct team *t, int member, enum plan_buf buf,
+			   struct block_set set)
+{
+	plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, member), .src = (uint8_t)buf, .src_set = set});
+}
+static inline void recv_from(struct plan_builder *b, const struct team *t, int member, enum plan_buf buf,
+			     struct block_set set)
+{
+	plan_step(b, (struct step){.recv = from_member(b, t, member), .send = -1, .dst = (uint8_t)buf, .dst_set = set});
+}
+static inline void copy(struct plan_builder *b, enum plan_buf from, enum plan_buf to, struct block_set set)
 {
 	plan_step(b, (struct step){.recv = -1, .send = -1, .src = (uint8_t)from, .src_set = set,
 				   .dst = (uint8_t)to, .dst_set = set});
+}
+
+/** The same for empty messages. */
+static inline void send_token(struct plan_builder *b, const struct team *t, int member)
+{
+	plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, member), .flags = STEP_TOKEN});
+}
+static inline void recv_token(struct plan_builder *b, const struct team *t, int member)
+{
+	plan_step(b, (struct step){.recv = from_member(b, t, member), .send = -1, .flags = STEP_TOKEN});
 }
 
 /** Every member's blocks are summed over the team and end in `out` of their owner. */

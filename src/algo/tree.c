@@ -1,15 +1,15 @@
 /*
  * Double binary tree: two trees over the same ranks, each for half of the blocks; who is inside one is a leaf of the
- * other, so everybody sends and receives about the whole message once. Depth log2 n, and pipelined: the way up and the way
- * down are strands of their own.
+ * other, so everybody sends and receives about the whole message once. Depth log2 n, and pipelined: the way up and
+ * the way down are strands of their own.
  *
- * Places 0 .. m - 1; b = the lowest bit of v. The parent of v is v without b but with 2 b, or v without b if that is no
- * place; place 0 is the root. Everything below the left child, v - b / 2, is before v, everything below the right one
- * behind: a sum left + own + right is over consecutive places. The second tree is the first one mirrored (m even) or
- * shifted by one (m odd).
+ * Places 0 .. m - 1; b = the lowest bit of v. The parent of v is v without b but with 2 b, or v without b if that is
+ * no place; place 0 is the root. Everything below the left child, v - b / 2, is before v, everything below the right
+ * one behind: a sum left + own + right is over consecutive places. The second tree is the first one mirrored (m even)
+ * or shifted by one (m odd).
  *
- * In an all-reduce the places are all ranks. In a broadcast or reduction they are all but the root, which feeds, or is fed
- * by, the roots of both trees.
+ * In an all-reduce the places are all ranks. In a broadcast or reduction they are all but the root, which feeds, or
+ * is fed by, the roots of both trees.
  */
 #include "team.h"
 
@@ -82,8 +82,9 @@ static void sum_up(struct plan_builder *b, const struct tree *x, struct block_se
 	s.src = BUF_IN;
 	s.src_set = set;
 	if (x->left >= 0 && x->right >= 0) {
-		plan_step(b, (struct step){.recv = from_member(b, x->t, x->left), .send = -1, .src = BUF_IN, .src_set = set,
-					   .dst = BUF_TMP, .dst_set = set, .flags = STEP_REDUCE | left_first});
+		plan_step(b, (struct step){.recv = from_member(b, x->t, x->left), .send = -1, .src = BUF_IN,
+					   .src_set = set, .dst = BUF_TMP, .dst_set = set,
+					   .flags = STEP_REDUCE | left_first});
 		s.src = BUF_TMP;
 	}
 	int last = x->right >= 0 ? x->right : x->left;
@@ -101,8 +102,7 @@ static void pass_down(struct plan_builder *b, const struct tree *x, struct block
 	plan_step(b, (struct step){.recv = from_member(b, x->t, x->parent), .dst = BUF_OUT, .dst_set = set,
 				   .send = near >= 0 ? to_member(b, x->t, near) : (int16_t)-1});
 	if (near == x->right && x->left >= 0)
-		plan_step(b, (struct step){.recv = -1, .send = to_member(b, x->t, x->left), .src = BUF_OUT,
-					   .src_set = set});
+		send_to(b, x->t, x->left, BUF_OUT, set);
 }
 
 static void allreduce(struct plan_builder *b, const struct team *t, bool second, struct block_set set)
@@ -132,8 +132,8 @@ static void broadcast(struct plan_builder *b, const struct team *t, int root, bo
 		pass_down(b, &x, set);
 		return;
 	}
-	plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, top_of(&x)), .src = BUF_IN, .src_set = set});
-	plan_copy(b, BUF_IN, BUF_OUT, set);
+	send_to(b, t, top_of(&x), BUF_IN, set);
+	copy(b, BUF_IN, BUF_OUT, set);
 }
 
 static void reduce(struct plan_builder *b, const struct team *t, int root, bool second, struct block_set set)
@@ -171,7 +171,7 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 const struct algo algo_tree = {
 	.name = "tree",
 	.what = "two pipelined binary trees, half of the data each: 2 log2 n deep; middle sizes, many ranks",
-	.source = "Sanders, Speck and Traff, Two-tree algorithms for full bandwidth broadcast, reduction and scan, 2009",
+	.source = "Sanders, Speck, Traff, Two-tree algorithms for full bandwidth broadcast, reduction and scan, 2009",
 	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_BROADCAST | 1u << COLL_REDUCE,
 	.build = build,
 };

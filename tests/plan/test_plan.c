@@ -1,8 +1,8 @@
 /*
- * Proves the planners: every algorithm, every collective it serves, every size up to 64 and some larger. Up to 8 ranks with
- * all roots, channels, and every strand as the straggler; beyond that with a sample of them, drawn from a seed that is
- * printed. TUTTI_TEST_SEED=<number> repeats a sample, TUTTI_TEST_FULL=1 leaves nothing out, TUTTI_TEST_CASE=<algorithm>
- * limits it to one.
+ * Proves the planners: every algorithm, every collective it serves, every size up to 64 and some larger. Up to 8
+ * ranks with all roots, channels, and every strand as the straggler; beyond that with a sample of them, drawn from a
+ * seed that is printed. TUTTI_TEST_SEED=<number> repeats a sample, TUTTI_TEST_FULL=1 leaves nothing out,
+ * TUTTI_TEST_CASE=<algorithm> limits it to one.
  */
 #include "plan_set.h"
 
@@ -26,7 +26,7 @@ static int get_ready(void **state)
 	return 0;
 }
 
-/* ---- one set of plans ------------------------------------------------------------------------------------------------ */
+/* ---- one set of plans ------------------------------------------------------------------------------------------ */
 
 /* What became of the claim that a send from IN or OUT may be read in place by its receiver. */
 struct verdict {
@@ -37,9 +37,9 @@ static void run_or_fail(struct checker *c, const struct check_run *run)
 {
 	char why[WHY];
 	if (!checker_run(c, run, why, sizeof(why)))
-		fail_msg("%s [slots %d, chunks %d%s%s, order %d, straggler %d, seed %llu]", why, run->slots, run->chunks,
-			 run->ragged ? " ragged" : "", run->in_place ? ", in place" : "", run->order, run->straggler,
-			 (unsigned long long)run->seed);
+		fail_msg("%s [slots %d, chunks %d%s%s, order %d, straggler %d, seed %llu]", why, run->slots,
+			 run->chunks, run->ragged ? " ragged" : "", run->in_place ? ", in place" : "", run->order,
+			 run->straggler, (unsigned long long)run->seed);
 }
 
 /* One chunk only where memory would not do for more. */
@@ -47,7 +47,8 @@ static struct check_run some_run(const struct algo *algo, int n, bool in_place)
 {
 	static const int slots[] = {2, 2, 3, 8};
 	return (struct check_run){
-		.slots = slots[draw(4)], .chunks = n > 64 ? 1 : 1 + (int)draw(3), .ragged = draw(2), .in_place = in_place,
+		.slots = slots[draw(4)], .chunks = n > 64 ? 1 : 1 + (int)draw(3),
+		.ragged = draw(2), .in_place = in_place,
 		.rank_order = algo->flags & ALGO_RANK_ORDER, .order = (enum check_order)draw(CHECK_ORDERS),
 		.straggler = -1, .seed = draw(1u << 30),
 	};
@@ -106,15 +107,15 @@ static void prove(const struct algo *algo, const struct plan_args *a, size_t wor
 	free_set(&s);
 }
 
-/* ---- which sets ------------------------------------------------------------------------------------------------------ */
+/* ---- which sets ------------------------------------------------------------------------------------------------ */
 
 /* All roots and channels; all shapes for who needs one, otherwise two: who does not look at it is proved twice. */
 static void prove_all(const struct algo *algo, enum coll coll, int n, struct verdict *v)
 {
 	struct plan_args a = {.coll = coll, .nranks = n};
-	for (int kind = 0; kind < (algo->can ? (int)SHAPES : 2); kind++) {
-		enum shape_kind k = algo->can || !kind ? (enum shape_kind)kind : (enum shape_kind)(1 + draw(SHAPES - 1));
-		a.shape = make_shape(k, n, &seed);
+	for (int i = 0; i < (algo->can ? (int)SHAPES : 2); i++) {
+		int kind = algo->can || !i ? i : 1 + (int)draw(SHAPES - 1);
+		a.shape = make_shape((enum shape_kind)kind, n, &seed);
 		for (a.channels = 1; a.channels <= 4; a.channels++)
 			for (a.root = 0; a.root < (is_rooted(coll) ? n : 1); a.root++)
 				if (algo_serves(algo, &a))

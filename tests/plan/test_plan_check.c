@@ -1,6 +1,6 @@
 /*
- * The checker must see what is wrong, and say where. Good plans are broken on purpose: single faults of every kind at a
- * known place, and for every algorithm each step in turn.
+ * The checker must see what is wrong, and say where. Good plans are broken on purpose: single faults of every kind at
+ * a known place, and for every algorithm each step in turn.
  */
 #include "plan_set.h"
 
@@ -68,7 +68,7 @@ static void swap_steps(int rank, int strand, int x, int y)
 	*step_of(rank, strand, y) = s;
 }
 
-/* ---- single faults, each at its place -------------------------------------------------------------------------------- */
+/* ---- single faults, each at its place -------------------------------------------------------------------------- */
 
 static void good_plans_pass(void **state)
 {
@@ -266,7 +266,7 @@ static void reference_to_what_changes(void **state)
 	free_set(&set);
 }
 
-/* ---- every step of every algorithm ----------------------------------------------------------------------------------- */
+/* ---- every step of every algorithm ----------------------------------------------------------------------------- */
 
 static void build_row(const struct algo *algo, enum coll coll)
 {
