@@ -596,14 +596,18 @@ static int start_agents(struct head *h)
 	return rc;
 }
 
+/* The end of its stream tells each agent to end, all at once; then they share one time to do so. */
 static void clean_up(struct head *h)
 {
+	uint64_t due = after(HARSHER_S), now;
+
 	for (int i = 0; i < h->npeers; i++)
 		if (h->peer[i].fd >= 0)
 			close(h->peer[i].fd);
 	for (int i = 0; i < h->npeers; i++) {
+		now = now_ns();
 		if (h->peer[i].pid > 0)
-			agent_end(h->peer[i].pid, HARSHER_S);
+			agent_end(h->peer[i].pid, now < due ? (double)(due - now) / (double)SECOND_NS : 0);
 		buf_free(&h->peer[i].from);
 		buf_free(&h->peer[i].to);
 	}

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define HOST_FILE_MAX (1u << 20)
-#define DEFAULT_RSH "ssh -x -T -o ConnectTimeout=15"
+#define DEFAULT_RSH "ssh -x -T -o ConnectTimeout=15 -o ServerAliveInterval=10"
 
 extern char **environ;
 
