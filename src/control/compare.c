@@ -70,7 +70,7 @@ void check_left(struct control_comm *cc)
 	struct call mine = last_call(cc);
 	char text[TEXT_CAP] = "", name[128], what[128];
 
-	if (mine.number <= atomic_load_explicit(&cc->flight->finished, memory_order_acquire))
+	if (cc->doomed || mine.number <= atomic_load_explicit(&cc->flight->finished, memory_order_acquire))
 		return;
 	for (int i = 0; i < cc->n; i++) {
 		const struct call *last = &cc->m[i].call;

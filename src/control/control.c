@@ -430,6 +430,7 @@ static void close_in_child(void)
 	for (struct control *c = planes; c; c = c->next)
 		for (struct wire *w = c->wires; w; w = w->next)
 			close(w->fd);
+	planes = NULL; /* so that a child of the child closes nothing */
 }
 
 static void watch_forks(void)

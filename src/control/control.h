@@ -1,10 +1,11 @@
 /*
  * Control plane: deaths, deadlines, aborts, mismatches, survivors. It never carries data.
  *
- * Ranks form a tree: rank -> lowest living rank of its host (local socket) -> lowest living rank of all (TCP). Where a
- * rank's parent is follows from the hosts and the set of the dead alone, so when a parent dies its children know the
- * next one. A child connects to its parent's door (HELLO_CONTROL); messages are small and flood the tree. All of it runs
- * on the service thread, which sleeps unless something happens.
+ * The two lowest living ranks of a host lead it: its ranks connect to them over local sockets (HELLO_CONTROL). The two
+ * lowest of all lead everyone: the leaders of hosts connect to them over TCP. Who leads follows from the hosts and the
+ * set of the dead alone, so when a leader dies all know the next one; and with two of each, one that is dead or stopped
+ * silences nobody. Messages are small and go to everyone. All of it runs on the service thread, which sleeps unless
+ * something happens.
  *
  * A communicator joins with its members and gives an alarm: when something ends it, the control plane writes the text,
  * then the status. The waiting rank reads the alarm in its wait loop.
@@ -31,7 +32,7 @@ struct control_config {
 	struct door *door;
 };
 
-/** Connects to the parent; collective in effect, but waits for nobody longer than `limit`. */
+/** Connects to the leaders; collective in effect, but waits for nobody longer than `limit`. */
 int control_open(struct control **out, const struct control_config *cfg, struct net_limit limit);
 /** Says goodbye and disconnects. All its communicators were left before. Never hangs; NULL is fine. */
 void control_close(struct control *c);
@@ -56,7 +57,10 @@ void control_waiting(struct control_comm *cc, uint64_t number, uint64_t waited_n
  */
 void control_deadline(struct control_comm *cc, uint64_t number, double seconds);
 
-/** A transport lost its connection to world rank `rank`, or could not make one. Becomes a death unless it left in order. */
+/**
+ * A transport lost its connection to world rank `rank`, or could not make one. Unless that rank turns out to have died,
+ * or left in order, all communicators of both get EPEER, and shrinking leaves one of the two out.
+ */
 void control_lost(struct control *c, int rank, const char *how);
 
 /** Raises `status` with `text` on all members, here at once. Any thread. */

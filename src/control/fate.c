@@ -49,6 +49,8 @@ static void judge(struct control *c)
 	uint8_t *group = c->scratch, *tried = c->scratch + c->n;
 	int most = 0;
 
+	if (!c->cuts)
+		return;
 	memset(tried, 0, (size_t)c->n);
 	for (int first = 0; first < c->n; first++) {
 		int size = c->state[first] == ALIVE && !tried[first] ? gather(c, first, group) : 0;
@@ -238,6 +240,7 @@ void ranks_cut(struct control *c, int a, int b, bool hosts, const char *how)
 		for (int y = 0; y < c->n; y++)
 			if (on_cut(c, a, b, hosts, x, y))
 				c->cut[x * c->n + y] = 1;
+	c->cuts = true;
 	judge(c);
 	for (struct control_comm *cc = c->comms; cc; cc = cc->next)
 		doom_check(cc);

@@ -44,19 +44,19 @@ static inline void flight_start(struct flight *f, const struct call *c)
 {
 	struct flight_slot *s = &f->slot[c->number % FLIGHT_CALLS];
 	atomic_store_explicit(&s->number, 0, memory_order_relaxed);
-	atomic_store_explicit(&s->count, c->count, memory_order_release);
-	atomic_store_explicit(&s->word, call_word(c), memory_order_release);
+	atomic_store_explicit(&s->count, c->count, memory_order_release);    /* R6 */
+	atomic_store_explicit(&s->word, call_word(c), memory_order_release); /* R6 */
 	if (f->timed)
-		atomic_store_explicit(&s->begin_ns, flight_clock(), memory_order_release);
+		atomic_store_explicit(&s->begin_ns, flight_clock(), memory_order_relaxed);
 	atomic_store_explicit(&s->number, c->number, memory_order_release);   /* R6 pairs with A6 in flight_read */
-	atomic_store_explicit(&f->started, c->number, memory_order_release);
+	atomic_store_explicit(&f->started, c->number, memory_order_release); /* R13 */
 }
 
 static inline void flight_finish(struct flight *f, uint64_t number)
 {
 	if (f->timed)
-		atomic_store_explicit(&f->slot[number % FLIGHT_CALLS].end_ns, flight_clock(), memory_order_release);
-	atomic_store_explicit(&f->finished, number, memory_order_release);
+		atomic_store_explicit(&f->slot[number % FLIGHT_CALLS].end_ns, flight_clock(), memory_order_relaxed);
+	atomic_store_explicit(&f->finished, number, memory_order_release); /* R13 */
 }
 
 /** The record of call `number`; false when it is not (or no longer) there. Any thread of this process. */

@@ -111,6 +111,7 @@ struct control {
 
 	uint8_t *state;                 /* enum rank_state of each rank */
 	uint8_t *cut;                   /* [a * n + b]: a and b lost each other */
+	bool cuts;                      /* there are any */
 	uint8_t *lost;                  /* the verdict over the cuts: who is out of reach of the rest */
 	uint8_t *scratch;               /* of the judge */
 	struct window *seen;

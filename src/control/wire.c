@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define OUT_MAX (1u << 20)
-#define LOST_SECONDS 5  /* of silence of a host's kernel */
+#define LOST_SECONDS 4  /* of silence from a host; keepalive finds out within a second more */
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 
