@@ -56,7 +56,8 @@ struct tutti_request {
 	struct tutti_request *next;     /* of the communicator's unfinished ones, in issue order */
 	struct tutti_request *behind;   /* runs only after this one; NULL: free to run */
 	int lane;                       /* which queue: 0 collectives, 1 + 2 peer sends, 2 + 2 peer receives */
-	enum { RUN_NOTHING, RUN_PLAN, RUN_DIRECT } kind;
+	enum { RUN_NOTHING, RUN_PLAN, RUN_DIRECT, RUN_SELF } kind;
+	bool copied;                    /* RUN_SELF */
 	struct comm_plan *plan;
 	struct run *run;                /* made when it starts */
 	struct direct_run direct;
