@@ -1023,6 +1023,8 @@ bool checker_run(struct checker *c, const struct check_run *run, char *why, size
 	c->run = *run;
 	if (c->coll == COLL_BARRIER)
 		c->run.chunks = 1; /* a second round would hide what the first one lacks */
+	if (c->coll == COLL_ALLTOALL)
+		c->run.in_place = false;
 	c->random = run->seed;
 	c->why = why;
 	c->why_size = size;

@@ -29,7 +29,7 @@ struct check_run {
 	int slots;             /* of every link */
 	int chunks;            /* of the longest block; a barrier has one */
 	bool ragged;           /* blocks have 0 .. chunks chunks, by the seed; otherwise all have all */
-	bool in_place;         /* IN and OUT are the same memory */
+	bool in_place;         /* IN and OUT are the same memory; an all-to-all has no such form */
 	bool rank_order;       /* sums must be folded strictly in rank order */
 	enum check_order order;
 	int straggler;         /* strand, counted over all ranks, that moves only when nothing else can; -1: none */

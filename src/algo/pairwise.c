@@ -82,7 +82,7 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	if (!team_of_all(b, &t, a, 1, 0))
 		return;
 	b->plan->nblocks = t.n;
-	b->plan->by_reference = a->coll != COLL_ALLTOALL;
+	b->plan->by_reference = true;
 	int strand = plan_strand(b, -1);
 	switch (a->coll) {
 	case COLL_ALLREDUCE:
