@@ -70,7 +70,7 @@ void check_left(struct control_comm *cc)
 	struct call mine = last_call(cc);
 	char text[TEXT_CAP] = "", name[128], what[128];
 
-	if (cc->doomed || mine.number <= atomic_load_explicit(&cc->flight->finished, memory_order_acquire))
+	if (cc->doomed || mine.number <= last_finished(cc))
 		return;
 	for (int i = 0; i < cc->n; i++) {
 		const struct call *last = &cc->m[i].call;
@@ -140,7 +140,7 @@ static void add_silent(char *text, const struct control_comm *cc, int i, bool fi
 static void late_text(char *text, const struct control_comm *cc, uint64_t number, double seconds)
 {
 	struct call call = {.number = number};
-	bool calling = number > atomic_load_explicit(&cc->flight->finished, memory_order_acquire);
+	bool calling = number > last_finished(cc);
 	char what[128] = "a send or receive";
 	int n = 0;
 

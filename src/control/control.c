@@ -105,7 +105,7 @@ void tell(struct wire *w, struct message *m)
 
 struct call last_call(const struct control_comm *cc)
 {
-	uint64_t number = atomic_load_explicit(&cc->flight->started, memory_order_acquire);
+	uint64_t number = atomic_load_explicit(&cc->flight->started, memory_order_acquire); /* A13 */
 	struct call call = {.number = 0};
 
 	if (!flight_read(cc->flight, number, &call))
@@ -113,11 +113,16 @@ struct call last_call(const struct control_comm *cc)
 	return call;
 }
 
+uint64_t last_finished(const struct control_comm *cc)
+{
+	return atomic_load_explicit(&cc->flight->finished, memory_order_acquire); /* A13 */
+}
+
 void say_status(struct control_comm *cc)
 {
 	struct message m = {.type = MSG_STATUS, .comm = cc->id};
 
-	m.value = atomic_load_explicit(&cc->flight->finished, memory_order_acquire);
+	m.value = last_finished(cc);
 	m.call = last_call(cc);
 	say(cc->c, &m);
 }

@@ -90,7 +90,7 @@ static void hear_myself(struct control_comm *cc)
 {
 	struct member *m = &cc->m[cc->me];
 
-	m->finished = atomic_load_explicit(&cc->flight->finished, memory_order_acquire);
+	m->finished = last_finished(cc);
 	m->call = last_call(cc);
 	m->heard = now_ns();
 }

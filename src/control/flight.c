@@ -24,8 +24,8 @@ bool flight_read(struct flight *f, uint64_t number, struct call *out)
 	if (number == 0 || atomic_load_explicit(&s->number, memory_order_acquire) != number) /* A6 pairs with R6 */
 		return false;
 	/* A writer that replaced either word cleared the number before: acquire here makes the second look see that. */
-	count = atomic_load_explicit(&s->count, memory_order_acquire);
-	word = atomic_load_explicit(&s->word, memory_order_acquire);
+	count = atomic_load_explicit(&s->count, memory_order_acquire); /* A6 */
+	word = atomic_load_explicit(&s->word, memory_order_acquire);   /* A6 */
 	if (atomic_load_explicit(&s->number, memory_order_relaxed) != number)
 		return false;
 	*out = (struct call){
@@ -111,13 +111,12 @@ static void put_head(FILE *file, int rank, const char *comm_name)
 
 static void put_time(FILE *file, const char *name, const _Atomic uint64_t *ns)
 {
-	fprintf(file, "\"%s\":%" PRIu64 ",", name, atomic_load_explicit(ns, memory_order_acquire));
+	fprintf(file, "\"%s\":%" PRIu64 ",", name, atomic_load_explicit(ns, memory_order_relaxed));
 }
 
-static void put_call(FILE *file, struct flight *f, const struct call *c)
+static void put_call(FILE *file, struct flight *f, const struct call *c, bool finished)
 {
 	struct flight_slot *s = &f->slot[c->number % FLIGHT_CALLS];
-	bool finished = c->number <= atomic_load_explicit(&f->finished, memory_order_acquire);
 
 	fprintf(file, "\"call\":%" PRIu64 ",\"what\":\"%s\",\"vector\":%s,", c->number, coll_name(c->coll),
 		c->vector ? "true" : "false");
@@ -135,7 +134,8 @@ static void put_call(FILE *file, struct flight *f, const struct call *c)
 
 int flight_dump(struct flight *f, const char *path, int rank, const char *comm_name, const struct alarm *alarm)
 {
-	uint64_t last = atomic_load_explicit(&f->started, memory_order_acquire);
+	uint64_t finished = atomic_load_explicit(&f->finished, memory_order_acquire); /* A13 */
+	uint64_t last = atomic_load_explicit(&f->started, memory_order_acquire); /* A13 */
 	int status = atomic_load_explicit(&alarm->status, memory_order_acquire); /* A5 */
 	struct call call;
 	char name[1024];
@@ -148,14 +148,14 @@ int flight_dump(struct flight *f, const char *path, int rank, const char *comm_n
 		return fail_errno("can't write the flight record %s", name);
 	put_head(file, rank, comm_name);
 	fprintf(file, "\"started\":%" PRIu64 ",\"finished\":%" PRIu64 ",\"status\":%d,\"error\":", last,
-		atomic_load_explicit(&f->finished, memory_order_acquire), status);
+		finished, status);
 	put_string(file, status == TUTTI_OK ? "" : alarm->text);
 	fprintf(file, "}\n");
 	for (uint64_t i = last > FLIGHT_CALLS ? last - FLIGHT_CALLS + 1 : 1; i <= last; i++) {
 		if (!flight_read(f, i, &call))
 			continue;
 		put_head(file, rank, comm_name);
-		put_call(file, f, &call);
+		put_call(file, f, &call, i <= finished);
 	}
 	failed = ferror(file);
 	if (fclose(file) != 0 || failed)

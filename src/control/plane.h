@@ -225,8 +225,9 @@ void add(char *text, size_t cap, const char *fmt, ...) __attribute__((format(pri
 /** Appends "rank 2" or "ranks 0 2-5". */
 void add_ranks(char *text, size_t cap, const uint8_t *set, int n);
 void say_status(struct control_comm *cc);
-/** This rank's last started call. */
+/** This rank's last started call, and the number of its last finished one. */
 struct call last_call(const struct control_comm *cc);
+uint64_t last_finished(const struct control_comm *cc);
 
 /* ---- fate.c ------------------------------------------------------------------------------------------------------ */
 
