@@ -7,6 +7,8 @@ LIBDIR  ?= $(PREFIX)/lib
 CC      := $(CROSS)$(if $(filter default undefined,$(origin CC)),gcc,$(CC))
 CXX     := $(CROSS)$(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 AR      := $(CROSS)$(if $(filter default undefined,$(origin AR)),ar,$(AR))
+LD      := $(CROSS)ld
+OBJCOPY ?= $(CROSS)objcopy
 VERSION := 0.1.0
 Q       := $(if $(filter 1,$(V)),,@)
 say      = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2);)
@@ -30,6 +32,7 @@ TOOLS   := $(patsubst tools/%.c,%,$(wildcard tools/tutti-*.c))
 PERFS   := $(patsubst perf/%.c,%,$(wildcard perf/tutti-*.c)) $(if $(wildcard perf/floor/floor.c),floor)
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/*/test_*.c))
 SHARED  := $(wildcard tests/*.c)
+CORE    := $(B)/obj/core.a
 TOOLLIB := $(B)/obj/tools.a
 PERFLIB := $(B)/obj/perf.a
 HDR     := $(shell find include src transports tests tools perf -name '*.h')
@@ -52,9 +55,13 @@ $(B)/lib/libtutti.so.0: $(OBJ) src/tutti.map
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -shared -Wl,-soname,libtutti.so.0 -Wl,--version-script=src/tutti.map -Wl,-z,defs $(LDFLAGS) -o $@ $(OBJ) $(LIBS)
 	@ln -sf libtutti.so.0 $(B)/lib/libtutti.so
+# What is installed shows tutti_* only, like the shared library; our programs and tests link all of it.
+$(CORE): $(OBJ)
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(OBJ)
 $(B)/lib/libtutti.a: $(OBJ)
 	@mkdir -p $(@D)
-	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(OBJ)
+	$(call say,AR,$@)$(LD) -r -o $(B)/obj/tutti.o $(OBJ) && $(OBJCOPY) --localize-hidden $(B)/obj/tutti.o && \
+	  rm -f $@ && $(AR) rcs $@ $(B)/obj/tutti.o
 $(B)/lib/tutti.pc: Makefile
 	@mkdir -p $(@D)
 	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$${prefix}/include' '' 'Name: tutti' \
@@ -66,18 +73,18 @@ $(TOOLLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/*/*.c))
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 $(PERFLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard perf/lib/*.c tools/cli/*.c))
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
-$(B)/bin/%: $(B)/obj/tools/%.o $(TOOLLIB) $(B)/lib/libtutti.a
+$(B)/bin/%: $(B)/obj/tools/%.o $(TOOLLIB) $(CORE)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(TOOLLIB) $(B)/lib/libtutti.a $(LIBS)
-$(B)/bin/%: $(B)/obj/perf/%.o $(PERFLIB) $(B)/lib/libtutti.a
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(TOOLLIB) $(CORE) $(LIBS)
+$(B)/bin/%: $(B)/obj/perf/%.o $(PERFLIB) $(CORE)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(PERFLIB) $(B)/lib/libtutti.a $(LIBS)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(PERFLIB) $(CORE) $(LIBS)
 $(B)/bin/floor: $(B)/obj/perf/floor/floor.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< -lpthread -lm
-$(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(PERFLIB) $(B)/lib/libtutti.a
+$(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(PERFLIB) $(CORE)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(PERFLIB) $(B)/lib/libtutti.a $(LIBS) -lcmocka
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(PERFLIB) $(CORE) $(LIBS) -lcmocka
 
 # nccl-tests' names for tutti-perf
 ALIASES := all_reduce_perf all_gather_perf reduce_scatter_perf broadcast_perf reduce_perf gather_perf scatter_perf alltoall_perf sendrecv_perf
@@ -91,7 +98,7 @@ tests: all $(TESTS:%=$(B)/tests/%)
 # Fuzz targets: one function over a parser; the driver replays the corpus, then mutates it.
 FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzzers: $(FUZZ:%=$(B)/fuzz/%)
-$(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/driver.o $(TOOLLIB) $(B)/lib/libtutti.a
+$(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/driver.o $(TOOLLIB) $(CORE)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 

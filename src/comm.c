@@ -96,7 +96,7 @@ static int check_ways(const struct tutti_comm *c)
 					      x->usable ? "does not reach it" : x->reason);
 			n = n < sizeof(why) ? n : sizeof(why) - 1;
 		}
-		return fail(TUTTI_EUNSUPPORTED, "no transport reaches rank %d, %s (%s)", r,
+		return fail(TUTTI_EUNSUPPORTED, "no transport reaches %s (%s)",
 			    contact_text(&c->world->contacts[w], who, sizeof(who)), why);
 	}
 	return TUTTI_OK;

@@ -310,7 +310,9 @@ static int come_up(struct world *w, const struct world_start *start)
 	struct door_config door = {w->rank, w->nranks, key, w->params.iface, start->threads,
 				   gather.allgather ? -1 : start->root.listen_fd};
 	contact_self(&me, w->rank, w->nranks, w->params.host);
-	params_equal_text(&w->params, me.params, sizeof(me.params));
+	if (params_equal_text(&w->params, me.params, sizeof(me.params)) >= sizeof(me.params))
+		return fail(TUTTI_EINVAL, "the TUTTI_ variables that all ranks must agree on are longer than %zu bytes together",
+			    sizeof(me.params) - 1);
 	rc = door_open(&w->door, &door, &me);
 	if (!rc)
 		rc = open_transports(w, &key, allowed, &me);
