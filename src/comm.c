@@ -156,7 +156,7 @@ void comm_free(struct tutti_comm *c)
 	if (!forked) {
 		world_delist(c->world, c);
 		comm_fail_all(c, TUTTI_EABORTED, true);
-		if (c->world->params.flight)
+		if (c->world->params.flight && !c->dumped)
 			(void)flight_dump(&c->flight, c->world->params.flight, c->rank, c->name, &c->alarm);
 		control_leave(c->control);
 		world_lock(c->world);

@@ -95,6 +95,7 @@ struct tutti_comm {
 	uint64_t *p2p;                  /* messages so far: [2 peer] sent, [2 peer + 1] received */
 	struct mem *mems;               /* of tutti_mem_alloc */
 	char *error;                    /* text for tutti_last_error */
+	bool dumped;                    /* the flight recorder's file was written */
 
 	_Atomic int lock;               /* 0 free */
 	_Atomic int queued;             /* unfinished requests in the queue */

@@ -470,11 +470,17 @@ static enum advance advance(struct tutti_comm *c, struct tutti_request *r)
 	}
 }
 
-/* The alarm's status, with its text as the thread's message. */
-static int alarmed(const struct tutti_comm *c)
+/* The alarm's status, with its text as the thread's message. The first to see it writes the flight recorder's file. */
+static int alarmed(struct tutti_comm *c)
 {
 	int status = atomic_load_explicit(&c->alarm.status, memory_order_acquire); /* A5 */
-	return status ? fail(status, "%s", c->alarm.text) : TUTTI_OK;
+	if (!status)
+		return TUTTI_OK;
+	if (c->world->params.flight && !c->dumped) {
+		c->dumped = true;
+		(void)flight_dump(&c->flight, c->world->params.flight, c->rank, c->name, &c->alarm);
+	}
+	return fail(status, "%s", c->alarm.text);
 }
 
 /* ---- a blocking call on an idle communicator ----------------------------------------------------------------------------- */
