@@ -28,14 +28,17 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define MS 1000000u
-#define GRACE (2000u * (uint64_t)MS)       /* for rank 0's verdict */
-#define LINGER (2000u * (uint64_t)MS)      /* for ranks that join after a failure */
-#define LEVEL_GRACE (250u * (uint64_t)MS)  /* for each level of the tree */
-#define INTRODUCTION (5000u * (uint64_t)MS) /* for a message that has begun to arrive */
-#define CHILDREN 31
+#define MS           UINT64_C(1000000)
+#define GRACE        (2000 * MS) /* for rank 0's verdict */
+#define LINGER       (2000 * MS) /* for ranks that join after a failure */
+#define LEVEL_GRACE  (250 * MS)  /* for each level of the tree */
+#define INTRODUCTION (5000 * MS) /* for a message that has begun to arrive */
+#define CHILDREN     31
 
-enum { TAG_JOIN, TAG_EDGE };
+enum {
+	TAG_JOIN,
+	TAG_EDGE
+};
 
 /** A connection that the door handed over. */
 struct arrival {
@@ -57,8 +60,8 @@ struct bootstrap {
 	const struct contact *me; /* during open only */
 	double seconds;           /* length of the limit, for messages */
 	struct net_limit limit;
-	int event;                /* readable when the inbox isn't empty */
-	struct arrival *inbox;    /* guarded by the service lock */
+	int event;             /* readable when the inbox isn't empty */
+	struct arrival *inbox; /* guarded by the service lock */
 	struct edge parent, child[CHILDREN];
 	int nchildren;
 };
@@ -96,7 +99,7 @@ static void shape_tree(struct bootstrap *b)
 	b->parent.fd = -1;
 	b->parent.rank = parent_of(b->rank);
 	for (int c; b->nchildren < CHILDREN && (c = child_of(b->rank, b->n, b->nchildren)) >= 0; b->nchildren++)
-		b->child[b->nchildren] = (struct edge){ .fd = -1, .rank = c };
+		b->child[b->nchildren] = (struct edge){.fd = -1, .rank = c};
 }
 
 static struct edge *child_edge(struct bootstrap *b, int rank)
@@ -126,7 +129,7 @@ static void on_arrival(void *arg, int fd, const struct hello *hello)
 		close(fd);
 		return;
 	}
-	*a = (struct arrival){ .fd = fd, .hello = *hello };
+	*a = (struct arrival){.fd = fd, .hello = *hello};
 	while (*end)
 		end = &(*end)->next;
 	*end = a;
@@ -149,12 +152,13 @@ static struct arrival *empty_inbox(struct bootstrap *b)
 	return all;
 }
 
-/* A job that runs has no place: whoever comes is told so. On the service thread; a fresh connection takes the words at once. */
+/* A job that runs has no place, and says so. On the service thread: a fresh connection takes the words at once. */
 static void on_latecomer(void *arg, int fd, const struct hello *hello)
 {
 	(void)arg;
 	fail(TUTTI_EMISMATCH,
-	     "the job at this rendezvous runs already and has its rank %d: is another one left over there, or started twice?",
+	     "the job at this rendezvous runs already and has its rank %d: is another one left over there, or started "
+	     "twice?",
 	     hello->from);
 	message_fail(fd, TUTTI_EMISMATCH);
 }
@@ -197,7 +201,7 @@ struct lobby {
 		int fd; /* -1: missing */
 		bool ready;
 		struct contact contact;
-	} *seat;
+	} * seat;
 	struct arrival *loose;
 	struct pollfd *polls;
 	size_t cap;
@@ -239,15 +243,15 @@ static int too_late(const struct lobby *l, const char *where)
 			if (l->seat[r].ready)
 				continue;
 			seat_text(l, r, who, sizeof(who));
-			return fail(TUTTI_ETIMEOUT, "%s joined, but did not connect to its neighbours within %.3g s", who,
-				    l->b->seconds);
+			return fail(TUTTI_ETIMEOUT, "%s joined, but did not connect to its neighbours within %.3g s",
+			            who, l->b->seconds);
 		}
 	}
 	missing_text(l, missing, sizeof(missing));
 	door_refusal(l->b->door, refusal, sizeof(refusal));
 	return fail(TUTTI_ETIMEOUT, "%s %s not joined %s within %.3g s%s%s", missing,
-		    l->b->n - 1 - l->joined == 1 ? "has" : "have", where, l->b->seconds,
-		    refusal[0] ? "; refused there: " : "", refusal);
+	            l->b->n - 1 - l->joined == 1 ? "has" : "have", where, l->b->seconds,
+	            refusal[0] ? "; refused there: " : "", refusal);
 }
 
 static int left(const struct lobby *l, int rank)
@@ -267,17 +271,19 @@ static int doubled(const struct lobby *l, const struct contact *other)
 
 	seat_text(l, other->rank, one, sizeof(one));
 	contact_text(other, two, sizeof(two));
-	return fail(TUTTI_EMISMATCH, "two processes say that they are rank %d: %s and %s; give each process a rank of its own",
-		    other->rank, one, two);
+	return fail(TUTTI_EMISMATCH,
+	            "two processes say that they are rank %d: %s and %s; give each process a rank of its own",
+	            other->rank, one, two);
 }
 
-/* Reads the contact of one that arrived, and seats it. One that hangs up before is no failure: its dialler tries again. */
+/* Reads the contact of one that arrived, and seats it. To hang up before is no failure: the dialler tries again. */
 static int seat(struct lobby *l, struct arrival *a)
 {
 	struct contact contact;
 	struct seat *s;
 	bool told;
-	int rc = message_receive(a->fd, MESSAGE_JOIN, &contact, sizeof(contact), at_most(l->b->limit, INTRODUCTION), &told);
+	int rc = message_receive(a->fd, MESSAGE_JOIN, &contact, sizeof(contact), at_most(l->b->limit, INTRODUCTION),
+	                         &told);
 
 	if (rc == TUTTI_EPEER || rc == TUTTI_ETIMEOUT) {
 		close_fd(&a->fd);
@@ -309,7 +315,7 @@ static int add_poll(struct lobby *l, size_t at, int fd)
 		l->polls = grown;
 		l->cap = cap;
 	}
-	l->polls[at] = (struct pollfd){ .fd = fd, .events = POLLIN };
+	l->polls[at] = (struct pollfd){.fd = fd, .events = POLLIN};
 	return TUTTI_OK;
 }
 
@@ -458,13 +464,13 @@ static void leave_lobby(struct lobby *l, int rc)
 
 static int host_job(struct bootstrap *b, const struct rendezvous *root, const struct auth_key *key)
 {
-	struct lobby l = { .b = b, .seat = calloc((size_t)b->n, sizeof(*l.seat)) };
+	struct lobby l = {.b = b, .seat = calloc((size_t)b->n, sizeof(*l.seat))};
 	int rc;
 
 	if (!l.seat)
 		return fail(TUTTI_ENOMEM, "no memory for the contacts of %d ranks", b->n);
 	for (int r = 0; r < b->n; r++)
-		l.seat[r] = (struct seat){ .fd = -1 };
+		l.seat[r] = (struct seat){.fd = -1};
 	l.seat[0].contact = *b->me;
 	rc = rendezvous_open(root, b->door, key, b->limit);
 	l.open = rc == TUTTI_OK;
@@ -491,8 +497,10 @@ static int hear_root(struct bootstrap *b, int fd, enum message_kind kind, void *
 	if (rc == TUTTI_OK || told)
 		return rc;
 	if (rc == TUTTI_ETIMEOUT)
-		return fail(rc, "rank 0 accepted rank %d, but did not start the job within %.3g s: it knows which ranks are missing",
-			    b->rank, b->seconds);
+		return fail(rc,
+		            "rank 0 accepted rank %d, but did not start the job within %.3g s: it knows which ranks "
+		            "are missing",
+		            b->rank, b->seconds);
 	if (rc == TUTTI_EPEER)
 		return fail(rc, "rank 0 left while the job was starting");
 	return fail_while(rc, "rank %d, joining", b->rank);
@@ -509,7 +517,7 @@ static int learn_neighbours(struct bootstrap *b, int root)
 		rc = contact_agree(b->me, &e->contact);
 		if (rc == TUTTI_OK && e->contact.rank != e->rank)
 			rc = fail(TUTTI_EMISMATCH, "rank 0 named rank %d as neighbour of rank %d, which is rank %d",
-				  e->contact.rank, b->rank, e->rank);
+			          e->contact.rank, b->rank, e->rank);
 	}
 	return rc;
 }
@@ -517,7 +525,7 @@ static int learn_neighbours(struct bootstrap *b, int root)
 static int dial_parent(struct bootstrap *b)
 {
 	const struct contact *to = &b->parent.contact;
-	struct hello hello = { .kind = HELLO_BOOT, .from = b->rank, .tag = TAG_EDGE };
+	struct hello hello = {.kind = HELLO_BOOT, .from = b->rank, .tag = TAG_EDGE};
 
 	if (memcmp(to->host_hint, b->me->host_hint, sizeof(to->host_hint)) == 0 && to->local[0] &&
 	    door_dial(b->door, to, &hello, true, at_most(b->limit, INTRODUCTION), &b->parent.fd) == TUTTI_OK)
@@ -550,7 +558,7 @@ static int seat_children(struct bootstrap *b)
 static int await_children(struct bootstrap *b, int root)
 {
 	while (seat_children(b) > 0) {
-		struct pollfd p[] = { { .fd = b->event, .events = POLLIN }, { .fd = root, .events = POLLIN } };
+		struct pollfd p[] = {{.fd = b->event, .events = POLLIN}, {.fd = root, .events = POLLIN}};
 		int rc = net_poll(p, 2, later(b->limit, GRACE));
 		if (rc != TUTTI_OK)
 			return fail_while(rc, "rank %d, waiting for its neighbours to connect", b->rank);
@@ -580,7 +588,7 @@ static int join_steps(struct bootstrap *b, int root)
 
 static int join_job(struct bootstrap *b, const struct rendezvous *root)
 {
-	struct hello hello = { .kind = HELLO_BOOT, .from = b->rank, .tag = TAG_JOIN };
+	struct hello hello = {.kind = HELLO_BOOT, .from = b->rank, .tag = TAG_JOIN};
 	int fd, rc = rendezvous_dial(root, b->door, &hello, b->seconds, b->limit, &fd);
 
 	if (rc != TUTTI_OK)
@@ -596,7 +604,7 @@ static int join_job(struct bootstrap *b, const struct rendezvous *root)
 }
 
 int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int rank, int nranks, struct door *door,
-		   const struct contact *me, const struct auth_key *key, struct net_limit limit)
+                   const struct contact *me, const struct auth_key *key, struct net_limit limit)
 {
 	struct bootstrap *b = calloc(1, sizeof(*b));
 	uint64_t now = now_ns();
@@ -605,7 +613,7 @@ int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int ra
 	*out = NULL;
 	if (!b)
 		return fail(TUTTI_ENOMEM, "no memory for rank %d's bootstrap", rank);
-	*b = (struct bootstrap){ .rank = rank, .n = nranks, .door = door, .me = me, .limit = limit };
+	*b = (struct bootstrap){.rank = rank, .n = nranks, .door = door, .me = me, .limit = limit};
 	b->seconds = limit.deadline > now ? (double)(limit.deadline - now) / 1e9 : 0;
 	shape_tree(b);
 	b->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -703,8 +711,8 @@ static int gather_up(struct bootstrap *b, char *out, size_t bytes)
 	int n = b->nchildren, rc = TUTTI_OK;
 
 	for (int i = 0; i < n; i++)
-		p[i] = (struct pollfd){ .fd = b->child[i].fd, .events = POLLIN };
-	p[n] = (struct pollfd){ .fd = b->parent.fd, .events = POLLIN };
+		p[i] = (struct pollfd){.fd = b->child[i].fd, .events = POLLIN};
+	p[n] = (struct pollfd){.fd = b->parent.fd, .events = POLLIN};
 	for (int missing = n; missing > 0 && rc == TUTTI_OK;) {
 		rc = net_poll(p, (size_t)n + 1, limit_up(b));
 		if (rc == TUTTI_ETIMEOUT)

@@ -33,7 +33,7 @@ struct rendezvous {
  */
 int bootstrap_open(struct bootstrap **b, const struct rendezvous *root, int rank, int nranks, struct door *door,
 		   const struct contact *me, const struct auth_key *key, struct net_limit limit);
-/** Signature of tutti_oob.allgather; ctx is the bootstrap. Within the limit of bootstrap_open; an error ends all ranks' calls. */
+/** As tutti_oob.allgather; ctx is the bootstrap. Within bootstrap_open's limit; an error ends all ranks' calls. */
 int bootstrap_allgather(void *bootstrap, const void *in, void *out, size_t bytes);
 void bootstrap_close(struct bootstrap *b);
 

@@ -12,7 +12,7 @@
 
 _Static_assert(sizeof(struct net_addr) == 24, "no padding on the wire");
 _Static_assert(sizeof(struct contact) == offsetof(struct contact, params) + sizeof(((struct contact *)0)->params),
-	       "no padding on the wire");
+               "no padding on the wire");
 
 char *contact_text(const struct contact *c, char *buf, size_t cap)
 {
@@ -35,8 +35,8 @@ static int params_agree(const struct contact *a, const struct contact *b, const 
 	snprintf(pb, sizeof(pb), "%.*s", (int)sizeof(b->params), b->params);
 	if (!params_differ(pa, pb, name, va, vb))
 		return TUTTI_OK;
-	return fail(TUTTI_EMISMATCH, "%s must be the same on all ranks: it is \"%s\" on %s and \"%s\" on %s", name, va, na,
-		    vb, nb);
+	return fail(TUTTI_EMISMATCH, "%s must be the same on all ranks: it is \"%s\" on %s and \"%s\" on %s", name, va,
+	            na, vb, nb);
 }
 
 int contact_agree(const struct contact *a, const struct contact *b)
@@ -44,20 +44,24 @@ int contact_agree(const struct contact *a, const struct contact *b)
 	char na[128], nb[128];
 
 	if (b->magic == __builtin_bswap32(a->magic))
-		return fail(TUTTI_EMISMATCH, "a rank has another byte order than rank %d: a job can't mix them", a->rank);
+		return fail(TUTTI_EMISMATCH, "a rank has another byte order than rank %d: a job can't mix them",
+		            a->rank);
 	if (b->magic != a->magic)
-		return fail(TUTTI_EMISMATCH, "what a rank sent to rank %d is not a contact: is it of this job?", a->rank);
+		return fail(TUTTI_EMISMATCH, "what a rank sent to rank %d is not a contact: is it of this job?",
+		            a->rank);
 	contact_text(a, na, sizeof(na));
 	contact_text(b, nb, sizeof(nb));
 	if (b->version != a->version)
 		return fail(TUTTI_EMISMATCH,
-			    "%s speaks version %u of the wire and %s version %u: install the same Tutti on all hosts", na,
-			    a->version, nb, b->version);
+		            "%s speaks version %u of the wire and %s version %u: install the same Tutti on all hosts",
+		            na, a->version, nb, b->version);
 	if (b->size != a->size)
-		return fail(TUTTI_EMISMATCH, "%s is in a job of %d ranks and %s in one of %d", na, a->size, nb, b->size);
+		return fail(TUTTI_EMISMATCH, "%s is in a job of %d ranks and %s in one of %d", na, a->size, nb,
+		            b->size);
 	if (b->rank < 0 || b->rank >= b->size || b->naddrs > NET_ADDRS || !memchr(b->host, '\0', sizeof(b->host)) ||
 	    !memchr(b->local, '\0', sizeof(b->local)))
-		return fail(TUTTI_EMISMATCH, "the contact of rank %d, as rank %d received it, is malformed", b->rank, a->rank);
+		return fail(TUTTI_EMISMATCH, "the contact of rank %d, as rank %d received it, is malformed", b->rank,
+		            a->rank);
 	return params_agree(a, b, na, nb);
 }
 
@@ -77,9 +81,9 @@ static void hint_of_host(const char *host, const char *override, uint8_t hint[16
 	char boot[64], net[64];
 	size_t nboot = read_text("/proc/sys/kernel/random/boot_id", boot, sizeof(boot));
 	ssize_t nnet = readlink("/proc/self/ns/net", net, sizeof(net));
-	const void *given[] = { "host", override }, *found[] = { boot, net, host };
-	const size_t len_given[] = { 4, strlen(override) };
-	const size_t len_found[] = { nboot, nnet > 0 ? (size_t)nnet : 0, nboot ? 0 : strlen(host) };
+	const void *given[] = {"host", override}, *found[] = {boot, net, host};
+	const size_t len_given[] = {4, strlen(override)};
+	const size_t len_found[] = {nboot, nnet > 0 ? (size_t)nnet : 0, nboot ? 0 : strlen(host)};
 	struct auth_key key;
 	uint8_t tag[AUTH_TAG];
 
@@ -95,7 +99,7 @@ void contact_self(struct contact *me, int rank, int size, const char *host_overr
 {
 	const char *override = host_override ? host_override : "";
 
-	*me = (struct contact){ .magic = CONTACT_MAGIC, .version = WIRE_VERSION, .rank = rank, .size = size };
+	*me = (struct contact){.magic = CONTACT_MAGIC, .version = WIRE_VERSION, .rank = rank, .size = size};
 	me->pid = (uint32_t)getpid();
 	auth_random(&me->nonce, sizeof(me->nonce));
 	if (override[0])

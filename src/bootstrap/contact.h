@@ -31,7 +31,7 @@ struct contact {
 int contact_agree(const struct contact *a, const struct contact *b);
 /** "rank 2 (pid 4711 on hostA)" */
 char *contact_text(const struct contact *c, char *buf, size_t cap);
-/** Clears *me and fills what a rank knows by itself: all but its addresses and params. host_override: TUTTI_HOST or "". */
+/** Clears *me, then fills what a rank knows by itself: not addresses, not params. host_override: TUTTI_HOST or "". */
 void contact_self(struct contact *me, int rank, int size, const char *host_override);
 
 #endif

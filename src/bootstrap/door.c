@@ -1,14 +1,15 @@
 /*
  * The door, see door.h. The accepting side is a small state machine per connection on the service thread: greet, proof,
  * then it is handed over. Until the proof a connection is a guest on the pending list, which is bounded in length and
- * time: a newcomer pushes the oldest out, so that no number of idle strangers keeps a rank away. The dialling side
- * blocks its caller, and tries again when it was pushed out.
+ * time: a newcomer pushes out the oldest, those first that haven't even greeted, so that no number of idle strangers
+ * keeps a rank away. The dialling side is in dial.c.
  */
 #include "door.h"
 #include "../util/clock.h"
 #include "../util/error.h"
 #include "../util/log.h"
 #include "../util/service.h"
+#include "door_self.h"
 #include "handshake.h"
 
 #include <errno.h>
@@ -23,16 +24,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MS 1000000u
-#define PATIENCE (5000u * MS)    /* a guest proves itself within this */
-#define PENDING_MAX 64           /* guests at a time, beside one for each rank */
-#define ACCEPTS 16               /* in one go, so that those who came before get their turn */
-#define ACCEPT_PAUSE (100u * MS) /* when descriptors run out */
-#define LISTENERS (2 * NET_ADDRS + 2)
-#define KINDS (HELLO_GIVE + 1)
-#define DIALS 6                  /* attempts on one address when the other side hangs up early */
-#define SLICE (10000u * MS)      /* of the limit for one address of several */
-#define ROUTES 16
+#define MS           UINT64_C(1000000)
+#define PATIENCE     (5000 * MS) /* a guest proves itself within this */
+#define PENDING_MAX  64          /* guests at a time, beside one for each rank */
+#define ACCEPTS      16          /* in one go, so that those who came before get their turn */
+#define ACCEPT_PAUSE (100 * MS)  /* when descriptors run out */
+#define LISTENERS    (2 * NET_ADDRS + 2)
+#define KINDS        (HELLO_GIVE + 1)
 
 struct listener {
 	struct door *door;
@@ -64,11 +62,9 @@ struct gift {
 };
 
 struct door {
-	/* Fixed while the door is open; read by diallers without the lock. */
-	int rank, size;
+	/* Fixed while the door is open; read without the lock. */
+	struct door_self self;
 	uint64_t nonce;
-	struct auth_key key;
-	char *iface;
 	int event_fd;
 	unsigned forks;
 
@@ -119,8 +115,8 @@ static void log_stranger(struct guest *g, const char *what)
 	char who[NET_TEXT];
 
 	if (worth_a_line(g->door))
-		log_warn("rank %d: %s %s; dropped (%llu so far)", g->door->rank, who_is(g, who), what,
-			 (unsigned long long)g->door->complaints);
+		log_warn("rank %d: %s %s; dropped (%llu so far)", g->door->self.rank, who_is(g, who), what,
+		         (unsigned long long)g->door->complaints);
 }
 
 static void pending_remove(struct guest *g)
@@ -150,7 +146,7 @@ static void arm(struct door *d)
 
 	service_cancel(expire, d);
 	if (oldest && service_at(oldest->deadline, expire, d) != TUTTI_OK)
-		log_warn("rank %d: %s", d->rank, fail_text());
+		log_warn("rank %d: %s", d->self.rank, fail_text());
 }
 
 static void expire(void *arg)
@@ -179,7 +175,7 @@ static struct gift *gift_find(struct door *d, uint64_t tag)
 static void answer_ask(struct guest *g, int fd)
 {
 	if (net_send_fd(g->fd, fd) != TUTTI_OK)
-		log_warn("rank %d: %s", g->door->rank, fail_text());
+		log_warn("rank %d: %s", g->door->self.rank, fail_text());
 }
 
 /* While it waits for its gift an asker says nothing more: whatever happens is that it left. */
@@ -246,7 +242,7 @@ int door_give(struct door *d, uint64_t tag, int fd)
 		rc = fail(TUTTI_ENOMEM, "no memory to give a descriptor to other ranks");
 		goto out;
 	}
-	*gift = (struct gift){ .next = d->gifts, .tag = tag, .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0) };
+	*gift = (struct gift){.next = d->gifts, .tag = tag, .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)};
 	if (gift->fd < 0) {
 		rc = fail_errno("can't keep a descriptor for other ranks");
 		free(gift);
@@ -321,7 +317,7 @@ void door_serve(struct door *d, enum hello_kind kind, door_fn *fn, void *arg)
 	d->handlers[kind].fn = fn;
 	d->handlers[kind].arg = arg;
 	if (fn && !TAILQ_EMPTY(&d->kept) && service_at(0, deliver_kept, d) != TUTTI_OK)
-		log_warn("rank %d: %s", d->rank, fail_text());
+		log_warn("rank %d: %s", d->self.rank, fail_text());
 	service_unlock();
 }
 
@@ -334,7 +330,8 @@ int door_take(struct door *d, enum hello_kind kind, int from, uint64_t tag)
 	if (atomic_load_explicit(&d->nkept, memory_order_relaxed) == 0)
 		return -1;
 	service_lock();
-	TAILQ_FOREACH(g, &d->kept, link) {
+	TAILQ_FOREACH(g, &d->kept, link)
+	{
 		const struct hello *hello = &g->hs.proof.hello;
 		if (hello->kind == (uint32_t)kind && hello->from == from && hello->tag == tag)
 			break;
@@ -355,11 +352,16 @@ int door_event_fd(struct door *d)
 	return d->event_fd;
 }
 
+const struct door_self *door_self(const struct door *d)
+{
+	return &d->self;
+}
+
 /* ---- the accepting side ------------------------------------------------------------------------------------------ */
 
 static bool reply(struct guest *g, const void *buf, size_t n)
 {
-	/* A fresh socket's buffer has room for a few dozen bytes; where it hasn't, something is wrong with the other side. */
+	/* A fresh socket's buffer has room for a few dozen bytes; where it hasn't, the other side is no rank. */
 	return send(g->fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)n;
 }
 
@@ -374,7 +376,8 @@ static void refuse(struct guest *g, enum verdict verdict)
 	if (verdict == VERDICT_SECRET)
 		snprintf(text, cap, "%s does not know this job's secret", who);
 	else if (verdict == VERDICT_SIZE)
-		snprintf(text, cap, "rank %d at %s is of a job of %d ranks, not %d", hello->from, who, g->hs.greet.size, d->size);
+		snprintf(text, cap, "rank %d at %s is of a job of %d ranks, not %d", hello->from, who, g->hs.greet.size,
+		         d->self.size);
 	else if (verdict == VERDICT_RANK)
 		snprintf(text, cap, "rank %d at %s wanted rank %d", hello->from, who, g->hs.greet.to);
 	else if (verdict == VERDICT_JOB)
@@ -382,7 +385,7 @@ static void refuse(struct guest *g, enum verdict verdict)
 	else
 		snprintf(text, cap, "%s speaks version %u of the wire, not %d", who, g->hs.greet.version, WIRE_VERSION);
 	if (worth_a_line(d))
-		log_warn("rank %d refused a connection: %s", d->rank, text);
+		log_warn("rank %d refused a connection: %s", d->self.rank, text);
 }
 
 /* True: the guest stays. */
@@ -458,13 +461,23 @@ static void on_guest(void *arg, int fd, uint32_t events)
 	}
 }
 
-/* On a local socket the kernel knows who it is. */
-static bool is_our_user(int fd)
+bool door_is_our_user(int fd)
 {
 	pid_t pid;
 	uid_t uid;
 
 	return net_peer(fd, &pid, &uid) && (uid == geteuid() || uid == 0);
+}
+
+/* The oldest of those that have said nothing sensible yet, else the oldest. */
+static struct guest *least_welcome(struct door *d)
+{
+	struct guest *g;
+
+	TAILQ_FOREACH(g, &d->pending, link)
+	if (!g->greeted)
+		return g;
+	return TAILQ_FIRST(&d->pending);
 }
 
 static void admit(struct door *d, int fd, bool local)
@@ -475,15 +488,15 @@ static void admit(struct door *d, int fd, bool local)
 		close(fd);
 		return;
 	}
-	*g = (struct guest){ .door = d, .fd = fd, .local = local, .deadline = now_ns() + PATIENCE };
-	g->hs = (struct handshake){ .key = &d->key, .rank = d->rank, .size = d->size, .door = d->nonce };
-	if (local && !is_our_user(fd)) {
+	*g = (struct guest){.door = d, .fd = fd, .local = local, .deadline = now_ns() + PATIENCE};
+	g->hs = (struct handshake){.key = &d->self.key, .rank = d->self.rank, .size = d->self.size, .door = d->nonce};
+	if (local && !door_is_our_user(fd)) {
 		log_stranger(g, "may not connect");
 		guest_free(g);
 		return;
 	}
-	if (d->npending >= PENDING_MAX + d->size)
-		drop_pending(TAILQ_FIRST(&d->pending));
+	if (d->npending >= PENDING_MAX + d->self.size)
+		drop_pending(least_welcome(d));
 	if (service_watch(fd, EPOLLIN, on_guest, g) != TUTTI_OK) {
 		guest_free(g);
 		return;
@@ -491,6 +504,7 @@ static void admit(struct door *d, int fd, bool local)
 	TAILQ_INSERT_TAIL(&d->pending, g, link);
 	if (d->npending++ == 0)
 		arm(d);
+	on_guest(g, fd, EPOLLIN);
 }
 
 static void listen_again(void *arg)
@@ -502,15 +516,15 @@ static void listen_again(void *arg)
 		(void)service_rewatch(d->listeners[i].fd, EPOLLIN);
 }
 
-/* Out of descriptors or memory: a connection that can't be accepted stays at the listener, which must not keep us awake. */
+/* Out of descriptors or memory: what can't be accepted stays at the listener, and must not keep us awake. */
 static void pause_listening(struct door *d)
 {
 	if (d->paused || service_at(now_ns() + ACCEPT_PAUSE, listen_again, d) != TUTTI_OK)
 		return;
 	d->paused = true;
 	if (worth_a_line(d))
-		log_warn("rank %d can't accept a connection: %s; raise the limit of open files (ulimit -n)", d->rank,
-			 strerror(errno));
+		log_warn("rank %d can't accept a connection: %s; raise the limit of open files (ulimit -n)",
+		         d->self.rank, strerror(errno));
 	for (int i = 0; i < d->nlisteners; i++)
 		(void)service_rewatch(d->listeners[i].fd, 0);
 }
@@ -543,9 +557,9 @@ static int add_listener(struct door *d, int fd, bool local)
 
 	if (d->nlisteners == LISTENERS) {
 		close(fd);
-		return fail(TUTTI_EINVAL, "rank %d listens on %d addresses already", d->rank, LISTENERS);
+		return fail(TUTTI_EINVAL, "rank %d listens on %d addresses already", d->self.rank, LISTENERS);
 	}
-	*l = (struct listener){ .door = d, .fd = fd, .local = local };
+	*l = (struct listener){.door = d, .fd = fd, .local = local};
 	rc = service_watch(fd, EPOLLIN, on_listener, l);
 	if (rc == TUTTI_OK)
 		d->nlisteners++;
@@ -571,7 +585,7 @@ static int add_local(struct door *d, struct contact *me)
 static int add_tcp(struct door *d, struct contact *me)
 {
 	struct net_addr found[NET_ADDRS];
-	int n, rc = net_interfaces(d->iface, d->key.open, found, NET_ADDRS, &n), last = TUTTI_OK;
+	int n, rc = net_interfaces(d->self.iface, d->self.key.open, found, NET_ADDRS, &n), last = TUTTI_OK;
 
 	if (rc != TUTTI_OK)
 		return rc;
@@ -592,12 +606,14 @@ static int check_adoptable(const struct door *d, int fd, struct net_addr *at)
 	int flags = fcntl(fd, F_GETFL);
 
 	if (flags < 0 || !net_local_end(fd, at))
-		return fail(TUTTI_EINVAL, "descriptor %d, which was to be rank %d's listener, is not a TCP socket", fd, d->rank);
-	if (d->key.open && !net_is_loopback(at))
+		return fail(TUTTI_EINVAL, "descriptor %d, which was to be rank %d's listener, is not a TCP socket", fd,
+		            d->self.rank);
+	if (d->self.key.open && !net_is_loopback(at))
 		return fail(TUTTI_EAUTH,
-			    "rank %d may not listen on %s, which others can reach, without a secret: set TUTTI_SECRET on all "
-			    "ranks, or use a loopback address",
-			    d->rank, net_text(at, text));
+		            "rank %d may not listen on %s, which others can reach, without a secret: set TUTTI_SECRET "
+		            "on all "
+		            "ranks, or use a loopback address",
+		            d->self.rank, net_text(at, text));
 	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return fail_errno("can't use descriptor %d as a listener", fd);
 	return TUTTI_OK;
@@ -634,7 +650,7 @@ static int adopt_first(struct door *d, int fd, struct contact *me)
 		return TUTTI_OK;
 	}
 	both = at.family == 6;
-	rc = net_interfaces(d->iface, false, found, NET_ADDRS, &n);
+	rc = net_interfaces(d->self.iface, false, found, NET_ADDRS, &n);
 	for (int i = 0; i < n; i++) {
 		if (!both && found[i].family != at.family)
 			continue;
@@ -662,8 +678,8 @@ static void free_door(struct door *d)
 {
 	if (d->event_fd >= 0)
 		close(d->event_fd);
-	free(d->iface);
-	explicit_bzero(&d->key, sizeof(d->key));
+	free(d->self.iface);
+	explicit_bzero(&d->self.key, sizeof(d->self.key));
 	free(d);
 }
 
@@ -676,20 +692,21 @@ static int make_door(struct door **door, const struct door_config *cfg, uint64_t
 	if (rc != TUTTI_OK)
 		return rc;
 	if (cfg->rank < 0 || cfg->rank >= cfg->size)
-		return fail(TUTTI_EINVAL, "rank %d is not one of a job of %d ranks: they are 0 to %d", cfg->rank, cfg->size,
-			    cfg->size - 1);
+		return fail(TUTTI_EINVAL, "rank %d is not one of a job of %d ranks: they are 0 to %d", cfg->rank,
+		            cfg->size, cfg->size - 1);
 	d = malloc(sizeof(*d));
 	if (!d)
 		return fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
-	*d = (struct door){ .rank = cfg->rank, .size = cfg->size, .nonce = nonce, .key = cfg->key, .forks = service_forks };
+	*d = (struct door){.nonce = nonce, .forks = service_forks};
+	d->self = (struct door_self){.rank = cfg->rank, .size = cfg->size, .key = cfg->key};
 	TAILQ_INIT(&d->pending);
 	TAILQ_INIT(&d->kept);
 	TAILQ_INIT(&d->asking);
 	d->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	d->iface = strdup(cfg->iface ? cfg->iface : "");
+	d->self.iface = strdup(cfg->iface ? cfg->iface : "");
 	if (d->event_fd < 0)
 		rc = fail_errno("can't make rank %d's event descriptor", cfg->rank);
-	else if (!d->iface)
+	else if (!d->self.iface)
 		rc = fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
 	else
 		rc = service_acquire();
@@ -762,282 +779,4 @@ void door_refusal(struct door *d, char *buf, size_t cap)
 	service_lock();
 	snprintf(buf, cap, "%s", d->refusal);
 	service_unlock();
-}
-
-/* ---- dialling ---------------------------------------------------------------------------------------------------- */
-
-static int explain(const struct door *d, const struct contact *to, const struct answer *answer, enum verdict verdict)
-{
-	switch (verdict) {
-	case VERDICT_WELCOME:
-		return TUTTI_OK;
-	case VERDICT_SECRET:
-		return fail(TUTTI_EAUTH,
-			    "rank %d does not know the same secret as rank %d: check that TUTTI_SECRET, or the secret file, is "
-			    "the same on all ranks",
-			    to->rank, d->rank);
-	case VERDICT_SIZE:
-		return fail(TUTTI_EMISMATCH, "rank %d is in a job of %d ranks, this is rank %d of %d: check TUTTI_SIZE",
-			    answer->rank, answer->size, d->rank, d->size);
-	case VERDICT_RANK:
-		return fail(TUTTI_EPEER, "rank %d answered where rank %d was expected", answer->rank, to->rank);
-	case VERDICT_JOB:
-		return fail(TUTTI_EPEER, "rank %d of another job with the same secret answered", answer->rank);
-	default:
-		return fail(TUTTI_EPEER, "what answered does not speak Tutti");
-	}
-}
-
-/* The dialler's side of the handshake on a fresh connection. */
-static int introduce(const struct door *d, const struct contact *to, const struct hello *hello, struct net_limit limit,
-		     int fd, bool *hung_up)
-{
-	struct handshake hs = { .key = &d->key, .rank = d->rank, .size = d->size };
-	struct greet greet;
-	struct challenge challenge;
-	struct proof proof;
-	struct answer answer;
-	enum verdict verdict;
-	int rc;
-
-	handshake_greet(&hs, to->rank, to->nonce, &greet);
-	rc = net_write(fd, &greet, sizeof(greet), limit);
-	if (rc == TUTTI_OK)
-		rc = net_read(fd, &challenge, sizeof(challenge), limit);
-	*hung_up = rc == TUTTI_EPEER;
-	if (rc != TUTTI_OK)
-		return rc;
-	verdict = handshake_challenged(&hs, &challenge, hello, &proof);
-	if (verdict == VERDICT_VERSION)
-		return fail(TUTTI_EMISMATCH,
-			    "rank %d speaks version %u of the wire, rank %d version %d: install the same Tutti on all hosts",
-			    to->rank, challenge.version, d->rank, WIRE_VERSION);
-	if (verdict != VERDICT_WELCOME)
-		return explain(d, to, NULL, verdict);
-	rc = net_write(fd, &proof, sizeof(proof), limit);
-	if (rc == TUTTI_OK)
-		rc = net_read(fd, &answer, sizeof(answer), limit);
-	*hung_up = rc == TUTTI_EPEER;
-	if (rc != TUTTI_OK)
-		return rc;
-	return explain(d, to, &answer, handshake_answered(&hs, &answer));
-}
-
-/** One way to a rank: its local socket (no address), or an address, perhaps from a given one of ours. */
-struct route {
-	struct net_addr to, from; /* family 0: none */
-};
-
-static int connect_route(const struct contact *to, const struct route *r, struct net_limit limit, int *fd)
-{
-	int rc;
-
-	if (r->to.family)
-		return net_connect(&r->to, r->from.family ? &r->from : NULL, limit, fd);
-	rc = net_connect_local(to->local, limit, fd);
-	if (rc == TUTTI_OK && !is_our_user(*fd)) {
-		close(*fd);
-		*fd = -1;
-		rc = fail(TUTTI_EAUTH, "the local socket @%s is another user's", to->local);
-	}
-	return rc;
-}
-
-/* A crowded door may push a guest out before its turn, so an early hang-up is worth another try. */
-static int dial_route(const struct door *d, const struct contact *to, const struct hello *hello, const struct route *r,
-		      struct net_limit limit, int *fd)
-{
-	char text[NET_TEXT];
-	bool hung_up;
-	int rc;
-
-	for (unsigned attempt = 0;; attempt++) {
-		rc = connect_route(to, r, limit, fd);
-		if (rc != TUTTI_OK)
-			return rc;
-		rc = introduce(d, to, hello, limit, *fd, &hung_up);
-		if (rc == TUTTI_OK)
-			return rc;
-		close(*fd);
-		*fd = -1;
-		if (!hung_up || attempt == DIALS - 1)
-			break;
-		uint64_t until = now_ns() + ((uint64_t)(10 * MS) << attempt);
-		if (until >= limit.deadline)
-			break;
-		if (net_wait(-1, 0, (struct net_limit){ .deadline = until, .stop = limit.stop }) == TUTTI_EABORTED)
-			return TUTTI_EABORTED;
-	}
-	return fail_while(rc, "%s", r->to.family ? net_text(&r->to, text) : "over the local socket");
-}
-
-/* The interfaces that may be used: all, or those of TUTTI_IFACE. */
-static int own_interfaces(const struct door *d, struct net_iface own[NET_IFACES], int *n)
-{
-	struct net_addr allowed[NET_IFACES];
-	int all, nallowed, rc = net_list(own, NET_IFACES, &all);
-
-	*n = 0;
-	if (rc == TUTTI_OK)
-		rc = net_choose(own, all, d->iface, d->key.open, allowed, NET_IFACES, &nallowed);
-	if (rc != TUTTI_OK)
-		return rc;
-	for (int i = 0; i < all; i++)
-		for (int k = 0; k < nallowed; k++)
-			if (memcmp(&own[i].addr, &allowed[k], sizeof(allowed[k])) == 0) {
-				own[(*n)++] = own[i];
-				break;
-			}
-	return TUTTI_OK;
-}
-
-static const struct net_iface *near_interface(const struct net_iface *own, int n, const struct net_addr *a)
-{
-	for (int i = 0; i < n; i++)
-		if (net_is_near(&own[i], a))
-			return &own[i];
-	return NULL;
-}
-
-/* The address to come from: one in the same network, else any of that family; false when there is none. */
-static bool choose_source(const struct net_iface *own, int n, struct route *r)
-{
-	const struct net_iface *best = near_interface(own, n, &r->to);
-
-	for (int i = 0; i < n && !best; i++)
-		if (own[i].addr.family == r->to.family && !net_is_link_local(&own[i].addr))
-			best = &own[i];
-	if (best)
-		r->from = best->addr;
-	return best;
-}
-
-/* A link-local address of IPv6 means something only together with an interface of ours: each is a route. */
-static void add_link_local(const struct net_iface *own, int nown, const struct net_addr *a, struct route *routes, int *n)
-{
-	for (int i = 0; i < nown && *n < ROUTES; i++) {
-		if (own[i].addr.family != 6 || !net_is_link_local(&own[i].addr))
-			continue;
-		routes[*n] = (struct route){ .to = *a, .from = own[i].addr };
-		routes[(*n)++].to.scope = own[i].addr.scope;
-	}
-}
-
-static int plan_routes(const struct door *d, const struct contact *to, struct route routes[ROUTES], int *n)
-{
-	struct net_iface own[NET_IFACES];
-	int nown, rc = own_interfaces(d, own, &nown);
-
-	*n = 0;
-	if (rc != TUTTI_OK)
-		return rc;
-	for (int pass = 0; pass < 2; pass++) {
-		for (uint32_t i = 0; i < to->naddrs && i < NET_ADDRS && *n < ROUTES; i++) {
-			const struct net_addr *a = &to->addrs[i];
-			bool scoped = a->family == 6 && net_is_link_local(a);
-			if ((a->family != 4 && a->family != 6) || (!scoped && near_interface(own, nown, a)) != (pass == 0))
-				continue;
-			if (scoped) {
-				add_link_local(own, nown, a, routes, n);
-				continue;
-			}
-			routes[*n] = (struct route){ .to = *a };
-			if (!d->iface[0] || net_is_loopback(a) || choose_source(own, nown, &routes[*n]))
-				++*n;
-		}
-	}
-	return TUTTI_OK;
-}
-
-/** What became of the routes tried so far. */
-struct tried {
-	char text[700];
-	int status;
-};
-
-/* The gravest says what is wrong: a secret, then a mismatch, then anything but a time-out. */
-static int gravity(int status)
-{
-	switch (status) {
-	case TUTTI_OK:
-		return 0;
-	case TUTTI_ETIMEOUT:
-		return 1;
-	case TUTTI_EPEER:
-		return 2;
-	case TUTTI_EMISMATCH:
-		return 4;
-	case TUTTI_EAUTH:
-		return 5;
-	default:
-		return 3;
-	}
-}
-
-static void note_failure(struct tried *t, int status)
-{
-	size_t used = strlen(t->text);
-
-	snprintf(t->text + used, sizeof(t->text) - used, "%s%s", used ? "; " : "", fail_text());
-	if (gravity(status) > gravity(t->status))
-		t->status = status;
-}
-
-static int dial_routes(const struct door *d, const struct contact *to, const struct hello *hello,
-		       const struct route *routes, int n, struct net_limit limit, int *fd)
-{
-	struct tried tried = { .status = TUTTI_OK };
-	char who[128], text[NET_TEXT];
-
-	for (int i = 0; i < n; i++) {
-		uint64_t now = now_ns(), left = now < limit.deadline ? limit.deadline - now : 0;
-		uint64_t slice = n > 1 && left / (uint64_t)(n - i) > SLICE ? SLICE : left / (uint64_t)(n - i);
-		struct net_limit part = { .deadline = now + slice, .stop = limit.stop };
-		int rc;
-
-		if (d->key.open && routes[i].to.family && !net_is_loopback(&routes[i].to))
-			rc = fail(TUTTI_EAUTH, "%s is beyond this host, and there is no secret: set TUTTI_SECRET on all ranks",
-				  net_text(&routes[i].to, text));
-		else
-			rc = dial_route(d, to, hello, &routes[i], part, fd);
-		if (rc == TUTTI_OK)
-			return rc;
-		if (rc == TUTTI_EABORTED)
-			return fail_while(rc, "reaching %s", contact_text(to, who, sizeof(who)));
-		note_failure(&tried, rc);
-	}
-	if (n == 0)
-		return fail(TUTTI_EPEER, "%s has no address that this rank could use",
-			    contact_text(to, who, sizeof(who)));
-	return fail(tried.status, "can't reach %s: %s", contact_text(to, who, sizeof(who)), tried.text);
-}
-
-int door_dial(const struct door *d, const struct contact *to, const struct hello *hello, bool local,
-	      struct net_limit limit, int *fd)
-{
-	struct route routes[ROUTES] = { { .to = { .family = 0 } } };
-	int n = 1, rc = TUTTI_OK;
-
-	*fd = -1;
-	if (!local)
-		rc = plan_routes(d, to, routes, &n);
-	else if (!to->local[0])
-		n = 0;
-	if (rc != TUTTI_OK)
-		return rc;
-	return dial_routes(d, to, hello, routes, n, limit, fd);
-}
-
-int door_ask(const struct door *d, const struct contact *to, uint64_t tag, struct net_limit limit, int *fd)
-{
-	struct hello hello = { .kind = HELLO_GIVE, .from = d->rank, .tag = tag };
-	char who[128];
-	int sock, rc = door_dial(d, to, &hello, true, limit, &sock);
-
-	*fd = -1;
-	if (rc != TUTTI_OK)
-		return rc;
-	rc = net_recv_fd(sock, limit, fd);
-	close(sock);
-	return rc == TUTTI_OK ? rc : fail_while(rc, "asking %s for a descriptor", contact_text(to, who, sizeof(who)));
 }

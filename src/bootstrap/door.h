@@ -24,7 +24,7 @@ enum hello_kind {
 /** First words on an authenticated connection. */
 struct hello {
 	uint32_t kind;
-	int32_t from;      /* rank in the world */
+	int32_t from; /* rank in the world */
 	uint64_t tag;
 };
 
@@ -33,9 +33,9 @@ struct door;
 struct door_config {
 	int rank, size;
 	struct auth_key key;
-	const char *iface;     /* TUTTI_IFACE */
-	bool local_only;       /* no TCP listener */
-	int listen_fd;         /* an inherited TCP listener to use, else -1; becomes the door's, also on error */
+	const char *iface; /* TUTTI_IFACE */
+	bool local_only;   /* no TCP listener */
+	int listen_fd;     /* an inherited TCP listener to use, else -1; becomes the door's, also on error */
 };
 
 /**
@@ -43,7 +43,7 @@ struct door_config {
  * contact's nonce is part of the door's name, so that a dialler never takes another job's rank for the one it wants.
  */
 int door_open(struct door **door, const struct door_config *cfg, struct contact *me);
-/** Serves one more TCP listener, which becomes the door's also on error. Without a secret it must be of loopback: EAUTH. */
+/** Serves one more TCP listener, the door's from here on, also on error. EAUTH beyond loopback without a secret. */
 int door_adopt(struct door *door, int listen_fd);
 /** The last connection that was refused for its secret, size or rank, as text; "" when there was none. */
 void door_refusal(struct door *door, char *buf, size_t cap);
@@ -57,7 +57,7 @@ void door_close(struct door *door);
 typedef void door_fn(void *arg, int fd, const struct hello *hello);
 void door_serve(struct door *door, enum hello_kind kind, door_fn *fn, void *arg);
 
-/** A kept connection of that kind, from that rank, with that tag; -1 when there is none (yet). Cheap when nothing came. */
+/** A kept connection of that kind, rank and tag; -1 when there is none (yet). Cheap when nothing came. */
 int door_take(struct door *door, enum hello_kind kind, int from, uint64_t tag);
 /**
  * Readable when something is kept that was not there before: for sleeping. door_take makes it unreadable: who waits for
@@ -76,7 +76,7 @@ int door_give(struct door *door, uint64_t tag, int fd);
  * otherwise over TCP, each address in turn; the message lists which were tried and how each failed.
  */
 int door_dial(const struct door *door, const struct contact *to, const struct hello *hello, bool local,
-	      struct net_limit limit, int *fd);
+              struct net_limit limit, int *fd);
 /** Dials with HELLO_GIVE and receives the descriptor, which may be given later than it is asked for. */
 int door_ask(const struct door *door, const struct contact *to, uint64_t tag, struct net_limit limit, int *fd);
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* They differ, so that an echo is no answer. */
-#define MAGIC_GREET 0x74747574u     /* "tutt" */
+#define MAGIC_GREET     0x74747574u /* "tutt" */
 #define MAGIC_CHALLENGE 0x74747543u /* "Cutt" */
 
 _Static_assert(sizeof(struct hello) == 16, "no padding on the wire");
@@ -23,8 +23,8 @@ bool handshake_plausible(const void *in, size_t n)
 static void dialler_tag(const struct handshake *h, const struct hello *hello, uint8_t tag[AUTH_TAG])
 {
 	static const char label[] = "tutti door: dialler";
-	const void *piece[] = { label, &h->greet, &h->challenge, hello };
-	const size_t len[] = { sizeof(label), sizeof(h->greet), sizeof(h->challenge), sizeof(*hello) };
+	const void *piece[] = {label, &h->greet, &h->challenge, hello};
+	const size_t len[] = {sizeof(label), sizeof(h->greet), sizeof(h->challenge), sizeof(*hello)};
 
 	auth_tag(tag, h->key, 4, piece, len);
 }
@@ -32,9 +32,9 @@ static void dialler_tag(const struct handshake *h, const struct hello *hello, ui
 static void acceptor_tag(const struct handshake *h, const struct answer *answer, uint8_t tag[AUTH_TAG])
 {
 	static const char label[] = "tutti door: acceptor";
-	const void *piece[] = { label, &h->greet, &h->challenge, &h->proof, answer };
-	const size_t len[] = { sizeof(label), sizeof(h->greet), sizeof(h->challenge), sizeof(h->proof),
-			       offsetof(struct answer, tag) };
+	const void *piece[] = {label, &h->greet, &h->challenge, &h->proof, answer};
+	const size_t len[] = {sizeof(label), sizeof(h->greet), sizeof(h->challenge), sizeof(h->proof),
+	                      offsetof(struct answer, tag)};
 
 	auth_tag(tag, h->key, 5, piece, len);
 }
@@ -44,7 +44,7 @@ enum verdict handshake_greeted(struct handshake *h, const struct greet *in, stru
 	if (in->magic != MAGIC_GREET)
 		return VERDICT_GARBAGE;
 	h->greet = *in;
-	h->challenge = (struct challenge){ .magic = MAGIC_CHALLENGE, .version = WIRE_VERSION };
+	h->challenge = (struct challenge){.magic = MAGIC_CHALLENGE, .version = WIRE_VERSION};
 	auth_random(h->challenge.nonce, sizeof(h->challenge.nonce));
 	*out = h->challenge;
 	return in->version == WIRE_VERSION ? VERDICT_WELCOME : VERDICT_VERSION;
@@ -87,13 +87,14 @@ enum verdict handshake_proved(struct handshake *h, const struct proof *in, struc
 
 void handshake_greet(struct handshake *h, int to, uint64_t door, struct greet *out)
 {
-	h->greet = (struct greet){ .magic = MAGIC_GREET, .version = WIRE_VERSION, .to = to, .size = h->size, .door = door };
+	h->greet =
+	        (struct greet){.magic = MAGIC_GREET, .version = WIRE_VERSION, .to = to, .size = h->size, .door = door};
 	auth_random(h->greet.nonce, sizeof(h->greet.nonce));
 	*out = h->greet;
 }
 
 enum verdict handshake_challenged(struct handshake *h, const struct challenge *in, const struct hello *hello,
-				  struct proof *out)
+                                  struct proof *out)
 {
 	if (in->magic != MAGIC_CHALLENGE)
 		return VERDICT_GARBAGE;

@@ -20,9 +20,9 @@
 
 struct greet {
 	uint32_t magic, version;
-	int32_t to;                  /* the rank that is wanted */
-	int32_t size;                /* ranks of the dialler's job */
-	uint64_t door;               /* the wanted contact's nonce; 0: not known yet */
+	int32_t to;    /* the rank that is wanted */
+	int32_t size;  /* ranks of the dialler's job */
+	uint64_t door; /* the wanted contact's nonce; 0: not known yet */
 	uint8_t nonce[AUTH_NONCE];
 };
 
@@ -38,17 +38,17 @@ struct proof {
 
 enum verdict {
 	VERDICT_WELCOME = 1,
-	VERDICT_SECRET,              /* the proof is wrong; this answer's is too, naturally */
+	VERDICT_SECRET, /* the proof is wrong; this answer's is too, naturally */
 	VERDICT_SIZE,
-	VERDICT_RANK,                /* not the rank that was wanted, or the dialler's own is out of range */
-	VERDICT_JOB,                 /* the wanted rank of another job with the same secret */
-	VERDICT_GARBAGE,             /* never sent */
-	VERDICT_VERSION,             /* never sent: the challenge says the acceptor's */
+	VERDICT_RANK,    /* not the rank that was wanted, or the dialler's own is out of range */
+	VERDICT_JOB,     /* the wanted rank of another job with the same secret */
+	VERDICT_GARBAGE, /* never sent */
+	VERDICT_VERSION, /* never sent: the challenge says the acceptor's */
 };
 
 struct answer {
 	uint32_t verdict;
-	int32_t rank, size;          /* the acceptor's */
+	int32_t rank, size; /* the acceptor's */
 	uint32_t zero;
 	uint8_t tag[AUTH_TAG];
 };
@@ -57,7 +57,7 @@ struct answer {
 struct handshake {
 	const struct auth_key *key;
 	int32_t rank, size;
-	uint64_t door;               /* acceptor: its contact's nonce */
+	uint64_t door; /* acceptor: its contact's nonce */
 	struct greet greet;
 	struct challenge challenge;
 	struct proof proof;
@@ -76,7 +76,7 @@ enum verdict handshake_proved(struct handshake *h, const struct proof *in, struc
 void handshake_greet(struct handshake *h, int to, uint64_t door, struct greet *out);
 /** WELCOME: go on, with *out to send. */
 enum verdict handshake_challenged(struct handshake *h, const struct challenge *in, const struct hello *hello,
-				  struct proof *out);
+                                  struct proof *out);
 /** What came of it. SECRET also when it is the acceptor that can't prove. */
 enum verdict handshake_answered(struct handshake *h, const struct answer *in);
 

@@ -7,14 +7,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MAGIC 0x746f6f62u /* "boot" */
+#define MAGIC    0x746f6f62u /* "boot" */
 #define FAREWELL 1000000000u
 
 _Static_assert(sizeof(struct message) == 24, "no padding on the wire");
 
 int message_send(int fd, enum message_kind kind, const void *payload, size_t bytes, struct net_limit limit)
 {
-	struct message head = { .magic = MAGIC, .kind = kind, .bytes = bytes };
+	struct message head = {.magic = MAGIC, .kind = kind, .bytes = bytes};
 	int rc = net_write(fd, &head, sizeof(head), limit);
 
 	return rc == TUTTI_OK ? net_write(fd, payload, bytes, limit) : rc;
@@ -25,11 +25,13 @@ int message_check(const struct message *head, enum message_kind kind, size_t byt
 	if (head->magic != MAGIC)
 		return fail(TUTTI_EMISMATCH, "what it said is not of the bootstrap");
 	if (head->kind == MESSAGE_FAIL)
-		return head->bytes <= MESSAGE_TEXT ? TUTTI_EPEER : fail(TUTTI_EMISMATCH, "its failure is too long to be told");
+		return head->bytes <= MESSAGE_TEXT ? TUTTI_EPEER
+		                                   : fail(TUTTI_EMISMATCH, "its failure is too long to be told");
 	if (head->kind != (uint32_t)kind)
 		return fail(TUTTI_EMISMATCH, "it sent message %u where %d was awaited", head->kind, (int)kind);
 	if (head->bytes != bytes)
-		return fail(TUTTI_EMISMATCH, "it sent %llu bytes where %zu were awaited", (unsigned long long)head->bytes, bytes);
+		return fail(TUTTI_EMISMATCH, "it sent %llu bytes where %zu were awaited",
+		            (unsigned long long)head->bytes, bytes);
 	return TUTTI_OK;
 }
 
@@ -65,8 +67,8 @@ void message_fail(int fd, int status)
 {
 	char text[MESSAGE_TEXT], rest[4096];
 	size_t len = strnlen(fail_text(), sizeof(text));
-	struct message head = { .magic = MAGIC, .kind = MESSAGE_FAIL, .status = (uint32_t)status, .bytes = len };
-	struct net_limit limit = { .deadline = now_ns() + FAREWELL };
+	struct message head = {.magic = MAGIC, .kind = MESSAGE_FAIL, .status = (uint32_t)status, .bytes = len};
+	struct net_limit limit = {.deadline = now_ns() + FAREWELL};
 
 	memcpy(text, fail_text(), len);
 	if (net_write(fd, &head, sizeof(head), limit) == TUTTI_OK && net_write(fd, text, len, limit) == TUTTI_OK)

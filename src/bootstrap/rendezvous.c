@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MS 1000000u
+#define MS UINT64_C(1000000)
 
 static int listen_at(struct door *door, struct net_addr at)
 {
@@ -19,9 +19,9 @@ static int listen_at(struct door *door, struct net_addr at)
 
 static int listen_everywhere(struct door *door, uint16_t port)
 {
-	int rc = listen_at(door, (struct net_addr){ .family = 6, .port = port });
+	int rc = listen_at(door, (struct net_addr){.family = 6, .port = port});
 
-	return rc == TUTTI_OK ? rc : listen_at(door, (struct net_addr){ .family = 4, .port = port });
+	return rc == TUTTI_OK ? rc : listen_at(door, (struct net_addr){.family = 4, .port = port});
 }
 
 static bool is_own(const struct net_addr *a, const struct net_iface *own, int n)
@@ -66,7 +66,8 @@ static int listen_at_first(const struct rendezvous *root, struct door *door)
 	return rc;
 }
 
-int rendezvous_open(const struct rendezvous *root, struct door *door, const struct auth_key *key, struct net_limit limit)
+int rendezvous_open(const struct rendezvous *root, struct door *door, const struct auth_key *key,
+                    struct net_limit limit)
 {
 	int rc;
 
@@ -80,13 +81,13 @@ static struct net_limit within(struct net_limit limit, uint64_t ns)
 {
 	uint64_t until = now_ns() + ns;
 
-	return (struct net_limit){ .deadline = until < limit.deadline ? until : limit.deadline, .stop = limit.stop };
+	return (struct net_limit){.deadline = until < limit.deadline ? until : limit.deadline, .stop = limit.stop};
 }
 
 static int dial_once(const struct rendezvous *root, struct door *door, const struct hello *hello, uint64_t ns,
-		     struct net_limit limit, int *fd)
+                     struct net_limit limit, int *fd)
 {
-	struct contact zero = { .rank = 0 };
+	struct contact zero = {.rank = 0};
 	int n = root->naddrs, rc = TUTTI_OK;
 
 	snprintf(zero.host, sizeof(zero.host), "%.63s", root->text);
@@ -113,9 +114,9 @@ static bool is_final(const struct rendezvous *root, int status)
 }
 
 int rendezvous_dial(const struct rendezvous *root, struct door *door, const struct hello *hello, double seconds,
-		    struct net_limit limit, int *fd)
+                    struct net_limit limit, int *fd)
 {
-	uint64_t round = 2000 * (uint64_t)MS, pause = 10 * MS;
+	uint64_t round = 2000 * MS, pause = 10 * MS;
 
 	for (;;) {
 		int rc = dial_once(root, door, hello, round, limit, fd);
@@ -125,12 +126,13 @@ int rendezvous_dial(const struct rendezvous *root, struct door *door, const stru
 			return fail_while(rc, "rank %d can't join %s", hello->from, root->text);
 		if (now_ns() + pause >= limit.deadline)
 			return fail_while(rc == TUTTI_EPEER ? TUTTI_ETIMEOUT : rc,
-					  "rank %d could not join rank 0 at %s within %.3g s", hello->from, root->text, seconds);
+			                  "rank %d could not join rank 0 at %s within %.3g s", hello->from, root->text,
+			                  seconds);
 		log_debug("rank %d joins again soon: %s", hello->from, fail_text());
 		rc = net_wait(-1, 0, within(limit, pause));
 		if (rc == TUTTI_EABORTED)
 			return rc;
 		pause = pause < 320 * MS ? 2 * pause : pause;
-		round = round < 16000 * (uint64_t)MS ? 2 * round : round;
+		round = round < 16000 * MS ? 2 * round : round;
 	}
 }

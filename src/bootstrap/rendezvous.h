@@ -6,12 +6,13 @@
 #include "door.h"
 
 /** Rank 0: has its door serve the rendezvous, where it doesn't already. */
-int rendezvous_open(const struct rendezvous *root, struct door *door, const struct auth_key *key, struct net_limit limit);
+int rendezvous_open(const struct rendezvous *root, struct door *door, const struct auth_key *key,
+                    struct net_limit limit);
 /**
  * The others: dials rank 0, again and again while its name is unknown or nobody answers, until the limit. `seconds` is
  * the limit's length, for the message.
  */
 int rendezvous_dial(const struct rendezvous *root, struct door *door, const struct hello *hello, double seconds,
-		    struct net_limit limit, int *fd);
+                    struct net_limit limit, int *fd);
 
 #endif

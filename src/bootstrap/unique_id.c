@@ -50,7 +50,7 @@ static uint64_t checksum(const struct packed *p)
 /* One address: there and only there. Several: one listener for all, of which the id tells those that may be used. */
 static int listen_for(struct net_addr *addrs, int *n, int *fd)
 {
-	struct net_addr any6 = { .family = 6 }, any4 = { .family = 4 };
+	struct net_addr any6 = {.family = 6}, any4 = {.family = 4};
 	int kept = 0;
 	uint16_t port;
 
@@ -76,7 +76,7 @@ static int listen_for(struct net_addr *addrs, int *n, int *fd)
 
 static void pack(struct tutti_unique_id *id, const struct net_addr *addrs, int n)
 {
-	struct packed p = { .magic = MAGIC, .naddrs = (uint32_t)n };
+	struct packed p = {.magic = MAGIC, .naddrs = (uint32_t)n};
 	struct auth_key key;
 
 	auth_key_random(&key);
@@ -111,7 +111,7 @@ int unique_id_make(struct tutti_unique_id *id, const char *iface)
 		return rc;
 	}
 	pack(id, addrs, n);
-	*k = (struct kept){ .id = *id, .fd = fd };
+	*k = (struct kept){.id = *id, .fd = fd};
 	pthread_mutex_lock(&lock);
 	k->next = all_kept;
 	all_kept = k;
@@ -146,7 +146,7 @@ static int unpack(const struct tutti_unique_id *id, struct rendezvous *root, str
 	memcpy(&p, id->bytes, sizeof(p));
 	if (p.magic != MAGIC || p.check != checksum(&p) || p.naddrs < 1 || p.naddrs > ADDRS)
 		return fail(TUTTI_EINVAL, "this is not a unique id, or it was damaged on its way: all 128 bytes count");
-	*root = (struct rendezvous){ .naddrs = (int)p.naddrs, .listen_fd = -1 };
+	*root = (struct rendezvous){.naddrs = (int)p.naddrs, .listen_fd = -1};
 	for (uint32_t i = 0; i < p.naddrs; i++) {
 		struct net_addr *a = &root->addrs[i];
 		if ((p.addr[i].family != 4 && p.addr[i].family != 6) || p.addr[i].port == 0)
@@ -160,7 +160,7 @@ static int unpack(const struct tutti_unique_id *id, struct rendezvous *root, str
 		snprintf(root->text, sizeof(root->text), "%s", text);
 	else
 		snprintf(root->text, sizeof(root->text), "%s or %u more", text, p.naddrs - 1);
-	*key = (struct auth_key){ .open = false };
+	*key = (struct auth_key){.open = false};
 	memcpy(key->bytes, p.key, sizeof(key->bytes));
 	return TUTTI_OK;
 }
@@ -173,7 +173,7 @@ int unique_id_read(const struct tutti_unique_id *id, int rank, struct rendezvous
 		return rc;
 	root->listen_fd = take_listener(id);
 	if (root->listen_fd < 0)
-		return fail(TUTTI_EUSAGE,
-			    "rank 0 must be in the process that made the unique id, and a unique id makes one communicator");
+		return fail(TUTTI_EUSAGE, "rank 0 must be in the process that made the unique id, and a unique id "
+		                          "makes one communicator");
 	return TUTTI_OK;
 }

@@ -24,9 +24,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define MS 1000000u
+#define MS           UINT64_C(1000000)
 #define STOP_POLL_MS 50
-#define BACKLOG 4096
+#define BACKLOG      4096
 
 /* ---- addresses --------------------------------------------------------------------------------------------------- */
 
@@ -82,7 +82,7 @@ char *net_text(const struct net_addr *a, char buf[NET_TEXT])
 
 bool net_is_loopback(const struct net_addr *a)
 {
-	static const uint8_t one[16] = { [15] = 1 };
+	static const uint8_t one[16] = {[15] = 1};
 
 	return a->family == 4 ? a->ip[0] == 127 : a->family == 6 && memcmp(a->ip, one, 16) == 0;
 }
@@ -169,7 +169,7 @@ static void lookup_free(struct lookup *l)
 static void *lookup_run(void *arg)
 {
 	struct lookup *l = arg;
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found = NULL;
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
 	int error = getaddrinfo(l->host, NULL, &hints, &found);
 	bool abandoned;
 
@@ -290,7 +290,7 @@ int net_resolve(const char *host_port, struct net_addr *out, int cap, int *n, st
 		if (*n > 0)
 			break;
 		log_debug("%s has no address yet: %s", host, gai_strerror(error));
-		nap = (struct net_limit){ .deadline = now_ns() + pause, .stop = limit.stop };
+		nap = (struct net_limit){.deadline = now_ns() + pause, .stop = limit.stop};
 		if (nap.deadline > limit.deadline)
 			nap.deadline = limit.deadline;
 		rc = net_wait(-1, 0, nap);
@@ -298,7 +298,7 @@ int net_resolve(const char *host_port, struct net_addr *out, int cap, int *n, st
 			return rc;
 		if (now_ns() >= limit.deadline)
 			return fail(TUTTI_ETIMEOUT, "the name %s was not found in time: %s; is it spelt right?", host,
-				    gai_strerror(error));
+			            gai_strerror(error));
 		pause = pause < 1000 * MS ? pause * 2 : pause;
 	}
 	for (int i = 0; i < *n; i++)
@@ -342,12 +342,17 @@ int net_list(struct net_iface *out, int cap, int *n)
 }
 
 /* Smaller is better. */
-enum { RANK_ROUTED, RANK_LINK_LOCAL, RANK_VIRTUAL, RANK_LOOPBACK };
+enum {
+	RANK_ROUTED,
+	RANK_LINK_LOCAL,
+	RANK_VIRTUAL,
+	RANK_LOOPBACK
+};
 
 static int rank_of(const struct net_iface *i)
 {
-	static const char *const virtual[] = { "docker", "virbr", "veth", "br-", "cni", "flannel", "cali", "cilium",
-					       "podman", "lxc", "lxd", "vnet", "vmnet" };
+	static const char *const virtual[] = {"docker", "virbr",  "veth", "br-", "cni",  "flannel", "cali",
+	                                      "cilium", "podman", "lxc",  "lxd", "vnet", "vmnet"};
 
 	if (net_is_loopback(&i->addr))
 		return RANK_LOOPBACK;
@@ -383,7 +388,8 @@ static int pattern_parse(struct pattern *p, const char *text, size_t len)
 		int most = p->network.family == 4 ? 32 : 128;
 		long bits = slash ? strtol(slash + 1, &end, 10) : most;
 		if (slash && (end == slash + 1 || *end || bits < 0 || bits > most))
-			return fail(TUTTI_EINVAL, "TUTTI_IFACE: \"%s\" is not a network: bits must be 0 to %d", p->text, most);
+			return fail(TUTTI_EINVAL, "TUTTI_IFACE: \"%s\" is not a network: bits must be 0 to %d", p->text,
+			            most);
 		p->bits = (int)bits;
 		return TUTTI_OK;
 	}
@@ -394,8 +400,8 @@ static int pattern_parse(struct pattern *p, const char *text, size_t len)
 		p->text[len - 1] = '\0';
 	if (strpbrk(p->text, "*^ "))
 		return fail(TUTTI_EINVAL,
-			    "TUTTI_IFACE: \"%.*s\" is malformed: a * may end a name, a ^ may begin the whole list", (int)len,
-			    text);
+		            "TUTTI_IFACE: \"%.*s\" is malformed: a * may end a name, a ^ may begin the whole list",
+		            (int)len, text);
 	return TUTTI_OK;
 }
 
@@ -415,7 +421,8 @@ static int nothing_fits(const char *part, size_t len, const struct net_iface *al
 		if (i == 0 || strcmp(all[i].name, all[i - 1].name) != 0)
 			snprintf(names + used, sizeof(names) - used, " %s", all[i].name);
 	}
-	return fail(TUTTI_EINVAL, "TUTTI_IFACE: no interface that is up fits \"%.*s\"; there are:%s", (int)len, part, names);
+	return fail(TUTTI_EINVAL, "TUTTI_IFACE: no interface that is up fits \"%.*s\"; there are:%s", (int)len, part,
+	            names);
 }
 
 /* Marks the interfaces that a spec names. Each part of an inclusion must fit something: a misspelt name is an error. */
@@ -441,10 +448,10 @@ static int mark_named(const char *spec, bool must_fit, const struct net_iface *a
 	}
 }
 
-int net_choose(const struct net_iface *all, int nall, const char *spec, bool loopback_only, struct net_addr *out, int cap,
-	       int *n)
+int net_choose(const struct net_iface *all, int nall, const char *spec, bool loopback_only, struct net_addr *out,
+               int cap, int *n)
 {
-	bool named[NET_IFACES] = { false }, include, exclude;
+	bool named[NET_IFACES] = {false}, include, exclude;
 	int last, rc;
 
 	*n = 0;
@@ -508,7 +515,7 @@ int net_poll(struct pollfd *p, size_t n, struct net_limit limit)
 
 int net_wait(int fd, short events, struct net_limit limit)
 {
-	struct pollfd p = { .fd = fd, .events = events };
+	struct pollfd p = {.fd = fd, .events = events};
 
 	return net_poll(&p, 1, limit);
 }
@@ -685,7 +692,7 @@ int net_connect(const struct net_addr *to, const struct net_addr *from, struct n
 		struct net_addr source = *from;
 		source.port = 0;
 		if (bind(sock, (struct sockaddr *)&s, to_sockaddr(&source, &s)) < 0) {
-			rc = fail_errno("can't connect to %s from %s", text, net_text(from, (char[NET_TEXT]){ 0 }));
+			rc = fail_errno("can't connect to %s from %s", text, net_text(from, (char[NET_TEXT]){0}));
 			goto out;
 		}
 	}
@@ -779,7 +786,7 @@ int net_connect_local(const char *name, struct net_limit limit, int *fd)
 			rc = fail(TUTTI_ETIMEOUT, "connecting to %s: timed out", text);
 			goto out;
 		}
-		rc = net_wait(-1, 0, (struct net_limit){ .deadline = soon, .stop = limit.stop });
+		rc = net_wait(-1, 0, (struct net_limit){.deadline = soon, .stop = limit.stop});
 		if (rc == TUTTI_EABORTED)
 			goto out;
 	}
@@ -813,9 +820,9 @@ union carrier {
 int net_send_fd(int sock, int fd)
 {
 	char byte = 'f';
-	union carrier c = { .room = { 0 } };
-	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.room, .msg_controllen = sizeof(c.room) };
+	union carrier c = {.room = {0}};
+	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.room, .msg_controllen = sizeof(c.room)};
 
 	c.head.cmsg_level = SOL_SOCKET;
 	c.head.cmsg_type = SCM_RIGHTS;
@@ -831,10 +838,10 @@ int net_recv_fd(int sock, struct net_limit limit, int *fd)
 	*fd = -1;
 	for (;;) {
 		char byte;
-		union carrier c = { .room = { 0 } };
-		struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.room,
-				    .msg_controllen = sizeof(c.room) };
+		union carrier c = {.room = {0}};
+		struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+		struct msghdr m = {
+		        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.room, .msg_controllen = sizeof(c.room)};
 		ssize_t got = recvmsg(sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 		struct cmsghdr *head;
 		int rc;
@@ -852,8 +859,8 @@ int net_recv_fd(int sock, struct net_limit limit, int *fd)
 		head = CMSG_FIRSTHDR(&m);
 		if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS ||
 		    head->cmsg_len != CMSG_LEN(sizeof(int)))
-			return fail(TUTTI_ESYSTEM,
-				    "a descriptor was promised and did not arrive (raise the limit of open files: ulimit -n)");
+			return fail(TUTTI_ESYSTEM, "a descriptor was promised and did not arrive (raise the limit of "
+			                           "open files: ulimit -n)");
 		memcpy(fd, CMSG_DATA(head), sizeof(int));
 		return TUTTI_OK;
 	}

@@ -1,4 +1,4 @@
-/* Sockets: addresses, interfaces, listening and connecting, local (abstract) sockets. What is of Linux stays in net.c. */
+/* Sockets: addresses, interfaces, listening, connecting, local (abstract) sockets. What is of Linux stays in net.c. */
 #ifndef TUTTI_NET_H
 #define TUTTI_NET_H
 
@@ -55,8 +55,8 @@ struct net_iface {
 #define NET_IFACES 64
 int net_list(struct net_iface *out, int cap, int *n);
 /** net_interfaces over a list: a function of its arguments alone. */
-int net_choose(const struct net_iface *all, int nall, const char *spec, bool loopback_only, struct net_addr *out, int cap,
-	       int *n);
+int net_choose(const struct net_iface *all, int nall, const char *spec, bool loopback_only, struct net_addr *out,
+	       int cap, int *n);
 /** Is `a` in the interface's network? */
 bool net_is_near(const struct net_iface *i, const struct net_addr *a);
 
@@ -68,7 +68,10 @@ int net_listen(struct net_addr *at, int *fd);
 int net_accept(int listener);
 /** Connect, with TCP_NODELAY; from may be NULL, else the source address is bound. */
 int net_connect(const struct net_addr *to, const struct net_addr *from, struct net_limit limit, int *fd);
-/** TCP_NODELAY, keepalive and user timeout: a lost host shows within `seconds`. */
+/**
+ * TCP_NODELAY, keepalive and user timeout: a lost host shows within `seconds`. Only where the other side always reads:
+ * to the user timeout one that lives but has not read for so long, with its buffers full, is lost as well.
+ */
 void net_tune(int fd, int seconds);
 
 /** The address of this or the other end of a socket; false when it has none. */

@@ -45,7 +45,7 @@ static int users, epoll_fd = -1, wake_fd = -1;
 static bool ending;
 static struct watch *watches; /* by descriptor */
 static size_t nwatches;
-static struct timer *timers; /* earliest first */
+static struct timer *timers;  /* earliest first */
 static uint64_t asleep_until; /* the due time the thread sleeps for */
 
 static void make_lock(void)
@@ -108,7 +108,7 @@ static void wake(void)
 
 static int control(int how, int fd, uint32_t events)
 {
-	struct epoll_event e = { .events = events };
+	struct epoll_event e = {.events = events};
 
 	e.data.u64 = (uint64_t)watches[fd].generation << 32 | (uint32_t)fd;
 	if (epoll_ctl(epoll_fd, how, fd, &e) < 0)
@@ -169,7 +169,7 @@ int service_at(uint64_t due, service_timer_fn *fn, void *arg)
 
 	if (!t)
 		return fail(TUTTI_ENOMEM, "no memory for a timer");
-	*t = (struct timer){ .due = due, .fn = fn, .arg = arg };
+	*t = (struct timer){.due = due, .fn = fn, .arg = arg};
 	while (*at && (*at)->due <= due)
 		at = &(*at)->next;
 	t->next = *at;
@@ -283,7 +283,7 @@ static void close_descriptors(void)
 
 static int start(void)
 {
-	struct epoll_event e = { .events = EPOLLIN };
+	struct epoll_event e = {.events = EPOLLIN};
 	int rc;
 
 	ending = false;

@@ -23,14 +23,14 @@
 #include <unistd.h>
 
 #define RANKS 64
-#define LONG 60.0
+#define LONG  60.0
 #define SHORT 0.6
 
 #define flunk(...) (print_error(__VA_ARGS__), print_error("\n"), _fail(__FILE__, __LINE__))
-#define assert_contains(text, part) \
-	do { \
-		if (!strstr(text, part)) \
-			flunk("\"%s\" does not contain \"%s\"", text, part); \
+#define assert_contains(text, part)                                                                                    \
+	do {                                                                                                           \
+		if (!strstr(text, part))                                                                               \
+			flunk("\"%s\" does not contain \"%s\"", text, part);                                           \
 	} while (0)
 
 /** One rank, its wishes and what became of it. */
@@ -41,16 +41,16 @@ struct rank {
 	struct tutti_unique_id *id; /* instead of secret and root */
 	double seconds;
 	const _Atomic int *stop;
-	size_t bytes;               /* of the all-gather */
-	bool die;                   /* killed between joining and the all-gather */
-	pthread_barrier_t *hold;    /* waits here twice between the all-gather and the end */
+	size_t bytes;            /* of the all-gather */
+	bool die;                /* killed between joining and the all-gather */
+	pthread_barrier_t *hold; /* waits here twice between the all-gather and the end */
 	int rc;
 	char text[1024];
 };
 
 static struct net_limit limit_of(double seconds)
 {
-	return (struct net_limit){ .deadline = now_ns() + (uint64_t)(seconds * 1e9) };
+	return (struct net_limit){.deadline = now_ns() + (uint64_t)(seconds * 1e9)};
 }
 
 static void fill(char *buf, size_t bytes, int rank)
@@ -83,7 +83,7 @@ static int live(struct rank *r)
 	struct bootstrap *b = NULL;
 	struct door *door = NULL;
 	struct contact me;
-	struct door_config cfg = { .rank = r->rank, .size = r->size };
+	struct door_config cfg = {.rank = r->rank, .size = r->size};
 	struct net_limit limit = limit_of(r->seconds);
 	int rc = TUTTI_OK;
 
@@ -125,14 +125,14 @@ static void *live_thread(void *arg)
 /* n ranks that meet at a fresh listener of the loopback. */
 static void prepare(struct rank *r, int n)
 {
-	struct net_addr at = { .family = 4, .ip = { 127, 0, 0, 1 } };
+	struct net_addr at = {.family = 4, .ip = {127, 0, 0, 1}};
 	char text[NET_TEXT];
 	int fd;
 
 	assert_int_equal(net_listen(&at, &fd), TUTTI_OK);
 	memset(r, 0, (size_t)n * sizeof(*r));
 	for (int i = 0; i < n; i++) {
-		r[i] = (struct rank){ .rank = i, .size = n, .secret = "s", .seconds = LONG, .bytes = 100 };
+		r[i] = (struct rank){.rank = i, .size = n, .secret = "s", .seconds = LONG, .bytes = 100};
 		r[i].root.listen_fd = i == 0 ? fd : -1;
 		snprintf(r[i].root.text, sizeof(r[i].root.text), "%s", net_text(&at, text));
 	}
@@ -182,7 +182,7 @@ static void assert_all(const struct rank *r, int n, int rc, const char *part)
 
 static void test_threads(void **state)
 {
-	static const size_t bytes[] = { 0, 1, 8, 1400, 100000 };
+	static const size_t bytes[] = {0, 1, 8, 1400, 100000};
 	struct rank r[RANKS];
 
 	(void)state;
@@ -250,7 +250,7 @@ static void test_rank_0_is_late(void **state)
 	close(r[0].root.listen_fd);
 	r[0].root.listen_fd = -1;
 	atomic_store(&retries, 0);
-	log_set_sink((struct log_sink){ .fn = count_retries });
+	log_set_sink((struct log_sink){.fn = count_retries});
 	log_set_level(TUTTI_LOG_DEBUG);
 	for (int i = 1; i < 4; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, live_thread, &r[i]), 0);
@@ -260,14 +260,14 @@ static void test_rank_0_is_late(void **state)
 	for (int i = 0; i < 4; i++)
 		pthread_join(thread[i], NULL);
 	log_set_level(TUTTI_LOG_WARN);
-	log_set_sink((struct log_sink){ .fn = NULL });
+	log_set_sink((struct log_sink){.fn = NULL});
 	assert_all(r, 4, TUTTI_OK, NULL);
 }
 
 /* Rank 0 takes the first address that it can have; the others find it, past whatever is at the other one. */
 static void test_candidates(void **state)
 {
-	struct net_addr taken = { .family = 4, .ip = { 127, 0, 0, 1 } }, open = taken;
+	struct net_addr taken = {.family = 4, .ip = {127, 0, 0, 1}}, open = taken;
 	struct rank r[3];
 	int silent, fd;
 
@@ -299,7 +299,7 @@ static void test_unique_id(void **state)
 	assert_int_equal(unique_id_make(&id, ""), TUTTI_OK);
 	memset(r, 0, sizeof(r));
 	for (int i = 0; i < 5; i++)
-		r[i] = (struct rank){ .rank = i, .size = 5, .id = &id, .seconds = LONG, .bytes = 9 };
+		r[i] = (struct rank){.rank = i, .size = 5, .id = &id, .seconds = LONG, .bytes = 9};
 	run_threads(r, 5);
 	assert_all(r, 5, TUTTI_OK, NULL);
 
@@ -441,7 +441,7 @@ static void test_bytes_differ(void **state)
 
 static void test_killed_in_the_middle(void **state)
 {
-	static const int victims[] = { 0, 3, 4, 6, 7 };
+	static const int victims[] = {0, 3, 4, 6, 7};
 	struct rank r[8];
 
 	(void)state;
@@ -458,9 +458,9 @@ static void test_killed_in_the_middle(void **state)
 /* Joins as a rank, as bootstrap_open does, and does no more. */
 static int join_only(const struct rank *r, struct door **door, struct contact *me)
 {
-	struct door_config cfg = { .rank = r->rank, .size = r->size, .listen_fd = -1 };
-	struct hello hello = { .kind = HELLO_BOOT, .from = r->rank };
-	struct contact zero = { .naddrs = 1 };
+	struct door_config cfg = {.rank = r->rank, .size = r->size, .listen_fd = -1};
+	struct hello hello = {.kind = HELLO_BOOT, .from = r->rank};
+	struct contact zero = {.naddrs = 1};
 	struct net_limit limit = limit_of(LONG);
 	int n, fd, rc;
 
@@ -578,7 +578,7 @@ static void test_beyond_loopback_without_secret(void **state)
 
 	(void)state;
 	for (int i = 0; i < 2; i++) {
-		r[i] = (struct rank){ .rank = i, .size = 2, .seconds = LONG, .root.listen_fd = -1 };
+		r[i] = (struct rank){.rank = i, .size = 2, .seconds = LONG, .root.listen_fd = -1};
 		snprintf(r[i].root.text, sizeof(r[i].root.text), "192.0.2.77:4711");
 	}
 	run_threads(r, 2);
@@ -588,27 +588,27 @@ static void test_beyond_loopback_without_secret(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_processes),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_killed_in_the_middle),
-		cmocka_unit_test(test_threads),
-		cmocka_unit_test(test_without_secret),
-		cmocka_unit_test(test_rank_0_is_late),
-		cmocka_unit_test(test_candidates),
-		cmocka_unit_test(test_unique_id),
-		cmocka_unit_test(test_missing),
-		cmocka_unit_test(test_no_rank_0),
-		cmocka_unit_test(test_wrong_size),
-		cmocka_unit_test(test_wrong_secret),
-		cmocka_unit_test(test_duplicate),
-		cmocka_unit_test(test_rank_out_of_range),
-		cmocka_unit_test(test_params_differ),
-		cmocka_unit_test(test_bytes_differ),
-		cmocka_unit_test(test_killed_while_others_are_awaited),
-		cmocka_unit_test(test_stuck_after_joining),
-		cmocka_unit_test(test_latecomer),
-		cmocka_unit_test(test_stopped),
-		cmocka_unit_test(test_beyond_loopback_without_secret),
+	        cmocka_unit_test(test_processes),
+	        cmocka_unit_test(test_many),
+	        cmocka_unit_test(test_killed_in_the_middle),
+	        cmocka_unit_test(test_threads),
+	        cmocka_unit_test(test_without_secret),
+	        cmocka_unit_test(test_rank_0_is_late),
+	        cmocka_unit_test(test_candidates),
+	        cmocka_unit_test(test_unique_id),
+	        cmocka_unit_test(test_missing),
+	        cmocka_unit_test(test_no_rank_0),
+	        cmocka_unit_test(test_wrong_size),
+	        cmocka_unit_test(test_wrong_secret),
+	        cmocka_unit_test(test_duplicate),
+	        cmocka_unit_test(test_rank_out_of_range),
+	        cmocka_unit_test(test_params_differ),
+	        cmocka_unit_test(test_bytes_differ),
+	        cmocka_unit_test(test_killed_while_others_are_awaited),
+	        cmocka_unit_test(test_stuck_after_joining),
+	        cmocka_unit_test(test_latecomer),
+	        cmocka_unit_test(test_stopped),
+	        cmocka_unit_test(test_beyond_loopback_without_secret),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
