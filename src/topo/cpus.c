@@ -1,0 +1,47 @@
+/* Sets of processors; see cpus.h. */
+#include "cpus.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+_Static_assert(sizeof(struct cpus) % sizeof(cpu_set_t) == 0, "the kernel fills whole sets");
+
+int cpus_count(const struct cpus *s)
+{
+	int n = 0;
+	for (int i = 0; i < CPUS_MAX / 64; i++)
+		n += __builtin_popcountll(s->word[i]);
+	return n;
+}
+
+bool cpus_overlap(const struct cpus *a, const struct cpus *b)
+{
+	for (int i = 0; i < CPUS_MAX / 64; i++)
+		if (a->word[i] & b->word[i])
+			return true;
+	return false;
+}
+
+char *cpus_text(const struct cpus *s, char *buf, size_t cap)
+{
+	size_t used = 0;
+	buf[0] = '\0';
+	for (unsigned i = 0, last; i < CPUS_MAX && used < cap; i = last + 1) {
+		last = i;
+		if (!cpus_has(s, i))
+			continue;
+		while (cpus_has(s, last + 1))
+			last++;
+		used += (size_t)snprintf(buf + used, cap - used, "%s%u", used ? "," : "", i);
+		if (last > i && used < cap)
+			used += (size_t)snprintf(buf + used, cap - used, "-%u", last);
+	}
+	return buf;
+}
+
+bool cpus_allowed(struct cpus *s)
+{
+	memset(s, 0, sizeof(*s));
+	return sched_getaffinity(0, sizeof(*s), (cpu_set_t *)s) == 0;
+}

@@ -1,0 +1,345 @@
+/* A host as hwloc and the system's files describe it; see machine.h. */
+#include "machine.h"
+#include "../util/error.h"
+#include "../util/net.h"
+#include "system.h"
+
+#include <arpa/inet.h>
+#include <hwloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+_Static_assert(sizeof(struct machine_node) == 24 && sizeof(struct machine_device) == 224, "no holes: sent raw");
+
+struct survey {
+	hwloc_topology_t topo;
+	struct machine *m;
+	const char *root; /* of the file system that describes the machine; NULL: none does */
+};
+
+static void copy(char *to, size_t cap, const char *from)
+{
+	snprintf(to, cap, "%.*s", (int)cap - 1, from ? from : "");
+}
+
+/* ---- the tree ---------------------------------------------------------------------------------------------------------- */
+
+static bool level_of(const struct hwloc_obj *obj, enum machine_level *level)
+{
+	if (hwloc_obj_type_is_dcache(obj->type)) {
+		*level = MACHINE_CACHE;
+		return true;
+	}
+	switch (obj->type) {
+	case HWLOC_OBJ_MACHINE:
+		*level = MACHINE_HOST;
+		return true;
+	case HWLOC_OBJ_PACKAGE:
+		*level = MACHINE_PACKAGE;
+		return true;
+	case HWLOC_OBJ_DIE:
+	case HWLOC_OBJ_GROUP:
+		*level = MACHINE_GROUP;
+		return true;
+	case HWLOC_OBJ_NUMANODE:
+		*level = MACHINE_MEMORY;
+		return true;
+	case HWLOC_OBJ_CORE:
+		*level = MACHINE_CORE;
+		return true;
+	case HWLOC_OBJ_PU:
+		*level = MACHINE_THREAD;
+		return true;
+	default:
+		return false; /* instruction caches, caches of memories: their children take their place */
+	}
+}
+
+static uint16_t kind_of(const struct survey *s, const struct hwloc_obj *core)
+{
+	int kind = hwloc_cpukinds_get_by_cpuset(s->topo, core->cpuset, 0);
+	return kind > 0 ? (uint16_t)kind : 0;
+}
+
+static void count(struct machine *m, const struct machine_node *node)
+{
+	m->packages += node->level == MACHINE_PACKAGE;
+	m->cores += node->level == MACHINE_CORE;
+	m->threads += node->level == MACHINE_THREAD;
+}
+
+/* Adds obj and what is below it. Its userdata remembers its node, for the devices. */
+static void add_tree(struct survey *s, hwloc_obj_t obj)
+{
+	struct machine *m = s->m;
+	enum machine_level level;
+	bool kept = level_of(obj, &level);
+	struct machine_node *node = &m->node[m->nnodes];
+
+	obj->userdata = (void *)(uintptr_t)(kept ? m->nnodes : m->nnodes - 1);
+	if (kept) {
+		m->nnodes++;
+		*node = (struct machine_node){.level = (uint8_t)level, .os = obj->os_index == HWLOC_UNKNOWN_INDEX
+										     ? -1
+										     : (int32_t)obj->os_index};
+		if (level == MACHINE_CACHE) {
+			node->depth = (uint8_t)obj->attr->cache.depth;
+			node->bytes = obj->attr->cache.size;
+		} else if (level == MACHINE_MEMORY) {
+			node->bytes = obj->attr->numanode.local_memory;
+		} else if (level == MACHINE_CORE) {
+			node->kind = kind_of(s, obj);
+		}
+		count(m, node);
+	}
+	for (hwloc_obj_t child = obj->memory_first_child; child; child = child->next_sibling)
+		add_tree(s, child);
+	for (hwloc_obj_t child = obj->first_child; child; child = child->next_sibling)
+		add_tree(s, child);
+	if (kept)
+		node->end = m->nnodes;
+}
+
+static size_t objects(hwloc_topology_t topo)
+{
+	int n = hwloc_get_nbobjs_by_type(topo, HWLOC_OBJ_NUMANODE);
+	for (int depth = 0; depth < hwloc_topology_get_depth(topo); depth++)
+		n += (int)hwloc_get_nbobjs_by_depth(topo, depth);
+	return (size_t)n;
+}
+
+/* ---- devices ----------------------------------------------------------------------------------------------------------- */
+
+static struct machine_device *device_of(struct machine *m, const char *name)
+{
+	for (uint32_t i = 0; i < m->ndevices; i++)
+		if (strcmp(m->device[i].name, name) == 0)
+			return &m->device[i];
+	return NULL;
+}
+
+/* Returns where it stands now; NULL: there is no room. */
+static struct machine_device *add_device(struct survey *s, const struct machine_device *d)
+{
+	struct machine *m = s->m;
+	if (m->ndevices == MACHINE_DEVICES) {
+		m->unknown |= MACHINE_MORE_DEVICES;
+		return NULL;
+	}
+	struct machine_device *mine = &m->device[m->ndevices++];
+	*mine = *d;
+	if (s->root)
+		system_fill_device(s->root, mine);
+	return mine;
+}
+
+static void add_ports(struct survey *s, struct machine_device *d)
+{
+	int ports = s->root ? system_ports(s->root, d->name) : 1;
+	for (d->port = 1; d->port <= ports; d->port++)
+		add_device(s, d);
+}
+
+static void add_hwloc_device(struct survey *s, hwloc_obj_t obj)
+{
+	hwloc_obj_t pci = hwloc_get_ancestor_obj_by_type(s->topo, HWLOC_OBJ_PCI_DEVICE, obj);
+	bool rdma = obj->attr->osdev.type == HWLOC_OBJ_OSDEV_OPENFABRICS;
+	struct machine_device d = {.kind = rdma ? MACHINE_RDMA : MACHINE_NETWORK};
+	copy(d.name, sizeof(d.name), obj->name);
+	copy(d.address, sizeof(d.address), hwloc_obj_get_info_by_name(obj, rdma ? "NodeGUID" : "Address"));
+	d.near = (uint32_t)(uintptr_t)hwloc_get_non_io_ancestor_obj(s->topo, obj)->userdata;
+	if (pci)
+		snprintf(d.bus, sizeof(d.bus), "%04x:%02x:%02x.%x", pci->attr->pcidev.domain, pci->attr->pcidev.bus,
+			 pci->attr->pcidev.dev, pci->attr->pcidev.func);
+	if (rdma)
+		add_ports(s, &d);
+	else
+		add_device(s, &d);
+}
+
+/* RDMA devices that hwloc does not show: those made of software, or all where it has no I/O support. */
+static void add_rdma(struct survey *s)
+{
+	char name[MACHINE_DEVICES][32];
+	int n = s->root ? system_rdma(s->root, name, MACHINE_DEVICES) : 0;
+	for (int i = 0; i < n; i++) {
+		struct machine_device d = {.kind = MACHINE_RDMA};
+		if (device_of(s->m, name[i]))
+			continue;
+		copy(d.name, sizeof(d.name), name[i]);
+		add_ports(s, &d);
+	}
+}
+
+static void set_ip(struct machine_device *d, const struct net_addr *a)
+{
+	inet_ntop(a->family == 4 ? AF_INET : AF_INET6, a->ip, d->ip, sizeof(d->ip));
+}
+
+/* Addresses of interfaces, and those that hwloc does not show: of virtual machines and containers, bridges, tunnels. */
+static void add_interfaces(struct survey *s)
+{
+	struct net_iface *all = calloc(NET_IFACES, sizeof(*all));
+	int n = 0;
+	if (!all || net_list(all, NET_IFACES, &n) != TUTTI_OK)
+		n = 0;
+	for (int i = 0; i < n; i++) {
+		struct machine_device *d = device_of(s->m, all[i].name), fresh = {.kind = MACHINE_NETWORK};
+		if (net_is_loopback(&all[i].addr) || net_is_link_local(&all[i].addr))
+			continue;
+		copy(fresh.name, sizeof(fresh.name), all[i].name);
+		if (!d)
+			d = add_device(s, &fresh);
+		if (d && !d->ip[0])
+			set_ip(d, &all[i].addr);
+	}
+	free(all);
+}
+
+static void add_devices(struct survey *s)
+{
+	struct machine *m = s->m;
+	hwloc_obj_t obj = NULL;
+	while ((obj = hwloc_get_next_osdev(s->topo, obj)))
+		if (obj->attr->osdev.type == HWLOC_OBJ_OSDEV_NETWORK || obj->attr->osdev.type == HWLOC_OBJ_OSDEV_OPENFABRICS)
+			add_hwloc_device(s, obj);
+	if (hwloc_get_nbobjs_by_type(s->topo, HWLOC_OBJ_OS_DEVICE) == 0)
+		m->unknown |= MACHINE_NO_IO;
+	if (!s->root || !system_has_sys(s->root))
+		m->unknown |= MACHINE_NO_SYS;
+	add_rdma(s);
+	if (!(m->unknown & MACHINE_FOREIGN))
+		add_interfaces(s);
+}
+
+/* ---- the host ---------------------------------------------------------------------------------------------------------- */
+
+static void add_names(struct survey *s)
+{
+	hwloc_obj_t root = hwloc_get_root_obj(s->topo), package = hwloc_get_obj_by_type(s->topo, HWLOC_OBJ_PACKAGE, 0);
+	const char *cpu = package ? hwloc_obj_get_info_by_name(package, "CPUModel") : NULL;
+	struct utsname u;
+	bool here = !(s->m->unknown & MACHINE_FOREIGN) && uname(&u) == 0;
+	copy(s->m->name, sizeof(s->m->name), here ? u.nodename : hwloc_obj_get_info_by_name(root, "HostName"));
+	copy(s->m->arch, sizeof(s->m->arch), here ? u.machine : hwloc_obj_get_info_by_name(root, "Architecture"));
+	copy(s->m->cpu, sizeof(s->m->cpu), cpu ? cpu : hwloc_obj_get_info_by_name(root, "CPUModel"));
+}
+
+static void add_limits(struct survey *s)
+{
+	struct machine *m = s->m;
+	hwloc_const_cpuset_t allowed = hwloc_topology_get_allowed_cpuset(s->topo);
+	struct cpus mine;
+	bool asked = !(m->unknown & MACHINE_FOREIGN) && cpus_allowed(&mine);
+	unsigned i;
+
+	if (!asked && !(m->unknown & MACHINE_FOREIGN))
+		m->unknown |= MACHINE_NO_AFFINITY;
+	hwloc_bitmap_foreach_begin(i, allowed)
+		if (!asked || cpus_has(&mine, i))
+			cpus_add(&m->may, i);
+	hwloc_bitmap_foreach_end();
+	m->quota = s->root ? system_quota(s->root) : 0;
+}
+
+/* Components that look for devices which say nothing about a host's processors and networks, some of them slowly. */
+static const char *const unwanted[] = {"cuda", "nvml", "rsmi", "levelzero", "opencl", "gl"};
+
+static int load(const struct machine_source *from, hwloc_topology_t topo)
+{
+	if (from && from->synthetic && hwloc_topology_set_synthetic(topo, from->synthetic) < 0)
+		return fail(TUTTI_EINVAL, "%s: hwloc does not understand this description of a machine", from->synthetic);
+	if (from && from->xml && hwloc_topology_set_xml(topo, from->xml) < 0)
+		return fail(TUTTI_EINVAL, "%s: not a file that hwloc exported (lstopo FILE.xml), or unreadable", from->xml);
+	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
+		hwloc_topology_set_components(topo, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, unwanted[i]);
+	hwloc_topology_set_io_types_filter(topo, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+	hwloc_topology_set_flags(topo, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
+	if (hwloc_topology_load(topo) == 0)
+		return TUTTI_OK;
+	if (from && from->xml)
+		return fail(TUTTI_EINVAL, "%s: hwloc can't read it as a machine", from->xml);
+	return fail_errno("hwloc can't describe this machine");
+}
+
+static int describe(struct survey *s)
+{
+	const char *root = getenv("HWLOC_FSROOT"); /* hwloc's own variable: it and we read the same files */
+	bool here = hwloc_topology_is_thissystem(s->topo);
+	struct machine *m = calloc(1, sizeof(*m) + objects(s->topo) * sizeof(m->node[0]));
+	if (!m)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	s->m = m;
+	s->root = root ? root : here ? "" : NULL;
+	m->unknown = here ? 0 : MACHINE_FOREIGN;
+	m->memory = hwloc_get_root_obj(s->topo)->total_memory;
+	m->kinds = 1;
+	int kinds = hwloc_cpukinds_get_nr(s->topo, 0);
+	if (kinds > 1)
+		m->kinds = (uint32_t)kinds;
+	add_tree(s, hwloc_get_root_obj(s->topo));
+	add_names(s);
+	add_limits(s);
+	add_devices(s);
+	return TUTTI_OK;
+}
+
+int machine_discover(const struct machine_source *source, struct machine **out)
+{
+	struct survey s = {0};
+	*out = NULL;
+	if (hwloc_topology_init(&s.topo) < 0)
+		return fail_errno("hwloc can't start");
+	int rc = load(source, s.topo);
+	if (rc == TUTTI_OK)
+		rc = describe(&s);
+	hwloc_topology_destroy(s.topo);
+	*out = s.m;
+	return rc;
+}
+
+/* ---- questions --------------------------------------------------------------------------------------------------------- */
+
+size_t machine_bytes(const struct machine *m)
+{
+	return sizeof(*m) + m->nnodes * sizeof(m->node[0]);
+}
+
+int machine_cores(const struct machine *m, const struct cpus *cpus, struct cpus *out)
+{
+	struct cpus cores = {{0}};
+	/* where a system tells of no cores, each of its processors is taken for one */
+	unsigned unit = m->cores ? MACHINE_CORE : MACHINE_THREAD, core = 0;
+	for (uint32_t i = 0; i < m->nnodes; i++) {
+		if (m->node[i].level != unit)
+			continue;
+		for (uint32_t k = i; k < m->node[i].end; k++)
+			if (m->node[k].level == MACHINE_THREAD && m->node[k].os >= 0 && cpus_has(cpus, (unsigned)m->node[k].os))
+				cpus_add(&cores, core);
+		core++;
+	}
+	if (out)
+		*out = cores;
+	return cpus_count(&cores);
+}
+
+static bool same_size(const struct machine_node *a, const struct machine_node *b)
+{
+	uint64_t most = a->bytes > b->bytes ? a->bytes : b->bytes, least = a->bytes + b->bytes - most;
+	return a->level == MACHINE_MEMORY ? most - least <= most / 16 : most == least;
+}
+
+bool machine_alike(const struct machine *m, uint32_t a, uint32_t b)
+{
+	const struct machine_node *x = &m->node[a], *y = &m->node[b];
+	uint32_t n = x->end - a;
+	if (n != y->end - b)
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+		if (x[i].level != y[i].level || x[i].depth != y[i].depth || x[i].kind != y[i].kind ||
+		    x[i].end - a != y[i].end - b || !same_size(&x[i], &y[i]))
+			return false;
+	return true;
+}
