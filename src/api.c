@@ -58,10 +58,10 @@ static int check_rank(const struct tutti_comm *c, int rank, const char *what)
 static int check_bytes(size_t count, size_t parts, enum tutti_dtype t, size_t *bytes)
 {
 	size_t n;
-	if (__builtin_mul_overflow(count, parts, &n) || __builtin_mul_overflow(n, tutti_dtype_size(t), bytes) ||
+	if (__builtin_mul_overflow(count, parts, &n) || __builtin_mul_overflow(n, dtype_bytes(t), bytes) ||
 	    *bytes > PTRDIFF_MAX)
 		return fail(TUTTI_EINVAL, "%zu x %zu elements of %zu bytes are more than memory can hold", count, parts,
-			    tutti_dtype_size(t));
+			    dtype_bytes(t));
 	return TUTTI_OK;
 }
 
@@ -123,7 +123,7 @@ static int check_buffers(const struct op *op, const struct extent_of *x)
 /* What a call touches, by collective. parts: size for buffers that hold all ranks' parts. */
 static int measure(const struct tutti_comm *c, const struct op *op, struct extent_of *x)
 {
-	size_t n = (size_t)c->size, one, all, part, esize = tutti_dtype_size(op->dtype);
+	size_t n = (size_t)c->size, one, all, part, esize = dtype_bytes(op->dtype);
 	bool root = op->root == c->rank;
 	int rc;
 	if (op->counts) {

@@ -74,11 +74,13 @@ int wait_slow(struct wait *w);
 /** The alarm, the reports and the deadline without waiting: for callers that only look. */
 int wait_look(struct wait *w);
 
-#define WAIT_SPINS 64
+#define WAIT_EAGER 32 /* first looks follow each other at once: a pause is as long as a cache line takes */
+#define WAIT_SPINS 96
 static inline int wait_step(struct wait *w)
 {
 	if (++w->idle < WAIT_SPINS && !w->site->how->crowded) {
-		cpu_pause();
+		if (w->idle > WAIT_EAGER)
+			cpu_pause();
 		return 0;
 	}
 	return wait_slow(w);

@@ -435,9 +435,9 @@ void world_unlock(struct world *w)
 	pthread_mutex_unlock(&w->lock);
 }
 
-bool world_progress(struct world *w, const struct tutti_comm *but)
+bool world_progress_others(struct world *w, const struct tutti_comm *but)
 {
-	if (!w->comms || !w->comms->world_next || pthread_mutex_trylock(&w->lock) != 0)
+	if (pthread_mutex_trylock(&w->lock) != 0)
 		return false;
 	bool moved = false;
 	for (struct tutti_comm *c = w->comms; c; c = c->world_next)
@@ -511,6 +511,7 @@ int world_enlist(struct world *w, struct tutti_comm *c)
 	world_lock(w);
 	c->world_next = w->comms;
 	w->comms = c;
+	atomic_fetch_add_explicit(&w->ncomms, 1, memory_order_relaxed);
 	int rc = c->progress == TUTTI_PROGRESS_THREAD && !w->driven ? start_driver(w) : TUTTI_OK;
 	world_unlock(w);
 	return rc;
@@ -528,6 +529,7 @@ void world_delist(struct world *w, struct tutti_comm *c)
 	for (struct tutti_comm **at = &w->comms; *at; at = &(*at)->world_next)
 		if (*at == c) {
 			*at = c->world_next;
+			atomic_fetch_sub_explicit(&w->ncomms, 1, memory_order_relaxed);
 			break;
 		}
 	if (again && w->comms)

@@ -49,6 +49,7 @@ struct world {
 	struct net_limit limit;         /* of start-up */
 	pthread_mutex_t lock;           /* transports and segment; the list of communicators */
 	struct tutti_comm *comms;
+	_Atomic int ncomms;             /* read without the lock, as a hint */
 	pthread_t driver;               /* the progress thread, when a communicator asked for one */
 	bool driven, stop;
 	pthread_cond_t work;
@@ -80,8 +81,12 @@ void world_unlock(struct world *w);
 /** Communicators of this rank; the first one that wants it starts the progress thread. */
 int world_enlist(struct world *w, struct tutti_comm *c);
 void world_delist(struct world *w, struct tutti_comm *c);
-/** Moves the queues of all communicators but `but`; true when something moved. */
-bool world_progress(struct world *w, const struct tutti_comm *but);
+/** Moves the queues of all communicators but `but`; true when something moved. Nothing to do when it is the only one. */
+bool world_progress_others(struct world *w, const struct tutti_comm *but);
+static inline bool world_progress(struct world *w, const struct tutti_comm *but)
+{
+	return atomic_load_explicit(&w->ncomms, memory_order_relaxed) > 1 && world_progress_others(w, but);
+}
 /** Something was queued: the progress thread, if there is one, wakes up. */
 void world_work(struct world *w);
 /** Name of the transport that reaches a rank, "self" for oneself. */

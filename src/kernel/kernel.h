@@ -48,6 +48,13 @@ const struct kernel_table *kernel_table_isa(const char *isa);
 /** Names of all instruction sets that this build knows, NULL-terminated, plainest first. */
 const char *const *kernel_isas(void);
 
+/** tutti_dtype_size of a type that was checked. */
+static inline size_t dtype_bytes(enum tutti_dtype t)
+{
+	static const uint8_t bytes[KERNEL_DTYPES] = {1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8, 1, 1};
+	return bytes[t];
+}
+
 /** Names of types and operations ("f32", "sum"), and back (-1 when unknown; the usual aliases are understood). */
 const char *dtype_name(enum tutti_dtype t);
 const char *op_name(enum tutti_op op);
