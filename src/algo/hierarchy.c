@@ -293,18 +293,34 @@ static void barrier(struct plan_builder *b, struct house *x)
 		send_token(b, t, i);
 }
 
+/* Blocks of one channel. */
+static int blocks_of(const struct house *x)
+{
+	switch (x->a->coll) {
+	case COLL_ALLGATHER:
+	case COLL_REDUCE_SCATTER:
+		return x->a->nranks;
+	case COLL_BARRIER:
+		return 1;
+	default:
+		return x->ring ? x->q * x->across.n : x->q;
+	}
+}
+
 static void build_channels(struct plan_builder *b, struct house *x)
 {
 	static void (*const phases[COLL_COUNT])(struct plan_builder *, struct house *) = {
-		[COLL_ALLREDUCE] = allreduce, [COLL_BROADCAST] = broadcast,           [COLL_REDUCE] = reduce,
-		[COLL_ALLGATHER] = allgather, [COLL_REDUCE_SCATTER] = reduce_scatter, [COLL_BARRIER] = barrier,
+		[COLL_ALLREDUCE] = allreduce,
+		[COLL_ALLGATHER] = allgather,
+		[COLL_REDUCE_SCATTER] = reduce_scatter,
+		[COLL_BROADCAST] = broadcast,
+		[COLL_REDUCE] = reduce,
+		[COLL_BARRIER] = barrier,
 	};
 	enum coll coll = x->a->coll;
-	bool owned = coll == COLL_ALLGATHER || coll == COLL_REDUCE_SCATTER;
 	int channels = coll == COLL_BARRIER ? 1 : x->a->channels;
-	b->plan->parts = owned ? channels : 1;
-	b->plan->nblocks = channels * (owned ? x->a->nranks : coll == COLL_BARRIER ? 1 :
-				       x->ring ? x->q * x->across.n : x->q);
+	b->plan->nblocks = channels * blocks_of(x);
+	b->plan->parts = coll == COLL_ALLGATHER || coll == COLL_REDUCE_SCATTER ? channels : 1;
 	b->plan->by_reference = coll != COLL_ALLREDUCE || x->ring;
 	for (x->channel = 0; x->channel < channels; x->channel++) {
 		set_lanes(x, false);

@@ -80,8 +80,8 @@ static void run_all(struct checker *c, const struct algo *algo, int n, bool in_p
 	}
 }
 
-/* `work`: about so many steps may be run on it; 0: as many as there are. */
-static void prove(const struct algo *algo, const struct plan_args *a, size_t work, struct verdict *v)
+/* `work`: about so many steps may be run on it; 0: as many as there are. Returns the steps of the set. */
+static size_t prove(const struct algo *algo, const struct plan_args *a, size_t work, struct verdict *v)
 {
 	static struct plan_set s;
 	char why[WHY];
@@ -105,9 +105,22 @@ static void prove(const struct algo *algo, const struct plan_args *a, size_t wor
 		fail_msg("claims to be safe by reference, but %s", reference);
 	checker_free(c);
 	free_set(&s);
+	return s.steps;
 }
 
 /* ---- which sets ------------------------------------------------------------------------------------------------ */
+
+/* All channels, up to as many as the algorithm uses. */
+static void prove_channels(const struct algo *algo, struct plan_args a, struct verdict *v)
+{
+	size_t steps = 0, before;
+	for (a.channels = 1; a.channels <= 4 && algo_serves(algo, &a); a.channels++) {
+		before = steps;
+		steps = prove(algo, &a, 0, v);
+		if (steps == before)
+			break;
+	}
+}
 
 /* All roots and channels; all shapes for who needs one, otherwise two: who does not look at it is proved twice. */
 static void prove_all(const struct algo *algo, enum coll coll, int n, struct verdict *v)
@@ -116,10 +129,8 @@ static void prove_all(const struct algo *algo, enum coll coll, int n, struct ver
 	for (int i = 0; i < (algo->can ? (int)SHAPES : 2); i++) {
 		int kind = algo->can || !i ? i : 1 + (int)draw(SHAPES - 1);
 		a.shape = make_shape((enum shape_kind)kind, n, &seed);
-		for (a.channels = 1; a.channels <= 4; a.channels++)
-			for (a.root = 0; a.root < (is_rooted(coll) ? n : 1); a.root++)
-				if (algo_serves(algo, &a))
-					prove(algo, &a, 0, v);
+		for (a.root = 0; a.root < (is_rooted(coll) ? n : 1); a.root++)
+			prove_channels(algo, a, v);
 	}
 }
 
