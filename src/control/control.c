@@ -184,8 +184,7 @@ void raise_here(struct control_comm *cc, int status, const char *text)
 	if (!healthy(cc))
 		return;
 	snprintf(cc->alarm->text, sizeof(cc->alarm->text), "%s", text);
-	/* R5 pairs with A5: who sees the status sees the text */
-	atomic_store_explicit(&cc->alarm->status, status, memory_order_release);
+	atomic_store_explicit(&cc->alarm->status, status, memory_order_release); /* R5: the text stands */
 	log_info("%s: %s", tutti_strerror(status), text);
 	doom_cancel(cc);
 	news(cc->c);
