@@ -361,9 +361,8 @@ static int report(const struct world *w, int rank, int status, bool hung)
 	const struct record *r = &w->board->rank[rank];
 	char how[128];
 	int failures = atomic_load(&r->failures);
-	if (!hung && met_its_fate(w->how, rank, status))
-		return failures > 0;
-	if (!failures && !status && (atomic_load(&r->finished) || w->how->threads))
+	bool fate = !hung && met_its_fate(w->how, rank, status);
+	if (!failures && (fate || (!status && (atomic_load(&r->finished) || w->how->threads))))
 		return 0;
 	for (int i = 0; i < failures && i < FAILURES_SHOWN; i++)
 		fprintf(stderr, "rank %d of %d: %s\n", rank, w->how->n, r->text[i]);
@@ -372,7 +371,7 @@ static int report(const struct world *w, int rank, int status, bool hung)
 	if (hung && !atomic_load(&r->finished))
 		fprintf(stderr, "rank %d of %d hung (%.0f s) in: %s\n", rank, w->how->n,
 			w->how->seconds > 0 ? w->how->seconds : 30, r->note);
-	else if (status && !hung)
+	else if (status && !hung && !fate)
 		fprintf(stderr, "rank %d of %d %s in: %s\n", rank, w->how->n, ending(status, how, sizeof(how)), r->note);
 	return 1;
 }
