@@ -205,7 +205,7 @@ static int lookup_start(struct lookup *l)
 
 static bool stopped(struct net_limit limit)
 {
-	return limit.stop && atomic_load_explicit(limit.stop, memory_order_acquire) != 0;
+	return limit.stop && atomic_load_explicit(limit.stop, memory_order_acquire) != 0; /* A16 */
 }
 
 /* Waits for the look-up in ticks, so that the limit's word is seen. True when it is done; else it frees itself. */
