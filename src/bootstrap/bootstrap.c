@@ -18,7 +18,7 @@
 #include "../util/error.h"
 #include "../util/service.h"
 #include "door.h"
-#include "message.h"
+#include "notice.h"
 #include "rendezvous.h"
 
 #include <poll.h>
@@ -32,7 +32,7 @@
 #define GRACE        (2000 * MS) /* for rank 0's verdict */
 #define LINGER       (2000 * MS) /* for ranks that join after a failure */
 #define LEVEL_GRACE  (250 * MS)  /* for each level of the tree */
-#define INTRODUCTION (5000 * MS) /* for a message that has begun to arrive */
+#define INTRODUCTION (5000 * MS) /* for a notice that has begun to arrive */
 #define CHILDREN     31
 
 enum {
@@ -160,7 +160,7 @@ static void on_latecomer(void *arg, int fd, const struct hello *hello)
 	     "the job at this rendezvous runs already and has its rank %d: is another one left over there, or started "
 	     "twice?",
 	     hello->from);
-	message_fail(fd, TUTTI_EMISMATCH);
+	notice_fail(fd, TUTTI_EMISMATCH);
 }
 
 /* What still came when all was over. */
@@ -171,7 +171,7 @@ static void turn_away(struct arrival *all, int rc)
 		if (rc == TUTTI_OK)
 			on_latecomer(NULL, a->fd, &a->hello);
 		else
-			message_fail(a->fd, rc);
+			notice_fail(a->fd, rc);
 		free(a);
 	}
 }
@@ -282,7 +282,7 @@ static int seat(struct lobby *l, struct arrival *a)
 	struct contact contact;
 	struct seat *s;
 	bool told;
-	int rc = message_receive(a->fd, MESSAGE_JOIN, &contact, sizeof(contact), at_most(l->b->limit, INTRODUCTION),
+	int rc = notice_receive(a->fd, NOTICE_JOIN, &contact, sizeof(contact), at_most(l->b->limit, INTRODUCTION),
 	                         &told);
 
 	if (rc == TUTTI_EPEER || rc == TUTTI_ETIMEOUT) {
@@ -339,7 +339,7 @@ static int hear(struct lobby *l, int rank)
 {
 	struct seat *s = &l->seat[rank];
 	bool told;
-	int rc = message_receive(s->fd, MESSAGE_READY, NULL, 0, at_most(l->b->limit, INTRODUCTION), &told);
+	int rc = notice_receive(s->fd, NOTICE_READY, NULL, 0, at_most(l->b->limit, INTRODUCTION), &told);
 
 	if (rc == TUTTI_EPEER && !told)
 		return left(l, rank);
@@ -407,13 +407,13 @@ static int send_neighbours(struct lobby *l, int rank)
 	list[n++] = l->seat[parent_of(rank)].contact;
 	for (int i = 0, c; i < CHILDREN && (c = child_of(rank, l->b->n, i)) >= 0; i++)
 		list[n++] = l->seat[c].contact;
-	rc = message_send(l->seat[rank].fd, MESSAGE_NEIGHBOURS, list, n * sizeof(list[0]), l->b->limit);
+	rc = notice_send(l->seat[rank].fd, NOTICE_NEIGHBOURS, list, n * sizeof(list[0]), l->b->limit);
 	return rc == TUTTI_EPEER ? left(l, rank) : rc;
 }
 
 static int send_go(struct lobby *l, int rank)
 {
-	int rc = message_send(l->seat[rank].fd, MESSAGE_GO, NULL, 0, l->b->limit);
+	int rc = notice_send(l->seat[rank].fd, NOTICE_GO, NULL, 0, l->b->limit);
 
 	return rc == TUTTI_EPEER ? left(l, rank) : rc;
 }
@@ -425,7 +425,7 @@ static int send_go(struct lobby *l, int rank)
 static void linger(struct lobby *l, int rc)
 {
 	struct net_limit limit = at_most(l->b->limit, LINGER);
-	char text[MESSAGE_TEXT];
+	char text[NOTICE_TEXT];
 
 	snprintf(text, sizeof(text), "%s", fail_text());
 	while (l->joined < l->b->n - 1 && net_wait(l->b->event, POLLIN, limit) == TUTTI_OK) {
@@ -448,7 +448,7 @@ static void leave_lobby(struct lobby *l, int rc)
 		struct edge *e = child_edge(l->b, r);
 		int fd = l->seat[r].fd;
 		if (rc != TUTTI_OK && fd >= 0) {
-			message_fail(fd, rc);
+			notice_fail(fd, rc);
 		} else if (fd >= 0 && e) {
 			e->fd = fd;
 			e->contact = l->seat[r].contact;
@@ -489,10 +489,10 @@ static int host_job(struct bootstrap *b, const struct rendezvous *root, const st
 /* ---- the other ranks --------------------------------------------------------------------------------------------- */
 
 /* What rank 0 says next. That it left may follow from a failure which it could not tell. */
-static int hear_root(struct bootstrap *b, int fd, enum message_kind kind, void *payload, size_t bytes)
+static int hear_root(struct bootstrap *b, int fd, enum notice_kind kind, void *payload, size_t bytes)
 {
 	bool told;
-	int rc = message_receive(fd, kind, payload, bytes, later(b->limit, GRACE), &told);
+	int rc = notice_receive(fd, kind, payload, bytes, later(b->limit, GRACE), &told);
 
 	if (rc == TUTTI_OK || told)
 		return rc;
@@ -509,7 +509,7 @@ static int hear_root(struct bootstrap *b, int fd, enum message_kind kind, void *
 static int learn_neighbours(struct bootstrap *b, int root)
 {
 	struct contact list[1 + CHILDREN];
-	int rc = hear_root(b, root, MESSAGE_NEIGHBOURS, list, (size_t)(1 + b->nchildren) * sizeof(list[0]));
+	int rc = hear_root(b, root, NOTICE_NEIGHBOURS, list, (size_t)(1 + b->nchildren) * sizeof(list[0]));
 
 	for (int i = -1; i < b->nchildren && rc == TUTTI_OK; i++) {
 		struct edge *e = i < 0 ? &b->parent : &b->child[i];
@@ -563,14 +563,14 @@ static int await_children(struct bootstrap *b, int root)
 		if (rc != TUTTI_OK)
 			return fail_while(rc, "rank %d, waiting for its neighbours to connect", b->rank);
 		if (p[1].revents)
-			return hear_root(b, root, MESSAGE_FAIL, NULL, 0);
+			return hear_root(b, root, NOTICE_FAIL, NULL, 0);
 	}
 	return TUTTI_OK;
 }
 
 static int join_steps(struct bootstrap *b, int root)
 {
-	int rc = message_send(root, MESSAGE_JOIN, b->me, sizeof(*b->me), b->limit);
+	int rc = notice_send(root, NOTICE_JOIN, b->me, sizeof(*b->me), b->limit);
 
 	/* Where rank 0 hung up it has said why: that is read next. */
 	if (rc == TUTTI_OK || rc == TUTTI_EPEER)
@@ -580,9 +580,9 @@ static int join_steps(struct bootstrap *b, int root)
 	if (rc == TUTTI_OK)
 		rc = await_children(b, root);
 	if (rc == TUTTI_OK)
-		rc = message_send(root, MESSAGE_READY, NULL, 0, b->limit);
+		rc = notice_send(root, NOTICE_READY, NULL, 0, b->limit);
 	if (rc == TUTTI_OK || rc == TUTTI_EPEER)
-		rc = hear_root(b, root, MESSAGE_GO, NULL, 0);
+		rc = hear_root(b, root, NOTICE_GO, NULL, 0);
 	return rc;
 }
 
@@ -595,7 +595,7 @@ static int join_job(struct bootstrap *b, const struct rendezvous *root)
 		return rc;
 	rc = join_steps(b, fd);
 	if (rc != TUTTI_OK)
-		message_fail(fd, rc);
+		notice_fail(fd, rc);
 	else if (b->parent.rank == 0)
 		b->parent.fd = fd;
 	else
@@ -667,20 +667,20 @@ static int blame(const struct edge *e, int rc, bool told)
 	return fail_while(rc, "%s, while the job was starting", who);
 }
 
-static int receive(struct edge *e, enum message_kind kind, void *buf, size_t bytes, struct net_limit limit)
+static int receive(struct edge *e, enum notice_kind kind, void *buf, size_t bytes, struct net_limit limit)
 {
 	bool told;
-	int rc = message_receive(e->fd, kind, buf, bytes, limit, &told);
+	int rc = notice_receive(e->fd, kind, buf, bytes, limit, &told);
 
 	return blame(e, rc, told);
 }
 
 /* A connection that broke while we spoke may still hold the reason. */
-static int send_to(struct edge *e, enum message_kind kind, const void *buf, size_t bytes, struct net_limit limit)
+static int send_to(struct edge *e, enum notice_kind kind, const void *buf, size_t bytes, struct net_limit limit)
 {
-	int rc = message_send(e->fd, kind, buf, bytes, limit);
+	int rc = notice_send(e->fd, kind, buf, bytes, limit);
 
-	return rc == TUTTI_EPEER ? receive(e, MESSAGE_FAIL, NULL, 0, limit) : blame(e, rc, false);
+	return rc == TUTTI_EPEER ? receive(e, NOTICE_FAIL, NULL, 0, limit) : blame(e, rc, false);
 }
 
 /* The limit for what comes from below: the child that waits for the highest subtree is the last to give up. */
@@ -718,12 +718,12 @@ static int gather_up(struct bootstrap *b, char *out, size_t bytes)
 		if (rc == TUTTI_ETIMEOUT)
 			return blame_silent(b, p);
 		if (rc == TUTTI_OK && b->parent.fd >= 0 && p[n].revents)
-			return receive(&b->parent, MESSAGE_FAIL, NULL, 0, limit_up(b));
+			return receive(&b->parent, NOTICE_FAIL, NULL, 0, limit_up(b));
 		for (int i = 0; i < n && rc == TUTTI_OK; i++) {
 			size_t first = (size_t)b->child[i].rank, end = (size_t)subtree_end(b, i);
 			if (p[i].fd < 0 || !p[i].revents)
 				continue;
-			rc = receive(&b->child[i], MESSAGE_UP, out + first * bytes, (end - first) * bytes, limit_up(b));
+			rc = receive(&b->child[i], NOTICE_UP, out + first * bytes, (end - first) * bytes, limit_up(b));
 			p[i].fd = -1;
 			missing--;
 		}
@@ -740,17 +740,17 @@ int bootstrap_allgather(void *bootstrap, const void *in, void *out, size_t bytes
 	memmove(own, in, bytes);
 	rc = gather_up(b, out, bytes);
 	if (rc == TUTTI_OK && b->rank != 0)
-		rc = send_to(&b->parent, MESSAGE_UP, own, (size_t)(own_end(b) - b->rank) * bytes, limit_up(b));
+		rc = send_to(&b->parent, NOTICE_UP, own, (size_t)(own_end(b) - b->rank) * bytes, limit_up(b));
 	if (rc == TUTTI_OK && b->rank != 0)
-		rc = receive(&b->parent, MESSAGE_DOWN, out, (size_t)b->n * bytes, limit_down(b));
+		rc = receive(&b->parent, NOTICE_DOWN, out, (size_t)b->n * bytes, limit_down(b));
 	for (int i = b->nchildren - 1; i >= 0 && rc == TUTTI_OK; i--)
-		rc = send_to(&b->child[i], MESSAGE_DOWN, out, (size_t)b->n * bytes, limit_down(b));
+		rc = send_to(&b->child[i], NOTICE_DOWN, out, (size_t)b->n * bytes, limit_down(b));
 	if (rc == TUTTI_OK)
 		return rc;
 	for (int i = -1; i < b->nchildren; i++) {
 		struct edge *e = i < 0 ? &b->parent : &b->child[i];
 		if (e->fd >= 0)
-			message_fail(e->fd, rc);
+			notice_fail(e->fd, rc);
 		e->fd = -1;
 	}
 	return rc;

@@ -9,7 +9,7 @@
 
 #include "../../src/bootstrap/bootstrap.h"
 #include "../../src/bootstrap/door.h"
-#include "../../src/bootstrap/message.h"
+#include "../../src/bootstrap/notice.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
 #include "../../src/util/log.h"
@@ -473,7 +473,7 @@ static int join_only(const struct rank *r, struct door **door, struct contact *m
 	if (rc == TUTTI_OK)
 		rc = door_dial(*door, &zero, &hello, false, limit, &fd);
 	if (rc == TUTTI_OK)
-		rc = message_send(fd, MESSAGE_JOIN, me, sizeof(*me), limit);
+		rc = notice_send(fd, NOTICE_JOIN, me, sizeof(*me), limit);
 	return rc == TUTTI_OK ? fd : -1;
 }
 

@@ -1,5 +1,5 @@
-/* Messages of the bootstrap, see message.h. */
-#include "message.h"
+/* Notices of the bootstrap, see notice.h. */
+#include "notice.h"
 #include "../util/clock.h"
 #include "../util/error.h"
 
@@ -10,32 +10,32 @@
 #define MAGIC    0x746f6f62u /* "boot" */
 #define FAREWELL 1000000000u
 
-_Static_assert(sizeof(struct message) == 24, "no padding on the wire");
+_Static_assert(sizeof(struct notice) == 24, "no padding on the wire");
 
-int message_send(int fd, enum message_kind kind, const void *payload, size_t bytes, struct net_limit limit)
+int notice_send(int fd, enum notice_kind kind, const void *payload, size_t bytes, struct net_limit limit)
 {
-	struct message head = {.magic = MAGIC, .kind = kind, .bytes = bytes};
+	struct notice head = {.magic = MAGIC, .kind = kind, .bytes = bytes};
 	int rc = net_write(fd, &head, sizeof(head), limit);
 
 	return rc == TUTTI_OK ? net_write(fd, payload, bytes, limit) : rc;
 }
 
-int message_check(const struct message *head, enum message_kind kind, size_t bytes)
+int notice_check(const struct notice *head, enum notice_kind kind, size_t bytes)
 {
 	if (head->magic != MAGIC)
 		return fail(TUTTI_EMISMATCH, "what it said is not of the bootstrap");
-	if (head->kind == MESSAGE_FAIL)
-		return head->bytes <= MESSAGE_TEXT ? TUTTI_EPEER
-		                                   : fail(TUTTI_EMISMATCH, "its failure is too long to be told");
+	if (head->kind == NOTICE_FAIL)
+		return head->bytes <= NOTICE_TEXT ? TUTTI_EPEER
+		                                  : fail(TUTTI_EMISMATCH, "its failure is too long to be told");
 	if (head->kind != (uint32_t)kind)
-		return fail(TUTTI_EMISMATCH, "it sent message %u where %d was awaited", head->kind, (int)kind);
+		return fail(TUTTI_EMISMATCH, "it sent notice %u where %d was awaited", head->kind, (int)kind);
 	if (head->bytes != bytes)
 		return fail(TUTTI_EMISMATCH, "it sent %llu bytes where %zu were awaited",
 		            (unsigned long long)head->bytes, bytes);
 	return TUTTI_OK;
 }
 
-int message_failure(const struct message *head, const char *text, size_t len)
+int notice_failure(const struct notice *head, const char *text, size_t len)
 {
 	int status = (int)head->status;
 
@@ -44,30 +44,30 @@ int message_failure(const struct message *head, const char *text, size_t len)
 	return fail(status, "%.*s", (int)strnlen(text, len), text);
 }
 
-int message_receive(int fd, enum message_kind kind, void *payload, size_t bytes, struct net_limit limit, bool *told)
+int notice_receive(int fd, enum notice_kind kind, void *payload, size_t bytes, struct net_limit limit, bool *told)
 {
-	char text[MESSAGE_TEXT];
-	struct message head;
+	char text[NOTICE_TEXT];
+	struct notice head;
 	int rc = net_read(fd, &head, sizeof(head), limit);
 
 	*told = false;
 	if (rc != TUTTI_OK)
 		return rc;
-	rc = message_check(&head, kind, bytes);
+	rc = notice_check(&head, kind, bytes);
 	if (rc == TUTTI_OK)
 		return net_read(fd, payload, bytes, limit);
 	if (rc != TUTTI_EPEER)
 		return rc;
 	rc = net_read(fd, text, (size_t)head.bytes, limit);
 	*told = rc == TUTTI_OK;
-	return *told ? message_failure(&head, text, (size_t)head.bytes) : rc;
+	return *told ? notice_failure(&head, text, (size_t)head.bytes) : rc;
 }
 
-void message_fail(int fd, int status)
+void notice_fail(int fd, int status)
 {
-	char text[MESSAGE_TEXT], rest[4096];
+	char text[NOTICE_TEXT], rest[4096];
 	size_t len = strnlen(fail_text(), sizeof(text));
-	struct message head = {.magic = MAGIC, .kind = MESSAGE_FAIL, .status = (uint32_t)status, .bytes = len};
+	struct notice head = {.magic = MAGIC, .kind = NOTICE_FAIL, .status = (uint32_t)status, .bytes = len};
 	struct net_limit limit = {.deadline = now_ns() + FAREWELL};
 
 	memcpy(text, fail_text(), len);

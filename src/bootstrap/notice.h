@@ -1,0 +1,40 @@
+/*
+ * Notices of the bootstrap, on connections that proved themselves: a head, then so many bytes. A failure may take the
+ * place of any notice, and carries the text that the receiver reports in turn, word for word.
+ */
+#ifndef TUTTI_NOTICE_H
+#define TUTTI_NOTICE_H
+
+#include "../util/net.h"
+
+enum notice_kind {
+	NOTICE_JOIN = 1,   /* to rank 0: the sender's contact */
+	NOTICE_NEIGHBOURS, /* from rank 0: contacts of the tree's parent, then children */
+	NOTICE_READY,      /* to rank 0: connected to the neighbours */
+	NOTICE_GO,         /* from rank 0: all are */
+	NOTICE_UP,         /* all-gather: a subtree's part, to the parent */
+	NOTICE_DOWN,       /* all-gather: all of it, to the children */
+	NOTICE_FAIL,       /* instead of any: status and text */
+};
+
+struct notice {
+	uint32_t magic, kind;
+	uint32_t status; /* of a failure */
+	uint32_t zero;
+	uint64_t bytes;
+};
+
+#define NOTICE_TEXT 1000
+
+int notice_send(int fd, enum notice_kind kind, const void *payload, size_t bytes, struct net_limit limit);
+/** Receives a notice of that kind and length. A failure in its place becomes this call's, and sets *told. */
+int notice_receive(int fd, enum notice_kind kind, void *payload, size_t bytes, struct net_limit limit, bool *told);
+/** Tells `status` and this thread's message, and hangs up. Does not block for long, keeps the message. */
+void notice_fail(int fd, int status);
+
+/** What a head means where `kind` of `bytes` is awaited: TUTTI_OK, EMISMATCH, or EPEER for a failure. */
+int notice_check(const struct notice *head, enum notice_kind kind, size_t bytes);
+/** Turns a failure's head and text, of any bytes, into this thread's message; never returns TUTTI_OK. */
+int notice_failure(const struct notice *head, const char *text, size_t len);
+
+#endif
