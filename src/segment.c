@@ -44,6 +44,7 @@ struct area {
 struct extent {
 	size_t at, pages;
 	bool used, withdrawn;
+	struct entry *entry; /* of a published area */
 	struct extent *next;
 };
 
@@ -90,6 +91,16 @@ static size_t choose_stride(int nlocal)
 	return round_up(want < least ? least : want, 2u << 20);
 }
 
+static void map_release(struct mapping *map)
+{
+	if (atomic_fetch_sub_explicit(&map->refs, 1, memory_order_acq_rel) != 1) /* R15 */
+		return;
+	munmap(map->base, map->bytes);
+	if (map->fd >= 0)
+		close(map->fd);
+	free(map);
+}
+
 static int view(struct segment **out, struct mapping *map, int me)
 {
 	struct segment *s = calloc(1, sizeof(*s));
@@ -99,7 +110,7 @@ static int view(struct segment **out, struct mapping *map, int me)
 		free(all);
 		return fail(TUTTI_ENOMEM, "out of memory");
 	}
-	*all = (struct extent){heap_start() / PAGE, (map->stride - heap_start()) / PAGE, false, false, NULL};
+	*all = (struct extent){.at = heap_start() / PAGE, .pages = (map->stride - heap_start()) / PAGE};
 	s->map = map;
 	s->me = me;
 	s->heap = all;
@@ -117,12 +128,13 @@ static int view(struct segment **out, struct mapping *map, int me)
 	return TUTTI_OK;
 }
 
+/* The first reference is the caller's; it takes over fd when it goes well. */
 static int map_memory(struct mapping **out, int fd, int nlocal, size_t stride)
 {
 	struct mapping *map = calloc(1, sizeof(*map));
 	if (!map)
 		return fail(TUTTI_ENOMEM, "out of memory");
-	*map = (struct mapping){.bytes = PAGE + stride * (size_t)nlocal, .stride = stride, .nlocal = nlocal, .fd = fd};
+	*map = (struct mapping){.bytes = PAGE + stride * (size_t)nlocal, .stride = stride, .nlocal = nlocal, .fd = fd, .refs = 1};
 	int kind = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
 	map->base = mmap(NULL, map->bytes, PROT_READ | PROT_WRITE, kind | MAP_NORESERVE, fd, 0);
 	if (map->base == MAP_FAILED) {
@@ -163,16 +175,12 @@ int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd)
 	}
 	if (!map)
 		return rc;
-	if ((rc = view(seg, map, 0)) != TUTTI_OK) {
-		/* view closed the mapping when it had taken it */
-		return rc;
-	}
 	*(struct head *)map->base = (struct head){nonce, map->stride, (uint64_t)nlocal};
-	if (fd && (*fd = fcntl(mine, F_DUPFD_CLOEXEC, 0)) < 0) {
+	if (fd && (*fd = fcntl(mine, F_DUPFD_CLOEXEC, 0)) < 0)
 		rc = fail_errno("duplicate the shared memory's descriptor");
-		segment_close(*seg);
-		*seg = NULL;
-	}
+	else if ((rc = view(seg, map, 0)) != TUTTI_OK && fd)
+		close(*fd);
+	map_release(map);
 	return rc;
 }
 
@@ -194,11 +202,9 @@ int segment_join(struct segment **seg, int fd, int nlocal, int me, uint64_t nonc
 	}
 	if (((struct head *)map->base)->nonce != nonce)
 		rc = fail(TUTTI_EPEER, "the mapped memory is not the leader's");
-	if (rc == TUTTI_OK)
-		return view(seg, map, me);
-	munmap(map->base, map->bytes);
-	close(own);
-	free(map);
+	else
+		rc = view(seg, map, me);
+	map_release(map);
 	return rc;
 }
 
@@ -215,12 +221,7 @@ void segment_close(struct segment *s)
 		next = e->next;
 		free(e);
 	}
-	if (atomic_fetch_sub_explicit(&s->map->refs, 1, memory_order_acq_rel) == 1) { /* R15 */
-		munmap(s->map->base, s->map->bytes);
-		if (s->map->fd >= 0)
-			close(s->map->fd);
-		free(s->map);
-	}
+	map_release(s->map);
 	free(s);
 }
 
@@ -266,7 +267,7 @@ static void merge(struct segment *s)
 	}
 }
 
-/* Areas that were withdrawn and that all their users have let go of. */
+/* Areas that were withdrawn and that all their users have let go of: only now may their entries go. */
 static void reclaim(struct segment *s)
 {
 	for (struct extent *e = s->heap; e; e = e->next) {
@@ -275,14 +276,19 @@ static void reclaim(struct segment *s)
 		struct area *a = (struct area *)extent_address(s, e);
 		if (atomic_load_explicit(&a->gone, memory_order_acquire) < a->users) /* A8 pairs with R8 */
 			continue;
+		if (e->entry)
+			atomic_store_explicit(&e->entry->key, GONE, memory_order_release); /* R9 */
 		decommit(s, e);
 		e->used = e->withdrawn = false;
+		e->entry = NULL;
 	}
 	merge(s);
 }
 
 static struct extent *take(struct segment *s, size_t bytes)
 {
+	if (bytes > s->map->stride)
+		return NULL;
 	size_t pages = round_up(bytes ? bytes : 1, PAGE) / PAGE;
 	for (struct extent *e = s->heap; e; e = e->next) {
 		if (e->used || e->pages < pages)
@@ -291,7 +297,7 @@ static struct extent *take(struct segment *s, size_t bytes)
 			struct extent *rest = malloc(sizeof(*rest));
 			if (!rest)
 				return NULL;
-			*rest = (struct extent){e->at + pages, e->pages - pages, false, false, e->next};
+			*rest = (struct extent){.at = e->at + pages, .pages = e->pages - pages, .next = e->next};
 			e->pages = pages;
 			e->next = rest;
 		}
@@ -368,8 +374,10 @@ void *segment_area(struct segment *s, size_t bytes, unsigned users)
 int segment_publish(struct segment *s, uint64_t key, void *area)
 {
 	struct entry *e = probe(region_of(s, s->me), key, true);
-	if (!e)
+	struct extent *x = extent_of(s, (uint8_t *)area - APART);
+	if (!e || !x)
 		return fail(TUTTI_ENOMEM, "the shared directory of this rank is full (%u links)", DIRECTORY);
+	x->entry = e;
 	e->offset = (uint64_t)((uint8_t *)area - s->map->base);
 	atomic_store_explicit(&e->key, key, memory_order_release); /* R9 */
 	return TUTTI_OK;
@@ -381,11 +389,8 @@ void *segment_find(struct segment *s, int local, uint64_t key)
 	return e ? s->map->base + e->offset : NULL;
 }
 
-void segment_withdraw(struct segment *s, uint64_t key, void *area)
+void segment_withdraw(struct segment *s, void *area)
 {
-	struct entry *e = probe(region_of(s, s->me), key, false);
-	if (e)
-		atomic_store_explicit(&e->key, GONE, memory_order_release); /* R9 */
 	struct extent *x = extent_of(s, (uint8_t *)area - APART);
 	if (x)
 		x->withdrawn = true;
@@ -476,6 +481,6 @@ void segment_disconnect(struct segment *s, struct link *link)
 	if (link->outgoing)
 		segment_let_go(link->wire);
 	else
-		segment_withdraw(s, link->tag, link->wire);
+		segment_withdraw(s, link->wire);
 	link->ready = false;
 }

@@ -35,12 +35,13 @@ bool segment_contains(const struct segment *seg, const void *p, size_t bytes);
 
 /**
  * Areas: heap pages that peers find under a key. The owner makes one, fills it in, then publishes it. It is reclaimed when
- * the owner withdrew it and each of its `users` peers let go: until then a late peer may still read what stands there.
+ * the owner withdrew it and each of its `users` peers let go: until then a late peer may still find it and use what stands
+ * there. Its owner may have done its part long before that peer begins.
  */
 void *segment_area(struct segment *seg, size_t bytes, unsigned users);
 int segment_publish(struct segment *seg, uint64_t key, void *area);
 void *segment_find(struct segment *seg, int local, uint64_t key);
-void segment_withdraw(struct segment *seg, uint64_t key, void *area);
+void segment_withdraw(struct segment *seg, void *area);
 void segment_let_go(void *area);
 
 /** The sleep word of a local rank. */

@@ -92,7 +92,7 @@ void direct_close(struct direct *d)
 		if (!d->area[i])
 			continue;
 		if (i == d->me)
-			segment_withdraw(d->seg, d->key, d->area[i]);
+			segment_withdraw(d->seg, d->area[i]);
 		else
 			segment_let_go(d->area[i]);
 	}
