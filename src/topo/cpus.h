@@ -1,4 +1,4 @@
-/* Sets of processors by their number in the operating system: raw and of fixed size, so that they travel as they are. */
+/* Sets of processors by the operating system's numbers: raw and of fixed size, so that they travel as they are. */
 #ifndef TUTTI_CPUS_H
 #define TUTTI_CPUS_H
 

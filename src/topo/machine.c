@@ -13,7 +13,7 @@
 
 _Static_assert(sizeof(struct machine_node) == 24 && sizeof(struct machine_device) == 224, "no holes: sent raw");
 
-struct survey {
+struct visit {
 	hwloc_topology_t topo;
 	struct machine *m;
 	const char *root; /* of the file system that describes the machine; NULL: none does */
@@ -24,7 +24,7 @@ static void copy(char *to, size_t cap, const char *from)
 	snprintf(to, cap, "%.*s", (int)cap - 1, from ? from : "");
 }
 
-/* ---- the tree ---------------------------------------------------------------------------------------------------------- */
+/* ---- the tree ---------------------------------------------------------------------------------------------------- */
 
 static bool level_of(const struct hwloc_obj *obj, enum machine_level *level)
 {
@@ -57,7 +57,7 @@ static bool level_of(const struct hwloc_obj *obj, enum machine_level *level)
 	}
 }
 
-static uint16_t kind_of(const struct survey *s, const struct hwloc_obj *core)
+static uint16_t kind_of(const struct visit *s, const struct hwloc_obj *core)
 {
 	int kind = hwloc_cpukinds_get_by_cpuset(s->topo, core->cpuset, 0);
 	return kind > 0 ? (uint16_t)kind : 0;
@@ -71,7 +71,7 @@ static void count(struct machine *m, const struct machine_node *node)
 }
 
 /* Adds obj and what is below it. Its userdata remembers its node, for the devices. */
-static void add_tree(struct survey *s, hwloc_obj_t obj)
+static void add_tree(struct visit *s, hwloc_obj_t obj)
 {
 	struct machine *m = s->m;
 	enum machine_level level;
@@ -81,9 +81,8 @@ static void add_tree(struct survey *s, hwloc_obj_t obj)
 	obj->userdata = (void *)(uintptr_t)(kept ? m->nnodes : m->nnodes - 1);
 	if (kept) {
 		m->nnodes++;
-		*node = (struct machine_node){.level = (uint8_t)level, .os = obj->os_index == HWLOC_UNKNOWN_INDEX
-										     ? -1
-										     : (int32_t)obj->os_index};
+		*node = (struct machine_node){.level = (uint8_t)level,
+					      .os = obj->os_index == HWLOC_UNKNOWN_INDEX ? -1 : (int32_t)obj->os_index};
 		if (level == MACHINE_CACHE) {
 			node->depth = (uint8_t)obj->attr->cache.depth;
 			node->bytes = obj->attr->cache.size;
@@ -110,7 +109,7 @@ static size_t objects(hwloc_topology_t topo)
 	return (size_t)n;
 }
 
-/* ---- devices ----------------------------------------------------------------------------------------------------------- */
+/* ---- devices ----------------------------------------------------------------------------------------------------- */
 
 static struct machine_device *device_of(struct machine *m, const char *name)
 {
@@ -121,7 +120,7 @@ static struct machine_device *device_of(struct machine *m, const char *name)
 }
 
 /* Returns where it stands now; NULL: there is no room. */
-static struct machine_device *add_device(struct survey *s, const struct machine_device *d)
+static struct machine_device *add_device(struct visit *s, const struct machine_device *d)
 {
 	struct machine *m = s->m;
 	if (m->ndevices == MACHINE_DEVICES) {
@@ -135,14 +134,14 @@ static struct machine_device *add_device(struct survey *s, const struct machine_
 	return mine;
 }
 
-static void add_ports(struct survey *s, struct machine_device *d)
+static void add_ports(struct visit *s, struct machine_device *d)
 {
 	int ports = s->root ? system_ports(s->root, d->name) : 1;
 	for (d->port = 1; d->port <= ports; d->port++)
 		add_device(s, d);
 }
 
-static void add_hwloc_device(struct survey *s, hwloc_obj_t obj)
+static void add_hwloc_device(struct visit *s, hwloc_obj_t obj)
 {
 	hwloc_obj_t pci = hwloc_get_ancestor_obj_by_type(s->topo, HWLOC_OBJ_PCI_DEVICE, obj);
 	bool rdma = obj->attr->osdev.type == HWLOC_OBJ_OSDEV_OPENFABRICS;
@@ -160,7 +159,7 @@ static void add_hwloc_device(struct survey *s, hwloc_obj_t obj)
 }
 
 /* RDMA devices that hwloc does not show: those made of software, or all where it has no I/O support. */
-static void add_rdma(struct survey *s)
+static void add_rdma(struct visit *s)
 {
 	char name[MACHINE_DEVICES][32];
 	int n = s->root ? system_rdma(s->root, name, MACHINE_DEVICES) : 0;
@@ -179,7 +178,7 @@ static void set_ip(struct machine_device *d, const struct net_addr *a)
 }
 
 /* Addresses of interfaces, and those that hwloc does not show: of virtual machines and containers, bridges, tunnels. */
-static void add_interfaces(struct survey *s)
+static void add_interfaces(struct visit *s)
 {
 	struct net_iface *all = calloc(NET_IFACES, sizeof(*all));
 	int n = 0;
@@ -198,25 +197,26 @@ static void add_interfaces(struct survey *s)
 	free(all);
 }
 
-static void add_devices(struct survey *s)
+static void add_devices(struct visit *s)
 {
 	struct machine *m = s->m;
 	hwloc_obj_t obj = NULL;
 	while ((obj = hwloc_get_next_osdev(s->topo, obj)))
-		if (obj->attr->osdev.type == HWLOC_OBJ_OSDEV_NETWORK || obj->attr->osdev.type == HWLOC_OBJ_OSDEV_OPENFABRICS)
+		if (obj->attr->osdev.type == HWLOC_OBJ_OSDEV_NETWORK ||
+		    obj->attr->osdev.type == HWLOC_OBJ_OSDEV_OPENFABRICS)
 			add_hwloc_device(s, obj);
 	if (hwloc_get_nbobjs_by_type(s->topo, HWLOC_OBJ_OS_DEVICE) == 0)
 		m->unknown |= MACHINE_NO_IO;
-	if (!s->root || !system_has_sys(s->root))
+	if (s->root && !system_has_sys(s->root))
 		m->unknown |= MACHINE_NO_SYS;
 	add_rdma(s);
 	if (!(m->unknown & MACHINE_FOREIGN))
 		add_interfaces(s);
 }
 
-/* ---- the host ---------------------------------------------------------------------------------------------------------- */
+/* ---- the host ---------------------------------------------------------------------------------------------------- */
 
-static void add_names(struct survey *s)
+static void add_names(struct visit *s)
 {
 	hwloc_obj_t root = hwloc_get_root_obj(s->topo), package = hwloc_get_obj_by_type(s->topo, HWLOC_OBJ_PACKAGE, 0);
 	const char *cpu = package ? hwloc_obj_get_info_by_name(package, "CPUModel") : NULL;
@@ -227,20 +227,19 @@ static void add_names(struct survey *s)
 	copy(s->m->cpu, sizeof(s->m->cpu), cpu ? cpu : hwloc_obj_get_info_by_name(root, "CPUModel"));
 }
 
-static void add_limits(struct survey *s)
+static void add_limits(struct visit *s)
 {
 	struct machine *m = s->m;
 	hwloc_const_cpuset_t allowed = hwloc_topology_get_allowed_cpuset(s->topo);
 	struct cpus mine;
 	bool asked = !(m->unknown & MACHINE_FOREIGN) && cpus_allowed(&mine);
-	unsigned i;
+	int i;
 
 	if (!asked && !(m->unknown & MACHINE_FOREIGN))
 		m->unknown |= MACHINE_NO_AFFINITY;
-	hwloc_bitmap_foreach_begin(i, allowed)
-		if (!asked || cpus_has(&mine, i))
-			cpus_add(&m->may, i);
-	hwloc_bitmap_foreach_end();
+	for (i = hwloc_bitmap_first(allowed); i >= 0; i = hwloc_bitmap_next(allowed, i))
+		if (!asked || cpus_has(&mine, (unsigned)i))
+			cpus_add(&m->may, (unsigned)i);
 	m->quota = s->root ? system_quota(s->root) : 0;
 }
 
@@ -250,9 +249,11 @@ static const char *const unwanted[] = {"cuda", "nvml", "rsmi", "levelzero", "ope
 static int load(const struct machine_source *from, hwloc_topology_t topo)
 {
 	if (from && from->synthetic && hwloc_topology_set_synthetic(topo, from->synthetic) < 0)
-		return fail(TUTTI_EINVAL, "%s: hwloc does not understand this description of a machine", from->synthetic);
+		return fail(TUTTI_EINVAL, "%s: hwloc does not understand this description of a machine",
+			    from->synthetic);
 	if (from && from->xml && hwloc_topology_set_xml(topo, from->xml) < 0)
-		return fail(TUTTI_EINVAL, "%s: not a file that hwloc exported (lstopo FILE.xml), or unreadable", from->xml);
+		return fail(TUTTI_EINVAL, "%s: not a file that hwloc exported (lstopo FILE.xml), or unreadable",
+			    from->xml);
 	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
 		hwloc_topology_set_components(topo, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, unwanted[i]);
 	hwloc_topology_set_io_types_filter(topo, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
@@ -264,7 +265,7 @@ static int load(const struct machine_source *from, hwloc_topology_t topo)
 	return fail_errno("hwloc can't describe this machine");
 }
 
-static int describe(struct survey *s)
+static int describe(struct visit *s)
 {
 	const char *root = getenv("HWLOC_FSROOT"); /* hwloc's own variable: it and we read the same files */
 	bool here = hwloc_topology_is_thissystem(s->topo);
@@ -288,7 +289,7 @@ static int describe(struct survey *s)
 
 int machine_discover(const struct machine_source *source, struct machine **out)
 {
-	struct survey s = {0};
+	struct visit s = {0};
 	*out = NULL;
 	if (hwloc_topology_init(&s.topo) < 0)
 		return fail_errno("hwloc can't start");
@@ -300,7 +301,7 @@ int machine_discover(const struct machine_source *source, struct machine **out)
 	return rc;
 }
 
-/* ---- questions --------------------------------------------------------------------------------------------------------- */
+/* ---- questions --------------------------------------------------------------------------------------------------- */
 
 size_t machine_bytes(const struct machine *m)
 {
@@ -316,7 +317,8 @@ int machine_cores(const struct machine *m, const struct cpus *cpus, struct cpus 
 		if (m->node[i].level != unit)
 			continue;
 		for (uint32_t k = i; k < m->node[i].end; k++)
-			if (m->node[k].level == MACHINE_THREAD && m->node[k].os >= 0 && cpus_has(cpus, (unsigned)m->node[k].os))
+			if (m->node[k].level == MACHINE_THREAD && m->node[k].os >= 0 &&
+			    cpus_has(cpus, (unsigned)m->node[k].os))
 				cpus_add(&cores, core);
 		core++;
 	}

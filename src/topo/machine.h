@@ -1,7 +1,7 @@
 /*
- * What a host is made of: packages, memories, caches, cores and network devices, as plain data. hwloc and /sys are asked
- * once; the answer is one block of memory without pointers, so it can be sent to other ranks as it is. Nothing here
- * prints, and nothing fails because a system says little: what is unknown is zero, empty, or noted in `unknown`.
+ * What a host is made of: packages, memories, caches, cores and network devices, as plain data. hwloc and /sys are
+ * asked once; the answer is one block of memory without pointers, so it can be sent to other ranks as it is. Nothing
+ * here prints, and nothing fails because a system says little: what is unknown is zero, empty, or noted in `unknown`.
  */
 #ifndef TUTTI_MACHINE_H
 #define TUTTI_MACHINE_H
@@ -22,34 +22,41 @@ enum machine_level {
 /** Nodes stand in preorder: node i's descendants are i + 1 .. end - 1, its first child i + 1, its next sibling end. */
 struct machine_node {
 	uint8_t level;
-	uint8_t depth;  /* of a cache: 1, 2, ... */
-	uint16_t kind;  /* of a core: 0 the thriftiest; all 0 where cores are alike */
-	int32_t os;     /* number in the operating system; -1: none */
+	uint8_t depth; /* of a cache: 1, 2, ... */
+	uint16_t kind; /* of a core: 0 the thriftiest; all 0 where cores are alike */
+	int32_t os;    /* number in the operating system; -1: none */
 	uint32_t end;
 	uint32_t pad;
 	uint64_t bytes; /* of a cache or memory */
 };
 
-enum machine_device_kind { MACHINE_NETWORK, MACHINE_RDMA };
-enum machine_state { MACHINE_STATE_UNKNOWN, MACHINE_DOWN, MACHINE_UP };
+enum machine_device_kind {
+	MACHINE_NETWORK,
+	MACHINE_RDMA
+};
+enum machine_state {
+	MACHINE_STATE_UNKNOWN,
+	MACHINE_DOWN,
+	MACHINE_UP
+};
 
 struct machine_device {
-	char name[32];          /* eth0, mlx5_0 */
-	char address[64];       /* MAC, or node GUID */
-	char ip[64];            /* the first; "": none */
-	char layer[24];         /* RDMA: Ethernet, InfiniBand */
-	char bus[24];           /* PCI address; "": virtual, or unknown */
+	char name[32];    /* eth0, mlx5_0 */
+	char address[64]; /* MAC, or node GUID */
+	char ip[64];      /* the first; "": none */
+	char layer[24];   /* RDMA: Ethernet, InfiniBand */
+	char bus[24];     /* PCI address; "": virtual, or unknown */
 	uint8_t kind, state;
-	uint16_t port;          /* RDMA: from 1 */
-	uint32_t near;          /* node that it hangs on; 0: the host */
-	uint64_t mbps;          /* megabits a second; 0: not said */
+	uint16_t port; /* RDMA: from 1 */
+	uint32_t near; /* node that it hangs on; 0: the host */
+	uint64_t mbps; /* megabits a second; 0: not said */
 };
 
 /* Bits of machine.unknown */
-#define MACHINE_NO_IO 1u        /* hwloc sees no devices at all: it has no I/O support here, or no permission */
-#define MACHINE_NO_SYS 2u       /* no /sys: addresses, speed and state of devices are unknown */
-#define MACHINE_NO_AFFINITY 4u  /* where the process may run is unknown: all processors are assumed */
-#define MACHINE_FOREIGN 8u      /* described by a file or a text, not the machine that this runs on */
+#define MACHINE_NO_IO        1u  /* hwloc sees no devices at all: it has no I/O support here, or no permission */
+#define MACHINE_NO_SYS       2u  /* no /sys: addresses, speed and state of devices are unknown */
+#define MACHINE_NO_AFFINITY  4u  /* where the process may run is unknown: all processors are assumed */
+#define MACHINE_FOREIGN      8u  /* described by a file or a text, not the machine that this runs on */
 #define MACHINE_MORE_DEVICES 16u /* than there was room for */
 
 #define MACHINE_DEVICES 48
@@ -61,16 +68,16 @@ struct machine {
 	uint32_t unknown;
 	uint32_t ndevices, nnodes;
 	uint32_t pad;
-	double quota;           /* processors' worth of time that control groups allow; 0: no limit */
-	struct cpus may;        /* where this process may run */
+	double quota;    /* processors' worth of time that control groups allow; 0: no limit */
+	struct cpus may; /* where this process may run */
 	struct machine_device device[MACHINE_DEVICES];
 	struct machine_node node[];
 };
 
 /** What to describe. All NULL: this machine, or what HWLOC_XMLFILE, HWLOC_SYNTHETIC, HWLOC_FSROOT say. */
 struct machine_source {
-	const char *synthetic;  /* hwloc's notation: "package:2 core:4 pu:2" */
-	const char *xml;        /* a file that hwloc exported */
+	const char *synthetic; /* hwloc's notation: "package:2 core:4 pu:2" */
+	const char *xml;       /* a file that hwloc exported */
 };
 
 /** *out is one block for free(), of machine_bytes. source may be NULL. EINVAL: hwloc does not understand it; ENOMEM. */

@@ -1,6 +1,6 @@
 /*
  * In which order ranks should form a ring, from what each step costs: pure functions of their arguments. A ring is as
- * fast as its slowest step, so that one is made cheap first; among equals the sum of all steps decides, then rank order.
+ * fast as its slowest step: that one is made cheap first; among equals the sum of all steps decides, then rank order.
  */
 #ifndef TUTTI_TOPO_RING_H
 #define TUTTI_TOPO_RING_H
@@ -17,7 +17,7 @@ struct ring_cost ring_cost(int n, const double *cost, const int *order);
 
 /**
  * Fills order with a ring that starts at 0: the best of all up to RING_EXACT ranks; otherwise the better of two starts,
- * rank order and cheapest next step, improved by reversing stretches as long as that helps (2-opt), so it is never worse
+ * rank order and cheapest next step, improved by reversing stretches as long as that helps (2-opt): it is never worse
  * than rank order. Costs are finite and need not be symmetric. n >= 1. TUTTI_OK or ENOMEM.
  */
 int ring_order(int n, const double *cost, int *order);

@@ -55,14 +55,14 @@ bool system_has_sys(const char *root)
 	return dir;
 }
 
-/* ---- devices ----------------------------------------------------------------------------------------------------------- */
+/* ---- devices ----------------------------------------------------------------------------------------------------- */
 
 static void fill_network(const char *root, struct machine_device *d)
 {
 	char line[64];
 	read_line(d->address, sizeof(d->address), "%s/sys/class/net/%s/address", root, d->name);
 	if (read_line(line, sizeof(line), "%s/sys/class/net/%s/operstate", root, d->name))
-		d->state = strcmp(line, "up") == 0	? MACHINE_UP
+		d->state = strcmp(line, "up") == 0        ? MACHINE_UP
 			   : strcmp(line, "unknown") == 0 ? MACHINE_STATE_UNKNOWN
 							  : MACHINE_DOWN;
 	/* -1, or an error on reading: the driver does not say */
@@ -126,7 +126,7 @@ int system_rdma(const char *root, char (*name)[32], int cap)
 	return n;
 }
 
-/* ---- control groups ---------------------------------------------------------------------------------------------------- */
+/* ---- control groups ---------------------------------------------------------------------------------------------- */
 
 static double quota_v2(const char *dir)
 {

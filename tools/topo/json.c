@@ -1,0 +1,173 @@
+/* JSON; see json.h. jansson's _new calls take over what they are given, also on failure. */
+#include "json.h"
+#include "../../src/util/error.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+/* Three digits are what a measurement is worth; more make diffs of two files unreadable. */
+static json_t *rounded(double v)
+{
+	double unit = v > 0 ? pow(10, floor(log10(v)) - 3) : 1;
+	return json_real(round(v / unit) * unit);
+}
+
+static json_t *text_or_null(const char *text)
+{
+	return text[0] ? json_string(text) : json_null();
+}
+
+/* ---- hosts ------------------------------------------------------------------------------------------------------- */
+
+static const char *const type[MACHINE_LEVELS] = {"host", "package", "group", "memory", "cache", "core", "thread"};
+
+static json_t *node_json(const struct machine *m, uint32_t at)
+{
+	const struct machine_node *node = &m->node[at];
+	json_t *o = json_pack("{s:s}", "type", type[node->level]), *below;
+	if (node->os >= 0)
+		json_object_set_new(o, "os", json_integer(node->os));
+	if (node->level == MACHINE_CACHE)
+		json_object_set_new(o, "level", json_integer(node->depth));
+	if (node->level == MACHINE_CORE)
+		json_object_set_new(o, "kind", json_integer(node->kind));
+	if (node->bytes)
+		json_object_set_new(o, "bytes", json_integer((json_int_t)node->bytes));
+	if (node->end == at + 1)
+		return o;
+	below = json_array();
+	for (uint32_t child = at + 1; child < node->end; child = m->node[child].end)
+		json_array_append_new(below, node_json(m, child));
+	json_object_set_new(o, "children", below);
+	return o;
+}
+
+static json_t *device_json(const struct machine *m, const struct machine_device *d)
+{
+	static const char *const state[] = {"unknown", "down", "up"};
+	const struct machine_node *near = &m->node[d->near];
+	json_t *o = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "name", d->name, "kind",
+			      d->kind == MACHINE_RDMA ? "rdma" : "network", "state", state[d->state], "mbps",
+			      d->mbps ? json_integer((json_int_t)d->mbps) : json_null(), "address",
+			      text_or_null(d->address), "ip", text_or_null(d->ip), "pci", text_or_null(d->bus));
+	if (d->kind == MACHINE_RDMA) {
+		json_object_set_new(o, "port", json_integer(d->port));
+		json_object_set_new(o, "layer", text_or_null(d->layer));
+	}
+	json_object_set_new(o, "near", json_pack("{s:s, s:i}", "type", type[near->level], "os", near->os));
+	return o;
+}
+
+static json_t *unknown_json(const struct machine *m)
+{
+	static const char *const word[] = {"io", "sys", "affinity", "foreign", "more-devices"};
+	json_t *a = json_array();
+	for (unsigned i = 0; i < sizeof(word) / sizeof(word[0]); i++)
+		if (m->unknown >> i & 1)
+			json_array_append_new(a, json_string(word[i]));
+	return a;
+}
+
+static json_t *may_use_json(const struct machine *m)
+{
+	char list[4096];
+	return json_pack("{s:i, s:i, s:s, s:o}", "cores", machine_cores(m, &m->may, NULL), "threads", cpus_count(&m->may),
+			 "list", cpus_text(&m->may, list, sizeof(list)), "quota",
+			 m->quota > 0 ? rounded(m->quota) : json_null());
+}
+
+static json_t *host_json(const struct machine *m)
+{
+	json_t *devices = json_array();
+	json_t *o = json_pack("{s:o, s:o, s:o, s:I, s:i, s:i, s:i}", "name", text_or_null(m->name), "arch",
+			      text_or_null(m->arch), "cpu", text_or_null(m->cpu), "memory", (json_int_t)m->memory,
+			      "packages", m->packages, "cores", m->cores, "threads", m->threads);
+	for (uint32_t i = 0; i < m->ndevices; i++)
+		json_array_append_new(devices, device_json(m, &m->device[i]));
+	json_object_set_new(o, "may_use", may_use_json(m));
+	json_object_set_new(o, "unknown", unknown_json(m));
+	json_object_set_new(o, "devices", devices);
+	json_object_set_new(o, "tree", node_json(m, 0));
+	return o;
+}
+
+/* ---- ranks and pairs --------------------------------------------------------------------------------------------- */
+
+static json_t *rank_json(const struct rank_facts *r)
+{
+	char list[4096];
+	return json_pack("{s:i, s:i, s:i, s:o}", "host", r->host, "memory", r->memory, "pid", r->pid, "threads",
+			 r->bound ? json_string(cpus_text(&r->cpus, list, sizeof(list))) : json_null());
+}
+
+static json_t *via_json(const struct survey *s, int i, int j)
+{
+	return i == j ? json_null() : json_string(survey_via(s, i, j));
+}
+
+static json_t *latency_json(const struct survey *s, int i, int j)
+{
+	return i == j ? json_null() : rounded(s->latency[i * s->n + j] * 1e6);
+}
+
+static json_t *bandwidth_json(const struct survey *s, int i, int j)
+{
+	return i == j ? json_null() : rounded(s->bandwidth[i * s->n + j] * 1e-9);
+}
+
+static json_t *matrix(const struct survey *s, json_t *(*cell)(const struct survey *s, int i, int j))
+{
+	json_t *rows = json_array();
+	for (int i = 0; i < s->n; i++) {
+		json_t *row = json_array();
+		for (int j = 0; j < s->n; j++)
+			json_array_append_new(row, cell(s, i, j));
+		json_array_append_new(rows, row);
+	}
+	return rows;
+}
+
+static json_t *ring_json(const struct survey *s)
+{
+	json_t *order = json_array();
+	for (int i = 0; i < s->n; i++)
+		json_array_append_new(order, json_integer(s->ring[i]));
+	return json_pack("{s:o, s:o, s:o}", "order", order, "slowest_GBps", rounded(s->ring_rate * 1e-9),
+			 "rank_order_slowest_GBps", rounded(s->plain_rate * 1e-9));
+}
+
+static json_t *survey_json(const struct survey *s)
+{
+	json_t *hosts = json_array(), *ranks = json_array(), *o;
+	for (int h = 0; h < s->nhosts; h++)
+		json_array_append_new(hosts, host_json(s->machine[h]));
+	for (int r = 0; r < s->n; r++)
+		json_array_append_new(ranks, rank_json(&s->rank[r]));
+	o = json_pack("{s:i, s:i, s:o, s:o}", "format", 1, "size", s->n, "hosts", hosts, "ranks", ranks);
+	if (s->n < 2)
+		return o;
+	json_object_set_new(o, "transport", matrix(s, via_json));
+	if (!s->latency)
+		return o;
+	json_object_set_new(o, "latency_us", matrix(s, latency_json));
+	json_object_set_new(o, "bandwidth_GBps", matrix(s, bandwidth_json));
+	json_object_set_new(o, "ring", ring_json(s));
+	return o;
+}
+
+int json_write(const struct survey *s, const char *path)
+{
+	bool out = strcmp(path, "-") == 0;
+	FILE *f = out ? stdout : fopen(path, "we");
+	if (!f)
+		return fail_errno("can't write %s", path);
+	json_t *o = survey_json(s);
+	bool ok = o && json_dumpf(o, f, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) == 0 && fputc('\n', f) != EOF;
+	ok = fflush(f) == 0 && ok;
+	int rc = ok ? TUTTI_OK : o ? fail_errno("can't write %s", path) : fail(TUTTI_ENOMEM, "out of memory");
+	if (!out)
+		fclose(f);
+	json_decref(o);
+	return rc;
+}

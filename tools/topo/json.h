@@ -1,0 +1,10 @@
+/* A survey as JSON: docs/topology.md describes it. */
+#ifndef TUTTI_TOPO_JSON_H
+#define TUTTI_TOPO_JSON_H
+
+#include "survey.h"
+
+/** Replaces the file; "-": the standard output. ESYSTEM, ENOMEM. */
+int json_write(const struct survey *s, const char *path);
+
+#endif

@@ -1,0 +1,240 @@
+/*
+ * Measuring over the public calls; see measure.h. The rank that times decides by its own clock when there was enough,
+ * and says so in what it sends, so that the other one needs neither clock nor count.
+ */
+#include "measure.h"
+#include "../../src/util/clock.h"
+#include "../../src/util/error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MESSAGE    ((size_t)1 << 20)
+#define BURST      8 /* messages at once, each from its own buffer: together they leave a core's cache */
+#define WARM_TRIPS 50
+#define TRIPS      65536 /* samples of a pair, at most */
+#define BURSTS     256
+
+/* Seconds for all pairs together, and the least and most for one. */
+#define TOTAL_S 6.0
+#define LEAST_S 0.04
+#define MOST_S  1.0
+
+struct meter {
+	struct tutti_comm *c;
+	double *sample;
+	uint8_t *buffer;        /* BURST messages */
+	double budget;          /* seconds for a pair */
+	double *latency, *rate; /* to each rank */
+};
+
+static double seconds(void)
+{
+	return (double)now_ns() * 1e-9;
+}
+
+static int send_word(struct meter *m, int peer, uint64_t word)
+{
+	return tutti_send(&word, 1, TUTTI_U64, peer, m->c, NULL);
+}
+
+static int recv_word(struct meter *m, int peer, uint64_t *word)
+{
+	return tutti_recv(word, 1, TUTTI_U64, peer, m->c, NULL);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+static double median(double *v, int n)
+{
+	qsort(v, (size_t)n, sizeof(*v), by_value);
+	return (v[(n - 1) / 2] + v[n / 2]) / 2;
+}
+
+/* ---- latency ----------------------------------------------------------------------------------------------------- */
+
+/* A word that is 1 comes back and is followed by another; a 0 is the last one. */
+static int trip(struct meter *m, int peer, uint64_t more)
+{
+	uint64_t back;
+	int rc = send_word(m, peer, more);
+	return rc ? rc : recv_word(m, peer, &back);
+}
+
+static int lead_trips(struct meter *m, int peer)
+{
+	int n = 0, rc = TUTTI_OK;
+	for (int i = 0; i < WARM_TRIPS && rc == TUTTI_OK; i++)
+		rc = trip(m, peer, 1);
+	for (double begin = seconds(), last = begin; rc == TUTTI_OK && n < TRIPS && last - begin < m->budget / 4; n++) {
+		rc = trip(m, peer, 1);
+		double now = seconds();
+		m->sample[n] = now - last;
+		last = now;
+	}
+	if (rc == TUTTI_OK)
+		rc = trip(m, peer, 0);
+	if (rc == TUTTI_OK)
+		m->latency[peer] = median(m->sample, n) / 2;
+	return rc;
+}
+
+static int follow_trips(struct meter *m, int peer)
+{
+	uint64_t word = 1;
+	int rc = TUTTI_OK;
+	while (rc == TUTTI_OK && word) {
+		rc = recv_word(m, peer, &word);
+		if (rc == TUTTI_OK)
+			rc = send_word(m, peer, word);
+	}
+	return rc;
+}
+
+/* ---- bandwidth --------------------------------------------------------------------------------------------------- */
+
+/* So many messages, announced by their number and answered by a word. */
+static int send_burst(struct meter *m, int peer, uint64_t messages, double *took)
+{
+	uint64_t back;
+	int rc = send_word(m, peer, messages);
+	double begin = seconds();
+	for (uint64_t i = 0; i < messages && rc == TUTTI_OK; i++)
+		rc = tutti_send(m->buffer + i * MESSAGE, MESSAGE, TUTTI_U8, peer, m->c, NULL);
+	if (rc == TUTTI_OK)
+		rc = recv_word(m, peer, &back);
+	*took = seconds() - begin;
+	return rc;
+}
+
+/* The first bursts are of one message: they warm up, and tell how many fit the time. */
+static int send_bursts(struct meter *m, int peer)
+{
+	double took = 0, begin = seconds(), end = begin + m->budget * 3 / 8;
+	int n = 0, rc = send_burst(m, peer, 1, &took);
+	if (rc == TUTTI_OK)
+		rc = send_burst(m, peer, 1, &took);
+	double fit = m->budget / 16 / took;
+	uint64_t messages = fit >= BURST ? BURST : fit > 1 ? (uint64_t)fit : 1;
+	while (rc == TUTTI_OK && n < BURSTS && (n == 0 || seconds() < end)) {
+		rc = send_burst(m, peer, messages, &took);
+		m->sample[n++] = took;
+	}
+	if (rc == TUTTI_OK)
+		rc = send_word(m, peer, 0);
+	if (rc == TUTTI_OK)
+		m->rate[peer] = (double)(messages * MESSAGE) / median(m->sample, n);
+	return rc;
+}
+
+static int recv_bursts(struct meter *m, int peer)
+{
+	for (uint64_t messages;;) {
+		int rc = recv_word(m, peer, &messages);
+		if (rc || messages == 0)
+			return rc;
+		for (uint64_t i = 0; i < messages && rc == TUTTI_OK; i++)
+			rc = tutti_recv(m->buffer + i * MESSAGE, MESSAGE, TUTTI_U8, peer, m->c, NULL);
+		if (rc == TUTTI_OK)
+			rc = send_word(m, peer, 1);
+		if (rc)
+			return rc;
+	}
+}
+
+/* ---- pairs ------------------------------------------------------------------------------------------------------- */
+
+static int measure_pair(struct meter *m, int me, int peer)
+{
+	int rc;
+	if (me > peer) {
+		rc = follow_trips(m, peer);
+		if (rc == TUTTI_OK)
+			rc = recv_bursts(m, peer);
+		return rc ? rc : send_bursts(m, peer);
+	}
+	rc = lead_trips(m, peer);
+	if (rc == TUTTI_OK)
+		rc = send_bursts(m, peer);
+	return rc ? rc : recv_bursts(m, peer);
+}
+
+int measure_rounds(int n)
+{
+	return n < 2 ? 0 : n % 2 ? n : n - 1;
+}
+
+/* All but the last stand in a circle and meet their mirror image; who would meet himself meets the last. */
+int measure_partner(int n, int round, int me)
+{
+	int circle = measure_rounds(n), last = circle;
+	int mirror = (2 * round + circle - me) % circle, partner = me == last ? round : mirror == me ? last : mirror;
+	return partner < n ? partner : -1;
+}
+
+/* One pair after the other: (0,1), (0,2), ... */
+static int partner_alone(int n, int step, int me)
+{
+	int low = 0;
+	for (; step >= n - 1 - low; low++)
+		step -= n - 1 - low;
+	int high = low + 1 + step;
+	return me == low ? high : me == high ? low : -1;
+}
+
+static int measure_pairs(struct meter *m)
+{
+	int n = tutti_comm_size(m->c), me = tutti_comm_rank(m->c), rc = TUTTI_OK;
+	int steps = n <= MEASURE_ALONE ? n * (n - 1) / 2 : measure_rounds(n);
+	double share = TOTAL_S / steps;
+	m->budget = share > MOST_S ? MOST_S : share < LEAST_S ? LEAST_S : share;
+	for (int i = 0; i < steps && rc == TUTTI_OK; i++) {
+		int peer = n <= MEASURE_ALONE ? partner_alone(n, i, me) : measure_partner(n, i, me);
+		rc = tutti_barrier(m->c, NULL);
+		if (rc == TUTTI_OK && peer >= 0)
+			rc = measure_pair(m, me, peer);
+	}
+	return rc;
+}
+
+static int gather_rows(struct survey *s, const struct meter *m)
+{
+	size_t n = (size_t)s->n;
+	s->latency = calloc(n * n, sizeof(double));
+	s->bandwidth = calloc(n * n, sizeof(double));
+	if (!s->latency || !s->bandwidth)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	int rc = tutti_gather(m->latency, s->latency, n, TUTTI_F64, 0, m->c, NULL);
+	if (rc == TUTTI_OK)
+		rc = tutti_gather(m->rate, s->bandwidth, n, TUTTI_F64, 0, m->c, NULL);
+	for (size_t i = 0; i < n; i++)
+		for (size_t j = i + 1; j < n; j++)
+			s->latency[j * n + i] = s->latency[i * n + j];
+	return rc;
+}
+
+int measure_all(struct survey *s, struct tutti_comm *c)
+{
+	size_t n = (size_t)s->n;
+	struct meter m = {.c = c};
+	int rc = fail(TUTTI_ENOMEM, "out of memory");
+	m.sample = calloc(TRIPS, sizeof(double));
+	m.buffer = malloc(BURST * MESSAGE);
+	m.latency = calloc(n, sizeof(double));
+	m.rate = calloc(n, sizeof(double));
+	if (m.sample && m.buffer && m.latency && m.rate) {
+		memset(m.buffer, 1, BURST * MESSAGE);
+		rc = measure_pairs(&m);
+		if (rc == TUTTI_OK)
+			rc = gather_rows(s, &m);
+	}
+	free(m.sample);
+	free(m.buffer);
+	free(m.latency);
+	free(m.rate);
+	return rc;
+}

@@ -1,0 +1,163 @@
+/* Collecting; see survey.h. */
+#include "survey.h"
+#include "../../src/comm.h"
+#include "../../src/topo/ring.h"
+#include "../../src/util/error.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A slowest step that is so much faster is worth another order than that of ranks: less is noise. */
+#define WORTH 1.25
+
+static int no_memory(void)
+{
+	return fail(TUTTI_ENOMEM, "out of memory");
+}
+
+static int name_transports(struct survey *s, const struct world *w)
+{
+	s->ntransports = w->ntransports;
+	s->transport = calloc((size_t)w->ntransports + 1, sizeof(*s->transport));
+	if (!s->transport)
+		return no_memory();
+	for (int i = 0; i < w->ntransports; i++)
+		snprintf(s->transport[i], sizeof(s->transport[i]), "%s", w->transport[i].t->name);
+	return TUTTI_OK;
+}
+
+static int gather_ranks(struct survey *s, struct tutti_comm *c)
+{
+	const struct world *w = c->world;
+	struct rank_facts mine = {.host = w->near[w->rank], .memory = w->host[w->rank], .pid = getpid()};
+	size_t n = (size_t)s->n;
+
+	s->rank = calloc(n, sizeof(*s->rank));
+	s->via = calloc(n * n, sizeof(*s->via));
+	if (!s->rank || !s->via)
+		return no_memory();
+	mine.bound = cpus_allowed(&mine.cpus);
+	int rc = tutti_gather(&mine, s->rank, sizeof(mine), TUTTI_U8, 0, c, NULL);
+	return rc ? rc : tutti_gather(w->via, s->via, n, TUTTI_I32, 0, c, NULL);
+}
+
+static bool leads_its_host(const struct world *w)
+{
+	int r = 0;
+	while (w->near[r] != w->near[w->rank])
+		r++;
+	return r == w->rank;
+}
+
+/* Hosts are numbered by their lowest rank, so what the leaders sent stands in the order of hosts. */
+static int find_machines(struct survey *s, const size_t *bytes)
+{
+	uint8_t *next = s->block;
+	s->machine = calloc((size_t)s->n, sizeof(*s->machine));
+	if (!s->machine)
+		return no_memory();
+	for (int r = 0; r < s->n; r++) {
+		if (bytes[r])
+			s->machine[s->nhosts++] = (struct machine *)(void *)next;
+		next += bytes[r];
+	}
+	return TUTTI_OK;
+}
+
+static int gather_machines(struct survey *s, struct tutti_comm *c, const struct machine *mine, size_t *bytes)
+{
+	size_t own = mine ? machine_bytes(mine) : 0, all = 0;
+	int rc = tutti_allgather(&own, bytes, sizeof(own), TUTTI_U8, c, NULL);
+	for (int r = 0; r < s->n; r++)
+		all += bytes[r];
+	s->block = rc || tutti_comm_rank(c) ? NULL : malloc(all);
+	if (rc == TUTTI_OK && tutti_comm_rank(c) == 0 && !s->block)
+		rc = no_memory();
+	if (rc == TUTTI_OK)
+		rc = tutti_gatherv(mine, s->block, bytes, NULL, TUTTI_U8, 0, c, NULL);
+	return rc || !s->block ? rc : find_machines(s, bytes);
+}
+
+/* One rank of each host describes it. */
+static int describe_hosts(struct survey *s, struct tutti_comm *c)
+{
+	struct machine *mine = NULL;
+	size_t *bytes = calloc((size_t)s->n, sizeof(*bytes));
+	int rc = bytes ? TUTTI_OK : no_memory();
+	if (rc == TUTTI_OK && leads_its_host(c->world))
+		rc = machine_discover(NULL, &mine);
+	if (rc == TUTTI_OK)
+		rc = gather_machines(s, c, mine, bytes);
+	free(bytes);
+	free(mine);
+	return rc;
+}
+
+int survey_take(struct survey *s, struct tutti_comm *c)
+{
+	*s = (struct survey){.n = tutti_comm_size(c)};
+	int rc = name_transports(s, c->world);
+	if (rc == TUTTI_OK)
+		rc = gather_ranks(s, c);
+	return rc ? rc : describe_hosts(s, c);
+}
+
+/* ---- the ring ---------------------------------------------------------------------------------------------------- */
+
+static void in_rank_order(struct survey *s)
+{
+	for (int i = 0; i < s->n; i++)
+		s->ring[i] = i;
+}
+
+int survey_ring(struct survey *s)
+{
+	size_t n = (size_t)s->n;
+	double *cost = calloc(n * n, sizeof(*cost));
+	s->ring = calloc(n, sizeof(*s->ring));
+	if (!cost || !s->ring) {
+		free(cost);
+		return no_memory();
+	}
+	for (size_t i = 0; i < n * n; i++)
+		cost[i] = s->bandwidth[i] > 0 ? 1 / s->bandwidth[i] : 0; /* to oneself: no step of a ring */
+	in_rank_order(s);
+	s->plain_rate = 1 / ring_cost(s->n, cost, s->ring).worst;
+	int rc = ring_order(s->n, cost, s->ring);
+	s->ring_rate = 1 / ring_cost(s->n, cost, s->ring).worst;
+	if (s->ring_rate < WORTH * s->plain_rate) {
+		in_rank_order(s);
+		s->ring_rate = s->plain_rate;
+	}
+	free(cost);
+	return rc;
+}
+
+/* ---- questions --------------------------------------------------------------------------------------------------- */
+
+const char *survey_via(const struct survey *s, int i, int j)
+{
+	int via = s->via[(size_t)i * (size_t)s->n + (size_t)j];
+	return via < 0 ? "self" : s->transport[via];
+}
+
+const char *survey_relation(const struct survey *s, int i, int j)
+{
+	if (s->rank[i].memory == s->rank[j].memory)
+		return "shared memory";
+	return s->rank[i].host == s->rank[j].host ? "one host" : "across hosts";
+}
+
+void survey_free(struct survey *s)
+{
+	free(s->transport);
+	free(s->rank);
+	free(s->via);
+	free(s->machine);
+	free(s->block);
+	free(s->latency);
+	free(s->bandwidth);
+	free(s->ring);
+}

@@ -1,0 +1,123 @@
+/*
+ * tutti-topo: what the hosts of a job are made of, what its ranks share, and how fast they reach each other.
+ * topo/survey collects, topo/measure times, topo/text and topo/json tell.
+ */
+#include "../src/util/error.h"
+#include "cli/cli.h"
+#include "topo/json.h"
+#include "topo/measure.h"
+#include "topo/survey.h"
+#include "topo/text.h"
+#include "tutti.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPT_NO_MEASURE = 1, OPT_JSON, OPT_HELP, OPT_MAN, OPT_VERSION };
+
+static const struct cli_option options[] = {
+	{OPT_NO_MEASURE, 0, "no-measure", NULL, "Say what is there and what is shared, and time nothing."},
+	{OPT_JSON, 0, "json", "FILE",
+	 "Also write all of it as JSON; - writes it to the standard output in place of the text."},
+	{OPT_HELP, 'h', "help", NULL, "This text."},
+	{OPT_MAN, 0, "man", NULL, "The manual page."},
+	{OPT_VERSION, 'V', "version", NULL, "The version."},
+	{0},
+};
+
+static const struct cli cli = {
+	.name = "tutti-topo",
+	.usage = "[options]",
+	.what = "Shows this machine: packages, memories, caches, cores, network devices, and how much of it this process "
+		"may use. Under a launcher, run as the ranks of a job, it shows every host, what the ranks share, the "
+		"latency and bandwidth between all pairs, and the order in which they should form a ring.",
+	.options = options,
+	.more = "Latency is half a round trip of 8 bytes, the median. Bandwidth is that of messages of 1 MiB sent back to "
+		"back, until the last one was acknowledged; GB are 10^9 bytes. Up to 8 ranks are measured one pair at a "
+		"time, more in disjoint pairs at once. It takes a few seconds.\n\n"
+		"Examples:\n\n"
+		"tutti-topo\n\n"
+		"tutti-run -n 4 tutti-topo\n\n"
+		"tutti-run -H node1,node2 tutti-topo --json links.json",
+};
+
+struct asked {
+	bool measure;
+	const char *json;
+};
+
+static int complain(const char *text)
+{
+	fprintf(stderr, "tutti-topo: %s\n", text);
+	return 1;
+}
+
+static int report(const struct survey *s, const struct asked *q)
+{
+	if (q->json && json_write(s, q->json) != TUTTI_OK)
+		return complain(fail_text());
+	if (!q->json || strcmp(q->json, "-") != 0)
+		text_print(stdout, s);
+	return fflush(stdout) == 0 ? 0 : complain("can't write to the standard output");
+}
+
+/* What is sent and received ends with the last gather, so a rank that has no report to make may leave. */
+static int look(struct tutti_comm *c, const struct asked *q)
+{
+	struct survey s;
+	bool reports = tutti_comm_rank(c) == 0;
+	int rc = survey_take(&s, c);
+	if (rc == TUTTI_OK && q->measure && s.n > 1)
+		rc = measure_all(&s, c);
+	if (rc == TUTTI_OK && reports && s.latency)
+		rc = survey_ring(&s);
+	rc = rc ? complain(fail_text()) : reports ? report(&s, q) : 0;
+	survey_free(&s);
+	return rc;
+}
+
+/* 0, or the status to end with: 2 when the command line is wrong; -1: all was said. */
+static int read_options(struct asked *q, int argc, char **argv)
+{
+	const char *value;
+	for (int at = 1, id; (id = cli_next(&cli, argc, argv, &at, &value)) != CLI_END;) {
+		switch (id) {
+		case OPT_NO_MEASURE:
+			q->measure = false;
+			break;
+		case OPT_JSON:
+			q->json = value;
+			break;
+		case OPT_HELP:
+			cli_help(&cli, stdout);
+			return -1;
+		case OPT_MAN:
+			cli_man(&cli, stdout);
+			return -1;
+		case OPT_VERSION:
+			printf("tutti-topo %d.%d.%d\n", TUTTI_VERSION_MAJOR, TUTTI_VERSION_MINOR, TUTTI_VERSION_PATCH);
+			return -1;
+		default:
+			if (id == CLI_WORD)
+				fprintf(stderr, "tutti-topo: unexpected word: %s (try --help)\n", value);
+			return 2;
+		}
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct asked q = {.measure = true};
+	struct tutti_comm *c;
+	int rc = read_options(&q, argc, argv);
+	if (rc)
+		return rc > 0 ? rc : 0;
+	if (tutti_comm_from_env(&c, NULL) != TUTTI_OK)
+		return complain(tutti_last_error(NULL));
+	rc = look(c, &q);
+	tutti_comm_destroy(c);
+	return rc;
+}
