@@ -1,0 +1,810 @@
+/*
+ * Topology: machines from hwloc's descriptions and from made-up file systems, the order of rings against brute force, the
+ * rounds of measuring, and tutti-topo itself, alone and under tutti-run.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#undef fail /* ours is a function of util/error.h */
+
+#include "../../src/topo/machine.h"
+#include "../../src/topo/ring.h"
+#include "../../src/util/error.h"
+#include "../../tools/topo/measure.h"
+
+#include <ftw.h>
+#include <hwloc.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char bin[PATH_MAX], dir[] = "/tmp/tutti-topo-XXXXXX";
+
+/* ---- files ------------------------------------------------------------------------------------------------------- */
+
+#define PATH_CAP 256
+
+/* The name below our folder; path is the caller's, so that two can be held at a time. */
+static const char *path_in(const char *name, char path[PATH_CAP])
+{
+	snprintf(path, PATH_CAP, "%s/%s", dir, name);
+	return path;
+}
+
+/* Writes a file and the directories above it. */
+static void put(const char *name, const char *text)
+{
+	char path[PATH_CAP];
+	path_in(name, path);
+	for (char *p = path + strlen(dir) + 1; (p = strchr(p, '/')); *p++ = '/') {
+		*p = '\0';
+		mkdir(path, 0700);
+	}
+	FILE *f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	assert_int_equal(fclose(f), 0);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+/* ---- machines ---------------------------------------------------------------------------------------------------- */
+
+static struct machine *synthetic(const char *text)
+{
+	struct machine_source source = {.synthetic = text};
+	struct machine *m;
+	assert_int_equal(machine_discover(&source, &m), TUTTI_OK);
+	return m;
+}
+
+/* The tree's promises: preorder, ends that nest, leaves where there must be some, counts that agree. */
+static void assert_sound(const struct machine *m)
+{
+	uint32_t seen[MACHINE_LEVELS] = {0};
+	assert_true(m->nnodes > 0);
+	assert_int_equal(m->node[0].level, MACHINE_HOST);
+	assert_int_equal(m->node[0].end, m->nnodes);
+	for (uint32_t i = 0; i < m->nnodes; i++) {
+		const struct machine_node *n = &m->node[i];
+		assert_true(n->level < MACHINE_LEVELS);
+		assert_in_range(n->end, i + 1, m->nnodes);
+		for (uint32_t k = i + 1; k < n->end; k++)
+			assert_true(m->node[k].end <= n->end);
+		if (n->level == MACHINE_MEMORY || n->level == MACHINE_THREAD)
+			assert_int_equal(n->end, i + 1);
+		seen[n->level]++;
+	}
+	assert_int_equal(seen[MACHINE_HOST], 1);
+	assert_int_equal(seen[MACHINE_PACKAGE], m->packages);
+	assert_int_equal(seen[MACHINE_CORE], m->cores);
+	assert_int_equal(seen[MACHINE_THREAD], m->threads);
+	for (uint32_t i = 0; i < m->ndevices; i++)
+		assert_true(m->device[i].near < m->nnodes && m->device[i].name[0]);
+}
+
+static void test_two_packages(void **state)
+{
+	struct machine *m = synthetic("package:2 [numa(memory=64GB)] l3:2(size=32MB) l2:4(size=1MB) core:1 pu:2");
+	(void)state;
+	assert_sound(m);
+	assert_int_equal(m->packages, 2);
+	assert_int_equal(m->cores, 16);
+	assert_int_equal(m->threads, 32);
+	assert_int_equal(m->kinds, 1);
+	assert_true(m->unknown & MACHINE_FOREIGN);
+	assert_int_equal(cpus_count(&m->may), 32);
+	/* host, then a package with its memory first */
+	assert_int_equal(m->node[1].level, MACHINE_PACKAGE);
+	assert_int_equal(m->node[2].level, MACHINE_MEMORY);
+	assert_true(m->node[2].bytes == UINT64_C(64000000000));
+	assert_true(m->memory == UINT64_C(128000000000));
+	assert_int_equal(m->node[3].level, MACHINE_CACHE);
+	assert_int_equal(m->node[3].depth, 3);
+	assert_true(m->node[3].bytes == 32000000);
+	assert_int_equal(m->node[4].depth, 2);
+	/* siblings */
+	assert_true(machine_alike(m, 1, m->node[1].end));
+	assert_true(machine_alike(m, 3, m->node[3].end));
+	assert_false(machine_alike(m, 1, 3));
+	free(m);
+}
+
+static void test_siblings_that_differ(void **state)
+{
+	struct machine *m = synthetic("package:2 [numa(memory=64GB)] core:2 pu:1");
+	uint32_t first = 1, second = m->node[1].end;
+	(void)state;
+	assert_true(machine_alike(m, first, second));
+	m->node[second + 1].bytes -= m->node[second + 1].bytes / 100;
+	assert_true(machine_alike(m, first, second)); /* what a kernel keeps for itself */
+	m->node[second + 1].bytes /= 2;
+	assert_false(machine_alike(m, first, second));
+	m->node[second + 1].bytes = m->node[first + 1].bytes;
+	m->node[second + 2].kind = 1;
+	assert_false(machine_alike(m, first, second));
+	free(m);
+}
+
+static void test_cores_of_threads(void **state)
+{
+	struct machine *m = synthetic("core:4 pu:2");
+	struct cpus cpus = {{0}}, cores;
+	(void)state;
+	assert_int_equal(machine_cores(m, &cpus, NULL), 0);
+	cpus_add(&cpus, 2);
+	cpus_add(&cpus, 3);
+	assert_int_equal(machine_cores(m, &cpus, &cores), 1);
+	assert_true(cpus_has(&cores, 1));
+	cpus_add(&cpus, 7);
+	assert_int_equal(machine_cores(m, &cpus, &cores), 2);
+	assert_true(cpus_has(&cores, 3));
+	assert_int_equal(machine_cores(m, &m->may, NULL), 4);
+	free(m);
+}
+
+static void test_nonsense_is_refused(void **state)
+{
+	char path[PATH_CAP];
+	struct machine_source text = {.synthetic = "no such: machine"}, file = {.xml = path_in("absent.xml", path)};
+	struct machine *m;
+	(void)state;
+	assert_int_equal(machine_discover(&text, &m), TUTTI_EINVAL);
+	assert_null(m);
+	assert_non_null(strstr(fail_text(), "no such: machine"));
+	assert_int_equal(machine_discover(&file, &m), TUTTI_EINVAL);
+	assert_null(m);
+	put("broken.xml", "<?xml version=\"1.0\"?><topology version=\"2.0\"><object type=\"Ma");
+	file.xml = path_in("broken.xml", path);
+	assert_int_equal(machine_discover(&file, &m), TUTTI_EINVAL);
+	assert_null(m);
+}
+
+/* Big enough to need more than one word in a set, and cut off nowhere. */
+static void test_many_threads(void **state)
+{
+	struct machine *m = synthetic("package:4 numa:2 core:64 pu:2");
+	char list[64];
+	(void)state;
+	assert_sound(m);
+	assert_int_equal(m->threads, 1024);
+	assert_string_equal(cpus_text(&m->may, list, sizeof(list)), "0-1023");
+	free(m);
+}
+
+static hwloc_topology_t with_devices(void)
+{
+	hwloc_topology_t t;
+	assert_int_equal(hwloc_topology_init(&t), 0);
+	assert_int_equal(hwloc_topology_set_synthetic(t, "package:2 [numa(memory=8GB)] core:2 pu:1"), 0);
+	assert_int_equal(hwloc_topology_load(t), 0);
+	return t;
+}
+
+/* What hwloc exports is what is read again. */
+static void test_xml(void **state)
+{
+	hwloc_topology_t t = with_devices();
+	struct machine *want = synthetic("package:2 [numa(memory=8GB)] core:2 pu:1"), *got;
+	char path[PATH_CAP];
+	struct machine_source source = {.xml = path_in("machine.xml", path)};
+	(void)state;
+	hwloc_obj_add_info(hwloc_get_root_obj(t), "HostName", "far-away");
+	hwloc_obj_add_info(hwloc_get_obj_by_type(t, HWLOC_OBJ_PACKAGE, 0), "CPUModel", "Abacus 3");
+	assert_int_equal(hwloc_topology_export_xml(t, source.xml, 0), 0);
+	assert_int_equal(machine_discover(&source, &got), TUTTI_OK);
+	assert_sound(got);
+	assert_string_equal(got->name, "far-away");
+	assert_string_equal(got->cpu, "Abacus 3");
+	assert_int_equal(got->nnodes, want->nnodes);
+	assert_memory_equal(got->node, want->node, want->nnodes * sizeof(want->node[0]));
+	free(want);
+	free(got);
+	hwloc_topology_destroy(t);
+}
+
+/* Two memories, one network card at the second; a port adapter at the host. */
+static const char devices_xml[] =
+	"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+	"<!DOCTYPE topology SYSTEM \"hwloc2.dtd\">\n"
+	"<topology version=\"2.0\">\n"
+	"<object type=\"Machine\" os_index=\"0\" cpuset=\"0x3\" complete_cpuset=\"0x3\" allowed_cpuset=\"0x2\""
+	" nodeset=\"0x3\" complete_nodeset=\"0x3\" allowed_nodeset=\"0x3\" gp_index=\"1\">\n"
+	"<object type=\"Package\" os_index=\"0\" cpuset=\"0x1\" complete_cpuset=\"0x1\" nodeset=\"0x1\""
+	" complete_nodeset=\"0x1\" gp_index=\"2\">\n"
+	"<object type=\"NUMANode\" os_index=\"0\" cpuset=\"0x1\" complete_cpuset=\"0x1\" nodeset=\"0x1\""
+	" complete_nodeset=\"0x1\" gp_index=\"3\" local_memory=\"4096\"/>\n"
+	"<object type=\"PU\" os_index=\"0\" cpuset=\"0x1\" complete_cpuset=\"0x1\" nodeset=\"0x1\""
+	" complete_nodeset=\"0x1\" gp_index=\"4\"/>\n"
+	"</object>\n"
+	"<object type=\"Package\" os_index=\"1\" cpuset=\"0x2\" complete_cpuset=\"0x2\" nodeset=\"0x2\""
+	" complete_nodeset=\"0x2\" gp_index=\"5\">\n"
+	"<object type=\"NUMANode\" os_index=\"1\" cpuset=\"0x2\" complete_cpuset=\"0x2\" nodeset=\"0x2\""
+	" complete_nodeset=\"0x2\" gp_index=\"6\" local_memory=\"4096\"/>\n"
+	"<object type=\"PU\" os_index=\"1\" cpuset=\"0x2\" complete_cpuset=\"0x2\" nodeset=\"0x2\""
+	" complete_nodeset=\"0x2\" gp_index=\"7\"/>\n"
+	"<object type=\"Bridge\" gp_index=\"8\" bridge_type=\"0-1\" depth=\"0\" bridge_pci=\"0000:[80-81]\">\n"
+	"<object type=\"PCIDev\" gp_index=\"9\" pci_busid=\"0000:81:00.0\""
+	" pci_type=\"0200 [0001:0002] [0000:0000] 01\" pci_link_speed=\"15.75\">\n"
+	"<object type=\"OSDev\" gp_index=\"10\" name=\"fast0\" osdev_type=\"2\">\n"
+	"<info name=\"Address\" value=\"02:00:00:00:00:0a\"/></object>\n"
+	"<object type=\"OSDev\" gp_index=\"11\" name=\"verbs0\" osdev_type=\"3\">\n"
+	"<info name=\"NodeGUID\" value=\"0200:0000:0000:000a\"/></object>\n"
+	"</object></object></object></object></topology>\n";
+
+static void test_devices(void **state)
+{
+	char path[PATH_CAP], list[16];
+	struct machine_source source = {.xml = path_in("devices.xml", path)};
+	struct machine *m;
+	(void)state;
+	put("devices.xml", devices_xml);
+	assert_int_equal(machine_discover(&source, &m), TUTTI_OK);
+	assert_sound(m);
+	assert_string_equal(cpus_text(&m->may, list, sizeof(list)), "1"); /* what is not allowed exists, but no more */
+	assert_int_equal(m->threads, 2);
+	assert_int_equal(m->ndevices, 2);
+	assert_string_equal(m->device[0].name, "fast0");
+	assert_string_equal(m->device[0].address, "02:00:00:00:00:0a");
+	assert_string_equal(m->device[0].bus, "0000:81:00.0");
+	assert_int_equal(m->device[0].kind, MACHINE_NETWORK);
+	assert_int_equal(m->node[m->device[0].near].level, MACHINE_PACKAGE);
+	assert_int_equal(m->node[m->device[0].near].os, 1);
+	assert_string_equal(m->device[1].name, "verbs0");
+	assert_int_equal(m->device[1].kind, MACHINE_RDMA);
+	assert_int_equal(m->device[1].port, 1);
+	assert_false(m->unknown & MACHINE_NO_IO);
+	free(m);
+}
+
+/* ---- made-up systems --------------------------------------------------------------------------------------------- */
+
+static struct machine *below(const char *root, const struct machine_source *source)
+{
+	struct machine *m;
+	setenv("HWLOC_FSROOT", root, 1);
+	int rc = machine_discover(source, &m);
+	unsetenv("HWLOC_FSROOT");
+	assert_int_equal(rc, TUTTI_OK);
+	assert_sound(m);
+	return m;
+}
+
+static void test_state_of_devices(void **state)
+{
+	char path[PATH_CAP], root[PATH_CAP];
+	struct machine_source source = {.xml = path_in("devices.xml", path)};
+	(void)state;
+	put("devices.xml", devices_xml);
+	put("devs/sys/class/net/fast0/address", "02:00:00:00:00:0b\n");
+	put("devs/sys/class/net/fast0/operstate", "up\n");
+	put("devs/sys/class/net/fast0/speed", "25000\n");
+	put("devs/sys/class/infiniband/verbs0/node_guid", "0200:0000:0000:000b\n");
+	put("devs/sys/class/infiniband/verbs0/ports/1/state", "4: ACTIVE\n");
+	put("devs/sys/class/infiniband/verbs0/ports/1/rate", "100 Gb/sec (4X EDR)\n");
+	put("devs/sys/class/infiniband/verbs0/ports/1/link_layer", "InfiniBand\n");
+	put("devs/sys/class/infiniband/verbs0/ports/2/state", "1: DOWN\n");
+	put("devs/sys/class/infiniband/soft0/ports/1/state", "4: ACTIVE\n");
+	struct machine *m = below(path_in("devs", root), &source);
+	assert_int_equal(m->ndevices, 4);
+	assert_string_equal(m->device[0].address, "02:00:00:00:00:0b");
+	assert_int_equal(m->device[0].state, MACHINE_UP);
+	assert_int_equal(m->device[0].mbps, 25000);
+	assert_int_equal(m->device[1].port, 1);
+	assert_int_equal(m->device[1].mbps, 100000);
+	assert_int_equal(m->device[1].state, MACHINE_UP);
+	assert_string_equal(m->device[1].layer, "InfiniBand");
+	assert_string_equal(m->device[2].name, "verbs0");
+	assert_int_equal(m->device[2].port, 2);
+	assert_int_equal(m->device[2].state, MACHINE_DOWN);
+	assert_int_equal(m->device[2].mbps, 0);
+	assert_string_equal(m->device[3].name, "soft0"); /* hwloc shows none of that name */
+	assert_int_equal(m->device[3].near, 0);
+	assert_false(m->unknown & MACHINE_NO_SYS);
+	free(m);
+	/* speeds that drivers do not say */
+	put("devs/sys/class/net/fast0/speed", "-1\n");
+	put("devs/sys/class/net/fast0/operstate", "lowerlayerdown\n");
+	m = below(path_in("devs", root), &source);
+	assert_int_equal(m->device[0].mbps, 0);
+	assert_int_equal(m->device[0].state, MACHINE_DOWN);
+	free(m);
+}
+
+static double quota_below(const char *root)
+{
+	static const struct machine_source any = {.synthetic = "core:2 pu:1"};
+	char path[PATH_CAP];
+	struct machine *m = below(path_in(root, path), &any);
+	double quota = m->quota;
+	free(m);
+	return quota;
+}
+
+static void test_limits_of_control_groups(void **state)
+{
+	(void)state;
+	put("two/proc/self/cgroup", "0::/job/step\n");
+	put("two/sys/fs/cgroup/job/step/cpu.max", "max 100000\n");
+	assert_true(quota_below("two") == 0);
+	put("two/sys/fs/cgroup/job/cpu.max", "250000 100000\n");
+	assert_true(quota_below("two") == 2.5);
+	put("two/sys/fs/cgroup/job/step/cpu.max", "150000 100000\n");
+	assert_true(quota_below("two") == 1.5);
+	put("two/sys/fs/cgroup/cpu.max", "50000 100000\n"); /* a container's own, above what it is named after */
+	assert_true(quota_below("two") == 0.5);
+
+	put("one/proc/self/cgroup", "7:memory:/a\n4:cpu,cpuacct:/job\n0::/\n");
+	put("one/sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us", "100000\n");
+	put("one/sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us", "-1\n");
+	assert_true(quota_below("one") == 0);
+	put("one/sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us", "300000\n");
+	assert_true(quota_below("one") == 3);
+
+	put("odd/proc/self/cgroup", "\n::\n0:\n0::\nx:cpu\n1:cpuset:/\n0::/a\n");
+	put("odd/sys/fs/cgroup/a/cpu.max", "5 0\n");
+	assert_true(quota_below("odd") == 0);
+}
+
+static void test_nothing_below_the_root(void **state)
+{
+	char path[PATH_CAP];
+	struct machine *m = below("/nonexistent", NULL);
+	(void)state;
+	assert_true(m->threads > 0);
+	assert_true(m->unknown & MACHINE_NO_IO);
+	assert_true(m->unknown & MACHINE_NO_SYS);
+	free(m);
+	put("empty/placeholder", "");
+	free(below(path_in("empty", path), NULL));
+}
+
+static void test_components_that_are_missing(void **state)
+{
+	static const char *const only[] = {"no_os,stop", "linux,stop", "x86,stop", "-linux", "-pci"};
+	(void)state;
+	for (size_t i = 0; i < sizeof(only) / sizeof(only[0]); i++) {
+		struct machine *m;
+		setenv("HWLOC_COMPONENTS", only[i], 1);
+		int rc = machine_discover(NULL, &m);
+		unsetenv("HWLOC_COMPONENTS");
+		if (rc == TUTTI_OK)
+			assert_sound(m);
+		else
+			assert_true(fail_text()[0]);
+		free(m);
+	}
+}
+
+static void test_this_machine(void **state)
+{
+	struct machine *m;
+	struct cpus may;
+	(void)state;
+	assert_int_equal(machine_discover(NULL, &m), TUTTI_OK);
+	assert_sound(m);
+	assert_true(cpus_allowed(&may));
+	assert_memory_equal(&m->may, &may, sizeof(may));
+	assert_in_range(machine_cores(m, &may, NULL), 1, m->threads);
+	assert_true(m->threads >= (uint32_t)cpus_count(&may));
+	assert_true(m->name[0] && m->arch[0]);
+	free(m);
+}
+
+static void test_sets_of_processors(void **state)
+{
+	struct cpus a = {{0}}, b = {{0}};
+	char text[64];
+	(void)state;
+	assert_string_equal(cpus_text(&a, text, sizeof(text)), "");
+	cpus_add(&a, 0);
+	for (unsigned i = 62; i < 67; i++)
+		cpus_add(&a, i);
+	cpus_add(&a, CPUS_MAX - 1);
+	cpus_add(&a, CPUS_MAX); /* no such number */
+	assert_string_equal(cpus_text(&a, text, sizeof(text)), "0,62-66,4095");
+	assert_int_equal(cpus_count(&a), 7);
+	assert_false(cpus_overlap(&a, &b));
+	cpus_add(&b, 64);
+	assert_true(cpus_overlap(&a, &b));
+	assert_string_equal(cpus_text(&a, text, 6), "0,62-");
+}
+
+/* ---- rings ------------------------------------------------------------------------------------------------------- */
+
+#define RANKS 40
+
+static double next_random(uint64_t *seed)
+{
+	*seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (double)(*seed >> 40) / (1 << 24);
+}
+
+static bool better(struct ring_cost a, struct ring_cost b)
+{
+	return a.worst < b.worst || (a.worst <= b.worst && a.total < b.total);
+}
+
+/* All orders of order[at ..], by another way than the one under test: each rank in turn is put in front. */
+static void best_of_all(int n, const double *cost, int *order, int at, struct ring_cost *best)
+{
+	if (at == n) {
+		struct ring_cost c = ring_cost(n, cost, order);
+		if (better(c, *best))
+			*best = c;
+		return;
+	}
+	for (int i = at; i < n; i++) {
+		int chosen = order[i];
+		memmove(order + at + 1, order + at, (size_t)(i - at) * sizeof(int));
+		order[at] = chosen;
+		best_of_all(n, cost, order, at + 1, best);
+		memmove(order + at, order + at + 1, (size_t)(i - at) * sizeof(int));
+		order[i] = chosen;
+	}
+}
+
+static void assert_ring(int n, const int *order)
+{
+	bool seen[RANKS] = {false};
+	assert_int_equal(order[0], 0);
+	for (int i = 0; i < n; i++) {
+		assert_in_range(order[i], 0, n - 1);
+		assert_false(seen[order[i]]);
+		seen[order[i]] = true;
+	}
+}
+
+static void test_rings_against_all_orders(void **state)
+{
+	double cost[RANKS * RANKS];
+	uint64_t seed = 1;
+	(void)state;
+	for (int round = 0; round < 60; round++) {
+		int n = 1 + round % 8, order[RANKS], plain[RANKS], values = round % 3 ? 4 : 1 << 20;
+		for (int i = 0; i < n * n; i++)
+			cost[i] = (double)(1 + (int)(next_random(&seed) * values));
+		for (int i = 0; i < n; i++)
+			plain[i] = i;
+		struct ring_cost best = ring_cost(n, cost, plain);
+		best_of_all(n, cost, plain, 0, &best);
+		assert_int_equal(ring_order(n, cost, order), TUTTI_OK);
+		assert_ring(n, order);
+		struct ring_cost found = ring_cost(n, cost, order);
+		assert_true(found.worst == best.worst && found.total == best.total);
+	}
+}
+
+static void fill(int n, double *cost, double value)
+{
+	for (int i = 0; i < n * n; i++)
+		cost[i] = value;
+}
+
+static void test_equal_links_keep_rank_order(void **state)
+{
+	double cost[RANKS * RANKS];
+	int order[RANKS];
+	(void)state;
+	for (int n = 1; n <= RANKS; n++) {
+		fill(n, cost, 3);
+		assert_int_equal(ring_order(n, cost, order), TUTTI_OK);
+		for (int i = 0; i < n; i++)
+			assert_int_equal(order[i], i);
+	}
+}
+
+static void test_a_bad_cable_is_left_out(void **state)
+{
+	double cost[RANKS * RANKS];
+	int order[RANKS];
+	(void)state;
+	for (int n = 4; n <= RANKS; n++) {
+		fill(n, cost, 1);
+		cost[1 * n + 2] = cost[2 * n + 1] = 50;
+		assert_int_equal(ring_order(n, cost, order), TUTTI_OK);
+		assert_ring(n, order);
+		assert_true(ring_cost(n, cost, order).worst == 1);
+	}
+}
+
+/* Ranks dealt out to hosts like cards: the ring must stay in a host as long as it can. */
+static void test_hosts_are_crossed_once(void **state)
+{
+	double cost[RANKS * RANKS];
+	int order[RANKS];
+	(void)state;
+	for (int hosts = 2; hosts <= 5; hosts++)
+		for (int n = 2 * hosts; n <= RANKS; n += hosts) {
+			for (int i = 0; i < n * n; i++)
+				cost[i] = i / n % hosts == i % n % hosts ? 1 : 10;
+			assert_int_equal(ring_order(n, cost, order), TUTTI_OK);
+			assert_ring(n, order);
+			assert_true(ring_cost(n, cost, order).total == n - hosts + 10 * hosts);
+		}
+}
+
+/* Cables that form one ring and no other, in an order that is not that of ranks. */
+static void test_a_hidden_ring_is_found(void **state)
+{
+	double cost[RANKS * RANKS];
+	int order[RANKS];
+	(void)state;
+	for (int n = 3; n <= RANKS; n++) {
+		if (n % 7 == 0)
+			continue; /* 7 steps on must reach every rank */
+		fill(n, cost, 100);
+		for (int i = 0; i < n; i++)
+			cost[i * n + (i + 7) % n] = cost[(i + 7) % n * n + i] = 1;
+		assert_int_equal(ring_order(n, cost, order), TUTTI_OK);
+		assert_ring(n, order);
+		assert_true(ring_cost(n, cost, order).worst == 1);
+	}
+}
+
+static void test_never_worse_than_rank_order(void **state)
+{
+	double cost[RANKS * RANKS];
+	int order[RANKS], plain[RANKS];
+	uint64_t seed = 7;
+	(void)state;
+	for (int n = RING_EXACT + 1; n <= RANKS; n++) {
+		for (int i = 0; i < n * n; i++)
+			cost[i] = next_random(&seed);
+		for (int i = 0; i < n; i++) {
+			plain[i] = i;
+			cost[i * n + (i + 1) % n] /= 8; /* hard to beat */
+		}
+		assert_int_equal(ring_order(n, cost, order), TUTTI_OK);
+		assert_ring(n, order);
+		assert_false(better(ring_cost(n, cost, plain), ring_cost(n, cost, order)));
+	}
+}
+
+/* ---- rounds ------------------------------------------------------------------------------------------------------ */
+
+static void test_every_pair_meets_once(void **state)
+{
+	(void)state;
+	for (int n = 1; n <= RANKS; n++) {
+		int met[RANKS][RANKS] = {{0}};
+		for (int round = 0; round < measure_rounds(n); round++)
+			for (int me = 0; me < n; me++) {
+				int peer = measure_partner(n, round, me);
+				assert_in_range(peer + 1, 0, n);
+				assert_int_not_equal(peer, me);
+				if (peer >= 0) {
+					assert_int_equal(measure_partner(n, round, peer), me);
+					met[me][peer]++;
+				}
+			}
+		for (int i = 0; i < n; i++)
+			for (int j = 0; j < n; j++)
+				assert_int_equal(met[i][j], i != j);
+	}
+}
+
+/* ---- the program ------------------------------------------------------------------------------------------------- */
+
+static char output[1 << 17];
+
+/* Runs a command line, in which %s are the folder of programs; its status. Its output is in `output`. */
+static int shell(const char *environment, const char *launch, const char *arguments)
+{
+	char line[4 * PATH_MAX], launcher[PATH_MAX + 64] = "";
+	if (launch)
+		snprintf(launcher, sizeof(launcher), "%s/tutti-run %s", bin, launch);
+	snprintf(line, sizeof(line), "%s timeout 60 %s %s/tutti-topo %s 2>&1", environment, launcher, bin, arguments);
+	FILE *f = popen(line, "r");
+	assert_non_null(f);
+	size_t n = fread(output, 1, sizeof(output) - 1, f);
+	output[n] = '\0';
+	int status = pclose(f);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+#define assert_output(part) expect_output(part, __LINE__)
+
+static void expect_output(const char *part, int line)
+{
+	if (strstr(output, part))
+		return;
+	print_error("no \"%s\" in: %s\n", part, output);
+	_fail(__FILE__, line);
+}
+
+static json_t *json_output(void)
+{
+	json_error_t error;
+	json_t *o = json_loads(output, 0, &error);
+	if (!o)
+		print_error("%s at line %d of: %s\n", error.text, error.line, output);
+	assert_non_null(o);
+	assert_int_equal(json_integer_value(json_object_get(o, "format")), 1);
+	return o;
+}
+
+static void test_alone(void **state)
+{
+	(void)state;
+	assert_int_equal(shell("", NULL, ""), 0);
+	assert_output("this process may use ");
+	assert_null(strstr(output, "pairs"));
+	assert_int_equal(shell("", NULL, "--json -"), 0);
+	json_t *o = json_output(), *host = json_array_get(json_object_get(o, "hosts"), 0);
+	assert_int_equal(json_integer_value(json_object_get(o, "size")), 1);
+	assert_null(json_object_get(o, "transport"));
+	assert_string_equal(json_string_value(json_object_get(json_object_get(host, "tree"), "type")), "host");
+	assert_true(json_integer_value(json_object_get(host, "threads")) > 0);
+	json_decref(o);
+}
+
+static void test_equal_siblings_are_one_line(void **state)
+{
+	(void)state;
+	assert_int_equal(shell("HWLOC_SYNTHETIC='package:2 [numa(memory=16GiB)] l3:4(size=32MiB) l2:8(size=1MiB) "
+			       "core:1 pu:2'", NULL, ""), 0);
+	assert_output("  2 x package, memory 16 GiB\n    4 x L3 32 MiB\n      8 x L2 1 MiB, core, 2 x thread\n");
+	assert_output("64 of 64 cores, 128 of 128 threads: 0-127");
+	assert_output("not the machine that this runs on");
+}
+
+static void test_without_sys(void **state)
+{
+	(void)state;
+	assert_int_equal(shell("HWLOC_FSROOT=/nonexistent", NULL, ""), 0);
+	assert_output("no /sys here");
+	assert_output("hwloc shows no devices");
+}
+
+/* n * n cells: null to oneself, else a text or a number above 0. */
+static void assert_matrix(json_t *rows, size_t n)
+{
+	assert_int_equal(json_array_size(rows), n);
+	for (size_t i = 0; i < n; i++) {
+		json_t *row = json_array_get(rows, i);
+		assert_int_equal(json_array_size(row), n);
+		for (size_t j = 0; j < n; j++) {
+			json_t *cell = json_array_get(row, j);
+			if (i == j)
+				assert_true(json_is_null(cell));
+			else
+				assert_true(json_is_string(cell) || json_number_value(cell) > 0);
+		}
+	}
+}
+
+static double cell(json_t *rows, size_t i, size_t j)
+{
+	return json_number_value(json_array_get(json_array_get(rows, i), j));
+}
+
+static void test_all_pairs_are_measured(void **state)
+{
+	(void)state;
+	assert_int_equal(shell("", "-n 3", "--json -"), 0);
+	json_t *o = json_output(), *latency = json_object_get(o, "latency_us"), *ring = json_object_get(o, "ring");
+	assert_matrix(json_object_get(o, "transport"), 3);
+	assert_matrix(latency, 3);
+	assert_matrix(json_object_get(o, "bandwidth_GBps"), 3);
+	assert_true(cell(latency, 1, 2) == cell(latency, 2, 1));
+	assert_int_equal(json_array_size(json_object_get(o, "ranks")), 3);
+	assert_int_equal(json_array_size(json_object_get(ring, "order")), 3);
+	assert_true(json_number_value(json_object_get(ring, "slowest_GBps")) > 0);
+	json_decref(o);
+}
+
+/* More ranks than are measured one pair at a time, and an odd one. */
+static void test_pairs_at_once(void **state)
+{
+	(void)state;
+	assert_int_equal(shell("TUTTI_TRANSPORT=tcp", "-n 9", "--json -"), 0);
+	json_t *o = json_output();
+	assert_matrix(json_object_get(o, "latency_us"), 9);
+	assert_matrix(json_object_get(o, "bandwidth_GBps"), 9);
+	assert_string_equal(json_string_value(json_array_get(json_array_get(json_object_get(o, "transport"), 8), 0)), "tcp");
+	json_decref(o);
+}
+
+static void test_what_ranks_share(void **state)
+{
+	(void)state;
+	assert_int_equal(shell("", "-n 3 --bind none", "--no-measure"), 0);
+	assert_output("host 0, ");
+	assert_output("ranks 0-2 on ");
+	assert_output("cores are shared by ranks 0-2");
+	assert_output("3 pairs");
+	assert_null(strstr(output, "latency"));
+	assert_int_equal(shell("TUTTI_TRANSPORT=tcp", "-n 2", "--no-measure"), 0);
+	assert_output("no memory is shared");
+	assert_output("one host, by tcp: 1 pair\n");
+}
+
+static void test_lines_fit_with_many_ranks(void **state)
+{
+	(void)state;
+	assert_int_equal(shell("", "-n 40 --bind none", "--no-measure"), 0);
+	assert_output("780 pairs");
+	for (const char *line = output; *line; line += strcspn(line, "\n"), line += *line == '\n')
+		assert_true(strcspn(line, "\n") <= 120);
+}
+
+static void test_wrong_use(void **state)
+{
+	(void)state;
+	assert_int_equal(shell("", NULL, "--no-such-option"), 2);
+	assert_output("no such option: --no-such-option");
+	assert_int_equal(shell("", NULL, "word"), 2);
+	assert_output("unexpected word: word");
+	assert_int_equal(shell("", NULL, "--json /nonexistent/file"), 1);
+	assert_output("can't write /nonexistent/file: No such file");
+}
+
+static int find_programs(void **state)
+{
+	(void)state;
+	if (!mkdtemp(dir))
+		return -1;
+	ssize_t n = readlink("/proc/self/exe", bin, sizeof(bin) - 1);
+	if (n < 0)
+		return -1;
+	bin[n] = '\0';
+	for (int up = 0; up < 3; up++)
+		*strrchr(bin, '/') = '\0';
+	strncat(bin, "/bin", sizeof(bin) - strlen(bin) - 1);
+	return 0;
+}
+
+static int clean(void **state)
+{
+	(void)state;
+	return nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_two_packages),
+		cmocka_unit_test(test_siblings_that_differ),
+		cmocka_unit_test(test_cores_of_threads),
+		cmocka_unit_test(test_nonsense_is_refused),
+		cmocka_unit_test(test_many_threads),
+		cmocka_unit_test(test_xml),
+		cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_state_of_devices),
+		cmocka_unit_test(test_limits_of_control_groups),
+		cmocka_unit_test(test_nothing_below_the_root),
+		cmocka_unit_test(test_components_that_are_missing),
+		cmocka_unit_test(test_this_machine),
+		cmocka_unit_test(test_sets_of_processors),
+		cmocka_unit_test(test_rings_against_all_orders),
+		cmocka_unit_test(test_equal_links_keep_rank_order),
+		cmocka_unit_test(test_a_bad_cable_is_left_out),
+		cmocka_unit_test(test_hosts_are_crossed_once),
+		cmocka_unit_test(test_a_hidden_ring_is_found),
+		cmocka_unit_test(test_never_worse_than_rank_order),
+		cmocka_unit_test(test_every_pair_meets_once),
+		cmocka_unit_test(test_alone),
+		cmocka_unit_test(test_equal_siblings_are_one_line),
+		cmocka_unit_test(test_without_sys),
+		cmocka_unit_test(test_all_pairs_are_measured),
+		cmocka_unit_test(test_pairs_at_once),
+		cmocka_unit_test(test_what_ranks_share),
+		cmocka_unit_test(test_lines_fit_with_many_ranks),
+		cmocka_unit_test(test_wrong_use),
+	};
+	return cmocka_run_group_tests(tests, find_programs, clean);
+}
