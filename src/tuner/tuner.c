@@ -160,6 +160,13 @@ static bool may(const struct tuner *t, const struct query *q, int i, struct plan
 	return !t->reproducible || !q->fold_matters || a->flags & ALGO_RANK_ORDER;
 }
 
+/* While one strand waits for its chunk, another's moves: worth it as soon as there is more than one chunk. */
+static int channels_for(const struct tuner *t, const struct query *q)
+{
+	size_t chunks = q->bytes / t->slot;
+	return t->channels > 0 ? t->channels : chunks < 2 ? 1 : chunks < 8 ? 2 : 4;
+}
+
 int tuner_choose(const struct tuner *t, const struct query *q, struct choice *out)
 {
 	int n = t->shape->nranks;
@@ -182,7 +189,7 @@ int tuner_choose(const struct tuner *t, const struct query *q, struct choice *ou
 			*out = (struct choice){.algo = algo_table[i], .channels = 1, .seconds = s};
 	}
 	if (out->algo) {
-		out->channels = t->channels > 0 ? t->channels : 1;
+		out->channels = channels_for(t, q);
 		return TUTTI_OK;
 	}
 	if (t->forced[q->coll])
