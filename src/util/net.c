@@ -474,6 +474,8 @@ int net_choose(const struct net_iface *all, int nall, const char *spec, bool loo
 			if (rank_of(&all[i]) == rank && (!include || named[i]) && (!exclude || !named[i]))
 				out[(*n)++] = all[i].addr;
 	}
+	if (exclude && *n == 0 && nall > 0)
+		return fail(TUTTI_EINVAL, "TUTTI_IFACE: \"%s\" excludes every interface that is up", spec);
 	return TUTTI_OK;
 }
 

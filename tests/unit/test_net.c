@@ -233,7 +233,8 @@ static void test_excluded_interfaces(void **state)
 	assert_string_equal(choice("^eth*,docker*", false, 16), "10.1.0.5 169.254.3.3");
 	assert_string_equal(choice("^fe80::/10,169.254.0.0/16,docker0,nosuch0", false, 16), ROUTED);
 	assert_string_equal(choice("^eth*,docker*,ib*,thunder*", false, 16), "127.0.0.1 [::1]");
-	assert_string_equal(choice("^*", false, 16), "");
+	assert_string_equal(choice("^*", false, 16), "EINVAL");
+	assert_contains(fail_text(), "\"^*\" excludes every interface");
 }
 
 static void test_malformed_interfaces(void **state)
