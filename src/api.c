@@ -197,11 +197,10 @@ static int call(struct tutti_comm *c, const struct op *op, struct tutti_request 
 		rc = measure(c, op, &x);
 	if (!rc)
 		rc = check_buffers(op, &x);
-	if (rc) {
-		fail_while(rc, "tutti_%s", coll_name(op->coll));
-		return keep(c, rc);
-	}
-	return keep(c, request_start(c, op, req));
+	rc = rc ? fail_while(rc, "tutti_%s", coll_name(op->coll)) : request_start(c, op, req);
+	if (rc)
+		group_failed(rc);
+	return keep(c, rc);
 }
 
 /* ---- collectives ------------------------------------------------------------------------------------------------------ */

@@ -34,10 +34,20 @@ void comm_unlock(struct tutti_comm *c)
 
 /* ---- what the wait tells ---------------------------------------------------------------------------------------------- */
 
+/*
+ * The collective that this rank is in: they end in issue order, so it is the one after the last that ended, however many
+ * were issued since. When all have ended it waits for a message, and this is the last collective.
+ */
+static uint64_t current_call(struct tutti_comm *c)
+{
+	uint64_t finished = atomic_load_explicit(&c->flight.finished, memory_order_relaxed);
+	return finished + (atomic_load_explicit(&c->flight.started, memory_order_relaxed) > finished);
+}
+
 static void report_slow(void *ctx, uint64_t waited_ns)
 {
 	struct tutti_comm *c = ctx;
-	uint64_t number = atomic_load_explicit(&c->flight.started, memory_order_relaxed);
+	uint64_t number = current_call(c);
 	if (number > atomic_load_explicit(&c->flight.finished, memory_order_relaxed))
 		control_waiting(c->control, number, waited_ns);
 }
@@ -45,8 +55,7 @@ static void report_slow(void *ctx, uint64_t waited_ns)
 static void report_late(void *ctx, uint64_t waited_ns)
 {
 	struct tutti_comm *c = ctx;
-	uint64_t number = atomic_load_explicit(&c->flight.started, memory_order_relaxed);
-	control_deadline(c->control, number, (double)waited_ns * 1e-9);
+	control_deadline(c->control, current_call(c), (double)waited_ns * 1e-9);
 }
 
 /* ---- making ----------------------------------------------------------------------------------------------------------- */
@@ -155,7 +164,7 @@ void comm_free(struct tutti_comm *c)
 	bool forked = c->world->forks != service_forks;
 	if (!forked) {
 		world_delist(c->world, c);
-		comm_fail_all(c, TUTTI_EABORTED, true);
+		comm_fail_all(c, TUTTI_EABORTED, "the communicator was destroyed while the request was in flight");
 		if (c->world->params.flight && !c->dumped)
 			(void)flight_dump(&c->flight, c->world->params.flight, c->rank, c->name, &c->alarm);
 		control_leave(c->control);
@@ -350,14 +359,15 @@ int comm_split(struct tutti_comm *c, int color, int key, struct tutti_comm **out
 	size_t size = (size_t)(c->size > 0 ? c->size : 1);
 	struct place mine = {color, key, c->rank}, *all = calloc(size, sizeof(*all));
 	int *members = calloc(size, sizeof(int));
+	struct tutti_request *req = NULL;
 	*out = NULL;
 	int rc = all && members ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
 	if (!rc) {
 		struct op op = {.coll = COLL_ALLGATHER, .in = &mine, .out = all, .count = sizeof(mine), .dtype = TUTTI_U8,
 				.root = -1};
-		rc = request_start(c, &op, NULL);
+		rc = request_start(c, &op, &req); /* the answer is needed here, also inside a group */
 	}
-	if (rc)
+	if (rc || (rc = request_wait(&req, 1, false)) != TUTTI_OK)
 		goto out;
 	uint64_t id = child_id(c, (uint64_t)(uint32_t)color);
 	if (color < 0)

@@ -49,9 +49,10 @@ struct op {
 };
 
 struct tutti_request {
-	struct tutti_comm *comm;        /* NULL once its communicator was destroyed */
+	struct tutti_comm *comm;        /* until it is done: then the communicator may be gone */
 	struct call call;
 	int status;
+	char *why;                      /* text of a failure; NULL: there was no memory for it */
 	_Atomic bool done;
 	struct tutti_request *next;     /* of the communicator's unfinished ones, in issue order */
 	struct tutti_request *behind;   /* runs only after this one; NULL: free to run */
@@ -95,7 +96,7 @@ struct tutti_comm {
 	uint64_t *p2p;                  /* messages so far: [2 peer] sent, [2 peer + 1] received */
 	struct mem *mems;               /* of tutti_mem_alloc */
 	char *error;                    /* text for tutti_last_error */
-	bool dumped;                    /* the flight recorder's file was written */
+	_Atomic bool dumped;            /* the flight recorder's file was written */
 
 	_Atomic int lock;               /* 0 free */
 	_Atomic int queued;             /* unfinished requests in the queue */
@@ -135,13 +136,15 @@ void comm_unlock(struct tutti_comm *c);
 int request_start(struct tutti_comm *c, const struct op *op, struct tutti_request **req);
 /** Moves the communicator's queue; true when something moved. Takes the lock if it is free. */
 bool comm_progress(struct tutti_comm *c);
-/** Completes all unfinished requests with `status`; with `orphan` they outlive the communicator. */
-void comm_fail_all(struct tutti_comm *c, int status, bool orphan);
+/** Completes all unfinished requests with `status`, `why`. */
+void comm_fail_all(struct tutti_comm *c, int status, const char *why);
 /** Blocks until all (or any) of the requests are done. */
 int request_wait(struct tutti_request **reqs, int n, bool any);
 int request_test(struct tutti_request **req, int *done);
 int request_work(struct tutti_request *req);
 void group_begin(void);
+/** A call inside this thread's group, if there is one, could not start. */
+void group_failed(int rc);
 int group_end(void);
 /** A descriptor for poll loops. */
 int comm_fd(struct tutti_comm *c);

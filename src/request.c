@@ -18,7 +18,7 @@
 /* ---- a thread's group ----------------------------------------------------------------------------------------------- */
 
 static _Thread_local struct {
-	int depth, n, cap;
+	int depth, n, cap, rc;      /* rc: of the first call that could not start */
 	struct tutti_request **req; /* blocking calls of the group: done when it ends */
 } group;
 
@@ -319,6 +319,7 @@ static void reset(struct tutti_request *r, struct tutti_comm *c, const struct op
 	r->plan = NULL;
 	r->run = NULL;
 	r->vectors = NULL;
+	r->why = NULL;
 	r->choice.algo = NULL;
 	r->foreign_ns = 0;
 	r->told = false;
@@ -374,14 +375,10 @@ static void release(struct tutti_request *r)
 /* ---- moving ----------------------------------------------------------------------------------------------------------------- */
 
 /* What one rank can't do any more ends the call on all of them. */
-static void raise_here(struct tutti_comm *c, int status)
+static void raise_here(struct tutti_comm *c, const struct tutti_request *r, int status)
 {
-	char text[900], what[160] = "";
-	uint64_t number = atomic_load_explicit(&c->flight.started, memory_order_relaxed);
-	struct call call;
-	if (flight_read(&c->flight, number, &call))
-		call_text(&call, what, sizeof(what));
-	snprintf(text, sizeof(text), "rank %d in %s: %s", c->rank, what[0] ? what : "a message", fail_text());
+	char text[900], what[160];
+	snprintf(text, sizeof(text), "rank %d in %s: %s", c->rank, call_text(&r->call, what, sizeof(what)), fail_text());
 	control_raise(c->control, status, text);
 }
 
@@ -406,7 +403,7 @@ static void foreign_slot(struct tutti_comm *c, struct tutti_request *r)
 		     (unsigned long long)r->call.number, r->op.root, r->op.count, dtype_name(r->op.dtype));
 	else
 		fail(TUTTI_EMISMATCH, "what a peer sent is not what this rank expects: their counts for the pair differ");
-	raise_here(c, TUTTI_EMISMATCH);
+	raise_here(c, r, TUTTI_EMISMATCH);
 }
 
 static enum advance failed(struct tutti_request *r, int status)
@@ -493,8 +490,7 @@ static int alarmed(struct tutti_comm *c)
 	int status = atomic_load_explicit(&c->alarm.status, memory_order_acquire); /* A5 */
 	if (!status)
 		return TUTTI_OK;
-	if (c->world->params.flight && !c->dumped) {
-		c->dumped = true;
+	if (c->world->params.flight && !atomic_exchange_explicit(&c->dumped, true, memory_order_relaxed)) {
 		(void)flight_dump(&c->flight, c->world->params.flight, c->rank, c->name, &c->alarm);
 	}
 	return fail(status, "%s", c->alarm.text);
@@ -511,12 +507,12 @@ static int run_here(struct tutti_comm *c, struct tutti_request *r)
 		if (a == ADVANCE_DONE)
 			break;
 		if (a == ADVANCE_FAILED) {
-			raise_here(c, r->status);
+			raise_here(c, r, r->status);
 			break;
 		}
-		if (a == ADVANCE_MOVED || world_progress(c->world, c))
+		if (a == ADVANCE_MOVED)
 			wait_moved(&w);
-		else if (wait_step(&w))
+		else if (world_progress(c->world, c) ? wait_look(&w) : wait_step(&w)) /* others' moves are not this one's */
 			break;
 	}
 	bool finished = r->kind == RUN_NOTHING || (r->kind == RUN_DIRECT ? r->direct.finished == r->direct.npieces && r->direct.started
@@ -552,8 +548,8 @@ static void enqueue(struct tutti_comm *c, struct tutti_request *r)
 	world_work(c->world);
 }
 
-/* Takes r, which *at points to, out of the queue. With the lock held. */
-static void complete(struct tutti_comm *c, struct tutti_request **at, int status)
+/* Takes r, which *at points to, out of the queue. With the lock held. why: text of a failure. */
+static void complete(struct tutti_comm *c, struct tutti_request **at, int status, const char *why)
 {
 	struct tutti_request *r = *at;
 	*at = r->next;
@@ -571,18 +567,16 @@ static void complete(struct tutti_comm *c, struct tutti_request **at, int status
 	release(r);
 	r->next = NULL;
 	r->status = status;
+	r->why = status ? strdup(why) : NULL;
 	if (atomic_fetch_sub_explicit(&c->queued, 1, memory_order_release) == 1) /* R12 */
 		arm_timer(c, false);
 	atomic_store_explicit(&r->done, true, memory_order_release); /* R10: from here on the owner may free it */
 }
 
-void comm_fail_all(struct tutti_comm *c, int status, bool orphan)
+void comm_fail_all(struct tutti_comm *c, int status, const char *why)
 {
-	while (c->head) {
-		if (orphan)
-			c->head->comm = NULL;
-		complete(c, &c->head, status);
-	}
+	while (c->head)
+		complete(c, &c->head, status, why);
 }
 
 static bool move_queue(struct tutti_comm *c)
@@ -592,12 +586,12 @@ static bool move_queue(struct tutti_comm *c)
 		struct tutti_request *r = *at;
 		enum advance a = r->behind ? ADVANCE_STUCK : advance(c, r);
 		if (a == ADVANCE_FAILED) {
-			raise_here(c, r->status);
+			raise_here(c, r, r->status);
 			return true;
 		}
 		moved |= a != ADVANCE_STUCK;
 		if (a == ADVANCE_DONE)
-			complete(c, at, TUTTI_OK);
+			complete(c, at, TUTTI_OK, NULL);
 		else
 			at = &r->next;
 	}
@@ -608,13 +602,13 @@ bool comm_progress(struct tutti_comm *c)
 {
 	if (!atomic_load_explicit(&c->queued, memory_order_acquire) || !comm_trylock(c)) /* A12 */
 		return false;
-	int status = atomic_load_explicit(&c->alarm.status, memory_order_acquire); /* A5 */
+	int status = alarmed(c);
 	bool moved = true;
 	uint64_t ticks;
 	if (c->timer >= 0)
 		(void)!read(c->timer, &ticks, sizeof(ticks)); /* not readable again before the next tick */
 	if (status)
-		comm_fail_all(c, status, false);
+		comm_fail_all(c, status, c->alarm.text);
 	else
 		moved = move_queue(c);
 	if (moved)
@@ -627,18 +621,24 @@ bool comm_progress(struct tutti_comm *c)
 
 /* ---- starting ------------------------------------------------------------------------------------------------------------------ */
 
-static int join_group(struct tutti_request *r)
+/* Room for one more call in the group; asked for before the call counts. */
+static int group_room(void)
 {
-	if (group.n == group.cap) {
-		int cap = group.cap ? 2 * group.cap : 16;
-		struct tutti_request **more = realloc(group.req, (size_t)cap * sizeof(*more));
-		if (!more)
-			return fail(TUTTI_ENOMEM, "out of memory");
-		group.req = more;
-		group.cap = cap;
-	}
-	group.req[group.n++] = r;
+	if (group.n < group.cap)
+		return TUTTI_OK;
+	int cap = group.cap ? 2 * group.cap : 16;
+	struct tutti_request **more = realloc(group.req, (size_t)cap * sizeof(*more));
+	if (!more)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	group.req = more;
+	group.cap = cap;
 	return TUTTI_OK;
+}
+
+void group_failed(int rc)
+{
+	if (group.depth && !group.rc)
+		group.rc = rc;
 }
 
 int request_start(struct tutti_comm *c, const struct op *op, struct tutti_request **req)
@@ -654,40 +654,40 @@ int request_start(struct tutti_comm *c, const struct op *op, struct tutti_reques
 		rc = prepare(c, &here, op);
 		return rc ? rc : run_here(c, &here);
 	}
+	bool in_group = !req && group.depth;
 	struct tutti_request *r = malloc(sizeof(*r));
-	if (!r)
-		return fail(TUTTI_ENOMEM, "out of memory");
-	rc = prepare(c, r, op);
+	rc = !r ? fail(TUTTI_ENOMEM, "out of memory") : in_group ? group_room() : TUTTI_OK;
+	if (!rc)
+		rc = prepare(c, r, op);
 	if (rc) {
 		free(r);
 		return rc;
 	}
-	if (!req && group.depth && (rc = join_group(r)) != TUTTI_OK) {
-		release(r);
-		free(r);
-		return rc;
-	}
+	if (in_group)
+		group.req[group.n++] = r;
 	enqueue(c, r);
 	if (req) {
 		*req = r;
 		(void)comm_progress(c);
 		return TUTTI_OK;
 	}
-	return group.depth ? TUTTI_OK : request_wait(&r, 1, false);
+	return in_group ? TUTTI_OK : request_wait(&r, 1, false);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------------------------------------- */
 
-/* The status of a finished request; the thread's message says what happened to it. */
+/* A finished request's status, with its text as the thread's message. Its communicator may be gone by now. */
+static int outcome(const struct tutti_request *r)
+{
+	return r->status ? fail(r->status, "%s", r->why ? r->why : "out of memory") : TUTTI_OK;
+}
+
 static int finish(struct tutti_request **at)
 {
 	struct tutti_request *r = *at;
-	int status = r->status;
-	if (status && r->comm)
-		(void)alarmed(r->comm);
-	else if (status)
-		fail(status, "the communicator was destroyed while the request was in flight");
+	int status = outcome(r);
 	*at = NULL;
+	free(r->why);
 	free(r);
 	return status;
 }
@@ -761,7 +761,7 @@ int request_work(struct tutti_request *r)
 		else
 			(void)wait_step(&w);
 	}
-	return r->status;
+	return outcome(r);
 }
 
 void group_begin(void)
@@ -775,11 +775,10 @@ int group_end(void)
 		return fail(TUTTI_EUSAGE, "tutti_group_end without tutti_group_begin in this thread");
 	if (--group.depth)
 		return TUTTI_OK;
-	int rc = request_wait(group.req, group.n, false);
+	int done = request_wait(group.req, group.n, false), started = group.rc;
 	free(group.req);
-	group.req = NULL;
-	group.n = group.cap = 0;
-	return rc;
+	memset(&group, 0, sizeof(group));
+	return started ? started : done;
 }
 
 /* ---- sleeping in the caller's own loop --------------------------------------------------------------------------------------- */

@@ -75,11 +75,89 @@ static void test_broadcast_and_leave(void **state)
 	run_near(4, false, NULL, broadcast_and_leave);
 }
 
+/* ---- answers inside groups, requests after the end --------------------------------------------------------------------- */
+
+static int split_in_group(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	int rank = tutti_comm_rank(c), mine = rank + 1, sum = 0, total = 0;
+	struct tutti_comm *part;
+	RANK_OK(tutti_group_begin());
+	RANK_OK(tutti_allreduce(&mine, &sum, 1, TUTTI_I32, TUTTI_SUM, c, NULL));
+	RANK_OK(tutti_comm_split(c, rank / 2, 0, &part));
+	RANK_OK(tutti_allreduce(&mine, &total, 1, TUTTI_I32, TUTTI_SUM, part, NULL));
+	RANK_STATUS(TUTTI_EINVAL, tutti_broadcast(&mine, &mine, 1, TUTTI_I32, 77, c, NULL));
+	RANK_STATUS(TUTTI_EINVAL, tutti_group_end());
+	RANK_CHECK(tutti_comm_size(part) == 2);
+	RANK_CHECK(sum == 10 && total == (rank < 2 ? 3 : 7));
+	return tutti_comm_destroy(part);
+}
+
+static void test_split_in_group(void **state)
+{
+	(void)state;
+	run_near(4, false, NULL, split_in_group);
+}
+
+/* The request has failed already when its communicator goes: what it has to say is its own. */
+static int outlive(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	int rank = tutti_comm_rank(c), value = 0, done = 0;
+	struct tutti_request *failed = NULL, *left = NULL;
+	struct tutti_comm *whole, *part;
+	RANK_OK(tutti_comm_split(c, 0, 0, &whole));
+	RANK_OK(tutti_comm_split(c, 0, 0, &part));
+	RANK_OK(tutti_recv(&value, 1, TUTTI_I32, 1 - rank, whole, &failed));
+	RANK_OK(tutti_recv(&value, 1, TUTTI_I32, 1 - rank, part, &left));
+	RANK_OK(tutti_test(&failed, &done));
+	RANK_CHECK(!done);
+	if (ranks_meet())
+		return 1;
+	RANK_OK(tutti_comm_abort(whole, "enough"));
+	RANK_STATUS(TUTTI_EABORTED, tutti_progress(whole));
+	RANK_OK(tutti_comm_destroy(whole));
+	RANK_OK(tutti_comm_destroy(part));
+	RANK_STATUS(TUTTI_EABORTED, tutti_wait(&failed));
+	RANK_CHECK(strstr(tutti_last_error(NULL), "enough") && !failed);
+	RANK_STATUS(TUTTI_EABORTED, tutti_test(&left, &done));
+	RANK_CHECK(strstr(tutti_last_error(NULL), "destroyed") && done && !left);
+	return 0;
+}
+
+static void test_outlive(void **state)
+{
+	(void)state;
+	run_near(2, false, NULL, outlive);
+}
+
+/* ---- calls that differ, with more calls behind them ---------------------------------------------------------------------- */
+
+static int differ_early(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	static float in[4096], out[4][4096];
+	struct tutti_request *r[4];
+	for (int i = 0; i < 4; i++)
+		RANK_OK(tutti_allreduce(in, out[i], i == 0 && tutti_comm_rank(c) == 1 ? 4096 : 16, TUTTI_F32, TUTTI_SUM, c, &r[i]));
+	RANK_STATUS(TUTTI_EMISMATCH, tutti_wait_all(r, 4));
+	return 0;
+}
+
+static void test_differ_early(void **state)
+{
+	(void)state;
+	run_near(2, false, "TUTTI_DIRECT=1024", differ_early);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_gather_nothing),
 		cmocka_unit_test(test_broadcast_and_leave),
+		cmocka_unit_test(test_split_in_group),
+		cmocka_unit_test(test_outlive),
+		cmocka_unit_test(test_differ_early),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
