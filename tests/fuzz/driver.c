@@ -1,6 +1,6 @@
 /*
- * Runs a fuzz target without a fuzzer's help: replays the files of a corpus, then, with -runs=N, inputs made from them by
- * random changes. No feedback guides it; built with a sanitizer it still finds what a parser can't take. An input that
+ * Runs a fuzz target without a fuzzer's help: replays the files of a corpus, then, with -runs=N, inputs made from them
+ * by random changes. No feedback guides it; built with a sanitizer it still finds what a parser can't take. An input that
  * ends the process is left in the file crash-<target>, or where TUTTI_FUZZ_CRASH says.
  *
  *   <target> [-runs=N] [-seed=S] [-max_len=BYTES] FILE|DIRECTORY...

@@ -1,6 +1,6 @@
 /*
- * Fuzzes what ranks tell each other while they start: notices' heads and failures, and contacts. The input is laid over a
- * good one, so that it gets past the first comparison.
+ * Fuzzes what ranks tell each other while they start: notices' heads and failures, and contacts. The input is laid over
+ * a good one, so that it gets past the first comparison.
  */
 #include <stdlib.h>
 #include <string.h>

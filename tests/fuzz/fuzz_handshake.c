@@ -1,6 +1,6 @@
 /*
- * Fuzzes the handshake's steps. Either side is given arbitrary messages, and must not be persuaded; then a true handshake
- * is changed on its way as the input says, and both sides must notice.
+ * Fuzzes the handshake's steps. Either side is given arbitrary messages, and must not be persuaded; then a true
+ * handshake is changed on its way as the input says, and both sides must notice.
  */
 #include <stdlib.h>
 #include <string.h>
