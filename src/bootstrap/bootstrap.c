@@ -579,11 +579,10 @@ static int join_steps(struct bootstrap *b, int root)
 		rc = dial_parent(b);
 	if (rc == TUTTI_OK)
 		rc = await_children(b, root);
-	if (rc == TUTTI_OK)
-		rc = notice_send(root, NOTICE_READY, NULL, 0, b->limit);
-	if (rc == TUTTI_OK || rc == TUTTI_EPEER)
-		rc = hear_root(b, root, NOTICE_GO, NULL, 0);
-	return rc;
+	if (rc != TUTTI_OK)
+		return rc;
+	rc = notice_send(root, NOTICE_READY, NULL, 0, b->limit);
+	return rc == TUTTI_OK || rc == TUTTI_EPEER ? hear_root(b, root, NOTICE_GO, NULL, 0) : rc;
 }
 
 static int join_job(struct bootstrap *b, const struct rendezvous *root)
