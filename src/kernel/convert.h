@@ -1,7 +1,7 @@
 /*
- * The small floats, one at a time: F16, BF16 and the two FP8 of the OCP 8-bit floating point specification (1.0), to and
- * from f32. Narrowing rounds to nearest, ties to even; every NaN becomes the type's canonical quiet NaN. These functions
- * define the bits that the vector kernels reproduce.
+ * The small floats, one at a time: F16, BF16 and the two FP8 of the OCP 8-bit floating point specification (1.0), to
+ * and from f32. Narrowing rounds to nearest, ties to even; every NaN becomes the type's canonical quiet NaN. These
+ * functions define the bits that the vector kernels reproduce.
  */
 #ifndef TUTTI_CONVERT_H
 #define TUTTI_CONVERT_H
@@ -41,11 +41,11 @@ static inline double f64_of_bits(uint64_t u)
 }
 
 /*
- * Rounding a magnitude to a format with `mant` explicit bits and exponent bias `bias`, without a branch for subnormals:
+ * Rounding a magnitude to a format with `mant` explicit bits and exponent bias `bias`, subnormals in the same way:
  * adding a power of two whose last place is the format's last place at that exponent makes the f32 adder round, and the
  * difference of the bits counts units of that place. Below the smallest normal the place stays where it is. A magnitude
- * beyond `top`, the power or value whose code says overflow, is taken as `top`. NARROW_PLACE is that power's exponent
- * above the value's; the vector kernels use the same constants.
+ * beyond `top`, the value whose code says overflow, is taken as `top`. NARROW_PLACE lifts the value's exponent to that
+ * power's; NARROW_BASE is what remains to be taken off. The vector kernels use the same constants.
  */
 #define NARROW_PLACE(mant)         ((23u - (mant)) << 23)
 #define NARROW_MIN_EXP(bias)       ((128u - (bias)) << 23)

@@ -111,22 +111,23 @@ const char *const *kernel_isas(void)
 
 /* The first name is the one that is printed. */
 static const struct {
+	size_t size;
 	const char *names[6];
 } dtypes[KERNEL_DTYPES] = {
-	[TUTTI_I8] = {{"i8", "int8"}},
-	[TUTTI_U8] = {{"u8", "uint8"}},
-	[TUTTI_I16] = {{"i16", "int16"}},
-	[TUTTI_U16] = {{"u16", "uint16"}},
-	[TUTTI_I32] = {{"i32", "int32", "int"}},
-	[TUTTI_U32] = {{"u32", "uint32", "uint"}},
-	[TUTTI_I64] = {{"i64", "int64"}},
-	[TUTTI_U64] = {{"u64", "uint64"}},
-	[TUTTI_F16] = {{"f16", "half", "float16", "fp16"}},
-	[TUTTI_BF16] = {{"bf16", "bfloat16"}},
-	[TUTTI_F32] = {{"f32", "float", "float32", "fp32"}},
-	[TUTTI_F64] = {{"f64", "double", "float64", "fp64"}},
-	[TUTTI_F8E4M3] = {{"f8e4m3", "e4m3", "fp8e4m3", "fp8_e4m3", "float8_e4m3fn"}},
-	[TUTTI_F8E5M2] = {{"f8e5m2", "e5m2", "fp8e5m2", "fp8_e5m2", "float8_e5m2"}},
+	[TUTTI_I8] = {1, {"i8", "int8"}},
+	[TUTTI_U8] = {1, {"u8", "uint8"}},
+	[TUTTI_I16] = {2, {"i16", "int16"}},
+	[TUTTI_U16] = {2, {"u16", "uint16"}},
+	[TUTTI_I32] = {4, {"i32", "int32", "int"}},
+	[TUTTI_U32] = {4, {"u32", "uint32", "uint"}},
+	[TUTTI_I64] = {8, {"i64", "int64"}},
+	[TUTTI_U64] = {8, {"u64", "uint64"}},
+	[TUTTI_F16] = {2, {"f16", "half", "float16", "fp16"}},
+	[TUTTI_BF16] = {2, {"bf16", "bfloat16"}},
+	[TUTTI_F32] = {4, {"f32", "float", "float32", "fp32"}},
+	[TUTTI_F64] = {8, {"f64", "double", "float64", "fp64"}},
+	[TUTTI_F8E4M3] = {1, {"f8e4m3", "e4m3", "fp8e4m3", "fp8_e4m3", "float8_e4m3fn"}},
+	[TUTTI_F8E5M2] = {1, {"f8e5m2", "e5m2", "fp8e5m2", "fp8_e5m2", "float8_e5m2"}},
 };
 
 static const char *const ops[KERNEL_OPS] = {
@@ -135,7 +136,7 @@ static const char *const ops[KERNEL_OPS] = {
 
 size_t tutti_dtype_size(enum tutti_dtype t)
 {
-	return (unsigned)t < KERNEL_DTYPES ? dtype_bytes(t) : 0;
+	return (unsigned)t < KERNEL_DTYPES ? dtypes[t].size : 0;
 }
 
 const char *dtype_name(enum tutti_dtype t)

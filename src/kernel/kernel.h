@@ -1,8 +1,9 @@
 /*
  * Reduction kernels: out[i] = fold of src[0][i], src[1][i], ... from the left, for every type and operation.
  *
- * A C reference defines the bits; AVX2, AVX-512 and NEON tables overwrite its rows at run time and agree with it bit for
- * bit (tests/kernel compares them all). Depends on nothing above it.
+ * A C reference defines the bits; AVX2, AVX-512 and NEON tables overwrite its rows at run time and agree with it bit
+ * for bit (tests/kernel compares them all). The floating-point environment is the default one: nearest rounding,
+ * subnormals kept; it is neither set nor checked here. Depends on nothing above it.
  */
 #ifndef TUTTI_KERNEL_H
 #define TUTTI_KERNEL_H
@@ -16,17 +17,19 @@
 #define KERNEL_OPS 5
 
 /**
- * dst[0..count) = a (+) b. dst may be exactly a or exactly b, otherwise no overlap. No alignment is needed.
- * F16, BF16 and FP8 are widened to f32, combined, and rounded once to nearest even. `divisor` is used by AVG rows only:
- * they compute (a + b) / divisor, dividing before the one rounding (integers: the wrapped sum of the type, then
- * truncating division).
+ * dst[0..count) = a (+) b. dst may be exactly a or exactly b, otherwise no overlap. No alignment is needed; nothing
+ * outside the arrays is read or written.
+ * F16, BF16 and FP8 are widened to f32, combined, and rounded once to nearest even. MIN and MAX order -0 before +0 and
+ * propagate NaN. A NaN in any result of a float type is the type's canonical quiet NaN, positive. Integers wrap.
+ * `divisor`, at least 1, is used by AVG rows only: they compute (a + b) / divisor, dividing before the one rounding
+ * (in f64 for F64, else in f32; integers: the wrapped sum of the type, then truncating division).
  */
 typedef void kernel2_fn(void *dst, const void *a, const void *b, size_t count, uint32_t divisor);
 
 /**
- * dst[0..count) = ((src[0] (+) src[1]) (+) src[2]) ..., nsrc >= 1; the small floats accumulate in f32 and round once at
- * the end. dst may be exactly one of the sources. With nsrc == 2 the bits are those of the binary form. nsrc == 1: a copy
- * (AVG: divided; NaN made canonical or not, as the binary form would: reference decides).
+ * dst[0..count) = ((src[0] (+) src[1]) (+) src[2]) ..., nsrc >= 1; the small floats accumulate in f32 and round once
+ * at the end. dst may be exactly one of the sources. Each source is read once. With nsrc == 2 the bits are those of the
+ * binary form. nsrc == 1 is a copy with NaN made canonical; AVG divides it.
  */
 typedef void kerneln_fn(void *dst, const void *const *src, int nsrc, size_t count, uint32_t divisor);
 
@@ -36,7 +39,10 @@ struct kernel_table {
 	kerneln_fn *many[KERNEL_DTYPES][KERNEL_OPS];
 };
 
-/** The table for this CPU, or for TUTTI_ISA's choice. Built once; any thread. */
+/**
+ * The best table for this CPU, or TUTTI_ISA's choice; a choice that kernel_table_isa does not have is no limit. Built
+ * once; any thread.
+ */
 const struct kernel_table *kernel_table(void);
 
 /**

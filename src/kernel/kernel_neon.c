@@ -6,7 +6,82 @@
 
 #define VBYTES 16
 #include "simd.h"
-#include "simd_part.h"
+#include "simd_plain.h"
+
+/* The 1 to 8 bytes at p as a number, and back. */
+INLINE uint64_t bytes_load(const unsigned char *p, size_t n)
+{
+	uint64_t w;
+	uint32_t first, last;
+
+	if (n == 8) {
+		memcpy(&w, p, 8);
+		return w;
+	}
+	if (n >= 4) {
+		memcpy(&first, p, 4);
+		memcpy(&last, p + n - 4, 4);
+		return first | (uint64_t)last << 8 * (n - 4);
+	}
+	return p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1);
+}
+
+INLINE void bytes_store(unsigned char *p, uint64_t w, size_t n)
+{
+	uint32_t first = (uint32_t)w, last;
+
+	if (n == 8) {
+		memcpy(p, &w, 8);
+	} else if (n >= 4) {
+		last = (uint32_t)(w >> 8 * (n - 4));
+		memcpy(p, &first, 4);
+		memcpy(p + n - 4, &last, 4);
+	} else {
+		p[0] = (unsigned char)w;
+		p[n / 2] = (unsigned char)(w >> 8 * (n / 2));
+		p[n - 1] = (unsigned char)(w >> 8 * (n - 1));
+	}
+}
+
+/* Not inline: every row uses them, and their branches would be most of its code. */
+static __attribute__((noinline)) vu8 part_load(const void *p, size_t n)
+{
+	const unsigned char *bytes = p;
+
+	if (n <= 8)
+		return (vu8)(vu64){bytes_load(bytes, n), 0};
+	return (vu8)(vu64){bytes_load(bytes, 8), bytes_load(bytes + 8, n - 8)};
+}
+
+static __attribute__((noinline)) void part_store(void *p, vu8 v, size_t n)
+{
+	unsigned char *bytes = p;
+	vu64 w = (vu64)v;
+
+	bytes_store(bytes, w[0], n < 8 ? n : 8);
+	if (n > 8)
+		bytes_store(bytes + 8, w[1], n - 8);
+}
+
+INLINE hu16 part_load_half(const void *p, size_t n)
+{
+	return (hu16)bytes_load(p, n);
+}
+
+INLINE void part_store_half(void *p, hu16 v, size_t n)
+{
+	bytes_store(p, (uint64_t)v, n);
+}
+
+INLINE bu8 part_load_quarter(const void *p, size_t n)
+{
+	return (bu8)bytes_load(p, n);
+}
+
+INLINE void part_store_quarter(void *p, bu8 v, size_t n)
+{
+	bytes_store(p, v, n);
+}
 
 #define MIN_MAX(type, suffix)                                                                                          \
 	INLINE v##type min_##type(v##type a, v##type b)                                                                \
@@ -65,9 +140,9 @@ INLINE hu16 byte_widen(bu8 x)
 
 INLINE bu8 byte_narrow(vu32 x)
 {
-	uint16x4_t words = vmovn_u32((uint32x4_t)x);
+	uint16x4_t narrow = vmovn_u32((uint32x4_t)x);
 
-	return vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(words, words))), 0);
+	return vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(narrow, narrow))), 0);
 }
 
 #include "simd_rows.h"

@@ -3,7 +3,7 @@
  * simd_rows.h, which makes all rows from them. Arithmetic, shifts and comparisons are the compiler's vector extensions;
  * a comparison gives all ones or zero in each lane. What an instruction set must provide:
  *
- *   vu8 part_load(p, n), void part_store(p, v, n)     the first n < VBYTES bytes; the rest reads as zero
+ *   vu8 part_load(p, n), void part_store(p, v, n)     the first n bytes, 0 < n < VBYTES; the rest reads as zero
  *   hu16 part_load_half(p, n), part_store_half        the same of n < VBYTES / 2
  *   bu8 part_load_quarter(p, n), part_store_quarter   the same of n < VBYTES / 4
  *   min_T, max_T(a, b)      for i8 to u64; for f32 and f64 with -0 before +0 and any NaN out of any NaN in
@@ -11,7 +11,7 @@
  *   high_halves(even, odd)  of 32-bit lanes as one vector of 16-bit lanes, in turn; low_halves likewise
  *   bf16_round(high, low)   the high halves of f32 rounded by the low ones; every NaN made canonical. A NaN shows in
  *                           its high half: arithmetic makes quiet ones, widening leaves the low half zero
- *   f16_widen(hu16), f16_from_canonical(vf32)         to nearest even, subnormals kept; the NaN given is the canonical one
+ *   f16_widen(hu16), f16_from_canonical(vf32)   to nearest even, subnormals kept; a NaN given is the canonical one
  *   byte_widen(bu8) to hu16, byte_narrow(vu32) to bu8
  */
 #ifndef TUTTI_KERNEL_SIMD_H
@@ -41,10 +41,8 @@ typedef double vf64 VECTOR(VBYTES);
 /* As many 16-bit and 8-bit elements as a vector has 32-bit lanes. */
 typedef uint16_t hu16 VECTOR(VBYTES / 2);
 typedef int16_t hi16 VECTOR(VBYTES / 2);
-/* Small ones are better off in a general register: compilers take vectors of less than 16 bytes apart. */
-#if VBYTES == 64
-typedef uint8_t bu8 VECTOR(16);
-#elif VBYTES == 32
+/* In a general register: compilers take vectors of less than 16 bytes apart. */
+#if VBYTES == 32
 typedef uint64_t bu8;
 #else
 typedef uint32_t bu8;

@@ -1,29 +1,39 @@
 /*
- * All rows of an instruction set, made from what its file has defined (simd.h says what). A row reads a vector of each
- * source, widens it into the accumulator, combines from the left, and narrows and stores once; the last, incomplete
- * vector goes through partial loads and stores. AVG of integers is left to the reference: no instruction set has the
- * division.
+ * All rows of an instruction set, made from what its file has defined (simd.h says what). A row reads two vectors of
+ * each source, widens them into accumulators, combines from the left, and narrows and stores once; then one vector;
+ * the last, incomplete one goes through partial loads and stores. AVG of integers is left to the reference: no
+ * instruction set has the division.
  */
-#define FULL_LOAD(to, p, n)     memcpy(&(to), (p), sizeof(to))
-#define FULL_STORE(p, from, n)  memcpy((p), &(from), sizeof(from))
-#define PART_LOAD(to, p, n)     ((to) = (__typeof__(to))part_load((p), (n)))
-#define PART_STORE(p, from, n)  part_store((p), (vu8)(from), (n))
-#define HALF_LOAD(to, p, n)     ((to) = part_load_half((p), (n)))
-#define HALF_STORE(p, from, n)  part_store_half((p), (from), (n))
-#define QUARTER_LOAD(to, p, n)  ((to) = part_load_quarter((p), (n)))
+#define FULL_LOAD(to, p, n)       memcpy(&(to), (p), sizeof(to))
+#define FULL_STORE(p, from, n)    memcpy((p), &(from), sizeof(from))
+#define PART_LOAD(to, p, n)       ((to) = (__typeof__(to))part_load((p), (n)))
+#define PART_STORE(p, from, n)    part_store((p), (vu8)(from), (n))
+#define HALF_LOAD(to, p, n)       ((to) = part_load_half((p), (n)))
+#define HALF_STORE(p, from, n)    part_store_half((p), (from), (n))
+#define QUARTER_LOAD(to, p, n)    ((to) = part_load_quarter((p), (n)))
 #define QUARTER_STORE(p, from, n) part_store_quarter((p), (from), (n))
 
-#define FOLD_AT(raw, acc, widen, combine, finish, narrow, LOAD, STORE)                                                 \
+/* `unroll` vectors of each source at `at`: the pointer is then fetched once for them all. */
+#define FOLD_AT(unroll, raw, acc, widen, combine, finish, narrow, LOAD, STORE)                                         \
 	do {                                                                                                           \
-		raw r;                                                                                                 \
-		LOAD(r, (const char *)src[0] + at, bytes - at);                                                        \
-		acc x = widen(r);                                                                                      \
-		for (int k = 1; k < nsrc; k++) {                                                                       \
-			LOAD(r, (const char *)src[k] + at, bytes - at);                                                \
-			x = combine(x, widen(r));                                                                      \
+		raw r[unroll];                                                                                         \
+		acc x[unroll];                                                                                         \
+		const char *from = (const char *)src[0] + at;                                                          \
+		_Pragma("GCC unroll 2") for (int u = 0; u < (unroll); u++) {                                           \
+			LOAD(r[u], from + u * sizeof(raw), bytes - at);                                                \
+			x[u] = widen(r[u]);                                                                            \
 		}                                                                                                      \
-		r = narrow(finish(x, divisor));                                                                        \
-		STORE(dst + at, r, bytes - at);                                                                        \
+		for (int k = 1; k < nsrc; k++) {                                                                       \
+			from = (const char *)src[k] + at;                                                              \
+			_Pragma("GCC unroll 2") for (int u = 0; u < (unroll); u++) {                                   \
+				LOAD(r[u], from + u * sizeof(raw), bytes - at);                                        \
+				x[u] = combine(x[u], widen(r[u]));                                                     \
+			}                                                                                              \
+		}                                                                                                      \
+		_Pragma("GCC unroll 2") for (int u = 0; u < (unroll); u++) {                                           \
+			r[u] = narrow(finish(x[u], divisor));                                                          \
+			STORE(dst + at + u * sizeof(raw), r[u], bytes - at);                                           \
+		}                                                                                                      \
 	} while (0)
 
 #define ROW(row, size, raw, PART, acc, widen, combine, finish, narrow)                                                 \
@@ -31,10 +41,12 @@
 	{                                                                                                              \
 		size_t at = 0, bytes = count * (size);                                                                 \
 		(void)divisor;                                                                                         \
+		for (; bytes - at >= 2 * sizeof(raw); at += 2 * sizeof(raw))                                           \
+			FOLD_AT(2, raw, acc, widen, combine, finish, narrow, FULL_LOAD, FULL_STORE);                   \
 		for (; bytes - at >= sizeof(raw); at += sizeof(raw))                                                   \
-			FOLD_AT(raw, acc, widen, combine, finish, narrow, FULL_LOAD, FULL_STORE);                      \
+			FOLD_AT(1, raw, acc, widen, combine, finish, narrow, FULL_LOAD, FULL_STORE);                   \
 		if (at < bytes)                                                                                        \
-			FOLD_AT(raw, acc, widen, combine, finish, narrow, PART##_LOAD, PART##_STORE);                  \
+			FOLD_AT(1, raw, acc, widen, combine, finish, narrow, PART##_LOAD, PART##_STORE);               \
 	}                                                                                                              \
 	static void row##_two(void *dst, const void *a, const void *b, size_t count, uint32_t divisor)                 \
 	{                                                                                                              \
@@ -90,7 +102,7 @@ FLOAT(f64, 8, DIVIDE_F64)
 	ROW(type##_prod, size, raw, PART, acc, type##_widen, multiply, LEAVE, type##_narrow)                           \
 	ROW(type##_avg, size, raw, PART, acc, type##_widen, add, divide, type##_narrow)
 
-/* BF16 is the high half of f32: what stands at even places is shifted up, what stands at odd places is there already. */
+/* BF16 is the high half of f32: what stands at even places is shifted up, what stands at odd ones is there already. */
 struct pair {
 	vf32 even, odd;
 };

@@ -77,18 +77,19 @@ static int specials(int t, uint64_t *out)
 {
 	const struct format *f = &formats[t];
 	uint64_t sign = 1ull << (width(t) - 1), one = (uint64_t)f->bias << f->mant, hidden = 1ull << f->mant;
+	uint64_t half_place = hidden * (uint64_t)(f->mant + 1); /* 2^-(mant + 1) is as far below 1 */
 	int n = 0;
 
 	if (!is_float(t)) {
-		const uint64_t values[] = {0, 1, 2, 3, 7, sign - 1, sign, sign + 1, ~0ull, ~0ull - 1, 0x5555555555555555};
+		const uint64_t values[] = {0,    1,        2,     3,         7,                 sign - 1,
+					   sign, sign + 1, ~0ull, ~0ull - 1, 0x5555555555555555};
 		memcpy(out, values, sizeof values);
 		return (int)(sizeof values / sizeof values[0]);
 	}
 	const uint64_t magnitudes[] = {
-		0, 1, 2, 3, hidden - 1, hidden, hidden + 1,                /* subnormals and the smallest normals */
+		0, 1, 2, 3, hidden - 1, hidden, hidden + 1, /* subnormals and the smallest normals */
 		one, one + 1, one + 2, one - 1, one + hidden, one + hidden / 2, /* 1, its neighbours, 2, 1.5 */
-		one - hidden * (uint64_t)(f->mant + 1), one - hidden * (uint64_t)(f->mant + 1) + 1, /* half a place of 1 */
-		one - hidden * (uint64_t)f->mant, one - hidden * (uint64_t)f->mant + 1,
+		one - half_place, one - half_place + 1, one - half_place + hidden, one - half_place + hidden + 1,
 		f->inf ? f->inf - 1 : f->nan - 1, f->inf ? f->inf - hidden : f->nan - hidden, /* the greatest */
 		f->inf, f->nan, f->inf ? f->inf + 1 : f->nan, sign - 1,
 	};
@@ -271,12 +272,12 @@ static void expect_equal(const char *isa, int t, int op, int nsrc, const void *g
 		return;
 	for (size_t i = 0; i < count; i++)
 		if (load(t, got, i) != load(t, want, i))
-			fail_msg("%s of %d, element %zu of %zu: got %#llx, want %#llx", title(isa, t, op), nsrc, i, count,
-				 (unsigned long long)load(t, got, i), (unsigned long long)load(t, want, i));
+			fail_msg("%s of %d, element %zu of %zu: got %#llx, want %#llx", title(isa, t, op), nsrc, i,
+				 count, (unsigned long long)load(t, got, i), (unsigned long long)load(t, want, i));
 }
 
-static void expect_oracle(const struct kernel_table *table, int t, int op, const void *const *src, int nsrc, size_t count,
-			  uint32_t divisor)
+static void expect_oracle(const struct kernel_table *table, int t, int op, const void *const *src, int nsrc,
+			  size_t count, uint32_t divisor)
 {
 	void *got = malloc(count * 8);
 
@@ -537,7 +538,8 @@ static void test_isa_end_of_memory(void **state)
 	EACH_ISA(table) EACH_ROW(t, op) {
 		size_t size = tutti_dtype_size((enum tutti_dtype)t);
 		for (size_t count = 0; count <= 2 * 64 / size + 1; count++) {
-			unsigned char *a = end[0] - count * size, *b = end[1] - count * size, *d = end[2] - count * size;
+			unsigned char *a = end[0] - count * size, *b = end[1] - count * size;
+			unsigned char *d = end[2] - count * size;
 			fill(t, a, count);
 			fill(t, b, count);
 			kernel_table_isa("c")->two[t][op](wanted, a, b, count, 3);
@@ -606,9 +608,9 @@ static void test_names(void **state)
 		const char *name;
 		int t;
 	} aliases[] = {
-		{"i8", TUTTI_I8}, {"int8", TUTTI_I8}, {"u8", TUTTI_U8}, {"uint8", TUTTI_U8}, {"int16", TUTTI_I16},
-		{"uint16", TUTTI_U16}, {"int32", TUTTI_I32}, {"int", TUTTI_I32}, {"uint32", TUTTI_U32}, {"int64", TUTTI_I64},
-		{"uint64", TUTTI_U64}, {"half", TUTTI_F16}, {"float16", TUTTI_F16}, {"bfloat16", TUTTI_BF16},
+		{"i8", TUTTI_I8}, {"int8", TUTTI_I8}, {"u8", TUTTI_U8}, {"uint8", TUTTI_U8},
+		{"int16", TUTTI_I16}, {"uint16", TUTTI_U16}, {"int32", TUTTI_I32}, {"int", TUTTI_I32},
+		{"uint32", TUTTI_U32}, {"int64", TUTTI_I64}, {"uint64", TUTTI_U64}, {"half", TUTTI_F16}, {"float16", TUTTI_F16}, {"bfloat16", TUTTI_BF16},
 		{"BF16", TUTTI_BF16}, {"float", TUTTI_F32}, {"float32", TUTTI_F32}, {"double", TUTTI_F64},
 		{"float64", TUTTI_F64}, {"e4m3", TUTTI_F8E4M3}, {"fp8e4m3", TUTTI_F8E4M3}, {"fp8_e4m3", TUTTI_F8E4M3},
 		{"f8e4m3", TUTTI_F8E4M3}, {"e5m2", TUTTI_F8E5M2}, {"fp8_e5m2", TUTTI_F8E5M2},
@@ -661,7 +663,7 @@ static double seconds(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
