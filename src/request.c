@@ -316,6 +316,7 @@ static void reset(struct tutti_request *r, struct tutti_comm *c, const struct op
 	atomic_init(&r->done, false);
 	r->next = r->behind = NULL;
 	r->kind = RUN_NOTHING;
+	r->copied = false;
 	r->plan = NULL;
 	r->run = NULL;
 	r->vectors = NULL;
