@@ -8,6 +8,7 @@
  *   TUTTI_TEST_SEED    repeats a sample
  *   TUTTI_TEST_WORLD   runs one world of it
  *   TUTTI_TEST_CASE    runs one case, as a failure prints it
+ *   TUTTI_TEST_ONLY    "way=inproc slot=64": samples these values only
  *   TUTTI_TEST_FULL    1: not a sample but all combinations of the dimensions that matter most
  */
 #include <setjmp.h>
@@ -97,11 +98,10 @@ static const char *point_text(const struct point *p, enum dim from, enum dim to,
 	return buf;
 }
 
-/* "name=value ..." as point_text writes it; what is not named takes its first value. */
+/* "name=value ..." as point_text writes it. */
 static void point_parse(struct point *p, const char *text)
 {
 	char copy[1024], *save = NULL;
-	memset(p, 0, sizeof(*p));
 	snprintf(copy, sizeof(copy), "%s", text);
 	for (char *word = strtok_r(copy, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
 		bool known = false;
@@ -115,7 +115,7 @@ static void point_parse(struct point *p, const char *text)
 				}
 			}
 		if (!known)
-			fail_msg("TUTTI_TEST_CASE: %s is not a value of the matrix", word);
+			fail_msg("%s is not a value of the matrix", word);
 	}
 }
 
@@ -196,11 +196,22 @@ static uint32_t below(uint32_t n)
 	return (uint32_t)((state >> 33) % n);
 }
 
+static const struct point anything = {{-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}};
+static struct point only; /* TUTTI_TEST_ONLY */
+
+static bool wanted(int d, int v)
+{
+	return only.v[d] < 0 || only.v[d] == v;
+}
+
 /* Random values from dimension `from` on, but for what `pin` (-1: nothing) says. */
 static void draw(struct point *p, enum dim from, enum dim to, const struct point *pin)
 {
-	for (int d = from; d < (int)to; d++)
-		p->v[d] = pin->v[d] >= 0 ? pin->v[d] : (int)below((uint32_t)nvalues[d]);
+	for (int d = from; d < (int)to; d++) {
+		p->v[d] = pin->v[d] >= 0 ? pin->v[d] : only.v[d];
+		if (p->v[d] < 0)
+			p->v[d] = (int)below((uint32_t)nvalues[d]);
+	}
 }
 
 static bool *pair(const struct point *p, int a, int b)
@@ -220,8 +231,6 @@ static int gain(const struct point *p, int dims, bool take)
 			}
 	return n;
 }
-
-static const struct point anything = {{-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}};
 
 static struct batch *add_world(const struct point *p)
 {
@@ -292,11 +301,11 @@ static bool find_case(const struct point *pin, struct point *out)
 					struct point q = *pin;
 					int *const free_[] = {&q.v[WAY], &q.v[RANKS], &q.v[ALGO], &q.v[COLL]};
 					int value[] = {way, n, algo, coll};
+					bool ok = wanted(WAY, way) && wanted(RANKS, n) && wanted(ALGO, algo) && wanted(COLL, coll);
 					for (int i = 0; i < 4; i++)
 						*free_[i] = *free_[i] >= 0 ? *free_[i] : value[i];
 					draw(&p, 0, DIMS, &q);
 					normalise(&p);
-					bool ok = true;
 					for (int d = 0; d < DIMS; d++)
 						ok &= pin->v[d] < 0 || p.v[d] == pin->v[d];
 					if (ok) {
@@ -342,6 +351,8 @@ static int complete_sample(void)
 				struct point pin = anything, p;
 				pin.v[a] = i / nvalues[b];
 				pin.v[b] = i % nvalues[b];
+				if (!wanted(a, pin.v[a]) || !wanted(b, pin.v[b]))
+					continue;
 				if (!*pair(&pin, a, b) && find_case(&pin, &p)) {
 					struct batch *to = world_for(&pin, &p);
 					gain(&p, DIMS, true);
@@ -608,9 +619,9 @@ static int run_world(struct batch *b, int index)
 	char algo[600], slot[32], slots[32], channels[32], direct[32], text[256];
 	const struct point *p = &b->world;
 	struct tutti_config config = TUTTI_CONFIG_INIT;
-	const char *env[] = {transport_of(p), algo, slot, slots, channels, "TUTTI_TIMEOUT=30", direct, NULL};
+	const char *env[] = {transport_of(p), algo, slot, slots, channels, "TUTTI_TIMEOUT=100", direct, NULL};
 	struct ranks how = {.n = number(p, RANKS), .threads = is(p, WAY, "inproc") || is(p, WAY, "threads-tcp"), .env = env,
-			    .before = before, .config = &config, .seconds = 60 + b->n / 20,
+			    .before = before, .config = &config, .seconds = 120 + b->n / 10,
 			    .start = start_of(p, index)};
 	config.progress = is(p, DRIVER, "thread") ? TUTTI_PROGRESS_THREAD : TUTTI_PROGRESS_CALLER;
 	algo_variable(p, algo, sizeof(algo));
@@ -631,7 +642,7 @@ static int run_world(struct batch *b, int index)
 static void one_case(const char *text)
 {
 	struct batch b = {.n = 1, .cap = 1};
-	struct point p;
+	struct point p = {{0}};
 	point_parse(&p, text);
 	b.world = p;
 	normalise(&p);
@@ -641,7 +652,7 @@ static void one_case(const char *text)
 
 static void all_calls_are_right(void **unused)
 {
-	const char *one = getenv("TUTTI_TEST_CASE"), *only = getenv("TUTTI_TEST_WORLD"), *full = getenv("TUTTI_TEST_FULL");
+	const char *one = getenv("TUTTI_TEST_CASE"), *world = getenv("TUTTI_TEST_WORLD"), *full = getenv("TUTTI_TEST_FULL");
 	int failed = 0;
 	(void)unused;
 	if (one) {
@@ -654,7 +665,7 @@ static void all_calls_are_right(void **unused)
 	else
 		make_sample(16);
 	for (int i = 0; i < nbatches && failed < 12; i++) {
-		if (only && i != atoi(only))
+		if (world && i != atoi(world))
 			continue;
 		if (all)
 			all_cases(&batches[i]);
@@ -670,8 +681,12 @@ int main(void)
 {
 	const char *given = getenv("TUTTI_TEST_SEED");
 	const struct CMUnitTest tests[] = {cmocka_unit_test(all_calls_are_right)};
+	const char *limits = getenv("TUTTI_TEST_ONLY");
 	seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
 	state = seed;
 	fill_values();
+	only = anything;
+	if (limits)
+		point_parse(&only, limits);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
