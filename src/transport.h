@@ -70,7 +70,8 @@ struct transport {
 	int (*pump)(void *ctx);
 	int (*sleep_fd)(void *ctx);
 	void (*disconnect)(void *ctx, struct link *link);
-	struct segment *(*segment)(void *ctx); /* the memory shared with local peers, or NULL; NULL function: none */
+	/* The memory shared with local peers, after attach; *local: rank -> index in it, -1: not in it. NULL function: none */
+	struct segment *(*segment)(void *ctx, const int **local);
 	void (*close)(void *ctx);
 };
 

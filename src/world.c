@@ -136,8 +136,7 @@ static int gather_all(const struct tutti_oob *gather, const void *mine, void *al
 	return fail(TUTTI_ESYSTEM, "the caller's all-gather failed (it returned %d)", rc);
 }
 
-/* Fabrics of all, then who reaches whom: the first transport of the table on which both stand on the same fabric. */
-static int derive_ways(struct world *w, const struct tutti_oob *gather)
+static int gather_fabrics(struct world *w, const struct tutti_oob *gather)
 {
 	size_t n = (size_t)w->nranks, row = sizeof(uint64_t) * WORLD_TRANSPORTS;
 	uint64_t mine[WORLD_TRANSPORTS] = {0}, *all = calloc(n, row);
@@ -146,31 +145,25 @@ static int derive_ways(struct world *w, const struct tutti_oob *gather)
 	for (int i = 0; i < w->ntransports; i++)
 		mine[i] = w->transport[i].usable ? w->transport[i].t->fabric(w->transport[i].ctx) : 0;
 	int rc = gather_all(gather, mine, all, row);
-	if (rc) {
-		free(all);
-		return rc;
-	}
-	for (int i = 0; i < w->ntransports; i++)
-		for (int r = 0; r < w->nranks; r++)
-			w->transport[i].fabric[r] = all[(size_t)r * WORLD_TRANSPORTS + (size_t)i];
+	for (int i = 0; i < w->ntransports && !rc; i++)
+		for (size_t r = 0; r < n; r++)
+			w->transport[i].fabric[r] = all[r * WORLD_TRANSPORTS + (size_t)i];
 	free(all);
-	for (int r = 0; r < w->nranks; r++) {
-		w->via[r] = -1;
-		for (int i = 0; i < w->ntransports && w->via[r] < 0; i++)
-			if (w->transport[i].fabric[r] && w->transport[i].fabric[r] == w->transport[i].fabric[w->rank])
-				w->via[r] = i;
-	}
-	return TUTTI_OK;
+	return rc;
 }
 
-/* ---- hosts ----------------------------------------------------------------------------------------------------------- */
+/* ---- hosts and ways -------------------------------------------------------------------------------------------------- */
+
+static bool same_fabric(const struct world_transport *x, int a, int b)
+{
+	return x->fabric[a] && x->fabric[a] == x->fabric[b];
+}
 
 /* Two ranks share a host when they stand on the same fabric of a transport that shares memory. */
 static bool share_memory(const struct world *w, int a, int b)
 {
 	for (int i = 0; i < w->ntransports; i++)
-		if (w->transport[i].t->segment && w->transport[i].fabric[a] &&
-		    w->transport[i].fabric[a] == w->transport[i].fabric[b])
+		if (w->transport[i].t->segment && same_fabric(&w->transport[i], a, b))
 			return true;
 	return a == b;
 }
@@ -186,13 +179,40 @@ static void derive_hosts(struct world *w)
 		if (w->host[r] < 0)
 			w->host[r] = nhosts++;
 	}
-	for (int i = 0; i < w->ntransports && !w->segment; i++) {
-		struct world_transport *x = &w->transport[i];
-		if (x->usable && x->t->segment && x->fabric[w->rank])
-			w->segment = x->t->segment(x->ctx);
+}
+
+/* The transport whose memory holds all ranks of this host: where they are threads of several processes, not inproc. */
+static int home_of(const struct world *w)
+{
+	for (int i = 0; i < w->ntransports; i++) {
+		const struct world_transport *x = &w->transport[i];
+		bool all = x->t->segment && x->fabric[w->rank];
+		for (int r = 0; r < w->nranks && all; r++)
+			all = w->host[r] != w->host[w->rank] || same_fabric(x, r, w->rank);
+		if (all)
+			return i;
 	}
-	for (int r = 0, next = 0; r < w->nranks; r++)
-		w->local[r] = w->segment && w->host[r] == w->host[w->rank] ? next++ : -1;
+	return -1;
+}
+
+/*
+ * Inside a host all go through its memory, so that one bell wakes a rank; else by the first transport of the table on whose
+ * fabric both stand.
+ */
+static void derive_ways(struct world *w)
+{
+	int home = home_of(w);
+	const int *local = NULL;
+	if (home >= 0)
+		w->segment = w->transport[home].t->segment(w->transport[home].ctx, &local);
+	for (int r = 0; r < w->nranks; r++) {
+		bool near = w->segment && w->host[r] == w->host[w->rank];
+		w->local[r] = near ? local[r] : -1;
+		w->via[r] = near && r != w->rank ? home : -1;
+		for (int i = 0; i < w->ntransports && w->via[r] < 0 && r != w->rank; i++)
+			if (same_fabric(&w->transport[i], r, w->rank))
+				w->via[r] = i;
+	}
 }
 
 /* The control plane's hosts: ranks that could reach each other by local socket, whether or not they share memory. */
@@ -253,6 +273,75 @@ static int start_waiting(struct world *w)
 	for (int r = 0; r < w->nranks; r++)
 		w->pumps |= w->via[r] >= 0 && w->transport[w->via[r]].t->pump;
 	return TUTTI_OK;
+}
+
+/* ---- the progress thread ---------------------------------------------------------------------------------------------- */
+
+static struct tutti_comm *busy(struct world *w)
+{
+	for (struct tutti_comm *c = w->comms; c; c = c->world_next)
+		if (atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
+			return c;
+	return NULL;
+}
+
+static void nothing_to_say(void *ctx, uint64_t waited_ns)
+{
+	(void)ctx;
+	(void)waited_ns;
+}
+
+/*
+ * The progress thread: asleep while nothing is queued. It lets go of the lock between looks, so that others get in, and then
+ * holds on to no communicator: each watches its own deadline when it is moved.
+ */
+static void *drive(void *arg)
+{
+	struct world *w = arg;
+	struct alarm none = {0};
+	struct wait_site site = {&w->wait, &none, UINT64_MAX, NULL, nothing_to_say, nothing_to_say};
+	struct wait wait;
+	wait_begin(&wait, &site);
+	pthread_mutex_lock(&w->lock);
+	while (!w->stop) {
+		bool moved = false;
+		if (!busy(w)) {
+			pthread_cond_wait(&w->work, &w->lock);
+			wait_begin(&wait, &site);
+			continue;
+		}
+		for (struct tutti_comm *c = w->comms; c; c = c->world_next)
+			moved |= comm_progress(c);
+		pthread_mutex_unlock(&w->lock);
+		if (moved)
+			wait_moved(&wait);
+		else
+			(void)wait_step(&wait);
+		pthread_mutex_lock(&w->lock);
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+static int start_driver(struct world *w)
+{
+	sigset_t all, old;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	int rc = pthread_create(&w->driver, NULL, drive, w);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	atomic_store_explicit(&w->driven, rc == 0, memory_order_relaxed);
+	errno = rc;
+	return rc ? fail_errno("start the progress thread") : TUTTI_OK;
+}
+
+static void stop_driver(struct world *w)
+{
+	world_lock(w);
+	w->stop = true;
+	pthread_cond_signal(&w->work);
+	world_unlock(w);
+	pthread_join(w->driver, NULL);
 }
 
 /* ---- coming up ------------------------------------------------------------------------------------------------------- */
@@ -326,10 +415,11 @@ static int come_up(struct world *w, const struct world_start *start)
 		rc = agree(w);
 	if (!rc) {
 		attach_transports(w);
-		rc = derive_ways(w, &gather);
+		rc = gather_fabrics(w, &gather);
 	}
 	if (!rc) {
 		derive_hosts(w);
+		derive_ways(w);
 		rc = start_control(w);
 	}
 	if (!rc)
@@ -348,7 +438,7 @@ int world_create(struct world **out, const struct world_start *start, struct par
 	w->params = *params;
 	w->rank = start->rank;
 	w->nranks = start->nranks;
-	w->refs = 1;
+	atomic_init(&w->refs, 1);
 	w->wait.epoll = -1;
 	pthread_mutexattr_t recursive;
 	pthread_mutexattr_init(&recursive);
@@ -358,14 +448,15 @@ int world_create(struct world **out, const struct world_start *start, struct par
 	pthread_cond_init(&w->work, NULL);
 	w->limit = (struct net_limit){now_ns() + (uint64_t)(start->seconds * 1e9), NULL};
 	int rc = auth_init();
-	if (!rc && (rc = service_acquire()) != TUTTI_OK) {
+	if (!rc)
+		rc = service_acquire();
+	if (rc) {
 		params_free(&w->params);
 		free(w);
 		return rc;
 	}
 	w->forks = service_forks;
-	if (!rc)
-		rc = allocate(w);
+	rc = allocate(w);
 	if (!rc)
 		rc = come_up(w, start);
 	if (rc) {
@@ -378,17 +469,19 @@ int world_create(struct world **out, const struct world_start *start, struct par
 
 struct world *world_ref(struct world *w)
 {
-	w->refs++;
+	atomic_fetch_add_explicit(&w->refs, 1, memory_order_relaxed);
 	return w;
 }
 
 /* In a forked child what belongs to the parent is only forgotten: its threads, sockets and memory go on there. */
 void world_unref(struct world *w)
 {
-	if (!w || --w->refs > 0)
+	if (!w || atomic_fetch_sub_explicit(&w->refs, 1, memory_order_acq_rel) > 1) /* R15 */
 		return;
 	bool forked = w->forks != service_forks;
 	if (!forked) {
+		if (atomic_load_explicit(&w->driven, memory_order_relaxed))
+			stop_driver(w);
 		control_close(w->control);
 		for (int i = 0; i < w->ntransports; i++)
 			if (w->transport[i].t && w->transport[i].ctx)
@@ -447,84 +540,20 @@ bool world_progress_others(struct world *w, const struct tutti_comm *but)
 	return moved;
 }
 
-static struct tutti_comm *busy(struct world *w)
-{
-	for (struct tutti_comm *c = w->comms; c; c = c->world_next)
-		if (atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
-			return c;
-	return NULL;
-}
-
-/* The progress thread: asleep while nothing is queued. It lets go of the lock between looks, so that others get in. */
-static void *drive(void *arg)
-{
-	struct world *w = arg;
-	struct wait wait = {0};
-	pthread_mutex_lock(&w->lock);
-	while (!w->stop) {
-		struct tutti_comm *c = busy(w);
-		if (!c) {
-			pthread_cond_wait(&w->work, &w->lock);
-			continue;
-		}
-		if (wait.site != &c->site)
-			wait_begin(&wait, &c->site);
-		bool moved = false;
-		for (c = w->comms; c; c = c->world_next)
-			if (atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
-				moved |= comm_progress(c);
-		pthread_mutex_unlock(&w->lock);
-		if (moved)
-			wait_moved(&wait);
-		else
-			(void)wait_step(&wait);
-		pthread_mutex_lock(&w->lock);
-	}
-	pthread_mutex_unlock(&w->lock);
-	return NULL;
-}
-
-static int start_driver(struct world *w)
-{
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int rc = pthread_create(&w->driver, NULL, drive, w);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	w->driven = rc == 0;
-	errno = rc;
-	return rc ? fail_errno("start the progress thread") : TUTTI_OK;
-}
-
-static void stop_driver(struct world *w)
-{
-	world_lock(w);
-	w->stop = true;
-	pthread_cond_signal(&w->work);
-	world_unlock(w);
-	pthread_join(w->driver, NULL);
-	w->driven = w->stop = false;
-}
-
 int world_enlist(struct world *w, struct tutti_comm *c)
 {
 	world_lock(w);
 	c->world_next = w->comms;
 	w->comms = c;
 	atomic_fetch_add_explicit(&w->ncomms, 1, memory_order_relaxed);
-	int rc = c->progress == TUTTI_PROGRESS_THREAD && !w->driven ? start_driver(w) : TUTTI_OK;
+	bool driven = atomic_load_explicit(&w->driven, memory_order_relaxed);
+	int rc = c->progress == TUTTI_PROGRESS_THREAD && !driven ? start_driver(w) : TUTTI_OK;
 	world_unlock(w);
 	return rc;
 }
 
 void world_delist(struct world *w, struct tutti_comm *c)
 {
-	/* the progress thread may be waiting on the communicator's site: it starts again if others are left */
-	bool again = false;
-	if (w->driven) {
-		stop_driver(w);
-		again = true;
-	}
 	world_lock(w);
 	for (struct tutti_comm **at = &w->comms; *at; at = &(*at)->world_next)
 		if (*at == c) {
@@ -532,14 +561,12 @@ void world_delist(struct world *w, struct tutti_comm *c)
 			atomic_fetch_sub_explicit(&w->ncomms, 1, memory_order_relaxed);
 			break;
 		}
-	if (again && w->comms)
-		(void)start_driver(w);
 	world_unlock(w);
 }
 
 void world_work(struct world *w)
 {
-	if (!w->driven)
+	if (!atomic_load_explicit(&w->driven, memory_order_relaxed)) /* set before this communicator was there, or no matter */
 		return;
 	world_lock(w);
 	pthread_cond_signal(&w->work);

@@ -51,9 +51,10 @@ struct world {
 	struct tutti_comm *comms;
 	_Atomic int ncomms;             /* read without the lock, as a hint */
 	pthread_t driver;               /* the progress thread, when a communicator asked for one */
-	bool driven, stop;
+	_Atomic bool driven;            /* it runs; read without the lock, as a hint */
+	bool stop;
 	pthread_cond_t work;
-	int refs;
+	_Atomic int refs;
 };
 
 /** What tutti_comm_create and its relatives know before anybody was talked to. */

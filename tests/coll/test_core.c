@@ -2,6 +2,7 @@
  * What the core must survive: communicators that end while others still begin, calls inside groups that need an answer at
  * once, requests that outlive what they ran on, ranks placed as threads of several processes.
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -150,6 +151,67 @@ static void test_differ_early(void **state)
 	run_near(2, false, "TUTTI_DIRECT=1024", differ_early);
 }
 
+/* ---- ranks as threads of several processes ------------------------------------------------------------------------------- */
+
+struct placed {
+	struct tutti_unique_id id;
+	int rank, failed;
+	pthread_t thread;
+};
+
+#define EACH 2 /* ranks of a process */
+#define LARGE 50000
+
+static void *placed_rank(void *arg)
+{
+	struct placed *p = arg;
+	struct tutti_comm *c;
+	int n = 2 * EACH, total = n * (n + 1) / 2, *in = malloc(LARGE * sizeof(int)), *out = malloc(LARGE * sizeof(int));
+	p->failed = 1;
+	if (!in || !out || tutti_comm_create(&c, n, &p->id, p->rank, NULL) != TUTTI_OK)
+		return NULL;
+	for (int i = 0; i < LARGE; i++)
+		in[i] = p->rank + 1;
+	p->failed = 0;
+	for (size_t count = 1; count <= LARGE; count = count * 7 + 1) {
+		p->failed |= tutti_allreduce(in, out, count, TUTTI_I32, TUTTI_SUM, c, NULL) != TUTTI_OK;
+		p->failed |= out[0] != total || out[count - 1] != total;
+		p->failed |= tutti_reduce(in, out, count, TUTTI_I32, TUTTI_SUM, 1, c, NULL) != TUTTI_OK;
+	}
+	p->failed |= tutti_comm_destroy(c) != TUTTI_OK;
+	free(in);
+	free(out);
+	return NULL;
+}
+
+static int several_processes(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	struct placed p[EACH];
+	int failed = 0, rank = tutti_comm_rank(c);
+	if (rank == 0)
+		RANK_OK(tutti_unique_id_create(&p[0].id));
+	RANK_OK(tutti_broadcast(&p[0].id, &p[0].id, sizeof(p[0].id), TUTTI_U8, 0, c, NULL));
+	for (int i = 0; i < EACH; i++) {
+		p[i] = (struct placed){.id = p[0].id, .rank = rank * EACH + i};
+		RANK_CHECK(pthread_create(&p[i].thread, NULL, placed_rank, &p[i]) == 0);
+	}
+	for (int i = 0; i < EACH; i++) {
+		pthread_join(p[i].thread, NULL);
+		failed += p[i].failed;
+	}
+	RANK_CHECK(!failed);
+	return 0;
+}
+
+static void test_several_processes(void **state)
+{
+	(void)state;
+	run("shm", 2, false, NULL, several_processes);
+	run("inproc,shm", 2, false, NULL, several_processes);
+	run("inproc,tcp", 2, false, NULL, several_processes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -158,6 +220,7 @@ int main(void)
 		cmocka_unit_test(test_split_in_group),
 		cmocka_unit_test(test_outlive),
 		cmocka_unit_test(test_differ_early),
+		cmocka_unit_test(test_several_processes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

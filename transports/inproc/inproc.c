@@ -20,7 +20,7 @@ struct inproc {
 static struct made {
 	uint64_t nonce;
 	int waiting;
-	struct segment *segment; /* a view of the list's own, so that an early leaver takes nothing away */
+	struct segment *segment; /* a view of the list's own, so that an early leaver takes nothing away; NULL: it failed */
 	struct made *next;
 } *list;
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -46,16 +46,12 @@ static void inproc_address(void *ctx, uint8_t blob[CONTACT_BLOB])
 
 static int lead(struct inproc *c, int nlocal)
 {
+	struct made *m = calloc(1, sizeof(*m));
+	if (!m)
+		return fail(TUTTI_ENOMEM, "out of memory");
 	int rc = segment_create(&c->segment, nlocal, c->nonce, NULL);
-	struct made *m = rc ? NULL : calloc(1, sizeof(*m));
-	if (!rc && !m)
-		rc = fail(TUTTI_ENOMEM, "out of memory");
 	if (!rc)
 		rc = segment_share(&m->segment, c->segment, 0);
-	if (rc) {
-		free(m);
-		return rc;
-	}
 	m->nonce = c->nonce;
 	m->waiting = nlocal - 1;
 	pthread_mutex_lock(&list_lock);
@@ -63,7 +59,7 @@ static int lead(struct inproc *c, int nlocal)
 	list = m;
 	pthread_cond_broadcast(&list_grew);
 	pthread_mutex_unlock(&list_lock);
-	return TUTTI_OK;
+	return rc;
 }
 
 static int follow(struct inproc *c, int me)
@@ -84,7 +80,8 @@ static int follow(struct inproc *c, int me)
 	}
 	struct made *m = *at;
 	if (rc == TUTTI_OK) {
-		rc = segment_share(&c->segment, m->segment, me);
+		rc = m->segment ? segment_share(&c->segment, m->segment, me)
+				: fail(TUTTI_EUNSUPPORTED, "the lowest rank of this process could not make the shared segment");
 		if (--m->waiting == 0) {
 			*at = m->next;
 			segment_close(m->segment);
@@ -123,9 +120,7 @@ static uint64_t inproc_fabric(void *ctx)
 static int inproc_connect(void *ctx, const struct link_spec *spec, struct link *link)
 {
 	struct inproc *c = ctx;
-	int rc = segment_connect(c->segment, spec, c->env->rank, c->local[spec->peer], REACH_ALL, link);
-	link->window_shift = 0;
-	return rc;
+	return segment_connect(c->segment, spec, c->env->rank, c->local[spec->peer], REACH_ALL, link);
 }
 
 static void inproc_disconnect(void *ctx, struct link *link)
@@ -134,9 +129,11 @@ static void inproc_disconnect(void *ctx, struct link *link)
 	segment_disconnect(c->segment, link);
 }
 
-static struct segment *inproc_segment(void *ctx)
+static struct segment *inproc_segment(void *ctx, const int **local)
 {
-	return ((struct inproc *)ctx)->segment;
+	struct inproc *c = ctx;
+	*local = c->local;
+	return c->segment;
 }
 
 static void inproc_close(void *ctx)

@@ -134,9 +134,11 @@ static void shm_disconnect(void *ctx, struct link *link)
 	segment_disconnect(((struct shm *)ctx)->segment, link);
 }
 
-static struct segment *shm_segment(void *ctx)
+static struct segment *shm_segment(void *ctx, const int **local)
 {
-	return ((struct shm *)ctx)->segment;
+	struct shm *c = ctx;
+	*local = c->local;
+	return c->segment;
 }
 
 const struct transport transport_shm = {
