@@ -121,9 +121,8 @@ check:
 check-full:
 	$(Q)TUTTI_TEST_FULL=1 $(MAKE) --no-print-directory check LIMIT=7200
 
-RUNS    ?= 20000
 check-fuzz: fuzzers
-	$(Q)for f in $(FUZZ); do timeout 900 $(B)/fuzz/$$f -runs=$(RUNS) tests/fuzz/corpus/$${f#fuzz_} || exit 1; done
+	$(Q)RUNS=$${RUNS:-200000} tests/run.sh 3600 tests/fuzz/check_fuzz.sh
 
 # The rank-free tests and a small matrix on aarch64, under qemu-user.
 check-cross:
