@@ -243,8 +243,11 @@ static void add_limits(struct visit *s)
 	m->quota = s->root ? system_quota(s->root) : 0;
 }
 
-/* Components that look for devices which say nothing about a host's processors and networks, some of them slowly. */
-static const char *const unwanted[] = {"cuda", "nvml", "rsmi", "levelzero", "opencl", "gl"};
+/*
+ * Components of hwloc that look, some of them slowly, for devices which say nothing about processors and networks; and the
+ * one that reads PCI through a library of its own, which leaks: /sys shows the same.
+ */
+static const char *const unwanted[] = {"cuda", "nvml", "rsmi", "levelzero", "opencl", "gl", "pci"};
 
 static int load(const struct machine_source *from, hwloc_topology_t topo)
 {
