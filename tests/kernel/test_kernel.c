@@ -610,7 +610,8 @@ static void test_names(void **state)
 	} aliases[] = {
 		{"i8", TUTTI_I8}, {"int8", TUTTI_I8}, {"u8", TUTTI_U8}, {"uint8", TUTTI_U8},
 		{"int16", TUTTI_I16}, {"uint16", TUTTI_U16}, {"int32", TUTTI_I32}, {"int", TUTTI_I32},
-		{"uint32", TUTTI_U32}, {"int64", TUTTI_I64}, {"uint64", TUTTI_U64}, {"half", TUTTI_F16}, {"float16", TUTTI_F16}, {"bfloat16", TUTTI_BF16},
+		{"uint32", TUTTI_U32}, {"int64", TUTTI_I64}, {"uint64", TUTTI_U64}, {"half", TUTTI_F16},
+		{"float16", TUTTI_F16}, {"bfloat16", TUTTI_BF16},
 		{"BF16", TUTTI_BF16}, {"float", TUTTI_F32}, {"float32", TUTTI_F32}, {"double", TUTTI_F64},
 		{"float64", TUTTI_F64}, {"e4m3", TUTTI_F8E4M3}, {"fp8e4m3", TUTTI_F8E4M3}, {"fp8_e4m3", TUTTI_F8E4M3},
 		{"f8e4m3", TUTTI_F8E4M3}, {"e5m2", TUTTI_F8E5M2}, {"fp8_e5m2", TUTTI_F8E5M2},
