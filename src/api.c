@@ -401,6 +401,7 @@ int tutti_progress(struct tutti_comm *c)
 		return rc;
 	(void)comm_progress(c);
 	(void)world_progress(c->world, c);
+	(void)world_pump(c->world); /* also what came early for calls that are not made yet: else tutti_comm_fd stays readable */
 	return tutti_comm_error(c);
 }
 
