@@ -100,6 +100,7 @@ struct tutti_comm {
 
 	_Atomic int lock;               /* 0 free */
 	_Atomic int queued;             /* unfinished requests in the queue */
+	unsigned open;                  /* requests that their owner has not finished; the owner's thread only */
 	struct tutti_request *head, **tail;
 	struct tutti_request **last;    /* per lane: the newest unfinished one */
 	struct tutti_comm *world_next;

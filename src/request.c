@@ -543,9 +543,10 @@ static void enqueue(struct tutti_comm *c, struct tutti_request *r)
 	c->last[r->lane] = r;
 	*c->tail = r;
 	c->tail = &r->next;
-	if (atomic_fetch_add_explicit(&c->queued, 1, memory_order_release) == 0) /* R12 */
-		arm_timer(c, true);
+	(void)atomic_fetch_add_explicit(&c->queued, 1, memory_order_release); /* R12 */
 	comm_unlock(c);
+	if (c->open++ == 0)
+		arm_timer(c, true);
 	world_work(c->world);
 }
 
@@ -569,8 +570,7 @@ static void complete(struct tutti_comm *c, struct tutti_request **at, int status
 	r->next = NULL;
 	r->status = status;
 	r->why = status ? strdup(why) : NULL;
-	if (atomic_fetch_sub_explicit(&c->queued, 1, memory_order_release) == 1) /* R12 */
-		arm_timer(c, false);
+	(void)atomic_fetch_sub_explicit(&c->queued, 1, memory_order_release); /* R12 */
 	atomic_store_explicit(&r->done, true, memory_order_release); /* R10: from here on the owner may free it */
 }
 
@@ -687,6 +687,8 @@ static int finish(struct tutti_request **at)
 {
 	struct tutti_request *r = *at;
 	int status = outcome(r);
+	if (r->comm && --r->comm->open == 0)
+		arm_timer(r->comm, false);
 	*at = NULL;
 	free(r->why);
 	free(r);
@@ -785,8 +787,8 @@ int group_end(void)
 /* ---- sleeping in the caller's own loop --------------------------------------------------------------------------------------- */
 
 /*
- * Networks are in the world's epoll descriptor. Memory cannot make a descriptor readable, so a timer ticks each
- * millisecond while something is in flight, and only then.
+ * Networks are in the world's epoll descriptor. Memory cannot make a descriptor readable, nor can another thread that
+ * finishes a request, so a timer ticks each millisecond while the owner has requests to finish, and only then.
  */
 int comm_fd(struct tutti_comm *c)
 {
@@ -803,6 +805,6 @@ int comm_fd(struct tutti_comm *c)
 	}
 	if (c->world->wait.epoll >= 0)
 		(void)epoll_ctl(fd, EPOLL_CTL_ADD, c->world->wait.epoll, &e);
-	arm_timer(c, atomic_load_explicit(&c->queued, memory_order_acquire) > 0); /* A12 */
+	arm_timer(c, c->open > 0);
 	return c->fd = fd;
 }
