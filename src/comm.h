@@ -68,6 +68,7 @@ struct tutti_request {
 	struct choice choice;
 	uint64_t foreign_ns;            /* when another call's slot was seen first; 0: never */
 	bool told;                      /* and the control plane was told */
+	uint64_t unreached_ns;          /* when a peer could not be connected to; 0: never */
 };
 
 struct tutti_comm {

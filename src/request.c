@@ -15,6 +15,8 @@
 #include "util/clock.h"
 #include "util/error.h"
 
+#define VERDICT_NS 1000000000u  /* for the control plane's account of what this rank sees only the end of */
+
 /* ---- a thread's group ----------------------------------------------------------------------------------------------- */
 
 static _Thread_local struct {
@@ -324,6 +326,7 @@ static void reset(struct tutti_request *r, struct tutti_comm *c, const struct op
 	r->choice.algo = NULL;
 	r->foreign_ns = 0;
 	r->told = false;
+	r->unreached_ns = 0;
 }
 
 /* Fills in *r. Only after this has gone well does the call count. */
@@ -413,11 +416,23 @@ static enum advance failed(struct tutti_request *r, int status)
 	return ADVANCE_FAILED;
 }
 
+/* Why a peer can't be reached, the control plane knows best: that it died, or left. It has a moment to say so. */
+static int connect_links(struct tutti_comm *c, struct tutti_request *r)
+{
+	if (r->unreached_ns && now_ns() - r->unreached_ns < VERDICT_NS)
+		return LINK_PENDING;
+	int rc = comm_connect(c, r->plan);
+	if (rc != TUTTI_EPEER || r->unreached_ns)
+		return rc;
+	r->unreached_ns = now_ns();
+	return LINK_PENDING;
+}
+
 static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r)
 {
 	int rc;
 	if (!r->run) {
-		rc = comm_connect(c, r->plan);
+		rc = connect_links(c, r);
 		if (rc == LINK_PENDING)
 			return (rc = world_pump(c->world)) ? failed(r, rc) : ADVANCE_STUCK;
 		if (rc || (rc = make_run(c, r)) != TUTTI_OK)

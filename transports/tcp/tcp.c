@@ -160,6 +160,8 @@ static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *lin
 
 	if (spec->outgoing) {
 		rc = t->env->dial(t->env, spec->peer, tag, &fd);
+		if (rc == TUTTI_EPEER)
+			t->env->lost(t->env, spec->peer, fail_text());
 		if (rc != TUTTI_OK)
 			return rc;
 	} else {
