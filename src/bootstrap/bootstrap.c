@@ -31,6 +31,7 @@
 #define MS           UINT64_C(1000000)
 #define GRACE        (2000 * MS) /* for rank 0's verdict */
 #define LINGER       (2000 * MS) /* for ranks that join after a failure */
+#define VERDICT      (1000 * MS) /* for the same, by who knows of a failure already */
 #define LEVEL_GRACE  (250 * MS)  /* for each level of the tree */
 #define INTRODUCTION (5000 * MS) /* for a notice that has begun to arrive */
 #define CHILDREN     31
@@ -135,6 +136,17 @@ static void on_arrival(void *arg, int fd, const struct hello *hello)
 	*end = a;
 	if (write(b->event, &one, sizeof(one)) < 0) /* full: readable already */
 		return;
+}
+
+/* Why this rank fails; the connections are closed. */
+static void tell_neighbours(struct bootstrap *b, int rc)
+{
+	for (int i = -1; i < b->nchildren; i++) {
+		struct edge *e = i < 0 ? &b->parent : &b->child[i];
+		if (e->fd >= 0)
+			notice_fail(e->fd, rc);
+		e->fd = -1;
+	}
 }
 
 /* Takes all that arrived. */
@@ -533,6 +545,20 @@ static int dial_parent(struct bootstrap *b)
 	return door_dial(b->door, to, &hello, false, b->limit, &b->parent.fd);
 }
 
+/* A parent that is gone may have heard from rank 0 that the job fails, a moment before this rank does. */
+static int reach_parent(struct bootstrap *b, int root)
+{
+	char text[NOTICE_TEXT];
+	int rc = dial_parent(b);
+
+	if (rc != TUTTI_EPEER)
+		return rc;
+	snprintf(text, sizeof(text), "%s", fail_text());
+	if (net_wait(root, POLLIN, at_most(b->limit, VERDICT)) == TUTTI_OK)
+		return hear_root(b, root, NOTICE_FAIL, NULL, 0);
+	return fail(rc, "%s", text);
+}
+
 /* Takes those that came; of one child's connections the last counts, because it dialled again. */
 static int seat_children(struct bootstrap *b)
 {
@@ -576,7 +602,7 @@ static int join_steps(struct bootstrap *b, int root)
 	if (rc == TUTTI_OK || rc == TUTTI_EPEER)
 		rc = learn_neighbours(b, root);
 	if (rc == TUTTI_OK && b->parent.rank != 0)
-		rc = dial_parent(b);
+		rc = reach_parent(b, root);
 	if (rc == TUTTI_OK)
 		rc = await_children(b, root);
 	if (rc != TUTTI_OK)
@@ -593,12 +619,14 @@ static int join_job(struct bootstrap *b, const struct rendezvous *root)
 	if (rc != TUTTI_OK)
 		return rc;
 	rc = join_steps(b, fd);
-	if (rc != TUTTI_OK)
+	if (rc != TUTTI_OK) {
 		notice_fail(fd, rc);
-	else if (b->parent.rank == 0)
+		tell_neighbours(b, rc);
+	} else if (b->parent.rank == 0) {
 		b->parent.fd = fd;
-	else
+	} else {
 		close(fd);
+	}
 	return rc;
 }
 
@@ -682,6 +710,14 @@ static int send_to(struct edge *e, enum notice_kind kind, const void *buf, size_
 	return rc == TUTTI_EPEER ? receive(e, NOTICE_FAIL, NULL, 0, limit) : blame(e, rc, false);
 }
 
+/* Who has everything has not failed because a child is gone: the next to need that child says so, with its name. */
+static int send_down(struct edge *e, const void *buf, size_t bytes, struct net_limit limit)
+{
+	int rc = send_to(e, NOTICE_DOWN, buf, bytes, limit);
+
+	return rc == TUTTI_EPEER ? TUTTI_OK : rc;
+}
+
 /* The limit for what comes from below: the child that waits for the highest subtree is the last to give up. */
 static struct net_limit limit_up(const struct bootstrap *b)
 {
@@ -743,14 +779,8 @@ int bootstrap_allgather(void *bootstrap, const void *in, void *out, size_t bytes
 	if (rc == TUTTI_OK && b->rank != 0)
 		rc = receive(&b->parent, NOTICE_DOWN, out, (size_t)b->n * bytes, limit_down(b));
 	for (int i = b->nchildren - 1; i >= 0 && rc == TUTTI_OK; i--)
-		rc = send_to(&b->child[i], NOTICE_DOWN, out, (size_t)b->n * bytes, limit_down(b));
-	if (rc == TUTTI_OK)
-		return rc;
-	for (int i = -1; i < b->nchildren; i++) {
-		struct edge *e = i < 0 ? &b->parent : &b->child[i];
-		if (e->fd >= 0)
-			notice_fail(e->fd, rc);
-		e->fd = -1;
-	}
+		rc = send_down(&b->child[i], out, (size_t)b->n * bytes, limit_down(b));
+	if (rc != TUTTI_OK)
+		tell_neighbours(b, rc);
 	return rc;
 }
