@@ -13,8 +13,8 @@
 
 #define LEADERS 2
 #define MEND (100 * MS)         /* when ranks leave one after the other, most dials at once would be in vain */
-#define OVERDUE (1000 * MS)     /* how long higher ranks have to dial */
-#define REDIAL (200 * MS)
+#define OVERDUE (400 * MS)      /* how long higher ranks have to dial */
+#define REDIAL (100 * MS)
 #define REFUSALS 3
 
 bool reachable(const struct control *c, int rank)
@@ -64,14 +64,36 @@ static int dial(struct control *c, int rank, struct net_limit limit)
 	return rc == TUTTI_OK ? wire_add(c, rank, fd) : rc;
 }
 
+/*
+ * A rank that does not answer may be stopped: it is dialled on and on. One that can't be connected to is given up; on
+ * this host that means that its process is no more.
+ */
+static void dial_failed(struct control *c, int rank, int rc)
+{
+	if (rc == TUTTI_ETIMEOUT || rc == TUTTI_EABORTED || ++c->refused[rank] < REFUSALS || !reachable(c, rank))
+		return;
+	if (c->host[rank] == c->host[c->rank])
+		saw_gone(c, rank);
+	else
+		saw_cut(c, rank, false, fail_text());
+}
+
+/*
+ * Whoever can't be reached here was alive when it told its contact: as if it had died a moment later, its communicators
+ * are told.
+ */
 int tree_grow(struct control *c, struct net_limit limit)
 {
 	int rank, rc = TUTTI_OK;
 
 	service_lock();
 	c->overdue = UINT64_MAX;
-	while (rc == TUTTI_OK && (rank = next_to_dial(c, 0)) >= 0)
-		rc = dial(c, rank, limit);
+	while (rc == TUTTI_OK && (rank = next_to_dial(c, 0)) >= 0) {
+		if ((rc = dial(c, rank, limit)) == TUTTI_EPEER) {
+			dial_failed(c, rank, rc);
+			rc = TUTTI_OK;
+		}
+	}
 	tree_mend(c);
 	turn_end(c);
 	if (rc != TUTTI_OK)
@@ -86,20 +108,6 @@ static void pause_or_stop(struct control *c, uint64_t ns)
 	struct timespec t = {.tv_nsec = (long)ns};
 
 	(void)syscall(SYS_futex, &c->stop, FUTEX_WAIT_PRIVATE, 0, &t, NULL, 0);
-}
-
-/*
- * A rank that does not answer may be stopped: it is dialled on and on. One that can't be connected to is given up; on
- * this host that means that its process is no more.
- */
-static void dial_failed(struct control *c, int rank, int rc)
-{
-	if (rc == TUTTI_ETIMEOUT || rc == TUTTI_EABORTED || ++c->refused[rank] < REFUSALS || !reachable(c, rank))
-		return;
-	if (c->host[rank] == c->host[c->rank])
-		saw_gone(c, rank);
-	else
-		saw_cut(c, rank, false, fail_text());
 }
 
 static void *dial_missing(void *arg)
