@@ -1,0 +1,223 @@
+/*
+ * Ranks that are late: stopped, busy elsewhere, never started. Deadlines pass on all ranks with the names of those who are
+ * late, and a rank that comes back finds out from its next call.
+ */
+#include "fault.h"
+
+#define DEADLINE 1.0
+#define SLACK 3.0 /* one second for asking the silent, the rest for a busy machine */
+
+static int in_time(const struct stage *s)
+{
+	double took = seconds_since(s->deed_ns);
+	return took > DEADLINE - 0.1 && took < DEADLINE + SLACK ? 0 : ranks_fail("took %.2f s", took);
+}
+
+static int await_others(struct stage *s, _Atomic int *counters, int but)
+{
+	for (int r = 0; r < s->n; r++)
+		if (r != but)
+			await(&counters[r], 1);
+	return 0;
+}
+
+/* ---- stopped ------------------------------------------------------------------------------------------------------ */
+
+/* Rank `helper` stops the victim, and lets it go on when all others have had their error. */
+static int with_a_stopped_rank(struct tutti_comm *c, void *arg)
+{
+	struct stage *s = arg;
+	int me = tutti_comm_rank(c), helper = s->victim == 0 ? 1 : 0, rc;
+	static float x[5000];
+	s->pid[me] = getpid();
+	RANK_OK(tutti_allreduce(x, x, 5000, TUTTI_F32, TUTTI_SUM, c, NULL));
+	s->ready[me] = 1;
+	if (me == s->victim) {
+		ranks_note("being stopped");
+		for (int r = 0; r < s->n; r++)
+			await(&s->done[r == me ? helper : r], 1);
+		ranks_note("calls after having been stopped");
+		/* the others' parts of the first one may all be there: then it is right, and the next one fails */
+		if ((rc = tutti_allreduce(x, x, 5000, TUTTI_F32, TUTTI_SUM, c, NULL)) == TUTTI_OK)
+			rc = tutti_allreduce(x, x, 5000, TUTTI_F32, TUTTI_SUM, c, NULL);
+		RANK_STATUS(TUTTI_ETIMEOUT, rc);
+		return is_out_of_use(c, TUTTI_ETIMEOUT);
+	}
+	if (me == helper) {
+		await_others(s, s->ready, -1);
+		kill(s->pid[s->victim], SIGSTOP);
+		s->deed_ns = clock_ns();
+	}
+	while (!s->deed_ns)
+		pause_us(1000);
+	ranks_note("an allreduce with rank %d stopped", s->victim);
+	rc = tutti_allreduce(x, x, 5000, TUTTI_F32, TUTTI_SUM, c, NULL);
+	int bad = rc != TUTTI_ETIMEOUT ? ranks_fail("status %d: %s", rc, tutti_last_error(c)) : in_time(s);
+	bad |= says(c, "rank %d (pid %d", s->victim, s->pid[s->victim]);
+	bad |= says(c, "does not answer") | says(c, "allreduce #2");
+	s->done[me] = 1;
+	if (me == helper) {
+		await_others(s, s->done, s->victim);
+		kill(s->pid[s->victim], SIGCONT);
+	}
+	return bad;
+}
+
+static void stopped_rank_is_named(void **state)
+{
+	(void)state;
+	static const int victims[] = {3, 0, PER_HOST};
+	for (enum way way = WAY_SHM; way <= WAY_HOSTS; way++) {
+		struct stage *s = stage_new(way);
+		s->victim = victims[way];
+		if (stage_run(s, (struct ranks){0}, with_a_stopped_rank, "TUTTI_TIMEOUT=1", NULL))
+			fail_msg("%s: rank %d stopped", way_names[way], s->victim);
+		stage_free(s);
+	}
+}
+
+/* ---- busy elsewhere -------------------------------------------------------------------------------------------------- */
+
+/* The late rank makes its call when all others have given up. */
+static int with_a_late_rank(struct tutti_comm *c, void *arg)
+{
+	struct stage *s = arg;
+	int me = tutti_comm_rank(c);
+	static double x[300];
+	RANK_OK(tutti_barrier(c, NULL));
+	s->ready[me] = 1;
+	await_others(s, s->ready, -1);
+	uint64_t none = 0;
+	atomic_compare_exchange_strong(&s->deed_ns, &none, clock_ns());
+	if (me == s->victim) {
+		await_others(s, s->done, me);
+		RANK_STATUS(TUTTI_ETIMEOUT, tutti_reduce(x, x, 300, TUTTI_F64, TUTTI_MAX, 1, c, NULL));
+		return is_out_of_use(c, TUTTI_ETIMEOUT);
+	}
+	ranks_note("a barrier for which rank %d is late", s->victim);
+	int rc = tutti_barrier(c, NULL);
+	int bad = rc != TUTTI_ETIMEOUT ? ranks_fail("status %d: %s", rc, tutti_last_error(c)) : in_time(s);
+	bad |= says(c, "rank %d (pid", s->victim) | says(c, "has not called barrier #2");
+	bad |= says(c, "last finished barrier #1");
+	s->done[me] = 1;
+	return bad;
+}
+
+static void late_rank_is_named(void **state)
+{
+	(void)state;
+	static const int victims[] = {0, 2, 0};
+	for (enum way way = WAY_SHM; way <= WAY_HOSTS; way++) {
+		struct stage *s = stage_new(way);
+		s->victim = victims[way];
+		if (stage_run(s, (struct ranks){0}, with_a_late_rank, "TUTTI_TIMEOUT=1", NULL))
+			fail_msg("%s: rank %d late", way_names[way], s->victim);
+		stage_free(s);
+	}
+}
+
+/* A message that nobody sends: the deadline holds as well. */
+static int without_a_sender(struct tutti_comm *c, void *arg)
+{
+	struct stage *s = arg;
+	int me = tutti_comm_rank(c);
+	char x[10];
+	ranks_meet();
+	uint64_t begin = clock_ns();
+	if (me == s->victim) {
+		ranks_note("a receive without a send");
+		RANK_STATUS(TUTTI_ETIMEOUT, tutti_recv(x, sizeof(x), TUTTI_I8, 0, c, NULL));
+		double took = seconds_since(begin);
+		RANK_CHECK(took > DEADLINE - 0.1 && took < DEADLINE + SLACK);
+		return says(c, "rank %d", me);
+	}
+	while (!tutti_comm_error(c) && seconds_since(begin) < 2 * DEADLINE + SLACK)
+		pause_us(1000);
+	return is_out_of_use(c, TUTTI_ETIMEOUT);
+}
+
+static void missing_message_ends_at_the_deadline(void **state)
+{
+	(void)state;
+	for (enum way way = WAY_SHM; way <= WAY_TCP; way++) {
+		struct stage *s = stage_new(way);
+		s->victim = 2;
+		if (stage_run(s, (struct ranks){0}, without_a_sender, "TUTTI_TIMEOUT=1", NULL))
+			fail_msg("%s", way_names[way]);
+		stage_free(s);
+	}
+}
+
+/* ---- not late: slow, but within the deadline ---------------------------------------------------------------------------- */
+
+/* Each call takes longer than half of the deadline; many of them do not add up. */
+static int slow_but_in_time(struct tutti_comm *c, void *arg)
+{
+	int me = tutti_comm_rank(c);
+	int x = 1, y = 0;
+	(void)arg;
+	for (int i = 0; i < 3; i++) {
+		if (me == i)
+			pause_us(600000);
+		RANK_OK(tutti_allreduce(&x, &y, 1, TUTTI_I32, TUTTI_SUM, c, NULL));
+		RANK_CHECK(y == tutti_comm_size(c));
+	}
+	return 0;
+}
+
+static void slow_rank_is_waited_for(void **state)
+{
+	(void)state;
+	for (enum way way = WAY_SHM; way <= WAY_HOSTS; way++) {
+		struct stage *s = stage_new(way);
+		assert_int_equal(stage_run(s, (struct ranks){0}, slow_but_in_time, "TUTTI_TIMEOUT=1", NULL), 0);
+		stage_free(s);
+	}
+}
+
+/* ---- never started ----------------------------------------------------------------------------------------------------------- */
+
+static int without_the_absent(struct tutti_comm *c, void *arg)
+{
+	struct stage *s = arg;
+	int me = atoi(getenv("TUTTI_RANK"));
+	if (s->variant >> me & 1)
+		return 0;
+	ranks_note("start without some ranks");
+	uint64_t begin = clock_ns();
+	int rc = tutti_comm_from_env(&c, NULL);
+	if (rc != TUTTI_ETIMEOUT || c)
+		return ranks_fail("status %d: %s", rc, tutti_last_error(NULL));
+	RANK_CHECK(seconds_since(begin) < DEADLINE + SLACK);
+	for (int r = 0; r < s->n; r++)
+		if (s->variant >> r & 1 && says(NULL, r ? "%d" : "rank %d", r))
+			return 1;
+	return 0;
+}
+
+static void absent_ranks_are_named(void **state)
+{
+	static const int absent[] = {1 << 3, 1 << 1 | 1 << 2, 1 << 0};
+	(void)state;
+	for (size_t i = 0; i < sizeof(absent) / sizeof(absent[0]); i++) {
+		struct stage *s = stage_new(WAY_SHM);
+		s->variant = absent[i];
+		struct ranks how = {.start = RANKS_BY_HAND};
+		if (stage_run(s, how, without_the_absent, "TUTTI_START_TIMEOUT=1", NULL))
+			fail_msg("absent: %x", (unsigned)absent[i]);
+		stage_free(s);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	be_alone(argc, argv);
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(stopped_rank_is_named, nothing_left),
+		cmocka_unit_test_teardown(late_rank_is_named, nothing_left),
+		cmocka_unit_test_teardown(missing_message_ends_at_the_deadline, nothing_left),
+		cmocka_unit_test_teardown(slow_rank_is_waited_for, nothing_left),
+		cmocka_unit_test_teardown(absent_ranks_are_named, nothing_left),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
