@@ -311,8 +311,9 @@ TUTTI_API int tutti_wait_any(struct tutti_request **reqs, int n, int *index);
 TUTTI_API int tutti_progress(struct tutti_comm *c);
 
 /**
- * A descriptor that polls readable when tutti_progress or tutti_test would help, for epoll, kqueue or poll loops. It
- * belongs to the communicator; do not read or close it. -1 on failure.
+ * A descriptor that polls readable when tutti_progress or tutti_test would help, for epoll, kqueue or poll loops. When it
+ * is readable call tutti_progress, which makes it quiet until there is more, then test what is in flight. It belongs to the
+ * communicator; do not read or close it. -1 on failure.
  */
 TUTTI_API int tutti_comm_fd(struct tutti_comm *c);
 

@@ -399,9 +399,7 @@ int tutti_progress(struct tutti_comm *c)
 	int rc = check_comm(c);
 	if (rc)
 		return rc;
-	(void)comm_progress(c);
-	(void)world_progress(c->world, c);
-	(void)world_pump(c->world); /* also what came early for calls that are not made yet: else tutti_comm_fd stays readable */
+	comm_look(c);
 	return tutti_comm_error(c);
 }
 

@@ -150,6 +150,8 @@ void group_failed(int rc);
 int group_end(void);
 /** A descriptor for poll loops. */
 int comm_fd(struct tutti_comm *c);
+/** Moves all that can be moved for this rank; afterwards the descriptor is readable for what comes then. */
+void comm_look(struct tutti_comm *c);
 
 /* mem.c */
 int mem_alloc(struct tutti_comm *c, size_t bytes, void **ptr);

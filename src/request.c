@@ -541,12 +541,21 @@ static int run_here(struct tutti_comm *c, struct tutti_request *r)
 
 /* ---- the queue --------------------------------------------------------------------------------------------------------------- */
 
+/* While calls are in flight it ticks. At their end once more: who sleeps on it has not seen what another thread completed. */
 static void arm_timer(struct tutti_comm *c, bool on)
 {
 	if (c->timer < 0)
 		return;
-	struct itimerspec t = {{0, on ? 1000000 : 0}, {0, on ? 1000000 : 0}};
+	struct itimerspec t = {{0, on ? 1000000 : 0}, {0, on ? 1000000 : 1}};
 	(void)timerfd_settime(c->timer, 0, &t, NULL);
+}
+
+/* Not readable again before the next tick. */
+static void take_ticks(struct tutti_comm *c)
+{
+	uint64_t ticks;
+	if (c->timer >= 0)
+		(void)!read(c->timer, &ticks, sizeof(ticks));
 }
 
 static void enqueue(struct tutti_comm *c, struct tutti_request *r)
@@ -620,9 +629,7 @@ bool comm_progress(struct tutti_comm *c)
 		return false;
 	int status = alarmed(c);
 	bool moved = true;
-	uint64_t ticks;
-	if (c->timer >= 0)
-		(void)!read(c->timer, &ticks, sizeof(ticks)); /* not readable again before the next tick */
+	take_ticks(c);
 	if (status)
 		comm_fail_all(c, status, c->alarm.text);
 	else
@@ -805,21 +812,41 @@ int group_end(void)
  * Networks are in the world's epoll descriptor. Memory cannot make a descriptor readable, nor can another thread that
  * finishes a request, so a timer ticks each millisecond while the owner has requests to finish, and only then.
  */
-int comm_fd(struct tutti_comm *c)
+static int make_fd(struct tutti_comm *c)
 {
-	if (c->fd >= 0)
-		return c->fd;
-	int fd = epoll_create1(EPOLL_CLOEXEC);
-	c->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	struct epoll_event e = {.events = EPOLLIN};
-	if (fd < 0 || c->timer < 0 || epoll_ctl(fd, EPOLL_CTL_ADD, c->timer, &e) != 0) {
+	int fd = epoll_create1(EPOLL_CLOEXEC), timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (fd < 0 || timer < 0 || epoll_ctl(fd, EPOLL_CTL_ADD, timer, &e) != 0) {
 		(void)fail_errno("make a descriptor for poll loops");
 		if (fd >= 0)
 			close(fd);
+		if (timer >= 0)
+			close(timer);
 		return -1;
 	}
 	if (c->world->wait.epoll >= 0)
 		(void)epoll_ctl(fd, EPOLL_CTL_ADD, c->world->wait.epoll, &e);
-	arm_timer(c, c->open > 0);
-	return c->fd = fd;
+	c->timer = timer;
+	if (atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
+		arm_timer(c, true);
+	return fd;
+}
+
+int comm_fd(struct tutti_comm *c)
+{
+	comm_lock(c);
+	if (c->fd < 0)
+		c->fd = make_fd(c);
+	comm_unlock(c);
+	return c->fd;
+}
+
+void comm_look(struct tutti_comm *c)
+{
+	comm_lock(c);
+	take_ticks(c);
+	comm_unlock(c);
+	(void)comm_progress(c);
+	(void)world_progress(c->world, c);
+	(void)world_pump(c->world); /* also what came early for calls that are not made yet: it keeps the descriptor readable */
 }
