@@ -30,13 +30,13 @@ static const struct cli_option options[] = {
 static const struct cli cli = {
 	.name = "tutti-topo",
 	.usage = "[options]",
-	.what = "Shows this machine: packages, memories, caches, cores, network devices, and how much of it this process "
-		"may use. Under a launcher, run as the ranks of a job, it shows every host, what the ranks share, the "
-		"latency and bandwidth between all pairs, and the order in which they should form a ring.",
+	.what = "Shows this machine: packages, memories, caches, cores, network devices, and how much of it this "
+		"process may use. Under a launcher, run as the ranks of a job, it shows every host, what the ranks "
+		"share, the latency and bandwidth between all pairs, and the order in which they should form a ring.",
 	.options = options,
-	.more = "Latency is half a round trip of 8 bytes, the median. Bandwidth is that of messages of 1 MiB sent back to "
-		"back, until the last one was acknowledged; GB are 10^9 bytes. Up to 8 ranks are measured one pair at a "
-		"time, more in disjoint pairs at once. It takes a few seconds.\n\n"
+	.more = "Latency is half a round trip of 8 bytes, the median. Bandwidth is that of messages of 1 MiB sent back "
+		"to back, until the last one was acknowledged; GB are 10^9 bytes. Up to 8 ranks are measured one pair "
+		"at a time, more in disjoint pairs at once. It takes a few seconds.\n\n"
 		"Examples:\n\n"
 		"tutti-topo\n\n"
 		"tutti-run -n 4 tutti-topo\n\n"

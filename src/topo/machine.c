@@ -244,8 +244,8 @@ static void add_limits(struct visit *s)
 }
 
 /*
- * Components of hwloc that look, some of them slowly, for devices which say nothing about processors and networks; and the
- * one that reads PCI through a library of its own, which leaks: /sys shows the same.
+ * Components of hwloc that look, some of them slowly, for devices which say nothing about processors and networks; and
+ * the one that reads PCI through a library of its own, which leaks: /sys shows the same.
  */
 static const char *const unwanted[] = {"cuda", "nvml", "rsmi", "levelzero", "opencl", "gl", "pci"};
 

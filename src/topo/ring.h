@@ -17,8 +17,8 @@ struct ring_cost ring_cost(int n, const double *cost, const int *order);
 
 /**
  * Fills order with a ring that starts at 0: the best of all up to RING_EXACT ranks; otherwise the better of two starts,
- * rank order and cheapest next step, improved by reversing stretches as long as that helps (2-opt): it is never worse
- * than rank order. Costs are finite and need not be symmetric. n >= 1. TUTTI_OK or ENOMEM.
+ * rank order and cheapest next step, improved by reversing stretches as long as that helps (2-opt; Croes 1958): it is
+ * never worse than rank order. Costs are finite and need not be symmetric. n >= 1. TUTTI_OK or ENOMEM.
  */
 int ring_order(int n, const double *cost, int *order);
 

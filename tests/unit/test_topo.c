@@ -1,6 +1,6 @@
 /*
- * Topology: machines from hwloc's descriptions and from made-up file systems, the order of rings against brute force, the
- * rounds of measuring, and tutti-topo itself, alone and under tutti-run.
+ * Topology: machines from hwloc's descriptions and from made-up file systems, the order of rings against brute force,
+ * the rounds of measuring, and tutti-topo itself, alone and under tutti-run.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -601,10 +601,13 @@ static void test_every_pair_meets_once(void **state)
 
 static char output[1 << 17];
 
-/* Runs a command line, in which %s are the folder of programs; its status. Its output is in `output`. */
+/*
+ * Runs tutti-topo through a shell: after settings of the environment, under tutti-run with the options of `launch` unless
+ * that is NULL. Its status; `output` gets what it says.
+ */
 static int shell(const char *environment, const char *launch, const char *arguments)
 {
-	char line[4 * PATH_MAX], launcher[PATH_MAX + 64] = "";
+	char line[6 * PATH_MAX], launcher[3 * PATH_MAX] = "";
 	if (launch)
 		snprintf(launcher, sizeof(launcher), "%s/tutti-run %s", bin, launch);
 	snprintf(line, sizeof(line), "%s timeout 60 %s %s/tutti-topo %s 2>&1", environment, launcher, bin, arguments);
@@ -712,10 +715,10 @@ static void test_pairs_at_once(void **state)
 {
 	(void)state;
 	assert_int_equal(shell("TUTTI_TRANSPORT=tcp", "-n 9", "--json -"), 0);
-	json_t *o = json_output();
+	json_t *o = json_output(), *last = json_array_get(json_object_get(o, "transport"), 8);
 	assert_matrix(json_object_get(o, "latency_us"), 9);
 	assert_matrix(json_object_get(o, "bandwidth_GBps"), 9);
-	assert_string_equal(json_string_value(json_array_get(json_array_get(json_object_get(o, "transport"), 8), 0)), "tcp");
+	assert_string_equal(json_string_value(json_array_get(last, 0)), "tcp");
 	json_decref(o);
 }
 
@@ -731,6 +734,22 @@ static void test_what_ranks_share(void **state)
 	assert_int_equal(shell("TUTTI_TRANSPORT=tcp", "-n 2", "--no-measure"), 0);
 	assert_output("no memory is shared");
 	assert_output("one host, by tcp: 1 pair\n");
+}
+
+/* Ranks that say that they are on other hosts are: nothing but TCP goes between them. */
+static void test_two_hosts(void **state)
+{
+	(void)state;
+	/* sh gets the program and its options as words */
+	assert_int_equal(shell("", "-n 4 --bind none sh -c 'TUTTI_HOST=h$((TUTTI_RANK % 2)) exec \"$@\"' sh",
+			       "--no-measure"), 0);
+	assert_output("host 1, ");
+	assert_output("  built like host 0\n");
+	assert_output(": ranks 1,3\n");
+	assert_output("memory is shared by ranks 1,3\n");
+	assert_output("across hosts, by tcp: 4 pairs\n");
+	assert_output("shared memory, by shm: 2 pairs\n");
+	assert_output("   1  tcp    -  tcp  shm\n");
 }
 
 static void test_lines_fit_with_many_ranks(void **state)
@@ -803,6 +822,7 @@ int main(void)
 		cmocka_unit_test(test_all_pairs_are_measured),
 		cmocka_unit_test(test_pairs_at_once),
 		cmocka_unit_test(test_what_ranks_share),
+		cmocka_unit_test(test_two_hosts),
 		cmocka_unit_test(test_lines_fit_with_many_ranks),
 		cmocka_unit_test(test_wrong_use),
 	};

@@ -72,8 +72,8 @@ static json_t *unknown_json(const struct machine *m)
 static json_t *may_use_json(const struct machine *m)
 {
 	char list[4096];
-	return json_pack("{s:i, s:i, s:s, s:o}", "cores", machine_cores(m, &m->may, NULL), "threads", cpus_count(&m->may),
-			 "list", cpus_text(&m->may, list, sizeof(list)), "quota",
+	return json_pack("{s:i, s:i, s:s, s:o}", "cores", machine_cores(m, &m->may, NULL), "threads",
+			 cpus_count(&m->may), "list", cpus_text(&m->may, list, sizeof(list)), "quota",
 			 m->quota > 0 ? rounded(m->quota) : json_null());
 }
 
