@@ -3,7 +3,7 @@
  *
  *   door opens · transports open and give addresses · bootstrap, or the caller's all-gather: contacts of all
  *   contacts are compared · transports attach · second all-gather: fabrics, so all know who reaches whom by what
- *   hosts and ways are derived · control plane connects · bootstrap closes
+ *   hosts and ways are derived · control plane connects · third all-gather: all are up, or all fail · bootstrap closes
  */
 #include "world.h"
 
@@ -386,6 +386,26 @@ static int allocate(struct world *w)
 	return w->contacts && w->via && w->host && w->local && w->near ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
 }
 
+/*
+ * All have come as far as this, or all fail: nobody leaves while others still look for it, and nobody is left waiting in the
+ * caller's all-gather for one that failed. rc: this rank's own.
+ */
+static int all_up(const struct world *w, const struct tutti_oob *gather, int rc)
+{
+	char why[1000], who[160];
+	int *all = calloc((size_t)w->nranks, sizeof(*all));
+	if (!all)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	snprintf(why, sizeof(why), "%s", fail_text());
+	int gathered = gather_all(gather, &rc, all, sizeof(rc));
+	for (int r = 0; r < w->nranks && !rc && !gathered; r++)
+		if (all[r])
+			gathered = fail(all[r], "%s could not start: %s; it knows more",
+					contact_text(&w->contacts[r], who, sizeof(who)), tutti_strerror(all[r]));
+	free(all);
+	return rc ? fail(rc, "%s", why) : gathered;
+}
+
 static int come_up(struct world *w, const struct world_start *start)
 {
 	struct contact me;
@@ -421,9 +441,10 @@ static int come_up(struct world *w, const struct world_start *start)
 		derive_hosts(w);
 		derive_ways(w);
 		rc = start_control(w);
+		if (!rc)
+			rc = start_waiting(w);
+		rc = all_up(w, &gather, rc);
 	}
-	if (!rc)
-		rc = start_waiting(w);
 	bootstrap_close(boot);
 	return rc;
 }
