@@ -167,6 +167,9 @@ static int measure(const struct tutti_comm *c, const struct op *op, struct exten
 		*x = (struct extent_of){all, all, 0, 0};
 		if (op->rcounts)
 			rc = check_counts(c, op->rcounts, op->rdispls, op->dtype, "recvcounts", &x->out);
+		if (!rc && op->rcounts && op->rcounts[c->rank] != op->counts[c->rank])
+			rc = fail(TUTTI_EINVAL, "rank %d sends %zu elements to itself, but receives %zu", c->rank,
+				  op->counts[c->rank], op->rcounts[c->rank]);
 		break;
 	case COLL_SEND:
 		x->in = one;
@@ -356,23 +359,38 @@ int tutti_group_end(void)
 
 /* ---- requests ---------------------------------------------------------------------------------------------------------- */
 
+/* A forked child may not move its parent's requests. Those that are done stand for themselves. */
+static int check_requests(struct tutti_request *const *reqs, int n)
+{
+	int rc = TUTTI_OK;
+	for (int i = 0; i < n && !rc; i++)
+		if (reqs[i] && !atomic_load_explicit(&reqs[i]->done, memory_order_acquire)) /* A10 */
+			rc = check_comm(reqs[i]->comm);
+	return rc;
+}
+
 int tutti_test(struct tutti_request **req, int *done)
 {
 	if (!req || !done)
 		return fail(TUTTI_EINVAL, "tutti_test: %s is NULL", req ? "done" : "req");
-	return request_test(req, done);
+	int rc = check_requests(req, 1);
+	return rc ? rc : request_test(req, done);
 }
 
 int tutti_wait(struct tutti_request **req)
 {
-	return req ? request_wait(req, 1, false) : fail(TUTTI_EINVAL, "tutti_wait: req is NULL");
+	if (!req)
+		return fail(TUTTI_EINVAL, "tutti_wait: req is NULL");
+	int rc = check_requests(req, 1);
+	return rc ? rc : request_wait(req, 1, false);
 }
 
 int tutti_wait_all(struct tutti_request **reqs, int n)
 {
 	if (n < 0 || (n && !reqs))
 		return fail(TUTTI_EINVAL, "tutti_wait_all: %d requests at %p", n, (void *)reqs);
-	return request_wait(reqs, n, false);
+	int rc = check_requests(reqs, n);
+	return rc ? rc : request_wait(reqs, n, false);
 }
 
 int tutti_wait_any(struct tutti_request **reqs, int n, int *index)
@@ -380,9 +398,12 @@ int tutti_wait_any(struct tutti_request **reqs, int n, int *index)
 	if (n < 0 || (n && !reqs) || !index)
 		return fail(TUTTI_EINVAL, "tutti_wait_any: %d requests at %p, index at %p", n, (void *)reqs, (void *)index);
 	*index = -1;
+	int rc = check_requests(reqs, n);
+	if (rc)
+		return rc;
 	(void)request_wait(reqs, n, true);
 	for (int i = 0; i < n; i++) {
-		int done = 0, rc;
+		int done = 0;
 		if (!reqs[i])
 			continue;
 		rc = request_test(&reqs[i], &done);
@@ -412,7 +433,8 @@ int tutti_work(struct tutti_request *req, int i, int k)
 {
 	if (!req || k < 1 || i < 0 || i >= k)
 		return fail(TUTTI_EINVAL, "tutti_work: member %d of a team of %d, request %p", i, k, (void *)req);
-	return request_work(req);
+	int rc = check_requests(&req, 1);
+	return rc ? rc : request_work(req);
 }
 
 /* ---- communicators ------------------------------------------------------------------------------------------------------- */
@@ -486,8 +508,8 @@ static int read_config(struct tutti_config *to, const struct tutti_config *from)
 	for (size_t i = sizeof(*to); i < from->size; i++)
 		if (((const char *)from)[i])
 			return fail(TUTTI_EINVAL, "tutti_config has fields that this library (version %d) does not know", TUTTI_VERSION);
-	if (to->timeout < 0 || to->start_timeout < 0)
-		return fail(TUTTI_EINVAL, "tutti_config: a timeout is negative");
+	if (!(to->timeout >= 0 && to->timeout <= 1e9 && to->start_timeout >= 0 && to->start_timeout <= 1e9))
+		return fail(TUTTI_EINVAL, "tutti_config: a timeout is not between 0 and 1e9 seconds");
 	if (to->log)
 		log_set_sink((struct log_sink){to->log, to->log_ctx});
 	return TUTTI_OK;
@@ -744,7 +766,9 @@ int tutti_comm_explain(const struct tutti_comm *comm, const char *coll, size_t c
 	if (!rc && (kind < 0 || kind >= COLL_COUNT || !text || !cap))
 		rc = fail(TUTTI_EINVAL, "tutti_comm_explain: no collective \"%s\", or no room for text", coll ? coll : "NULL");
 	if (!rc)
-		rc = check_type(t) ? TUTTI_EINVAL : check_op(op);
+		rc = check_type(t);
+	if (!rc && (kind == COLL_ALLREDUCE || kind == COLL_REDUCE_SCATTER || kind == COLL_REDUCE))
+		rc = check_op(op);
 	if (rc)
 		return rc;
 	struct op o = {.coll = (enum coll)kind, .count = count, .dtype = t, .op = op, .root = -1};

@@ -162,9 +162,14 @@ void comm_free(struct tutti_comm *c)
 	if (!c)
 		return;
 	bool forked = c->world->forks != service_forks;
-	if (!forked) {
+	if (forked && c->timer >= 0) { /* shared with the parent: what this child completes must not set it */
+		close(c->timer);
+		c->timer = -1;
+	}
+	if (!forked)
 		world_delist(c->world, c);
-		comm_fail_all(c, TUTTI_EABORTED, "the communicator was destroyed while the request was in flight");
+	comm_fail_all(c, TUTTI_EABORTED, "the communicator was destroyed while the request was in flight");
+	if (!forked) {
 		if (c->world->params.flight && !c->dumped)
 			(void)flight_dump(&c->flight, c->world->params.flight, c->rank, c->name, &c->alarm);
 		control_leave(c->control);

@@ -49,6 +49,7 @@ int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int
 	size_t m = n > 0 ? (size_t)n : 0;
 	*d = (struct direct){.seg = seg, .key = (id * 0x9e3779b97f4a7c15u) | 1 << 20, .n = n, .me = me, .found = 0};
 	d->buffer = (buffer + APART - 1) / APART * APART;
+	d->buffer = d->buffer < m * APART ? m * APART : d->buffer; /* a line of each rank's block at least */
 	d->area = calloc(m, sizeof(*d->area));
 	d->bell = calloc(m, sizeof(*d->bell));
 	d->known = calloc(m, sizeof(*d->known));

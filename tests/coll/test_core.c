@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -212,6 +214,85 @@ static void test_several_processes(void **state)
 	run("inproc,tcp", 2, false, NULL, several_processes);
 }
 
+/* ---- arguments at the edge --------------------------------------------------------------------------------------------- */
+
+/* More ranks than the direct tier's buffer has lines. */
+static int many_in_a_small_buffer(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	int n = tutti_comm_size(c), rank = tutti_comm_rank(c);
+	int64_t in[24 * 9], out[9];
+	for (int round = 0; round < 5; round++) {
+		for (int i = 0; i < n * 9; i++)
+			in[i] = (rank + 1) * (i + round);
+		RANK_OK(tutti_reduce_scatter(in, out, 9, TUTTI_I64, TUTTI_SUM, c, NULL));
+		for (int i = 0; i < 9; i++)
+			RANK_CHECK(out[i] == (int64_t)n * (n + 1) / 2 * (rank * 9 + i + round));
+	}
+	return 0;
+}
+
+static void test_many_in_a_small_buffer(void **state)
+{
+	(void)state;
+	run("inproc", 24, false, "TUTTI_DIRECT=64", many_in_a_small_buffer);
+}
+
+static int at_the_edge(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	void *p;
+	int rank = tutti_comm_rank(c), value[4] = {0}, back[4];
+	size_t send[2] = {1, 1}, receive[2] = {1, 1};
+	RANK_STATUS(TUTTI_ENOMEM, tutti_mem_alloc(c, SIZE_MAX, &p));
+	RANK_STATUS(TUTTI_ENOMEM, tutti_mem_alloc(c, SIZE_MAX / 2, &p));
+	receive[rank] = 2; /* to oneself */
+	RANK_STATUS(TUTTI_EINVAL, tutti_alltoallv(value, send, NULL, back, receive, NULL, TUTTI_I32, c, NULL));
+	RANK_STATUS(TUTTI_EINVAL, tutti_allreduce(value, value, SIZE_MAX / 4, TUTTI_I32, TUTTI_SUM, c, NULL));
+	RANK_OK(tutti_mem_alloc(c, 0, &p));
+	return tutti_mem_free(c, p);
+}
+
+static void test_at_the_edge(void **state)
+{
+	(void)state;
+	run_near(2, false, NULL, at_the_edge);
+}
+
+/* A child may neither move its parent's requests nor disturb them. */
+static int forked_child(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	int rank = tutti_comm_rank(c), value = rank + 1, sum = 0, status = -1;
+	struct tutti_request *req;
+	RANK_CHECK(tutti_comm_fd(c) >= 0);
+	if (rank == 1 && ranks_meet())
+		return 1;
+	RANK_OK(tutti_allreduce(&value, &sum, 1, TUTTI_I32, TUTTI_SUM, c, &req));
+	if (rank == 0) { /* its peer has not begun */
+		pid_t child = fork();
+		if (child == 0) {
+			int bad = tutti_wait(&req) != TUTTI_EUSAGE || !req;
+			bad |= tutti_comm_destroy(c) != TUTTI_OK;
+			bad |= tutti_wait(&req) != TUTTI_EABORTED;
+			_exit(bad);
+		}
+		RANK_CHECK(child > 0 && waitpid(child, &status, 0) == child);
+		RANK_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+		if (ranks_meet())
+			return 1;
+	}
+	RANK_OK(tutti_wait(&req));
+	RANK_CHECK(sum == 3);
+	return 0;
+}
+
+static void test_forked_child(void **state)
+{
+	(void)state;
+	run("shm", 2, false, NULL, forked_child);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -221,6 +302,9 @@ int main(void)
 		cmocka_unit_test(test_outlive),
 		cmocka_unit_test(test_differ_early),
 		cmocka_unit_test(test_several_processes),
+		cmocka_unit_test(test_many_in_a_small_buffer),
+		cmocka_unit_test(test_at_the_edge),
+		cmocka_unit_test(test_forked_child),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
