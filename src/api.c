@@ -200,7 +200,7 @@ static int call(struct tutti_comm *c, const struct op *op, struct tutti_request 
 		rc = measure(c, op, &x);
 	if (!rc)
 		rc = check_buffers(op, &x);
-	rc = rc ? fail_while(rc, "tutti_%s", coll_name(op->coll)) : request_start(c, op, req);
+	rc = rc ? fail_while(rc, "tutti_%s%s", coll_name(op->coll), op->counts ? "v" : "") : request_start(c, op, req);
 	if (rc)
 		group_failed(rc);
 	return keep(c, rc);
