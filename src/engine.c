@@ -2,6 +2,7 @@
 #include "engine.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -193,6 +194,12 @@ static int read_incoming(const struct run *x, struct work *w, const struct link 
 	return read_process(l->peer_pid, x->bounce, ref->addr, w->bytes);
 }
 
+static enum advance revoked(struct run *x, const struct link *l)
+{
+	x->status = fail(TUTTI_EABORTED, "rank %d ended its call before its memory was read", l->peer);
+	return ADVANCE_FAILED;
+}
+
 static enum advance step_try(struct run *x, int strand, size_t chunk, const struct step *s)
 {
 	struct work w = {.s = s, .strand = strand, .chunk = chunk, .bytes = set_bytes(x, s, strand, chunk)};
@@ -207,6 +214,9 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 	}
 	if (out && !(w.to = link_send_begin(out)))
 		return ADVANCE_STUCK;
+	bool leased = w.from && w.from->len & SLOT_REF;
+	if (leased && !link_lease_begin(in))
+		return revoked(x, in);
 	if (w.from && !(w.operand = incoming(in, w.from, w.bytes)) && (x->status = read_incoming(x, &w, in)) != TUTTI_OK)
 		return ADVANCE_FAILED;
 	uint32_t len = (uint32_t)w.bytes;
@@ -214,6 +224,8 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 		len |= SLOT_REF;
 	else
 		perform(x, &w);
+	if (leased && !link_lease_end(in))
+		return revoked(x, in);
 	if (w.from)
 		link_recv_end(in);
 	if (w.to)
@@ -253,6 +265,21 @@ static bool settled(const struct run *x)
 			return false;
 	}
 	return true;
+}
+
+void engine_end(struct run *x)
+{
+	if (!x->leased || settled(x))
+		return;
+	for (int i = 0; i < x->plan->nlinks; i++) {
+		struct link *l = x->links[i];
+		if (!l->outgoing || !l->lease)
+			continue;
+		(void)atomic_fetch_or_explicit(l->lease, LEASE_REVOKED, memory_order_seq_cst); /* R17 */
+		/* threads of one process: the reader is there, and done in a moment; a process that reads finds out afterwards */
+		while (l->reach == REACH_ALL && atomic_load_explicit(l->lease, memory_order_acquire) & LEASE_READING) /* A17 */
+			sched_yield();
+	}
 }
 
 enum advance engine_advance(struct run *x)

@@ -41,6 +41,12 @@ enum advance { ADVANCE_STUCK, ADVANCE_MOVED, ADVANCE_DONE, ADVANCE_FAILED };
 /** Elements of a block in one chunk so that `max_set` of them fill at most one slot of `payload` bytes; 0: none fits. */
 size_t engine_chunk(size_t payload, int max_set, size_t esize);
 
+/**
+ * Before the caller gets its buffers back: where a run ended early, no peer reads what was lent to it any more, or will. Its
+ * links are of no more use then.
+ */
+void engine_end(struct run *run);
+
 /** ADVANCE_FAILED: a peer's memory could not be read. Pumps nothing. */
 enum advance engine_advance(struct run *run);
 

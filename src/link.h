@@ -16,6 +16,7 @@
  * Memory order (docs/memory-model.md):
  *   R1 publish: sender stores seq          A1: receiver loads seq     the slot's contents are seen
  *   R2 give back: receiver stores credit   A2: sender loads credit    the receiver's reads are over
+ *   R17 lease: each side adds its bit      A17: and sees the other's  who revokes waits for who reads
  */
 #ifndef TUTTI_LINK_H
 #define TUTTI_LINK_H
@@ -48,8 +49,12 @@ struct slot_ref {
 struct ring {
 	_Alignas(APART) _Atomic uint64_t credit; /* slots given back so far; stored by the receiving side */
 	uint32_t reach;                          /* enum link_reach, as the receiving side found it; fixed from the start */
+	_Atomic uint32_t lease;                  /* of what slots refer to: LEASE_READING, LEASE_REVOKED */
 	_Alignas(APART) struct slot first[];
 };
+
+#define LEASE_READING 1u /* the receiver reads the sender's memory just now */
+#define LEASE_REVOKED 2u /* the sender's call has ended without being done: its memory may be gone */
 
 static inline size_t slot_stride(size_t payload)
 {
@@ -76,6 +81,7 @@ struct link {
 	uint64_t pos;                     /* slots that this side has finished with */
 	uint64_t seen;                    /* sender: credit as last read */
 	_Atomic uint64_t *credit;
+	_Atomic uint32_t *lease;          /* the ring's; NULL where slots never refer to memory */
 	_Atomic uint32_t *bell;           /* peer's sleep word: non-zero while it sleeps; NULL where a network is between */
 	enum link_reach reach;            /* receiver: how it reads what a slot refers to */
 	int64_t peer_pid;                 /* receiver, REACH_PROCESS */
@@ -133,6 +139,21 @@ static inline void link_recv_end(struct link *l)
 	atomic_store_explicit(l->credit, ++l->pos, memory_order_release); /* R2 */
 	if (l->bell && atomic_load_explicit(l->bell, memory_order_relaxed))
 		bell_ring(l->bell);
+}
+
+/** Receiver of a slot that refers to the sender's memory: may it be read, from here to link_lease_end? */
+static inline bool link_lease_begin(struct link *l)
+{
+	if (!(atomic_fetch_or_explicit(l->lease, LEASE_READING, memory_order_seq_cst) & LEASE_REVOKED)) /* A17 */
+		return true;
+	atomic_fetch_and_explicit(l->lease, ~LEASE_READING, memory_order_release); /* R17 */
+	return false;
+}
+
+/** false: it was revoked meanwhile, what was read is worth nothing. */
+static inline bool link_lease_end(struct link *l)
+{
+	return !(atomic_fetch_and_explicit(l->lease, ~LEASE_READING, memory_order_seq_cst) & LEASE_REVOKED); /* R17 */
 }
 
 /** Sender: has the peer (or the network) taken everything that was published? */

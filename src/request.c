@@ -370,6 +370,8 @@ static int prepare(struct tutti_comm *c, struct tutti_request *r, const struct o
 
 static void release(struct tutti_request *r)
 {
+	if (r->run)
+		engine_end(r->run);
 	free(r->run);
 	free(r->vectors);
 	r->run = NULL;

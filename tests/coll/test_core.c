@@ -134,6 +134,46 @@ static void test_outlive(void **state)
 	run_near(2, false, NULL, outlive);
 }
 
+/*
+ * The receiver may be about to read the sender's memory when the sender's call ends early: it must not read what the sender
+ * does with its memory then.
+ */
+static int take_back(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	enum { BYTES = 200000 };
+	int rank = tutti_comm_rank(c), done = 0;
+	uint8_t *data = malloc(BYTES);
+	struct tutti_request *req = NULL;
+	struct tutti_comm *part;
+	RANK_CHECK(data);
+	memset(data, rank ? 0 : 1, BYTES);
+	RANK_OK(tutti_comm_split(c, 0, 0, &part));
+	if (rank == 0) {
+		RANK_OK(tutti_send(data, 1, TUTTI_U8, 1, part, NULL)); /* connects */
+		RANK_OK(tutti_send(data, BYTES, TUTTI_U8, 1, part, &req));
+		RANK_OK(tutti_test(&req, &done));
+		RANK_CHECK(!done);
+		RANK_OK(tutti_comm_destroy(part));
+		RANK_STATUS(TUTTI_EABORTED, tutti_wait(&req));
+		memset(data, 2, BYTES);
+		free(data);
+		return ranks_meet();
+	}
+	RANK_OK(tutti_recv(data, 1, TUTTI_U8, 0, part, NULL));
+	if (ranks_meet())
+		return 1;
+	RANK_STATUS(TUTTI_EABORTED, tutti_recv(data, BYTES, TUTTI_U8, 0, part, NULL));
+	free(data);
+	return tutti_comm_destroy(part);
+}
+
+static void test_take_back(void **state)
+{
+	(void)state;
+	run_near(2, false, NULL, take_back);
+}
+
 /* ---- calls that differ, with more calls behind them ---------------------------------------------------------------------- */
 
 static int differ_early(struct tutti_comm *c, void *arg)
@@ -300,6 +340,7 @@ int main(void)
 		cmocka_unit_test(test_broadcast_and_leave),
 		cmocka_unit_test(test_split_in_group),
 		cmocka_unit_test(test_outlive),
+		cmocka_unit_test(test_take_back),
 		cmocka_unit_test(test_differ_early),
 		cmocka_unit_test(test_several_processes),
 		cmocka_unit_test(test_many_in_a_small_buffer),
