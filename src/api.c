@@ -359,12 +359,12 @@ int tutti_group_end(void)
 
 /* ---- requests ---------------------------------------------------------------------------------------------------------- */
 
-/* A forked child may not move its parent's requests. Those that are done stand for themselves. */
+/* A forked child has no part in its parent's requests. Those of a communicator that has ended stand for themselves. */
 static int check_requests(struct tutti_request *const *reqs, int n)
 {
 	int rc = TUTTI_OK;
 	for (int i = 0; i < n && !rc; i++)
-		if (reqs[i] && !atomic_load_explicit(&reqs[i]->done, memory_order_acquire)) /* A10 */
+		if (reqs[i] && reqs[i]->comm)
 			rc = check_comm(reqs[i]->comm);
 	return rc;
 }

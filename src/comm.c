@@ -168,7 +168,7 @@ void comm_free(struct tutti_comm *c)
 	}
 	if (!forked)
 		world_delist(c->world, c);
-	comm_fail_all(c, TUTTI_EABORTED, "the communicator was destroyed while the request was in flight");
+	comm_orphan_all(c);
 	if (!forked) {
 		if (c->world->params.flight && !c->dumped)
 			(void)flight_dump(&c->flight, c->world->params.flight, c->rank, c->name, &c->alarm);

@@ -49,12 +49,13 @@ struct op {
 };
 
 struct tutti_request {
-	struct tutti_comm *comm;        /* until it is done: then the communicator may be gone */
+	struct tutti_comm *comm;        /* NULL once the communicator has ended */
 	struct call call;
 	int status;
 	char *why;                      /* text of a failure; NULL: there was no memory for it */
 	_Atomic bool done;
 	struct tutti_request *next;     /* of the communicator's unfinished ones, in issue order */
+	struct tutti_request *open_next, **open_at; /* of the communicator's open ones */
 	struct tutti_request *behind;   /* runs only after this one; NULL: free to run */
 	int lane;                       /* which queue: 0 collectives, 1 + 2 peer sends, 2 + 2 peer receives */
 	enum { RUN_NOTHING, RUN_PLAN, RUN_DIRECT, RUN_SELF } kind;
@@ -101,7 +102,7 @@ struct tutti_comm {
 
 	_Atomic int lock;               /* 0 free */
 	_Atomic int queued;             /* unfinished requests in the queue */
-	unsigned open;                  /* requests that their owner has not finished; the owner's thread only */
+	struct tutti_request *open;     /* requests that their owner has not finished; the owner's thread only */
 	struct tutti_request *head, **tail;
 	struct tutti_request **last;    /* per lane: the newest unfinished one */
 	struct tutti_comm *world_next;
@@ -140,6 +141,8 @@ int request_start(struct tutti_comm *c, const struct op *op, struct tutti_reques
 bool comm_progress(struct tutti_comm *c);
 /** Completes all unfinished requests with `status`, `why`. */
 void comm_fail_all(struct tutti_comm *c, int status, const char *why);
+/** Completes them with EABORTED; they, and those that are done, outlive the communicator. */
+void comm_orphan_all(struct tutti_comm *c);
 /** Blocks until all (or any) of the requests are done. */
 int request_wait(struct tutti_request **reqs, int n, bool any);
 int request_test(struct tutti_request **req, int *done);

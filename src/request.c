@@ -560,6 +560,31 @@ static void take_ticks(struct tutti_comm *c)
 		(void)!read(c->timer, &ticks, sizeof(ticks));
 }
 
+static void keep_open(struct tutti_comm *c, struct tutti_request *r)
+{
+	if (!c->open)
+		arm_timer(c, true);
+	r->open_next = c->open;
+	r->open_at = &c->open;
+	if (c->open)
+		c->open->open_at = &r->open_next;
+	c->open = r;
+}
+
+/* Its owner has finished it, or its communicator ends: each goes on without the other. */
+static void let_go(struct tutti_request *r)
+{
+	struct tutti_comm *c = r->comm;
+	if (!c)
+		return;
+	*r->open_at = r->open_next;
+	if (r->open_next)
+		r->open_next->open_at = r->open_at;
+	if (!c->open)
+		arm_timer(c, false);
+	r->comm = NULL;
+}
+
 static void enqueue(struct tutti_comm *c, struct tutti_request *r)
 {
 	comm_lock(c);
@@ -571,8 +596,7 @@ static void enqueue(struct tutti_comm *c, struct tutti_request *r)
 	c->tail = &r->next;
 	(void)atomic_fetch_add_explicit(&c->queued, 1, memory_order_release); /* R12 */
 	comm_unlock(c);
-	if (c->open++ == 0)
-		arm_timer(c, true);
+	keep_open(c, r);
 	world_work(c->world);
 }
 
@@ -604,6 +628,13 @@ void comm_fail_all(struct tutti_comm *c, int status, const char *why)
 {
 	while (c->head)
 		complete(c, &c->head, status, why);
+}
+
+void comm_orphan_all(struct tutti_comm *c)
+{
+	comm_fail_all(c, TUTTI_EABORTED, "the communicator was destroyed while the request was in flight");
+	while (c->open)
+		let_go(c->open);
 }
 
 static bool move_queue(struct tutti_comm *c)
@@ -711,8 +742,7 @@ static int finish(struct tutti_request **at)
 {
 	struct tutti_request *r = *at;
 	int status = outcome(r);
-	if (r->comm && --r->comm->open == 0)
-		arm_timer(r->comm, false);
+	let_go(r);
 	*at = NULL;
 	free(r->why);
 	free(r);
