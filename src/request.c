@@ -859,7 +859,7 @@ static int make_fd(struct tutti_comm *c)
 	if (c->world->wait.epoll >= 0)
 		(void)epoll_ctl(fd, EPOLL_CTL_ADD, c->world->wait.epoll, &e);
 	c->timer = timer;
-	if (atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
+	if (c->open)
 		arm_timer(c, true);
 	return fd;
 }
