@@ -91,8 +91,7 @@ struct link {
 	size_t refer_any, refer_window;   /* sender: least bytes for which referring pays, anywhere / in the window */
 	int peer;                         /* rank in the world */
 	uint64_t tag;                     /* its name, equal on both sides */
-	const struct transport *transport;
-	void *owner, *wire;               /* the transport's context and its state of this link */
+	void *wire;                       /* the transport's state of this link */
 };
 
 /** Wakes a peer that sleeps on its bell. (wait.c) */

@@ -150,6 +150,9 @@ static int map_memory(struct mapping **out, int fd, int nlocal, size_t stride)
 
 static int make_memfd(size_t bytes, int *fd)
 {
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur) /* beyond it a signal would end the process */
+		return fail(TUTTI_ENOMEM, "%zu MiB of shared memory are more than the limit of file sizes (ulimit -f)", bytes >> 20);
 	*fd = memfd_create("tutti", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (*fd < 0)
 		return fail_errno("create shared memory (memfd)");
@@ -168,7 +171,7 @@ int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd)
 	struct mapping *map = NULL;
 	for (size_t stride = choose_stride(nlocal); stride >= 16u << 20 && !map; stride /= 2) {
 		if (fd && (rc = make_memfd(PAGE + stride * (size_t)nlocal, &mine)) != TUTTI_OK)
-			return rc;
+			continue;
 		rc = map_memory(&map, mine, nlocal, stride);
 		if (rc && mine >= 0)
 			close(mine);
@@ -187,8 +190,11 @@ int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd)
 int segment_join(struct segment **seg, int fd, int nlocal, int me, uint64_t nonce)
 {
 	struct head head;
-	if (pread(fd, &head, sizeof(head), 0) != (ssize_t)sizeof(head))
+	ssize_t got = pread(fd, &head, sizeof(head), 0);
+	if (got < 0)
 		return fail_errno("read the head of the shared memory");
+	if (got != (ssize_t)sizeof(head))
+		return fail(TUTTI_EUNSUPPORTED, "the lowest rank of this host could not make the shared memory");
 	if (head.nonce != nonce || head.nlocal != (uint64_t)nlocal)
 		return fail(TUTTI_EPEER, "the shared memory that was handed over is another job's");
 	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);

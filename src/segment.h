@@ -22,7 +22,8 @@ struct segment;
  * it), otherwise the memory is of this process only. ENOMEM, ESYSTEM.
  */
 int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd);
-/** Maps the segment behind fd as local rank `me`; EPEER when the nonce in it is another one (not the same host). */
+/** Maps the segment behind fd as local rank `me`; EPEER when the nonce in it is another one (not the same host),
+ *  EUNSUPPORTED when nothing is behind it: the leader could not make it. */
 int segment_join(struct segment **seg, int fd, int nlocal, int me, uint64_t nonce);
 /** Another rank's view of the same memory, for threads of one process. */
 int segment_share(struct segment **seg, struct segment *of, int me);

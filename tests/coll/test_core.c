@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -333,6 +334,31 @@ static void test_forked_child(void **state)
 	run("shm", 2, false, NULL, forked_child);
 }
 
+/* Where a process may not make files as large as the shared memory, a network takes its place, and no signal comes. */
+static void small_files(int rank, void *arg)
+{
+	(void)arg;
+	struct rlimit limit = {1 << 20, 1 << 20};
+	if (rank == 0)
+		(void)setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+static int sum_of_ranks(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	int value = tutti_comm_rank(c), sum = 0;
+	RANK_OK(tutti_allreduce(&value, &sum, 1, TUTTI_I32, TUTTI_SUM, c, NULL));
+	RANK_CHECK(sum == 3);
+	return 0;
+}
+
+static void test_small_files(void **state)
+{
+	(void)state;
+	struct ranks how = {.n = 3, .before = small_files};
+	assert_int_equal(ranks_run(&how, sum_of_ranks, NULL), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -346,6 +372,7 @@ int main(void)
 		cmocka_unit_test(test_many_in_a_small_buffer),
 		cmocka_unit_test(test_at_the_edge),
 		cmocka_unit_test(test_forked_child),
+		cmocka_unit_test(test_small_files),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
