@@ -543,21 +543,13 @@ static int run_here(struct tutti_comm *c, struct tutti_request *r)
 
 /* ---- the queue --------------------------------------------------------------------------------------------------------------- */
 
-/* While calls are in flight it ticks. At their end once more: who sleeps on it has not seen what another thread completed. */
+/* It ticks until the owner has collected all requests: who sleeps on it has not seen what another thread completed. */
 static void arm_timer(struct tutti_comm *c, bool on)
 {
 	if (c->timer < 0)
 		return;
-	struct itimerspec t = {{0, on ? 1000000 : 0}, {0, on ? 1000000 : 1}};
+	struct itimerspec t = {{0, on ? 1000000 : 0}, {0, on ? 1000000 : 0}};
 	(void)timerfd_settime(c->timer, 0, &t, NULL);
-}
-
-/* Not readable again before the next tick. */
-static void take_ticks(struct tutti_comm *c)
-{
-	uint64_t ticks;
-	if (c->timer >= 0)
-		(void)!read(c->timer, &ticks, sizeof(ticks));
 }
 
 static void keep_open(struct tutti_comm *c, struct tutti_request *r)
@@ -662,7 +654,9 @@ bool comm_progress(struct tutti_comm *c)
 		return false;
 	int status = alarmed(c);
 	bool moved = true;
-	take_ticks(c);
+	uint64_t ticks;
+	if (c->timer >= 0)
+		(void)!read(c->timer, &ticks, sizeof(ticks)); /* not readable again before the next tick */
 	if (status)
 		comm_fail_all(c, status, c->alarm.text);
 	else
@@ -875,9 +869,6 @@ int comm_fd(struct tutti_comm *c)
 
 void comm_look(struct tutti_comm *c)
 {
-	comm_lock(c);
-	take_ticks(c);
-	comm_unlock(c);
 	(void)comm_progress(c);
 	(void)world_progress(c->world, c);
 	(void)world_pump(c->world); /* also what came early for calls that are not made yet: it keeps the descriptor readable */
