@@ -9,8 +9,10 @@
  *   TUTTI_TEST_WORLD   runs one world of it
  *   TUTTI_TEST_CASE    runs one case, as a failure prints it
  *   TUTTI_TEST_ONLY    "way=inproc slot=64": samples these values only
- *   TUTTI_TEST_FULL    1: not a sample but all combinations of the dimensions that matter most
+ *   TUTTI_TEST_FULL    1: not a sample but, for every transport, number of ranks and algorithm, all of collective x type x
+ *                      operation x place and of collective x count x place x root
  */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -378,23 +380,34 @@ static void make_sample(int cases_per_world)
 		      (unsigned long long)seed, nbatches, cases, pairs);
 }
 
-/* Everything of one world that decides which code runs; root, alignment and mode are drawn. */
+/* Every value of the dimensions in `of`; the others are drawn. */
+static void every(struct batch *b, const enum dim *of, int n, struct point *p)
+{
+	if (n == 0) {
+		struct point q = *p;
+		draw(&q, COLL, DIMS, p);
+		normalise(&q);
+		for (int d = COLL; d < DIMS; d++)
+			if (p->v[d] > 0 && q.v[d] < 0) /* means nothing here: once is enough */
+				return;
+		add_case(b, &q);
+		return;
+	}
+	for (int v = 0; v < nvalues[*of]; v++)
+		if (wanted(*of, v)) {
+			p->v[*of] = v;
+			every(b, of + 1, n - 1, p);
+		}
+	p->v[*of] = -1;
+}
+
 static void all_cases(struct batch *b)
 {
-	struct point p = b->world;
-	for (p.v[COLL] = 0; p.v[COLL] < nvalues[COLL]; p.v[COLL]++)
-		for (p.v[TYPE] = 0; p.v[TYPE] < nvalues[TYPE]; p.v[TYPE]++)
-			for (p.v[OP] = 0; p.v[OP] < nvalues[OP]; p.v[OP]++)
-				for (p.v[PLACE] = 0; p.v[PLACE] < nvalues[PLACE]; p.v[PLACE]++)
-					for (p.v[COUNT] = 0; p.v[COUNT] < nvalues[COUNT]; p.v[COUNT]++) {
-						struct point q = p, pin = anything;
-						draw(&q, ROOT, DIMS, &pin);
-						normalise(&q);
-						if ((q.v[OP] < 0 && p.v[OP]) || (q.v[PLACE] < 0 && p.v[PLACE]) ||
-						    (q.v[TYPE] < 0 && (p.v[TYPE] || p.v[COUNT])))
-							continue;
-						add_case(b, &q);
-					}
+	static const enum dim kernels[] = {COLL, TYPE, OP, PLACE}, lengths[] = {COLL, COUNT, PLACE, ROOT};
+	struct point p = anything;
+	memcpy(p.v, b->world.v, WORLD_DIMS * sizeof(p.v[0]));
+	every(b, kernels, 4, &p);
+	every(b, lengths, 4, &p);
 }
 
 static void make_full(void)
@@ -407,7 +420,7 @@ static void make_full(void)
 				p.v[WAY] = way;
 				p.v[RANKS] = n;
 				p.v[ALGO] = algo;
-				if (world_makes_sense(&p))
+				if (wanted(WAY, way) && wanted(RANKS, n) && wanted(ALGO, algo) && world_makes_sense(&p))
 					add_world(&p);
 			}
 }
@@ -449,15 +462,22 @@ struct memory {
 	size_t bytes;
 };
 
+#define PERIOD 4093 /* the data repeat; a prime, so that no block or chunk is a multiple of it */
+
 static int put_parts(unsigned char *base, const struct shape *s, const struct part *parts, int n, const struct exact *x)
 {
 	for (int i = 0; i < n; i++) {
 		struct pattern pattern;
+		size_t end = parts[i].first + parts[i].count;
 		if (!parts[i].count)
 			continue;
-		if (pattern_make(&pattern, x, parts[i].source, parts[i].first + parts[i].count) != 0)
+		if (pattern_make(&pattern, x, parts[i].source, end < PERIOD ? end : PERIOD) != 0)
 			return ranks_fail("out of memory");
-		pattern_write(&pattern, parts[i].first, parts[i].count, base + parts[i].at * tutti_dtype_size(s->type));
+		for (size_t k = 0, len; k < parts[i].count; k += len) {
+			size_t at = (parts[i].first + k) % PERIOD;
+			len = parts[i].count - k < PERIOD - at ? parts[i].count - k : PERIOD - at;
+			pattern_write(&pattern, at, len, base + (parts[i].at + k) * tutti_dtype_size(s->type));
+		}
 		pattern_free(&pattern);
 	}
 	return 0;
@@ -504,8 +524,10 @@ static int call(const struct point *p, const struct shape *s, unsigned char *con
 	int rc = shape_call(s, base, c, &req), done = 0;
 	if (rc || is(p, MODE, "wait"))
 		return rc ? rc : tutti_wait(&req);
-	while (!done && !rc)
+	while (!done && !rc) {
 		rc = tutti_test(&req, &done);
+		sched_yield(); /* more ranks than cores: let the others come */
+	}
 	return rc;
 }
 
@@ -663,7 +685,7 @@ static void all_calls_are_right(void **unused)
 	if (all)
 		make_full();
 	else
-		make_sample(16);
+		make_sample(48);
 	for (int i = 0; i < nbatches && failed < 12; i++) {
 		if (world && i != atoi(world))
 			continue;
