@@ -39,7 +39,7 @@ enum dim {
 
 static const char *const fixed_values[DIMS][VALUES] = {
 	[WAY] = {"inproc", "shm", "tcp", "threads-tcp", "blocks", "cyclic"},
-	[RANKS] = {"1", "2", "3", "4", "5", "7", "8"},
+	[RANKS] = {"1", "2", "3", "4", "5", "7", "8", "13"},
 	[ALGO] = {"default"}, /* and those of algos.h */
 	[SLOT] = {"64", "200", "1024", "4096", "65536"},
 	[SLOTS] = {"2", "4", "8"},
