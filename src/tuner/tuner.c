@@ -131,17 +131,25 @@ static double fan_out(const char *algo, int n, struct link_cost c)
 	return all ? (n - 2) * c.alpha * 0.3 : 0;
 }
 
+/* Inside: pairwise on all ranks of a host. Across: each lane has its share, and all lanes leave a host by the same way. */
+static double hierarchy_seconds(const struct tuner *t, const struct algo *a, const struct query *q)
+{
+	int hosts = t->shape->nhosts, local = t->shape->nranks / hosts > 1 ? t->shape->nranks / hosts : 1;
+	bool ring = strcmp(a->name, "hierarchy-ring") == 0;
+	const char *across = ring ? "ring" : q->coll == COLL_ALLREDUCE ? "doubling"
+					   : q->coll == COLL_ALLGATHER ? "bruck" : "binomial";
+	struct volume far = volume_of(across, q->coll, hosts, (double)q->bytes, t->slot);
+	far.reduced /= local;
+	return price(volume_of("pairwise", q->coll, local, (double)q->bytes, t->slot), t->near, t->gamma) +
+	       price(far, t->far, t->gamma);
+}
+
 static double algo_seconds(const struct tuner *t, const struct algo *a, const struct query *q)
 {
 	int n = t->shape->nranks, hosts = t->shape->nhosts;
 	double bytes = (double)q->bytes;
-	if (strcmp(a->name, "hierarchy") == 0) { /* inside: pairwise on all ranks of a host; across: ring or doubling on a lane */
-		int local = n / hosts > 1 ? n / hosts : 1;
-		double inside = price(volume_of("pairwise", q->coll, local, bytes, t->slot), t->near, t->gamma);
-		double lane = bytes / local;
-		double ring = price(volume_of("ring", q->coll, hosts, lane, t->slot), t->far, t->gamma);
-		return inside + ring;
-	}
+	if (strncmp(a->name, "hierarchy", 9) == 0)
+		return hierarchy_seconds(t, a, q);
 	struct link_cost c = hosts > 1 ? t->far : t->near;
 	double s = price(volume_of(a->name, q->coll, n, bytes, t->slot), c, t->gamma) + fan_out(a->name, n, c);
 	/* several ranks of a host share its way out; a ring crosses it once */
