@@ -98,7 +98,9 @@ static void enter(const struct world *w, int rank)
 
 static void run_rank(const struct world *w, struct tutti_comm *c)
 {
+	ranks_note("its function");
 	int rc = w->fn(c, w->arg);
+	ranks_note("the end, after its function had returned");
 	if (rc && !atomic_load(&self.record->failures))
 		ranks_fail("returned %d", rc);
 	if (rc && !w->how->keep)
