@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define FAILURES_SHOWN 3
-#define GATHER_BYTES 16384
+#define GATHER_BYTES   16384
 
 /* What one rank tells, in memory that the test sees whatever happens to the rank. */
 struct record {
@@ -110,7 +110,7 @@ static void run_rank(const struct world *w, struct tutti_comm *c)
 	atomic_store(&self.record->finished, 1);
 }
 
-/* ---- how ranks find each other --------------------------------------------------------------------------------------- */
+/* ---- how ranks find each other ----------------------------------------------------------------------------------- */
 
 static int gather(void *ctx, const void *in, void *out, size_t bytes)
 {
@@ -164,7 +164,7 @@ static void create_and_run(const struct world *w)
 		ranks_fail("the communicator could not be made, status %d: %s", rc, tutti_last_error(NULL));
 }
 
-/* ---- threads ------------------------------------------------------------------------------------------------------ */
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
 
 struct thread {
 	pthread_t id;
@@ -208,7 +208,7 @@ static void run_threads(const struct world *w)
 		pthread_join(threads[r].id, NULL);
 }
 
-/* ---- processes ----------------------------------------------------------------------------------------------------- */
+/* ---- processes --------------------------------------------------------------------------------------------------- */
 
 static void set_number(const char *name, int value)
 {
@@ -248,7 +248,7 @@ static void run_process(const struct world *w, int rank)
 		create_and_run(w);
 }
 
-/* ---- the world ------------------------------------------------------------------------------------------------------ */
+/* ---- the world --------------------------------------------------------------------------------------------------- */
 
 static int listen_somewhere(struct world *w)
 {
@@ -352,7 +352,8 @@ static void reap(const struct world *w, int nprocs, pid_t *pid, int *alive, int 
 			close(alive[i]);
 			alive[i] = -1;
 			left--;
-			if (status[i] && !hung[i] && !met_its_fate(w->how, i, status[i]) && deadline > seconds_now() + 5)
+			if (status[i] && !hung[i] && !met_its_fate(w->how, i, status[i]) &&
+			    deadline > seconds_now() + 5)
 				deadline = seconds_now() + 5;
 		}
 	}
@@ -372,9 +373,10 @@ static int report(const struct world *w, int rank, int status, bool hung)
 		fprintf(stderr, "rank %d of %d: and %d more\n", rank, w->how->n, failures - FAILURES_SHOWN);
 	if (hung && !atomic_load(&r->finished))
 		fprintf(stderr, "rank %d of %d hung (%.0f s) in: %s\n", rank, w->how->n,
-			w->how->seconds > 0 ? w->how->seconds : 30, r->note);
+		        w->how->seconds > 0 ? w->how->seconds : 30, r->note);
 	else if (status && !hung && !fate)
-		fprintf(stderr, "rank %d of %d %s in: %s\n", rank, w->how->n, ending(status, how, sizeof(how)), r->note);
+		fprintf(stderr, "rank %d of %d %s in: %s\n", rank, w->how->n, ending(status, how, sizeof(how)),
+		        r->note);
 	return 1;
 }
 

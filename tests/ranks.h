@@ -1,7 +1,7 @@
 /*
  * Worlds for tests: N ranks as threads of one process or as processes, each with an environment of its own, run one
- * function. Every world lives in processes forked for it, so that a crash or a hang ends the test with words and not the
- * test's process, and variables that the library reads once per process can differ from world to world.
+ * function. Every world lives in processes forked for it: a crash or a hang ends the test with words and not the test's
+ * process, and variables that the library reads once per process can differ from world to world.
  */
 #ifndef TESTS_RANKS_H
 #define TESTS_RANKS_H
@@ -24,15 +24,15 @@ enum ranks_start {
 
 struct ranks {
 	int n;
-	bool threads;               /* of one process; else a process each */
+	bool threads; /* of one process; else a process each */
 	enum ranks_start start;
-	const char *const *env;     /* "NAME=value" of all ranks, NULL at the end; may be NULL */
-	/* Before the communicator is made, in each process (threads: once, as rank 0): setenv what differs. May be NULL */
+	const char *const *env; /* "NAME=value" of all ranks, NULL at the end; may be NULL */
+	/* Before the communicator is made, in each process (threads: once, as rank 0): setenv what differs; or NULL */
 	void (*before)(int rank, void *arg);
 	const struct tutti_config *config;
-	double seconds;             /* until everything is killed; 0: 30 */
-	bool keep;                  /* do not destroy the communicators: fn did */
-	unsigned long long doomed;  /* bit r: rank r may be killed by SIGKILL, and that is no failure; processes only */
+	double seconds;            /* until everything is killed; 0: 30 */
+	bool keep;                 /* do not destroy the communicators: fn did */
+	unsigned long long doomed; /* bit r: rank r may be killed by SIGKILL, and that is no failure; processes only */
 };
 
 /**
@@ -54,18 +54,19 @@ void ranks_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int ranks_meet(void);
 
 /** Inside fn: fails this rank with the expression, its place and the library's message. */
-#define RANK_CHECK(expr)                                                                                                 \
-	do {                                                                                                             \
-		if (!(expr))                                                                                             \
-			return ranks_fail("%s:%d: %s; last error: %s", __FILE__, __LINE__, #expr, tutti_last_error(NULL)); \
+#define RANK_CHECK(expr)                                                                                               \
+	do {                                                                                                           \
+		if (!(expr))                                                                                           \
+			return ranks_fail("%s:%d: %s; last error: %s", __FILE__, __LINE__, #expr,                      \
+			                  tutti_last_error(NULL));                                                     \
 	} while (0)
 /** The same for a status that is expected. */
-#define RANK_STATUS(want, call)                                                                                          \
-	do {                                                                                                             \
-		int status_ = (call);                                                                                    \
-		if (status_ != (want))                                                                                   \
-			return ranks_fail("%s:%d: %s returned %d, not %s: %s", __FILE__, __LINE__, #call, status_, #want,  \
-					  tutti_last_error(NULL));                                                       \
+#define RANK_STATUS(want, call)                                                                                        \
+	do {                                                                                                           \
+		int status_ = (call);                                                                                  \
+		if (status_ != (want))                                                                                 \
+			return ranks_fail("%s:%d: %s returned %d, not %s: %s", __FILE__, __LINE__, #call, status_,     \
+			                  #want, tutti_last_error(NULL));                                              \
 	} while (0)
 #define RANK_OK(call) RANK_STATUS(TUTTI_OK, call)
 

@@ -17,8 +17,8 @@
 
 #include "../ranks.h"
 
-#define N 3
-#define COUNT 8
+#define N      3
+#define COUNT  8
 #define OFF_BY SIZE_MAX / 8 /* elements whose bytes no size_t holds, for f64 and more than one rank */
 
 static void run_as(const struct ranks *how, int (*fn)(struct tutti_comm *, void *))
@@ -39,7 +39,7 @@ static int works(struct tutti_comm *c)
 	return 0;
 }
 
-/* ---- strings and numbers --------------------------------------------------------------------------------------------- */
+/* ---- strings and numbers ----------------------------------------------------------------------------------------- */
 
 static void names_and_sizes(void **unused)
 {
@@ -49,7 +49,7 @@ static void names_and_sizes(void **unused)
 	for (int t = 0; t < 14; t++)
 		assert_int_equal(tutti_dtype_size((enum tutti_dtype)t), sizes[t]);
 	assert_int_equal(tutti_dtype_size((enum tutti_dtype)14), 0);
-	assert_int_equal(tutti_dtype_size((enum tutti_dtype)-1), 0);
+	assert_int_equal(tutti_dtype_size((enum tutti_dtype) - 1), 0);
 	for (int s = TUTTI_OK; s <= TUTTI_EUNSUPPORTED; s++) {
 		assert_true(strlen(tutti_strerror(s)) > 0);
 		for (int r = TUTTI_OK; r < s; r++)
@@ -60,12 +60,12 @@ static void names_and_sizes(void **unused)
 	assert_non_null(tutti_last_error(NULL));
 }
 
-/* ---- no communicator --------------------------------------------------------------------------------------------------- */
+/* ---- no communicator --------------------------------------------------------------------------------------------- */
 
-#define REFUSED(call)                                                                                                    \
-	do {                                                                                                             \
-		assert_int_equal(call, TUTTI_EINVAL);                                                                    \
-		assert_true(strlen(tutti_last_error(NULL)) > 0);                                                         \
+#define REFUSED(call)                                                                                                  \
+	do {                                                                                                           \
+		assert_int_equal(call, TUTTI_EINVAL);                                                                  \
+		assert_true(strlen(tutti_last_error(NULL)) > 0);                                                       \
 	} while (0)
 
 static void without_a_communicator(void **unused)
@@ -128,7 +128,7 @@ static void without_a_communicator(void **unused)
 	assert_int_equal(tutti_group_end(), TUTTI_EUSAGE);
 }
 
-/* ---- making one --------------------------------------------------------------------------------------------------------- */
+/* ---- making one -------------------------------------------------------------------------------------------------- */
 
 static int lines;
 static void count_line(void *ctx, enum tutti_log_level level, const char *line)
@@ -198,16 +198,11 @@ static int making(struct tutti_comm *c, void *unused)
 static const struct {
 	const char *setting, *named; /* the message names this */
 } bad_variables[] = {
-	{"TUTTI_SLOT=1", "TUTTI_SLOT"},
-	{"TUTTI_SLOTS=3", "TUTTI_SLOTS"},
-	{"TUTTI_ALGO=allreduce:rings", "rings"},
-	{"TUTTI_ALGO=allreduces:ring", "allreduces"},
-	{"TUTTI_ALGO=barrier:ring", "barrier"},
-	{"TUTTI_TRANSPORT=carrier-pigeon", "carrier-pigeon"},
-	{"TUTTI_TIMEOUT=soon", "TUTTI_TIMEOUT"},
-	{"TUTTI_WAIT=forever", "TUTTI_WAIT"},
-	{"TUTTI_ISA=mmx", "TUTTI_ISA"},
-	{"TUTTI_REPRODUCIBLE=yes", "TUTTI_REPRODUCIBLE"},
+        {"TUTTI_SLOT=1", "TUTTI_SLOT"},          {"TUTTI_SLOTS=3", "TUTTI_SLOTS"},
+        {"TUTTI_ALGO=allreduce:rings", "rings"}, {"TUTTI_ALGO=allreduces:ring", "allreduces"},
+        {"TUTTI_ALGO=barrier:ring", "barrier"},  {"TUTTI_TRANSPORT=carrier-pigeon", "carrier-pigeon"},
+        {"TUTTI_TIMEOUT=soon", "TUTTI_TIMEOUT"}, {"TUTTI_WAIT=forever", "TUTTI_WAIT"},
+        {"TUTTI_ISA=mmx", "TUTTI_ISA"},          {"TUTTI_REPRODUCIBLE=yes", "TUTTI_REPRODUCIBLE"},
 };
 
 static int bad_environment(struct tutti_comm *c, void *unused)
@@ -249,7 +244,7 @@ static void creation_checks_its_arguments(void **unused)
 	run(1, bad_environment);
 }
 
-/* ---- collectives ------------------------------------------------------------------------------------------------------------ */
+/* ---- collectives ------------------------------------------------------------------------------------------------- */
 
 /* One call with everything that can be wrong in it. */
 struct args {
@@ -268,10 +263,10 @@ struct kind {
 	int (*call)(const struct args *a, struct tutti_comm *c, struct tutti_request **req);
 };
 
-#define CALL(name, expr)                                                                                                 \
-	static int call_##name(const struct args *a, struct tutti_comm *c, struct tutti_request **req)                   \
-	{                                                                                                                \
-		return expr;                                                                                             \
+#define CALL(name, expr)                                                                                               \
+	static int call_##name(const struct args *a, struct tutti_comm *c, struct tutti_request **req)                 \
+	{                                                                                                              \
+		return expr;                                                                                           \
 	}
 CALL(allreduce, tutti_allreduce(a->in, a->out, a->count, a->type, a->op, c, req))
 CALL(allgather, tutti_allgather(a->in, a->out, a->count, a->type, c, req))
@@ -290,21 +285,21 @@ CALL(send, tutti_send(a->in, a->count, a->type, a->root, c, req))
 CALL(recv, tutti_recv(a->out, a->count, a->type, a->root, c, req))
 
 static const struct kind kinds[] = {
-	{"allreduce", true, false, false, false, false, false, call_allreduce},
-	{"allgather", false, false, true, false, true, false, call_allgather},
-	{"reduce_scatter", true, false, true, true, false, false, call_reduce_scatter},
-	{"broadcast", false, true, false, false, false, false, call_broadcast},
-	{"reduce", true, true, false, false, false, false, call_reduce},
-	{"gather", false, true, true, false, true, false, call_gather},
-	{"scatter", false, true, true, true, false, false, call_scatter},
-	{"alltoall", false, false, true, true, true, false, call_alltoall},
-	{"allgatherv", false, false, true, false, true, true, call_allgatherv},
-	{"reduce_scatterv", true, false, true, true, false, true, call_reduce_scatterv},
-	{"gatherv", false, true, true, false, true, true, call_gatherv},
-	{"scatterv", false, true, true, true, false, true, call_scatterv},
-	{"alltoallv", false, false, true, true, true, true, call_alltoallv},
-	{"send", false, true, false, false, false, false, call_send},
-	{"recv", false, true, false, false, false, false, call_recv},
+        {"allreduce", true, false, false, false, false, false, call_allreduce},
+        {"allgather", false, false, true, false, true, false, call_allgather},
+        {"reduce_scatter", true, false, true, true, false, false, call_reduce_scatter},
+        {"broadcast", false, true, false, false, false, false, call_broadcast},
+        {"reduce", true, true, false, false, false, false, call_reduce},
+        {"gather", false, true, true, false, true, false, call_gather},
+        {"scatter", false, true, true, true, false, false, call_scatter},
+        {"alltoall", false, false, true, true, true, false, call_alltoall},
+        {"allgatherv", false, false, true, false, true, true, call_allgatherv},
+        {"reduce_scatterv", true, false, true, true, false, true, call_reduce_scatterv},
+        {"gatherv", false, true, true, false, true, true, call_gatherv},
+        {"scatterv", false, true, true, true, false, true, call_scatterv},
+        {"alltoallv", false, false, true, true, true, true, call_alltoallv},
+        {"send", false, true, false, false, false, false, call_send},
+        {"recv", false, true, false, false, false, false, call_recv},
 };
 #define KINDS (sizeof(kinds) / sizeof(*kinds))
 
@@ -315,8 +310,8 @@ static int refused(const struct kind *k, const struct args *a, struct tutti_comm
 		struct tutti_request *req = (struct tutti_request *)&with;
 		int rc = k->call(a, c, with ? &req : NULL);
 		if (rc != TUTTI_EINVAL || (with && req) || !strstr(tutti_last_error(c), k->name))
-			return ranks_fail("%s with %s: status %d, request %p: %s", k->name, why, rc, with ? (void *)req : NULL,
-					  tutti_last_error(c));
+			return ranks_fail("%s with %s: status %d, request %p: %s", k->name, why, rc,
+			                  with ? (void *)req : NULL, tutti_last_error(c));
 	}
 	return 0;
 }
@@ -430,8 +425,10 @@ static int other_arguments(struct tutti_comm *c, void *unused)
 	RANK_STATUS(TUTTI_EINVAL, tutti_comm_explain(c, "send", 0, TUTTI_U8, TUTTI_SUM, text, sizeof(text)));
 	RANK_STATUS(TUTTI_EINVAL, tutti_comm_explain(c, "allreduce", 0, TUTTI_U8, TUTTI_SUM, NULL, sizeof(text)));
 	RANK_STATUS(TUTTI_EINVAL, tutti_comm_explain(c, "allreduce", 0, TUTTI_U8, TUTTI_SUM, text, 0));
-	RANK_STATUS(TUTTI_EINVAL, tutti_comm_explain(c, "allreduce", 0, (enum tutti_dtype)50, TUTTI_SUM, text, sizeof(text)));
-	RANK_STATUS(TUTTI_EINVAL, tutti_comm_explain(c, "allreduce", 0, TUTTI_U8, (enum tutti_op)50, text, sizeof(text)));
+	RANK_STATUS(TUTTI_EINVAL,
+	            tutti_comm_explain(c, "allreduce", 0, (enum tutti_dtype)50, TUTTI_SUM, text, sizeof(text)));
+	RANK_STATUS(TUTTI_EINVAL,
+	            tutti_comm_explain(c, "allreduce", 0, TUTTI_U8, (enum tutti_op)50, text, sizeof(text)));
 	RANK_OK(tutti_comm_explain(c, "allreduce", 1000, TUTTI_F32, TUTTI_SUM, text, 8));
 	RANK_CHECK(strlen(text) == 7);
 	RANK_OK(tutti_comm_explain(c, "allreduce", 1000, TUTTI_F32, TUTTI_SUM, text, sizeof(text)));
@@ -453,10 +450,10 @@ static void calls_check_their_arguments(void **unused)
 	run(N, other_arguments);
 }
 
-/* ---- the v-forms ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the v-forms ------------------------------------------------------------------------------------------------- */
 
 #define PARTS 4
-#define ROOM 4096
+#define ROOM  4096
 
 /* Uneven counts with zeros among them; places packed, or in reverse order with gaps. */
 struct places {
@@ -529,7 +526,8 @@ static int uneven(struct tutti_comm *c, void *unused)
 		RANK_OK(tutti_scatterv(me == root ? in : NULL, out, p.counts, p.given, TUTTI_I32, root, c, NULL));
 		bad |= part_wrong(out, 0, p.counts[me], root, me, "scatterv") || touched(out, "scatterv");
 		RANK_OK(tutti_reduce_scatterv(in, out, p.counts, p.given, TUTTI_I32, TUTTI_MAX, c, NULL));
-		bad |= part_wrong(out, 0, p.counts[me], n - 1, me, "reduce_scatterv") || touched(out, "reduce_scatterv");
+		bad |= part_wrong(out, 0, p.counts[me], n - 1, me, "reduce_scatterv") ||
+		       touched(out, "reduce_scatterv");
 
 		/* rank a sends to b what place() gives rank b in round + a; so b receives from a the same */
 		place(&p, n, round + me);
@@ -544,7 +542,8 @@ static int uneven(struct tutti_comm *c, void *unused)
 			for (size_t i = 0; i < p.counts[r]; i++)
 				in[p.displs[r] + i] = value(me, r, i);
 		}
-		RANK_OK(tutti_alltoallv(in, p.counts, p.given, out, mine.counts, round % 2 ? mine.displs : NULL, TUTTI_I32, c, NULL));
+		RANK_OK(tutti_alltoallv(in, p.counts, p.given, out, mine.counts, round % 2 ? mine.displs : NULL,
+		                        TUTTI_I32, c, NULL));
 		for (int r = 0; r < n; r++)
 			bad |= part_wrong(out, mine.displs[r], mine.counts[r], r, me, "alltoallv");
 		bad |= touched(out, "alltoallv");
@@ -563,7 +562,7 @@ static void v_forms_take_any_counts_and_places(void **unused)
 		}
 }
 
-/* ---- forks ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- forks ------------------------------------------------------------------------------------------------------- */
 
 /* A child must not touch its parent's communicator, and does no harm by ending it. */
 static int in_a_child(struct tutti_comm *c, void *unused)
@@ -576,10 +575,10 @@ static int in_a_child(struct tutti_comm *c, void *unused)
 	pid_t pid = fork();
 	if (pid == 0) {
 		bool right = tutti_barrier(c, NULL) == TUTTI_EUSAGE &&
-			     tutti_allreduce(&status, &value_, 1, TUTTI_I32, TUTTI_SUM, c, &req) == TUTTI_EUSAGE && !req &&
-			     tutti_mem_alloc(c, 10, &p) == TUTTI_EUSAGE && tutti_comm_fd(c) == -1 &&
-			     tutti_comm_abort(c, "by a child") == TUTTI_EUSAGE && strstr(tutti_last_error(NULL), "fork") &&
-			     tutti_comm_destroy(c) == TUTTI_OK;
+		             tutti_allreduce(&status, &value_, 1, TUTTI_I32, TUTTI_SUM, c, &req) == TUTTI_EUSAGE &&
+		             !req && tutti_mem_alloc(c, 10, &p) == TUTTI_EUSAGE && tutti_comm_fd(c) == -1 &&
+		             tutti_comm_abort(c, "by a child") == TUTTI_EUSAGE &&
+		             strstr(tutti_last_error(NULL), "fork") && tutti_comm_destroy(c) == TUTTI_OK;
 		_exit(right ? 0 : 1);
 	}
 	RANK_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
@@ -600,12 +599,12 @@ static void children_are_kept_out(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(names_and_sizes),
-		cmocka_unit_test(without_a_communicator),
-		cmocka_unit_test(creation_checks_its_arguments),
-		cmocka_unit_test(calls_check_their_arguments),
-		cmocka_unit_test(v_forms_take_any_counts_and_places),
-		cmocka_unit_test(children_are_kept_out),
+	        cmocka_unit_test(names_and_sizes),
+	        cmocka_unit_test(without_a_communicator),
+	        cmocka_unit_test(creation_checks_its_arguments),
+	        cmocka_unit_test(calls_check_their_arguments),
+	        cmocka_unit_test(v_forms_take_any_counts_and_places),
+	        cmocka_unit_test(children_are_kept_out),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

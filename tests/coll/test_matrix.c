@@ -1,7 +1,7 @@
 /*
  * The test matrix: every collective against algorithm, transport, number of ranks, type, operation, place, count, root,
- * alignment, slots and channels. Data are exact, so a result is right to the last bit or wrong; whatever a call must not
- * write (inputs, gaps, guard zones) is compared too.
+ * alignment, slots and channels. Data are exact, so a result is right to the last bit or wrong; whatever a call must
+ * not write (inputs, gaps, guard zones) is compared too.
  *
  * A sample covers every pair of values of every two dimensions. What is fixed by the environment makes a world; a world
  * runs many cases. Variables:
@@ -9,8 +9,8 @@
  *   TUTTI_TEST_WORLD   runs one world of it
  *   TUTTI_TEST_CASE    runs one case, as a failure prints it
  *   TUTTI_TEST_ONLY    "way=inproc slot=64": samples these values only
- *   TUTTI_TEST_FULL    1: not a sample but, for every transport, number of ranks and algorithm, all of collective x type x
- *                      operation x place and of collective x count x place x root
+ *   TUTTI_TEST_FULL    1: not a sample but, for every transport, number of ranks and algorithm, all of collective x
+ *                      type x operation x place and of collective x count x place x root
  */
 #include <sched.h>
 #include <setjmp.h>
@@ -31,32 +31,47 @@
 /* ---- dimensions -------------------------------------------------------------------------------------------------- */
 
 enum dim {
-	WAY, RANKS, ALGO, SLOT, SLOTS, CHANNELS, DRIVER, /* of a world */
-	COLL, TYPE, OP, PLACE, COUNT, ROOT, ALIGN, MODE, /* of a case */
-	DIMS, WORLD_DIMS = COLL
+	WAY,
+	RANKS,
+	ALGO,
+	SLOT,
+	SLOTS,
+	CHANNELS,
+	DRIVER, /* of a world */
+	COLL,
+	TYPE,
+	OP,
+	PLACE,
+	COUNT,
+	ROOT,
+	ALIGN,
+	MODE, /* of a case */
+	DIMS,
+	WORLD_DIMS = COLL
 };
 #define VALUES 24
 
 static const char *const fixed_values[DIMS][VALUES] = {
-	[WAY] = {"inproc", "shm", "tcp", "threads-tcp", "blocks", "cyclic"},
-	[RANKS] = {"1", "2", "3", "4", "5", "7", "8", "13"},
-	[ALGO] = {"default"}, /* and those of algos.h */
-	[SLOT] = {"64", "200", "1024", "4096", "65536"},
-	[SLOTS] = {"2", "4", "8"},
-	[CHANNELS] = {"0", "1", "2", "3"},
-	[DRIVER] = {"caller", "thread"},
-	[COLL] = {NULL}, /* the collectives of shape.h */
-	[TYPE] = {"i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "f16", "bf16", "f32", "f64", "f8e4m3", "f8e5m2"},
-	[OP] = {"sum", "prod", "min", "max", "avg"},
-	[PLACE] = {"out", "in"},
-	[COUNT] = {"0", "1", "3", "13", "44B", "48B", "52B", "slot-1", "slot", "slot+1", "block-1", "block", "block+1",
-		   "3block+2", "1009", "large"},
-	[ROOT] = {"first", "last", "middle"},
-	[ALIGN] = {"0", "1", "4", "61"},
-	[MODE] = {"block", "wait", "test"},
+        [WAY] = {"inproc", "shm", "tcp", "threads-tcp", "blocks", "cyclic"},
+        [RANKS] = {"1", "2", "3", "4", "5", "7", "8", "13"},
+        [ALGO] = {"default"}, /* and those of algos.h */
+        [SLOT] = {"64", "200", "1024", "4096", "65536"},
+        [SLOTS] = {"2", "4", "8"},
+        [CHANNELS] = {"0", "1", "2", "3"},
+        [DRIVER] = {"caller", "thread"},
+        [COLL] = {NULL}, /* the collectives of shape.h */
+        [TYPE] = {"i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "f16", "bf16", "f32", "f64", "f8e4m3",
+                  "f8e5m2"},
+        [OP] = {"sum", "prod", "min", "max", "avg"},
+        [PLACE] = {"out", "in"},
+        [COUNT] = {"0", "1", "3", "13", "44B", "48B", "52B", "slot-1", "slot", "slot+1", "block-1", "block", "block+1",
+                   "3block+2", "1009", "large"},
+        [ROOT] = {"first", "last", "middle"},
+        [ALIGN] = {"0", "1", "4", "61"},
+        [MODE] = {"block", "wait", "test"},
 };
 static const char *const dim_names[DIMS] = {"way",  "n",  "algo",  "slot",  "slots", "channels", "driver", "coll",
-					    "type", "op", "place", "count", "root",  "align",    "mode"};
+                                            "type", "op", "place", "count", "root",  "align",    "mode"};
 
 static const char *values[DIMS][VALUES];
 static int nvalues[DIMS], first_value[DIMS + 1];
@@ -96,7 +111,8 @@ static const char *point_text(const struct point *p, enum dim from, enum dim to,
 	buf[0] = '\0';
 	for (int d = from; d < (int)to; d++)
 		if (p->v[d] >= 0 && n < cap)
-			n += (size_t)snprintf(buf + n, cap - n, "%s%s=%s", n ? " " : "", dim_names[d], values[d][p->v[d]]);
+			n += (size_t)snprintf(buf + n, cap - n, "%s%s=%s", n ? " " : "", dim_names[d],
+			                      values[d][p->v[d]]);
 	return buf;
 }
 
@@ -121,7 +137,7 @@ static void point_parse(struct point *p, const char *text)
 	}
 }
 
-/* ---- what goes together -------------------------------------------------------------------------------------------- */
+/* ---- what goes together ------------------------------------------------------------------------------------------ */
 
 static int host_of(const struct point *p, int rank)
 {
@@ -176,7 +192,7 @@ static void normalise(struct point *p)
 		p->v[TYPE] = p->v[COUNT] = p->v[ALIGN] = -1;
 }
 
-/* ---- the sample ---------------------------------------------------------------------------------------------------- */
+/* ---- the sample -------------------------------------------------------------------------------------------------- */
 
 #define MAX_WORLDS 4096
 #define MAX_VALUES 160
@@ -303,7 +319,8 @@ static bool find_case(const struct point *pin, struct point *out)
 					struct point q = *pin;
 					int *const free_[] = {&q.v[WAY], &q.v[RANKS], &q.v[ALGO], &q.v[COLL]};
 					int value[] = {way, n, algo, coll};
-					bool ok = wanted(WAY, way) && wanted(RANKS, n) && wanted(ALGO, algo) && wanted(COLL, coll);
+					bool ok = wanted(WAY, way) && wanted(RANKS, n) && wanted(ALGO, algo) &&
+					          wanted(COLL, coll);
 					for (int i = 0; i < 4; i++)
 						*free_[i] = *free_[i] >= 0 ? *free_[i] : value[i];
 					draw(&p, 0, DIMS, &q);
@@ -377,7 +394,7 @@ static void make_sample(int cases_per_world)
 	for (int i = 0; i < nbatches; i++)
 		cases += batches[i].n;
 	print_message("TUTTI_TEST_SEED=%llu: %d worlds, %d cases, all %d possible pairs of values\n",
-		      (unsigned long long)seed, nbatches, cases, pairs);
+	              (unsigned long long)seed, nbatches, cases, pairs);
 }
 
 /* Every value of the dimensions in `of`; the others are drawn. */
@@ -425,9 +442,9 @@ static void make_full(void)
 			}
 }
 
-/* ---- one case --------------------------------------------------------------------------------------------------------- */
+/* ---- one case ---------------------------------------------------------------------------------------------------- */
 
-#define GUARD 256
+#define GUARD       256
 #define LARGE_BYTES (1u << 20)
 
 static size_t count_of(const struct point *p, const struct collective *c, size_t esize)
@@ -437,7 +454,8 @@ static size_t count_of(const struct point *p, const struct collective *c, size_t
 	size_t block = parts ? slot : slot * n, most = LARGE_BYTES / esize / (parts ? n : 1), v;
 	const char *text = values[COUNT][p->v[COUNT]];
 	if (strstr(text, "block"))
-		v = (*text == '3' ? 3 * block + 2 : block) + (strchr(text, '+') && *text != '3') - (strchr(text, '-') != NULL);
+		v = (*text == '3' ? 3 * block + 2 : block) + (strchr(text, '+') && *text != '3') -
+		    (strchr(text, '-') != NULL);
 	else if (strstr(text, "slot"))
 		v = slot + (strchr(text, '+') != NULL) - (strchr(text, '-') != NULL);
 	else if (strchr(text, 'B'))
@@ -511,9 +529,10 @@ static int compare(const struct memory *m, const struct shape *s, int area, cons
 			wrong++;
 		}
 	ptrdiff_t at = (ptrdiff_t)i - (m->base - m->all);
-	return ranks_fail("%s: %zu wrong bytes in area %d of %zu elements, the first at byte %td (element %td%s): %02x, not %02x",
-			  what, wrong, area, s->area[area].span, at, at / (ptrdiff_t)esize,
-			  at < 0 || (size_t)at >= s->area[area].span * esize ? ", a guard zone" : "", m->all[i], m->want[i]);
+	return ranks_fail(
+	        "%s: %zu wrong bytes in area %d of %zu elements, the first at byte %td (element %td%s): %02x, not %02x",
+	        what, wrong, area, s->area[area].span, at, at / (ptrdiff_t)esize,
+	        at < 0 || (size_t)at >= s->area[area].span * esize ? ", a guard zone" : "", m->all[i], m->want[i]);
 }
 
 static int call(const struct point *p, const struct shape *s, unsigned char *const base[2], struct tutti_comm *c)
@@ -561,7 +580,7 @@ static int run_case(const struct point *p, uint64_t data_seed, struct tutti_comm
 	snprintf(what + strlen(what), sizeof(what) - strlen(what), "'");
 	ranks_note("%s", what);
 	if (shape_make(&s, coll, t, op, root_of(p, n), rank, n, count * esize * (parts ? (size_t)n : 1),
-		       p->v[PLACE] > 0) != 0)
+	               p->v[PLACE] > 0) != 0)
 		return ranks_fail("out of memory");
 	for (int i = 0; i < 2; i++)
 		failed |= prepare(&m[i], &s, &s.area[i], i ? align * 7 % 64 : align, &x);
@@ -590,7 +609,7 @@ static int run_cases(struct tutti_comm *c, void *arg)
 	return wrong != 0;
 }
 
-/* ---- one world ---------------------------------------------------------------------------------------------------------- */
+/* ---- one world --------------------------------------------------------------------------------------------------- */
 
 /* "allreduce:ring;allgather:ring": the algorithm for each collective that it serves. */
 static void algo_variable(const struct point *p, char *buf, size_t cap)
@@ -642,24 +661,30 @@ static int run_world(struct batch *b, int index)
 	const struct point *p = &b->world;
 	struct tutti_config config = TUTTI_CONFIG_INIT;
 	const char *env[] = {transport_of(p), algo, slot, slots, channels, "TUTTI_TIMEOUT=100", direct, NULL};
-	struct ranks how = {.n = number(p, RANKS), .threads = is(p, WAY, "inproc") || is(p, WAY, "threads-tcp"), .env = env,
-			    .before = before, .config = &config, .seconds = 120 + b->n / 10,
-			    .start = start_of(p, index)};
+	struct ranks how = {.n = number(p, RANKS),
+	                    .threads = is(p, WAY, "inproc") || is(p, WAY, "threads-tcp"),
+	                    .env = env,
+	                    .before = before,
+	                    .config = &config,
+	                    .seconds = 120 + b->n / 10,
+	                    .start = start_of(p, index)};
 	config.progress = is(p, DRIVER, "thread") ? TUTTI_PROGRESS_THREAD : TUTTI_PROGRESS_CALLER;
 	algo_variable(p, algo, sizeof(algo));
 	snprintf(slot, sizeof(slot), "TUTTI_SLOT=%s", values[SLOT][p->v[SLOT]]);
 	snprintf(slots, sizeof(slots), "TUTTI_SLOTS=%s", values[SLOTS][p->v[SLOTS]]);
 	snprintf(channels, sizeof(channels), "TUTTI_CHANNELS=%s", values[CHANNELS][p->v[CHANNELS]]);
-	snprintf(direct, sizeof(direct), "TUTTI_DIRECT=%s", values[SLOT][p->v[SLOT]]); /* its edges are those of slots */
+	snprintf(direct, sizeof(direct), "TUTTI_DIRECT=%s",
+	         values[SLOT][p->v[SLOT]]); /* its edges are those of slots */
 	int failed = ranks_run(&how, run_cases, b);
 	if (failed)
-		print_error("world %d (%s, %d cases): %d ranks failed; again with TUTTI_TEST_SEED=%llu TUTTI_TEST_WORLD=%d\n",
-			    index, point_text(p, 0, WORLD_DIMS, text, sizeof(text)), b->n, failed,
-			    (unsigned long long)seed, index);
+		print_error("world %d (%s, %d cases): %d ranks failed; again with TUTTI_TEST_SEED=%llu "
+		            "TUTTI_TEST_WORLD=%d\n",
+		            index, point_text(p, 0, WORLD_DIMS, text, sizeof(text)), b->n, failed,
+		            (unsigned long long)seed, index);
 	return failed != 0;
 }
 
-/* ---- the test ----------------------------------------------------------------------------------------------------------- */
+/* ---- the test ---------------------------------------------------------------------------------------------------- */
 
 static void one_case(const char *text)
 {
@@ -674,7 +699,8 @@ static void one_case(const char *text)
 
 static void all_calls_are_right(void **unused)
 {
-	const char *one = getenv("TUTTI_TEST_CASE"), *world = getenv("TUTTI_TEST_WORLD"), *full = getenv("TUTTI_TEST_FULL");
+	const char *one = getenv("TUTTI_TEST_CASE"), *world = getenv("TUTTI_TEST_WORLD"),
+	           *full = getenv("TUTTI_TEST_FULL");
 	int failed = 0;
 	(void)unused;
 	if (one) {

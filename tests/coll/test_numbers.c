@@ -1,6 +1,6 @@
 /*
- * The numbers contract: special values, the same bits on all ranks whatever their instruction set and algorithm, results
- * that depend on inputs and ranks alone where that was asked, and how far the small floats are from the true sum.
+ * The numbers contract: special values, the same bits on all ranks whatever their instruction set and algorithm,
+ * results that depend on inputs and ranks alone where that was asked, and how far the small floats are from the true sum.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -16,10 +16,10 @@
 #include "../algos.h"
 #include "../ranks.h"
 
-#define COUNT 6000
+#define COUNT      6000
 #define MOST_RANKS 8
 
-/* ---- formats, written independently of the library's ------------------------------------------------------------------ */
+/* ---- formats, written independently of the library's ------------------------------------------------------------- */
 
 struct format {
 	enum tutti_dtype type;
@@ -29,12 +29,9 @@ struct format {
 };
 
 static const struct format formats[] = {
-	{TUTTI_F16, "f16", 10, 15, 16, 0x7e00},
-	{TUTTI_BF16, "bf16", 7, 127, 16, 0x7fc0},
-	{TUTTI_F32, "f32", 23, 127, 32, 0x7fc00000},
-	{TUTTI_F64, "f64", 52, 1023, 64, 0x7ff8000000000000},
-	{TUTTI_F8E4M3, "f8e4m3", 3, 7, 8, 0x7f},
-	{TUTTI_F8E5M2, "f8e5m2", 2, 15, 8, 0x7e},
+        {TUTTI_F16, "f16", 10, 15, 16, 0x7e00},      {TUTTI_BF16, "bf16", 7, 127, 16, 0x7fc0},
+        {TUTTI_F32, "f32", 23, 127, 32, 0x7fc00000}, {TUTTI_F64, "f64", 52, 1023, 64, 0x7ff8000000000000},
+        {TUTTI_F8E4M3, "f8e4m3", 3, 7, 8, 0x7f},     {TUTTI_F8E5M2, "f8e5m2", 2, 15, 8, 0x7e},
 };
 #define FORMATS (sizeof(formats) / sizeof(*formats))
 
@@ -53,7 +50,8 @@ static double decode(const struct format *f, uint64_t code)
 {
 	uint64_t mag = code & (sign_of(f) - 1), one = 1ull << f->mant;
 	int exponent = (int)(mag >> f->mant);
-	double v = ldexp((double)((mag & (one - 1)) + (exponent ? one : 0)), (exponent ? exponent : 1) - f->bias - f->mant);
+	double v = ldexp((double)((mag & (one - 1)) + (exponent ? one : 0)),
+	                 (exponent ? exponent : 1) - f->bias - f->mant);
 	if (mag >= beyond(f))
 		v = mag > beyond(f) || f->type == TUTTI_F8E4M3 ? NAN : INFINITY;
 	return code & sign_of(f) ? -v : v;
@@ -78,7 +76,7 @@ static uint64_t encode(const struct format *f, double v)
 	return sign | mag;
 }
 
-/* a (+) b as the contract says: 8 and 16 bits in f32, rounded once; -0 below +0; NaN wins. `divide`: AVG's last step. */
+/* a (+) b as the contract says: 8 and 16 bits in f32, rounded once; -0 below +0; NaN wins. divide: AVG's last step. */
 static uint64_t fold(const struct format *f, enum tutti_op op, uint64_t a, uint64_t b, int divide)
 {
 	double x = decode(f, a), y = decode(f, b), r;
@@ -113,7 +111,7 @@ static void store(const struct format *f, unsigned char *p, size_t i, uint64_t v
 		p[i * (size_t)f->bits / 8 + (size_t)k] = (unsigned char)(v >> (8 * k));
 }
 
-/* ---- data -------------------------------------------------------------------------------------------------------------- */
+/* ---- data -------------------------------------------------------------------------------------------------------- */
 
 #define SPECIALS 18
 
@@ -121,9 +119,15 @@ static void store(const struct format *f, unsigned char *p, size_t i, uint64_t v
 static uint64_t special(const struct format *f, size_t k)
 {
 	uint64_t mag, inf = beyond(f), one = (uint64_t)f->bias << f->mant, normal = 1ull << f->mant;
-	const uint64_t mags[SPECIALS / 2] = {0,       1,   normal - 1, normal,
-					     one + 1, inf, inf - 1,    f->type == TUTTI_F8E4M3 ? inf : inf + 1,
-					     f->type == TUTTI_F8E4M3 ? one : inf + (normal >> 1) + (normal >> 2)};
+	const uint64_t mags[SPECIALS / 2] = {0,
+	                                     1,
+	                                     normal - 1,
+	                                     normal,
+	                                     one + 1,
+	                                     inf,
+	                                     inf - 1,
+	                                     f->type == TUTTI_F8E4M3 ? inf : inf + 1,
+	                                     f->type == TUTTI_F8E4M3 ? one : inf + (normal >> 1) + (normal >> 2)};
 	mag = mags[k / 2 % (SPECIALS / 2)];
 	return k % 2 ? mag | sign_of(f) : mag;
 }
@@ -138,7 +142,7 @@ static uint64_t noise(const struct format *f, int rank, size_t i)
 	return encode(f, h & 512 ? -v : v);
 }
 
-/* ---- worlds -------------------------------------------------------------------------------------------------------------- */
+/* ---- worlds ------------------------------------------------------------------------------------------------------ */
 
 /* What a world is to do, and what it found: shared by all processes. */
 struct job {
@@ -157,9 +161,12 @@ static void another_isa(int rank, void *arg)
 	const struct job *job = arg;
 	static const char *const isa[] = {
 #if defined(__x86_64__)
-		"avx512", "c", "avx2",
+		"avx512",
+		"c",
+		"avx2",
 #elif defined(__aarch64__)
-		"neon", "c",
+		"neon",
+		"c",
 #else
 		"c",
 #endif
@@ -174,7 +181,8 @@ static void another_isa(int rank, void *arg)
 static int run(struct job *job, const char *transport, const char *reproducible, int (*fn)(struct tutti_comm *, void *))
 {
 	char way[64], algo[64], repro[64];
-	const char *env[] = {way, repro, "TUTTI_SLOT=1024", "TUTTI_DIRECT=4096", "TUTTI_TIMEOUT=60", job->algo ? algo : NULL, NULL};
+	const char *env[] = {
+	        way, repro, "TUTTI_SLOT=1024", "TUTTI_DIRECT=4096", "TUTTI_TIMEOUT=60", job->algo ? algo : NULL, NULL};
 	struct ranks how = {.n = job->n, .env = env, .before = another_isa, .seconds = 90};
 	how.threads = strcmp(transport, "inproc") == 0;
 	snprintf(way, sizeof(way), "TUTTI_TRANSPORT=%s", transport);
@@ -184,7 +192,7 @@ static int run(struct job *job, const char *transport, const char *reproducible,
 	int failed = ranks_run(&how, fn, job);
 	if (failed)
 		print_error("%s over %s, n = %d, %s\n", job->algo ? job->algo : "default", transport, job->n,
-			    job->blocks ? "two hosts" : "one host");
+		            job->blocks ? "two hosts" : "one host");
 	return failed;
 }
 
@@ -206,14 +214,14 @@ static int all_equal(struct job *job, const char *what, size_t count)
 	for (int r = 1; r < job->n; r++)
 		for (size_t i = 0; memcmp(job->out[r], job->out[0], bytes) != 0 && i < count; i++)
 			if (load(job->f, job->out[r], i) != load(job->f, job->out[0], i))
-				return ranks_fail("%s, %s, op %d: element %zu is %#llx on rank %d, %#llx on rank 0", what,
-						  job->f->name, job->op, i,
-						  (unsigned long long)load(job->f, job->out[r], i), r,
-						  (unsigned long long)load(job->f, job->out[0], i));
+				return ranks_fail("%s, %s, op %d: element %zu is %#llx on rank %d, %#llx on rank 0",
+				                  what, job->f->name, job->op, i,
+				                  (unsigned long long)load(job->f, job->out[r], i), r,
+				                  (unsigned long long)load(job->f, job->out[0], i));
 	return ranks_meet();
 }
 
-/* ---- special values --------------------------------------------------------------------------------------------------------- */
+/* ---- special values ---------------------------------------------------------------------------------------------- */
 
 static size_t power(size_t base, int n)
 {
@@ -246,13 +254,13 @@ static int specials(struct tutti_comm *c, void *arg)
 					want = f->nan;
 				for (int r = 1; r < n; r++)
 					want = fold(f, (enum tutti_op)op, want, special(f, i / power(SPECIALS, r)),
-						    op == TUTTI_AVG ? n : 0);
+					            op == TUTTI_AVG ? n : 0);
 				if (load(f, job->out[me], i) != want)
-					return ranks_fail("%s, op %d: element %zu, of %#llx and %#llx ..., is %#llx, not %#llx",
-							  f->name, op, i, (unsigned long long)special(f, i),
-							  (unsigned long long)special(f, i / SPECIALS),
-							  (unsigned long long)load(f, job->out[me], i),
-							  (unsigned long long)want);
+					return ranks_fail(
+					        "%s, op %d: element %zu, of %#llx and %#llx ..., is %#llx, not %#llx",
+					        f->name, op, i, (unsigned long long)special(f, i),
+					        (unsigned long long)special(f, i / SPECIALS),
+					        (unsigned long long)load(f, job->out[me], i), (unsigned long long)want);
 			}
 			if (ranks_meet())
 				return 1;
@@ -276,7 +284,7 @@ static void special_values(void **unused)
 	assert_int_equal(failed, 0);
 }
 
-/* ---- whole numbers ------------------------------------------------------------------------------------------------------------ */
+/* ---- whole numbers ----------------------------------------------------------------------------------------------- */
 
 static int integers(struct tutti_comm *c, void *arg)
 {
@@ -315,7 +323,7 @@ static void integers_wrap(void **unused)
 	assert_int_equal(failed, 0);
 }
 
-/* ---- the same bits everywhere --------------------------------------------------------------------------------------------------- */
+/* ---- the same bits everywhere ------------------------------------------------------------------------------------ */
 
 /* Sums that round at every step: ranks and repetitions agree. */
 static int same_bits(struct tutti_comm *c, void *arg)
@@ -342,10 +350,10 @@ static int same_bits(struct tutti_comm *c, void *arg)
 			} else { /* parts that are gathered show whether two ranks' kernels agree with each other's */
 				RANK_OK(tutti_reduce_scatter(in, again, part, f->type, ops[o], c, NULL));
 				RANK_OK(tutti_allgather(again, job->out[me], part, f->type, c, NULL));
-				RANK_OK(tutti_reduce_scatter(in, in + part * (size_t)me * tutti_dtype_size(f->type), part,
-							     f->type, ops[o], c, NULL));
-				RANK_OK(tutti_allgather(in + part * (size_t)me * tutti_dtype_size(f->type), again, part, f->type,
-							c, NULL));
+				RANK_OK(tutti_reduce_scatter(in, in + part * (size_t)me * tutti_dtype_size(f->type),
+				                             part, f->type, ops[o], c, NULL));
+				RANK_OK(tutti_allgather(in + part * (size_t)me * tutti_dtype_size(f->type), again, part,
+				                        f->type, c, NULL));
 				count = part * (size_t)n;
 			}
 			RANK_CHECK(memcmp(again, job->out[me], count * tutti_dtype_size(f->type)) == 0);
@@ -363,7 +371,8 @@ static void all_ranks_have_the_same_bits(void **unused)
 	for (int i = -1; i < 0 || algos_name(i); i++)
 		for (int k = 0; k < 2; k++)
 			for (int blocks = 0; blocks < 2; blocks++) {
-				const char *algo = i < 0 ? NULL : algos_name(i), *coll = k ? "reduce_scatter" : "allreduce";
+				const char *algo = i < 0 ? NULL : algos_name(i),
+				           *coll = k ? "reduce_scatter" : "allreduce";
 				int n = sizes[(i + 1 + k + blocks) % 3], host[MOST_RANKS];
 				for (int r = 0; r < n; r++)
 					host[r] = blocks ? r / ((n + 1) / 2) : 0;
@@ -379,7 +388,7 @@ static void all_ranks_have_the_same_bits(void **unused)
 	assert_int_equal(failed, 0);
 }
 
-/* ---- TUTTI_REPRODUCIBLE ------------------------------------------------------------------------------------------------------------ */
+/* ---- TUTTI_REPRODUCIBLE ------------------------------------------------------------------------------------------ */
 
 /* x0 (+) x1 (+) ... from the left, rounded at each step: what all of it must equal, bit for bit. */
 static uint64_t in_rank_order(const struct job *job, size_t i)
@@ -394,9 +403,9 @@ static int result_wrong(const struct job *job, const char *what, const unsigned 
 {
 	for (size_t i = 0; i < count; i++)
 		if (load(job->f, out, i) != load(job->f, job->kept, first + i))
-			return ranks_fail("%s, %s, op %d, %zu elements: element %zu is %#llx, not %#llx", what, job->f->name,
-					  job->op, count, i, (unsigned long long)load(job->f, out, i),
-					  (unsigned long long)load(job->f, job->kept, first + i));
+			return ranks_fail("%s, %s, op %d, %zu elements: element %zu is %#llx, not %#llx", what,
+			                  job->f->name, job->op, count, i, (unsigned long long)load(job->f, out, i),
+			                  (unsigned long long)load(job->f, job->kept, first + i));
 	return 0;
 }
 
@@ -433,9 +442,9 @@ static void reproducible_results(void **unused)
 		const char *transport, *algo;
 		bool blocks;
 	} ways[] = {
-		{"inproc", NULL, false},     {"shm", NULL, false},       {"tcp", NULL, false},
-		{"shm,tcp", NULL, true},     {"inproc", "direct", false}, {"shm", "pairwise", false},
-		{"shm,tcp", "pairwise", true},
+	        {"inproc", NULL, false},       {"shm", NULL, false},        {"tcp", NULL, false},
+	        {"shm,tcp", NULL, true},       {"inproc", "direct", false}, {"shm", "pairwise", false},
+	        {"shm,tcp", "pairwise", true},
 	};
 	int failed = 0;
 	(void)unused;
@@ -486,7 +495,7 @@ static void what_is_not_reproducible_is_refused(void **unused)
 	assert_int_equal(failed, 0);
 }
 
-/* ---- how near to the true sum ---------------------------------------------------------------------------------------------------------- */
+/* ---- how near to the true sum ------------------------------------------------------------------------------------ */
 
 /*
  * A plan rounds the sum at most n - 1 times, each by at most u times its magnitude, which is at most the sum of all
@@ -540,12 +549,12 @@ static void small_floats_are_near_the_true_sum(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(special_values),
-		cmocka_unit_test(integers_wrap),
-		cmocka_unit_test(all_ranks_have_the_same_bits),
-		cmocka_unit_test(reproducible_results),
-		cmocka_unit_test(what_is_not_reproducible_is_refused),
-		cmocka_unit_test(small_floats_are_near_the_true_sum),
+	        cmocka_unit_test(special_values),
+	        cmocka_unit_test(integers_wrap),
+	        cmocka_unit_test(all_ranks_have_the_same_bits),
+	        cmocka_unit_test(reproducible_results),
+	        cmocka_unit_test(what_is_not_reproducible_is_refused),
+	        cmocka_unit_test(small_floats_are_near_the_true_sum),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /*
- * Requests, groups, messages, communicators of communicators: everything about a call but its numbers. Each test runs as
- * threads of one process, as processes that share memory, and as processes over TCP.
+ * Requests, groups, messages, communicators of communicators: everything about a call but its numbers. Each test runs
+ * as threads of one process, as processes that share memory, and as processes over TCP.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -18,14 +18,16 @@
 
 #include "../ranks.h"
 
-/* ---- worlds --------------------------------------------------------------------------------------------------------- */
+/* ---- worlds ------------------------------------------------------------------------------------------------------ */
 
 static void run_on(const char *transport, int n, enum tutti_progress_mode mode, int (*fn)(struct tutti_comm *, void *))
 {
 	char variable[64];
-	const char *env[] = {variable, "TUTTI_SLOT=1024", "TUTTI_SLOTS=4", "TUTTI_DIRECT=2048", "TUTTI_TIMEOUT=60", NULL};
+	const char *env[] = {variable, "TUTTI_SLOT=1024", "TUTTI_SLOTS=4", "TUTTI_DIRECT=2048", "TUTTI_TIMEOUT=60",
+	                     NULL};
 	struct tutti_config config = TUTTI_CONFIG_INIT;
-	struct ranks how = {.n = n, .threads = strcmp(transport, "inproc") == 0, .env = env, .config = &config, .seconds = 90};
+	struct ranks how = {
+	        .n = n, .threads = strcmp(transport, "inproc") == 0, .env = env, .config = &config, .seconds = 90};
 	config.progress = mode;
 	snprintf(variable, sizeof(variable), "TUTTI_TRANSPORT=%s", transport);
 	if (ranks_run(&how, fn, NULL) != 0)
@@ -45,7 +47,7 @@ static void run(int n, int (*fn)(struct tutti_comm *, void *))
 	run_by(n, TUTTI_PROGRESS_THREAD, fn);
 }
 
-/* ---- sums whose result is known --------------------------------------------------------------------------------------- */
+/* ---- sums whose result is known ---------------------------------------------------------------------------------- */
 
 #define MOST 40000
 
@@ -98,7 +100,7 @@ static size_t size_of(int i)
 	return sizes[(size_t)i % (sizeof(sizes) / sizeof(*sizes))];
 }
 
-/* ---- waiting ----------------------------------------------------------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
 
 #define FLIGHT 12
 
@@ -125,7 +127,10 @@ static int in_reverse(struct tutti_comm *c, void *unused)
 
 static int every_collective_at_once(struct tutti_comm *c, void *unused)
 {
-	enum { EACH = 700, KINDS = 8 };
+	enum {
+		EACH = 700,
+		KINDS = 8
+	};
 	int n = tutti_comm_size(c), me = tutti_comm_rank(c);
 	struct tutti_request *req[KINDS + 1] = {NULL};
 	uint8_t *in[KINDS], *out[KINDS];
@@ -199,7 +204,9 @@ static int any_of_them(struct tutti_comm *c, void *unused)
 
 static int a_thousand(struct tutti_comm *c, void *unused)
 {
-	enum { MANY = 1000 };
+	enum {
+		MANY = 1000
+	};
 	static int64_t in[MANY], out[RANKS_MAX][MANY];
 	static struct tutti_request *reqs[RANKS_MAX][MANY];
 	int n = tutti_comm_size(c), me = tutti_comm_rank(c);
@@ -223,7 +230,7 @@ static void requests_complete_in_any_order(void **unused)
 	run_by(2, TUTTI_PROGRESS_CALLER, a_thousand);
 }
 
-/* ---- progress ------------------------------------------------------------------------------------------------------------ */
+/* ---- progress ---------------------------------------------------------------------------------------------------- */
 
 /* Rank 0 makes no call while the others wait for its part: only its progress thread can do it. */
 static int without_the_caller(struct tutti_comm *c, void *unused)
@@ -279,7 +286,8 @@ static int in_a_poll_loop(struct tutti_comm *c, void *unused)
 			return 1;
 		for (int i = 0; i < 3; i++)
 			RANK_OK(sum_start(&s[i], c, size_of(round + i), i, false));
-		if (tutti_comm_rank(c) != 0 && round == 0 && ranks_meet()) /* rank 0 comes late: the others' are in flight */
+		if (tutti_comm_rank(c) != 0 && round == 0 &&
+		    ranks_meet()) /* rank 0 comes late: the others' are in flight */
 			return 1;
 		while (open) {
 			open = 0;
@@ -310,7 +318,7 @@ static void requests_move(void **unused)
 	run(3, in_a_poll_loop);
 }
 
-/* ---- teams ---------------------------------------------------------------------------------------------------------------- */
+/* ---- teams ------------------------------------------------------------------------------------------------------- */
 
 #define TEAM 3
 
@@ -359,7 +367,7 @@ static void teams_work(void **unused)
 	run_by(4, TUTTI_PROGRESS_CALLER, by_a_team);
 }
 
-/* ---- groups ---------------------------------------------------------------------------------------------------------------- */
+/* ---- groups ------------------------------------------------------------------------------------------------------ */
 
 /* Two communicators, started in opposite orders on even and odd ranks; with requests among them; nested. */
 static int over_two_communicators(struct tutti_comm *c, void *unused)
@@ -408,7 +416,7 @@ static void groups_run_together(void **unused)
 	run_by(2, TUTTI_PROGRESS_CALLER, an_empty_group);
 }
 
-/* ---- messages ---------------------------------------------------------------------------------------------------------------- */
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 static void letter(int32_t *text, size_t count, int from, int to, int number)
 {
@@ -420,7 +428,8 @@ static int letter_wrong(const int32_t *text, size_t count, int from, int to, int
 {
 	for (size_t i = 0; i < count; i++)
 		if (text[i] != (int32_t)i * 31 + from * 1000 + to * 100 + number)
-			return ranks_fail("message %d from %d to %d: element %zu of %zu is %d", number, from, to, i, count, text[i]);
+			return ranks_fail("message %d from %d to %d: element %zu of %zu is %d", number, from, to, i,
+			                  count, text[i]);
 	return 0;
 }
 
@@ -450,7 +459,9 @@ static int all_pairs(struct tutti_comm *c, void *unused)
 /* Several messages to the same peer keep their order, mixed with collectives; blocking ones need no group. */
 static int in_their_order(struct tutti_comm *c, void *unused)
 {
-	enum { LETTERS = 6 };
+	enum {
+		LETTERS = 6
+	};
 	int n = tutti_comm_size(c), me = tutti_comm_rank(c), right = (me + 1) % n, left = (me + n - 1) % n, bad = 0;
 	int32_t *in = calloc(LETTERS * MOST, 4), *out = calloc(LETTERS * MOST, 4);
 	struct tutti_request *reqs[2 * LETTERS];
@@ -470,7 +481,7 @@ static int in_their_order(struct tutti_comm *c, void *unused)
 	for (int k = 0; k < LETTERS && me < 2; k++) {
 		letter(in, size_of(k), 0, 1, k);
 		RANK_OK(me == 0 ? tutti_send(in, size_of(k), TUTTI_I32, 1, c, NULL)
-				: tutti_recv(out, size_of(k), TUTTI_I32, 0, c, NULL));
+		                : tutti_recv(out, size_of(k), TUTTI_I32, 0, c, NULL));
 		bad |= me == 1 ? letter_wrong(out, size_of(k), 0, 1, k) : 0;
 	}
 	free(in);
@@ -527,7 +538,7 @@ static void messages_arrive(void **unused)
 	run_by(2, TUTTI_PROGRESS_CALLER, of_another_length);
 }
 
-/* ---- communicators ------------------------------------------------------------------------------------------------------------ */
+/* ---- communicators ----------------------------------------------------------------------------------------------- */
 
 /* Halves in reverse order, then pairs of the halves; parents may end before children. */
 static int halves_of_halves(struct tutti_comm *c, void *unused)
@@ -555,7 +566,9 @@ static int halves_of_halves(struct tutti_comm *c, void *unused)
 /* Equal colors of two splits are different communicators; keys of equal value keep the old order. */
 static int several_at_once(struct tutti_comm *c, void *unused)
 {
-	enum { COMMS = 5 };
+	enum {
+		COMMS = 5
+	};
 	struct tutti_comm *d[COMMS];
 	struct sum *s = sums_make(COMMS);
 	int me = tutti_comm_rank(c);
@@ -606,7 +619,7 @@ static void communicators_split(void **unused)
 	run_by(1, TUTTI_PROGRESS_CALLER, many_in_a_row);
 }
 
-/* ---- endings -------------------------------------------------------------------------------------------------------------------- */
+/* ---- endings ----------------------------------------------------------------------------------------------------- */
 
 static int left_over(struct tutti_comm *c, void *unused)
 {
@@ -651,7 +664,8 @@ static int aborted_while_blocked(struct tutti_comm *c, void *unused)
 		return 1;
 	if (first)
 		RANK_CHECK(pthread_create(&thread, NULL, abort_it, &a) == 0);
-	RANK_STATUS(TUTTI_EABORTED, tutti_recv(text, 10, TUTTI_I32, (tutti_comm_rank(c) + 1) % tutti_comm_size(c), c, NULL));
+	RANK_STATUS(TUTTI_EABORTED,
+	            tutti_recv(text, 10, TUTTI_I32, (tutti_comm_rank(c) + 1) % tutti_comm_size(c), c, NULL));
 	RANK_CHECK(strstr(tutti_last_error(c), "enough is enough") && strstr(tutti_last_error(c), "rank 0"));
 	RANK_CHECK(tutti_comm_error(c) == TUTTI_EABORTED);
 	RANK_STATUS(TUTTI_EABORTED, tutti_barrier(c, NULL));
@@ -697,7 +711,7 @@ static void endings_are_clean(void **unused)
 	run(2, aborted_in_flight);
 }
 
-/* ---- what is refused changes nothing ------------------------------------------------------------------------------------------ */
+/* ---- what is refused changes nothing ----------------------------------------------------------------------------- */
 
 static int refused(struct tutti_comm *c, void *unused)
 {
@@ -723,7 +737,9 @@ static int refused(struct tutti_comm *c, void *unused)
 
 static int own_memory(struct tutti_comm *c, void *unused)
 {
-	enum { BLOCKS = 12 };
+	enum {
+		BLOCKS = 12
+	};
 	void *block[BLOCKS];
 	int n = tutti_comm_size(c), me = tutti_comm_rank(c);
 	(void)unused;
@@ -764,14 +780,14 @@ static void the_rest_is_healthy(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(requests_complete_in_any_order),
-		cmocka_unit_test(requests_move),
-		cmocka_unit_test(teams_work),
-		cmocka_unit_test(groups_run_together),
-		cmocka_unit_test(messages_arrive),
-		cmocka_unit_test(communicators_split),
-		cmocka_unit_test(endings_are_clean),
-		cmocka_unit_test(the_rest_is_healthy),
+	        cmocka_unit_test(requests_complete_in_any_order),
+	        cmocka_unit_test(requests_move),
+	        cmocka_unit_test(teams_work),
+	        cmocka_unit_test(groups_run_together),
+	        cmocka_unit_test(messages_arrive),
+	        cmocka_unit_test(communicators_split),
+	        cmocka_unit_test(endings_are_clean),
+	        cmocka_unit_test(the_rest_is_healthy),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
