@@ -124,11 +124,14 @@ static double price(struct volume v, struct link_cost c, double gamma)
 	return v.rounds * c.alpha + v.wire * c.beta + v.reduced * gamma;
 }
 
-/* A rank that talks to all others at once pays for each message, if less than for a round. */
-static double fan_out(const char *algo, int n, struct link_cost c)
+/*
+ * A rank that talks to all others at once pays for each message, if less than for a round; and streams from many that meet
+ * at one cable take turns badly (8 hosts with a switch between them: 0.64 of the cable, where a ring had all of it).
+ */
+static double fan_out(const char *algo, int n, struct volume v, struct link_cost c, bool cables)
 {
 	bool all = strcmp(algo, "pairwise") == 0 || strcmp(algo, "linear") == 0;
-	return all ? (n - 2) * c.alpha * 0.3 : 0;
+	return all ? (n - 2) * (c.alpha * 0.3 + (cables ? v.wire * c.beta * 0.05 : 0)) : 0;
 }
 
 /* Inside: pairwise on all ranks of a host. Across: each lane has its share, and all lanes leave a host by the same way. */
@@ -151,10 +154,11 @@ static double algo_seconds(const struct tuner *t, const struct algo *a, const st
 	if (strncmp(a->name, "hierarchy", 9) == 0)
 		return hierarchy_seconds(t, a, q);
 	struct link_cost c = hosts > 1 ? t->far : t->near;
-	double s = price(volume_of(a->name, q->coll, n, bytes, t->slot), c, t->gamma) + fan_out(a->name, n, c);
+	struct volume v = volume_of(a->name, q->coll, n, bytes, t->slot);
+	double s = price(v, c, t->gamma) + fan_out(a->name, n, v, c, hosts > 1);
 	/* several ranks of a host share its way out; a ring crosses it once */
 	if (hosts > 1 && n > hosts && strcmp(a->name, "ring") != 0)
-		s += (n / hosts - 1) * volume_of(a->name, q->coll, n, bytes, t->slot).wire * c.beta;
+		s += (n / hosts - 1) * v.wire * c.beta;
 	return s;
 }
 
