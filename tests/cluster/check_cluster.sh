@@ -1,9 +1,9 @@
 #!/bin/sh
-# A job on a cluster of four hosts with two ranks each: collectives, choice of transports, interfaces and addresses, use of
+# Jobs on a cluster, mostly of four hosts with two ranks each: collectives, choice of transports, interfaces and addresses, use of
 # the cables, and a cable that is pulled. Needs root and network namespaces. TUTTI_TEST_RATE is the speed of the cables in
 # Mbit/s; slow by default, so that they are what limits, and not the cores of the machine that plays all hosts.
 . "$(dirname "$0")/../sh.sh"
-tests="collectives transports use_of_the_cables_4x2 use_of_the_cables_4x1 interfaces unknown_interface root_by_name
+tests="collectives transports use_of_the_cables_4x2 use_of_the_cables_8x1 interfaces unknown_interface root_by_name
 	cut_cable ipv6_only"
 rate=${TUTTI_TEST_RATE:-100}
 unset TUTTI_TEST_RATE
@@ -18,36 +18,40 @@ skip_all() {
 [ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v tc >/dev/null || skip_all "needs root, ip and tc"
 trap '"$cluster" down; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
-"$cluster" up 4 "${rate}mbit" >"$work/up" 2>&1 ||
+"$cluster" up 8 "${rate}mbit" >"$work/up" 2>&1 ||
 	skip_all "no network namespaces with veth, bridge and tbf: $(head -1 "$work/up")"
 
-# job RANKS_PER_HOST PROGRAM...
+# job HOSTSxRANKS_PER_HOST PROGRAM...
 job() {
-	n=$1
+	n=${1%x*} per=${1#*x} list=
 	shift
-	timeout -k 5 60 "$TUTTI_BIN/tutti-run" -H "h0:$n,h1:$n,h2:$n,h3:$n" --rsh "$cluster" --bind none "$@"
+	while [ "$n" -gt 0 ]; do
+		n=$((n - 1))
+		list="h$n:$per${list:+,$list}"
+	done
+	timeout -k 5 60 "$TUTTI_BIN/tutti-run" -H "$list" --rsh "$cluster" --bind none "$@"
 }
 
-# perf RANKS_PER_HOST COLLECTIVE OPTIONS...
+# perf HOSTSxRANKS_PER_HOST COLLECTIVE OPTIONS...
 perf() {
-	n=$1
+	shape=$1
 	shift
-	job "$n" "$TUTTI_BIN/tutti-perf" "$@" -n 2 -w 1
+	job "$shape" "$TUTTI_BIN/tutti-perf" "$@" -n 2 -w 1
 }
 
 collectives() {
 	for c in allreduce allgather reduce_scatter broadcast reduce gather scatter alltoall allgatherv reduce_scatterv \
 		gatherv scatterv alltoallv sendrecv barrier; do
-		perf 2 $c -b 8 -e 128K -f 128 || return 1
+		perf 4x2 $c -b 8 -e 128K -f 128 || return 1
 	done
 }
 
 transports() {
-	job 2 "$TUTTI_BIN/tutti-info" >"$work/info" || return 1
+	job 4x2 "$TUTTI_BIN/tutti-info" >"$work/info" || return 1
 	cat "$work/info"
 	[ "$(grep -c 'on h0), host 0, by shm' "$work/info")" = 1 ] || return 1
 	[ "$(grep -c 'on h[123]), host [123], by tcp' "$work/info")" = 6 ] || return 1
-	perf 2 allreduce -b 1M -e 1M --explain >"$work/explain" || return 1
+	perf 4x2 allreduce -b 1M -e 1M --explain >"$work/explain" || return 1
 	cat "$work/explain"
 	grep -q hierarchy "$work/explain"
 }
@@ -57,12 +61,13 @@ transports() {
 use_of_the_cables() {
 	perf "$1" allreduce -b 16M -e 16M -c 0 --explain >"$work/use" || return 1
 	cat "$work/use"
-	awk -v rate="$rate" -v per="$1" '
+	awk -v rate="$rate" -v shape="$1" '
 		$1 == 16777216 {
 			us = $6 < $10 ? $6 : $10
-			ideal = 2 * 3 / 4 * 16777216 * 1514 / 1448 * 8 / rate
-			printf "4 hosts x %d, %d Mbit/s, all-reduce of 16 MiB: %.2f of what the cables allow (aim: 0.90)\n",
-				per, rate, ideal / us
+			h = shape + 0
+			ideal = 2 * (h - 1) / h * 16777216 * 1514 / 1448 * 8 / rate
+			printf "%s, %d Mbit/s, all-reduce of 16 MiB: %.2f of what the cables allow (aim: 0.90)\n",
+				shape, rate, ideal / us
 			good = ideal / us > 0.5
 		}
 		END { exit !good }' "$work/use" >>"$work/figures"
@@ -74,7 +79,7 @@ sent() { "$cluster" run h1 cat "/sys/class/net/$1/statistics/tx_bytes"; }
 # goes_by SPECIFICATION INTERFACE: data goes there, and not elsewhere
 goes_by() {
 	before0=$(sent eth0) before1=$(sent eth1)
-	TUTTI_IFACE=$1 perf 1 allreduce -b 1M -e 1M || return 1
+	TUTTI_IFACE=$1 perf 4x1 allreduce -b 1M -e 1M || return 1
 	eth0=$(($(sent eth0) - before0)) eth1=$(($(sent eth1) - before1))
 	echo "TUTTI_IFACE=$1: eth0 $eth0 bytes, eth1 $eth1 bytes"
 	case $2 in
@@ -91,7 +96,7 @@ interfaces() {
 }
 
 unknown_interface() {
-	! TUTTI_IFACE=wlan7 perf 1 barrier >"$work/unknown" 2>&1 || return 1
+	! TUTTI_IFACE=wlan7 perf 4x1 barrier >"$work/unknown" 2>&1 || return 1
 	cat "$work/unknown"
 	grep -q 'TUTTI_IFACE.*wlan7' "$work/unknown"
 }
@@ -114,7 +119,7 @@ now() { date +%s%N; }
 
 # A host is cut off in the middle of a big call: all hear of it within the time of a lost host, and who it is.
 cut_cable() {
-	perf 1 allreduce -b 64M -e 64M -c 0 >"$work/cut" 2>&1 &
+	perf 4x1 allreduce -b 64M -e 64M -c 0 >"$work/cut" 2>&1 &
 	pid=$!
 	start=$(sent eth0)
 	until [ $(($(sent eth0) - start)) -gt 2000000 ] || ! kill -0 $pid 2>/dev/null; do :; done
@@ -126,7 +131,7 @@ cut_cable() {
 	rc=$?
 	"$cluster" mend h2
 	cat "$work/cut"
-	echo "noticed after $took ms, status $rc"
+	echo "a cable that is pulled: noticed after $took ms" | tee -a "$work/figures"
 	[ $rc != 0 ] && [ $took -lt 9000 ] && grep -q 'EPEER.*rank 2 (pid [0-9]* on h2)' "$work/cut"
 }
 
@@ -134,12 +139,12 @@ ipv6_only() {
 	for i in 0 1 2 3; do
 		"$cluster" h$i 'for d in eth0 eth1 docker0; do ip -4 addr flush dev $d; done' || return 1
 	done
-	perf 2 allreduce -b 8 -e 1M -f 512
+	perf 4x2 allreduce -b 8 -e 1M -f 512
 }
 
 for t in $tests; do
 	case $t in
-	use_of_the_cables_4x*) run "$t" use_of_the_cables "${t##*x}" ;;
+	use_of_the_cables_*) run "$t" use_of_the_cables "${t##*_}" ;;
 	*) run "$t" "$t" ;;
 	esac
 done
