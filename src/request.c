@@ -431,6 +431,14 @@ static int connect_links(struct tutti_comm *c, struct tutti_request *r)
 	return LINK_PENDING;
 }
 
+static bool verdict_due(struct tutti_request *r)
+{
+	uint64_t now = now_ns();
+	if (!r->unreached_ns)
+		r->unreached_ns = now;
+	return now - r->unreached_ns >= VERDICT_NS;
+}
+
 static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r)
 {
 	int rc;
@@ -444,8 +452,8 @@ static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r)
 	enum advance a = engine_advance(r->run);
 	if (a == ADVANCE_DONE)
 		return a;
-	if (a == ADVANCE_FAILED)
-		return failed(r, r->run->status);
+	if (a == ADVANCE_FAILED) /* a peer's memory can't be read: it is tried again until the verdict is due */
+		return verdict_due(r) ? failed(r, r->run->status) : ADVANCE_STUCK;
 	if ((rc = world_pump(c->world)) != TUTTI_OK)
 		return failed(r, rc);
 	if (r->run->foreign) {
