@@ -1,18 +1,24 @@
 #!/bin/sh
-# The tests that need no network of processes, and a small matrix with 2, 3 and 4 ranks, built for aarch64 and run under
-# qemu-user. Everything has a time limit: an emulator may hang where the machine would not.
+# On aarch64, under qemu-user: the rank-free tests whose answer may depend on the processor, and samples of the matrix with
+# 2, 3 and 4 ranks. Everything has a time limit: an emulator may hang where the machine would not.
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top" || exit 2
 b=build-aarch64
-make --no-print-directory CROSS=aarch64-linux-gnu- B=$b lib || exit 1
-tests="kernel/test_kernel plan/test_layout plan/test_plan plan/test_plan_check unit/test_util unit/test_launch coll/test_matrix"
+cross() { make --no-print-directory CROSS=aarch64-linux-gnu- B=$b "$@" || exit 1; }
 list=
-for t in $tests; do
-	[ -e "tests/$t.c" ] || continue
-	make --no-print-directory CROSS=aarch64-linux-gnu- B=$b "$b/tests/$t" || exit 1
-	mkdir -p $b/qemu/tests/"${t%/*}"
-	printf '#!/bin/sh\nexec qemu-aarch64 -L / %s/%s/tests/%s "$@"\n' "$top" "$b" "$t" >"$b/qemu/tests/$t"
-	chmod +x "$b/qemu/tests/$t"
-	list="$list $b/qemu/tests/$t"
-done
-TUTTI_TEST_SMALL=1 tests/run.sh 900 $list
+# emulate TEST NAME [VARIABLE=VALUE]: a script that runs it, for run.sh
+emulate() {
+	mkdir -p "$b/qemu/tests/${2%/*}"
+	printf '#!/bin/sh\n%s exec qemu-aarch64 -L / %s/%s/tests/%s "$@"\n' "${3:-}" "$top" "$b" "$1" >"$b/qemu/tests/$2"
+	chmod +x "$b/qemu/tests/$2"
+	list="$list $b/qemu/tests/$2"
+}
+tests="kernel/test_kernel plan/test_layout unit/test_util unit/test_launch"
+cross lib
+for t in $tests coll/test_matrix; do cross "$b/tests/$t"; done
+for t in $tests; do emulate "$t" "$t"; done
+one="TUTTI_TEST_SEED=5 TUTTI_TEST_WORLD=0" # a world takes half a minute
+emulate coll/test_matrix coll/matrix_2_threads "$one TUTTI_TEST_ONLY='way=inproc n=2 slot=4096'"
+emulate coll/test_matrix coll/matrix_3_shm "$one TUTTI_TEST_ONLY='way=shm n=3 slot=4096'"
+emulate coll/test_matrix coll/matrix_4_tcp "$one TUTTI_TEST_ONLY='way=tcp n=4 slot=65536'"
+tests/run.sh 900 $list

@@ -182,9 +182,11 @@ static int differ_early(struct tutti_comm *c, void *arg)
 	(void)arg;
 	static float in[4096], out[4][4096];
 	struct tutti_request *r[4];
-	for (int i = 0; i < 4; i++)
-		RANK_OK(tutti_allreduce(in, out[i], i == 0 && tutti_comm_rank(c) == 1 ? 4096 : 16, TUTTI_F32, TUTTI_SUM, c, &r[i]));
-	RANK_STATUS(TUTTI_EMISMATCH, tutti_wait_all(r, 4));
+	int n = 0; /* on a slow machine the verdict comes between two of the calls, and the next one gets it */
+	while (n < 4 && tutti_allreduce(in, out[n], n == 0 && tutti_comm_rank(c) == 1 ? 4096 : 16, TUTTI_F32, TUTTI_SUM, c,
+					&r[n]) == TUTTI_OK)
+		n++;
+	RANK_STATUS(TUTTI_EMISMATCH, tutti_wait_all(r, n));
 	return 0;
 }
 
