@@ -308,8 +308,10 @@ int comm_connect(struct tutti_comm *c, struct comm_plan *p)
 	if (p->connected == p->plan->nlinks)
 		return TUTTI_OK;
 	world_lock(c->world);
+	c->world->connecting = c;
 	int in = connect_pass(c, p, false);
 	int out = in > 0 ? in : connect_pass(c, p, true); /* also while some are pending: the peer waits for ours */
+	c->world->connecting = NULL;
 	world_unlock(c->world);
 	return in > 0 ? in : out ? out : in;
 }

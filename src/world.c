@@ -30,11 +30,13 @@ static struct hello hello_of(const struct world *w, enum hello_kind kind, uint64
 	return (struct hello){kind, w->rank, tag};
 }
 
-/* While starting, the start-up limit counts; later a dial gets a time of its own. */
+/* While starting, the start-up limit counts. In a call a dial has a time of its own, and ends with the communicator. */
 static struct net_limit dial_limit(const struct world *w)
 {
-	uint64_t soon = now_ns() + 20000000000u;
-	return (struct net_limit){w->limit.deadline > soon ? w->limit.deadline : soon, NULL};
+	const struct tutti_comm *c = w->connecting;
+	double seconds = c && c->timeout < 20 ? c->timeout : 20;
+	uint64_t soon = now_ns() + (uint64_t)(seconds * 1e9);
+	return (struct net_limit){!c && w->limit.deadline > soon ? w->limit.deadline : soon, c ? &c->alarm.status : NULL};
 }
 
 static int env_dial(const struct transport_env *env, int peer, uint64_t tag, int *fd)

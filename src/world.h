@@ -47,6 +47,7 @@ struct world {
 	struct wait_policy_of wait;
 	bool pumps;                     /* some rank is reached through a transport that must be pumped */
 	struct net_limit limit;         /* of start-up */
+	struct tutti_comm *connecting;  /* whose links are being made; guarded by the lock */
 	pthread_mutex_t lock;           /* transports and segment; the list of communicators */
 	struct tutti_comm *comms;
 	_Atomic int ncomms;             /* read without the lock, as a hint */
