@@ -24,7 +24,7 @@
 	X(secret, "TUTTI_SECRET", str, "", 0, "the job's shared secret, as text")                                       \
 	X(secret_file, "TUTTI_SECRET_FILE", str, "", 0,                                                                 \
 	  "file that holds the secret, mode 0600; default ~/.config/tutti/secret where a launcher carries none")        \
-	X(transport, "TUTTI_TRANSPORT", str, "", 1, "transports allowed, best first: \"shm,tcp\"; or forbidden: \"^shm\"") \
+	X(transport, "TUTTI_TRANSPORT", str, "", 1, "transports allowed: \"shm,tcp\"; or forbidden: \"^shm\"; the nearest that reaches a rank is used") \
 	X(algo, "TUTTI_ALGO", str, "", 1, "algorithms per collective: \"allreduce:ring;allgather:^tree\"")               \
 	X(channels, "TUTTI_CHANNELS", int, "0", 1, "parallel channels per collective; 0: chosen")                       \
 	X(reproducible, "TUTTI_REPRODUCIBLE", flag, "0", 1,                                                             \
