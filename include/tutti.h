@@ -46,16 +46,16 @@ extern "C" {
 
 enum tutti_status {
 	TUTTI_OK = 0,
-	TUTTI_EINVAL = 1,       /* a bad argument: nothing happened, *req stays NULL */
-	TUTTI_EUSAGE = 2,       /* a call out of place: a forked child, a destroyed or nested use */
-	TUTTI_ENOMEM = 3,       /* out of memory or shared memory */
-	TUTTI_ESYSTEM = 4,      /* a system call failed; the message names it and its errno */
-	TUTTI_ETIMEOUT = 5,     /* a deadline passed; the message names who is late */
-	TUTTI_EPEER = 6,        /* a rank died or can't be reached */
-	TUTTI_EMISMATCH = 7,    /* ranks called different things */
-	TUTTI_EABORTED = 8,     /* tutti_comm_abort was called, here or by another rank */
-	TUTTI_EAUTH = 9,        /* a secret is missing or wrong */
-	TUTTI_EUNSUPPORTED = 10,/* this build or machine can't do it */
+	TUTTI_EINVAL = 1,        /* a bad argument: nothing happened, *req stays NULL */
+	TUTTI_EUSAGE = 2,        /* a call out of place: a forked child, a destroyed or nested use */
+	TUTTI_ENOMEM = 3,        /* out of memory or shared memory */
+	TUTTI_ESYSTEM = 4,       /* a system call failed; the message names it and its errno */
+	TUTTI_ETIMEOUT = 5,      /* a deadline passed; the message names who is late */
+	TUTTI_EPEER = 6,         /* a rank died or can't be reached */
+	TUTTI_EMISMATCH = 7,     /* ranks called different things */
+	TUTTI_EABORTED = 8,      /* tutti_comm_abort was called, here or by another rank */
+	TUTTI_EAUTH = 9,         /* a secret is missing or wrong */
+	TUTTI_EUNSUPPORTED = 10, /* this build or machine can't do it */
 	TUTTI_STATUS_MAX_ = 0x7fffffff
 };
 
@@ -82,12 +82,12 @@ enum tutti_dtype {
 	TUTTI_U32 = 5,
 	TUTTI_I64 = 6,
 	TUTTI_U64 = 7,
-	TUTTI_F16 = 8,          /* IEEE binary16 */
+	TUTTI_F16 = 8, /* IEEE binary16 */
 	TUTTI_BF16 = 9,
 	TUTTI_F32 = 10,
 	TUTTI_F64 = 11,
-	TUTTI_F8E4M3 = 12,      /* OCP FP8: no infinity, overflow becomes NaN */
-	TUTTI_F8E5M2 = 13,      /* OCP FP8: overflow becomes infinity */
+	TUTTI_F8E4M3 = 12, /* OCP FP8: no infinity, overflow becomes NaN */
+	TUTTI_F8E5M2 = 13, /* OCP FP8: overflow becomes infinity */
 	TUTTI_DTYPE_MAX_ = 0x7fffffff
 };
 
@@ -145,21 +145,26 @@ struct tutti_oob {
 
 /** Options of a communicator. Initialise with TUTTI_CONFIG_INIT, then set fields; zero means the default. */
 struct tutti_config {
-	size_t size;                    /* sizeof(struct tutti_config) */
-	const char *name;               /* shown in messages; default "world" */
-	double timeout;                 /* seconds a rank waits in one collective; default TUTTI_TIMEOUT or 600 */
-	double start_timeout;           /* seconds for start-up; default TUTTI_START_TIMEOUT or 60 */
+	size_t size;          /* sizeof(struct tutti_config) */
+	const char *name;     /* shown in messages; default "world" */
+	double timeout;       /* seconds a rank waits in one collective; default TUTTI_TIMEOUT or 600 */
+	double start_timeout; /* seconds for start-up; default TUTTI_START_TIMEOUT or 60 */
 	enum tutti_progress_mode progress;
-	const char *transport;          /* as TUTTI_TRANSPORT, which it overrides: "shm,tcp" or "^shm" */
+	const char *transport; /* as TUTTI_TRANSPORT, which it overrides: "shm,tcp" or "^shm" */
 	struct tutti_oob oob;
 	void (*log)(void *ctx, enum tutti_log_level level, const char *line); /* default: TUTTI_LOG to stderr */
 	void *log_ctx;
 };
 #ifdef __cplusplus
-#define TUTTI_CONFIG_INIT \
-	{ sizeof(struct tutti_config), NULL, 0, 0, TUTTI_PROGRESS_CALLER, NULL, { NULL, NULL }, NULL, NULL }
+#define TUTTI_CONFIG_INIT                                                                                              \
+	{                                                                                                              \
+		sizeof(struct tutti_config), NULL, 0, 0, TUTTI_PROGRESS_CALLER, NULL, {NULL, NULL}, NULL, NULL         \
+	}
 #else
-#define TUTTI_CONFIG_INIT { .size = sizeof(struct tutti_config) }
+#define TUTTI_CONFIG_INIT                                                                                              \
+	{                                                                                                              \
+		.size = sizeof(struct tutti_config)                                                                    \
+	}
 #endif
 
 /**
@@ -177,7 +182,7 @@ TUTTI_API int tutti_unique_id_create(struct tutti_unique_id *id);
  * be NULL. Blocks until all ranks are there or start_timeout passes. On error *comm is NULL and nothing is left open.
  */
 TUTTI_API int tutti_comm_create(struct tutti_comm **comm, int nranks, const struct tutti_unique_id *id, int rank,
-				const struct tutti_config *cfg);
+                                const struct tutti_config *cfg);
 
 /**
  * Make nranks communicators of one world whose ranks are threads of this process: comms[i] is rank i's. Called by one
@@ -216,41 +221,41 @@ TUTTI_API int tutti_comm_destroy(struct tutti_comm *comm);
  * The text is for people, always terminated, cut at `cap` bytes. Local; every rank gets the same choice. Errors: EINVAL.
  */
 TUTTI_API int tutti_comm_explain(const struct tutti_comm *c, const char *coll, size_t count, enum tutti_dtype t,
-				 enum tutti_op op, char *text, size_t cap);
+                                 enum tutti_op op, char *text, size_t cap);
 
 /* ---- collectives ------------------------------------------------------------------------------------------------- */
 
 /** out[i] = op over ranks of in[i], on every rank. in, out: count elements. In place: in == out. */
 TUTTI_API int tutti_allreduce(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op,
-			      struct tutti_comm *c, struct tutti_request **req);
+                              struct tutti_comm *c, struct tutti_request **req);
 
 /** out = the ranks' parts in rank order. in: count; out: size * count. In place: in == out + rank * count. */
 TUTTI_API int tutti_allgather(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
-			      struct tutti_request **req);
+                              struct tutti_request **req);
 
 /** out = part `rank` of the reduction. in: size * count; out: count. In place: out == in + rank * count. */
 TUTTI_API int tutti_reduce_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op,
-				   struct tutti_comm *c, struct tutti_request **req);
+                                   struct tutti_comm *c, struct tutti_request **req);
 
 /** out on every rank = in on root. in is read on root only. In place: in == out. */
 TUTTI_API int tutti_broadcast(const void *in, void *out, size_t count, enum tutti_dtype t, int root,
-			      struct tutti_comm *c, struct tutti_request **req);
+                              struct tutti_comm *c, struct tutti_request **req);
 
 /** out on root = the reduction of all in. out is used on root only. In place on root: in == out. */
 TUTTI_API int tutti_reduce(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op, int root,
-			   struct tutti_comm *c, struct tutti_request **req);
+                           struct tutti_comm *c, struct tutti_request **req);
 
 /** out on root = the ranks' parts in rank order. in: count; out: size * count, root only. In place: in == out + root * count. */
 TUTTI_API int tutti_gather(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
-			   struct tutti_request **req);
+                           struct tutti_request **req);
 
 /** out = part `rank` of root's in. in: size * count, root only; out: count. In place: out == in + root * count on root. */
 TUTTI_API int tutti_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
-			    struct tutti_request **req);
+                            struct tutti_request **req);
 
 /** Part j of in goes to part `rank` of rank j's out. in, out: size * count. No in-place form. */
 TUTTI_API int tutti_alltoall(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
-			     struct tutti_request **req);
+                             struct tutti_request **req);
 
 /*
  * The v-forms: rank j's part has counts[j] elements (the same array on every rank) and stands at displs[j] elements in
@@ -259,19 +264,19 @@ TUTTI_API int tutti_alltoall(const void *in, void *out, size_t count, enum tutti
  * rank * count.
  */
 TUTTI_API int tutti_allgatherv(const void *in, void *out, const size_t *counts, const size_t *displs,
-			       enum tutti_dtype t, struct tutti_comm *c, struct tutti_request **req);
+                               enum tutti_dtype t, struct tutti_comm *c, struct tutti_request **req);
 TUTTI_API int tutti_reduce_scatterv(const void *in, void *out, const size_t *counts, const size_t *displs,
-				    enum tutti_dtype t, enum tutti_op op, struct tutti_comm *c,
-				    struct tutti_request **req);
+                                    enum tutti_dtype t, enum tutti_op op, struct tutti_comm *c,
+                                    struct tutti_request **req);
 TUTTI_API int tutti_gatherv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t,
-			    int root, struct tutti_comm *c, struct tutti_request **req);
+                            int root, struct tutti_comm *c, struct tutti_request **req);
 TUTTI_API int tutti_scatterv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t,
-			     int root, struct tutti_comm *c, struct tutti_request **req);
+                             int root, struct tutti_comm *c, struct tutti_request **req);
 
 /** sendcounts[j] elements at in + senddispls[j] go to rank j, whose recvcounts[rank] must be equal. */
 TUTTI_API int tutti_alltoallv(const void *in, const size_t *sendcounts, const size_t *senddispls, void *out,
-			      const size_t *recvcounts, const size_t *recvdispls, enum tutti_dtype t,
-			      struct tutti_comm *c, struct tutti_request **req);
+                              const size_t *recvcounts, const size_t *recvdispls, enum tutti_dtype t,
+                              struct tutti_comm *c, struct tutti_request **req);
 
 /** Returns when every rank has entered it. */
 TUTTI_API int tutti_barrier(struct tutti_comm *c, struct tutti_request **req);
@@ -281,9 +286,9 @@ TUTTI_API int tutti_barrier(struct tutti_comm *c, struct tutti_request **req);
  * on both sides (else EMISMATCH on both). A send to oneself pairs with a receive from oneself. Exchange inside a group.
  */
 TUTTI_API int tutti_send(const void *in, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c,
-			 struct tutti_request **req);
+                         struct tutti_request **req);
 TUTTI_API int tutti_recv(void *out, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c,
-			 struct tutti_request **req);
+                         struct tutti_request **req);
 
 /**
  * Between begin and end, of one thread, calls only start: sends, receives and collectives of several communicators then

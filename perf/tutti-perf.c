@@ -26,7 +26,7 @@ static void explain(const struct bench *b, const struct call *call, size_t count
 	enum tutti_op op = call->op < 0 ? TUTTI_SUM : (enum tutti_op)call->op;
 
 	if (tutti_comm_explain(b->comm, call->coll->name, count, (enum tutti_dtype)call->type, op, text,
-			       sizeof(text)) != TUTTI_OK)
+	                       sizeof(text)) != TUTTI_OK)
 		snprintf(text, sizeof(text), "can't be explained: %s", tutti_last_error(b->comm));
 	report_remark(text);
 }
@@ -42,7 +42,7 @@ static int do_row(struct bench *b, const struct call *call, struct report *repor
 	if (status != TUTTI_OK || !report)
 		return status;
 	if (shape_make(&s, call->coll, (enum tutti_dtype)call->type, call->op, call->root, b->rank, b->n, call->bytes,
-		       false) != 0)
+	               false) != 0)
 		return TUTTI_ENOMEM;
 	report_row(report, call, &s, h);
 	if (b->o->explain)
@@ -119,7 +119,7 @@ static void *run_rank(void *arg)
 	if (r->o->root >= tutti_comm_size(r->comm)) {
 		if (rank == 0)
 			fprintf(stderr, "tutti-perf: -r %d: there are only %d ranks\n", r->o->root,
-				tutti_comm_size(r->comm));
+			        tutti_comm_size(r->comm));
 		r->failed = TUTTI_EINVAL;
 		return NULL;
 	}
@@ -141,7 +141,7 @@ static int open_comms(const struct options *o, struct tutti_comm **comms)
 
 	config.timeout = o->timeout;
 	status = o->threads > 1 ? tutti_comm_create_threads(comms, o->threads, &config)
-				: tutti_comm_from_env(comms, &config);
+	                        : tutti_comm_from_env(comms, &config);
 	if (status != TUTTI_OK)
 		fprintf(stderr, "tutti-perf: %s: %s\n", tutti_strerror(status), tutti_last_error(NULL));
 	return status;
@@ -152,8 +152,7 @@ static void run_ranks(struct rank *ranks, int n)
 	pthread_t *threads = calloc((size_t)n, sizeof(*threads));
 	int started = 1;
 
-	while (threads && started < n &&
-	       pthread_create(&threads[started], NULL, run_rank, &ranks[started]) == 0)
+	while (threads && started < n && pthread_create(&threads[started], NULL, run_rank, &ranks[started]) == 0)
 		started++;
 	if (started < n) {
 		ranks[0].failed = TUTTI_ESYSTEM;

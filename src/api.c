@@ -33,7 +33,8 @@ static int check_comm(const struct tutti_comm *c)
 	if (!c)
 		return fail(TUTTI_EINVAL, "the communicator is NULL");
 	if (c->world->forks != service_forks)
-		return fail(TUTTI_EUSAGE, "communicator %s was made before fork(): a child process must make its own", c->name);
+		return fail(TUTTI_EUSAGE, "communicator %s was made before fork(): a child process must make its own",
+		            c->name);
 	return TUTTI_OK;
 }
 
@@ -61,13 +62,13 @@ static int check_bytes(size_t count, size_t parts, enum tutti_dtype t, size_t *b
 	if (__builtin_mul_overflow(count, parts, &n) || __builtin_mul_overflow(n, dtype_bytes(t), bytes) ||
 	    *bytes > PTRDIFF_MAX)
 		return fail(TUTTI_EINVAL, "%zu x %zu elements of %zu bytes are more than memory can hold", count, parts,
-			    dtype_bytes(t));
+		            dtype_bytes(t));
 	return TUTTI_OK;
 }
 
 /* Sum of the v-forms' counts, and that all parts lie within what can be addressed. */
 static int check_counts(const struct tutti_comm *c, const size_t *counts, const size_t *displs, enum tutti_dtype t,
-			const char *what, size_t *span)
+                        const char *what, size_t *span)
 {
 	size_t at = 0, bytes;
 	*span = 0;
@@ -76,7 +77,8 @@ static int check_counts(const struct tutti_comm *c, const size_t *counts, const 
 	for (int r = 0; r < c->size; r++) {
 		size_t end, begin = displs ? displs[r] : at;
 		if (__builtin_add_overflow(begin, counts[r], &end) || check_bytes(end, 1, t, &bytes) != 0)
-			return fail(TUTTI_EINVAL, "%s[%d] = %zu reaches beyond what memory can hold", what, r, counts[r]);
+			return fail(TUTTI_EINVAL, "%s[%d] = %zu reaches beyond what memory can hold", what, r,
+			            counts[r]);
 		at = end;
 		if (counts[r] && bytes > *span)
 			*span = bytes;
@@ -93,7 +95,7 @@ static int check_buffer(const void *p, size_t bytes, const char *name)
 
 /* `in` and `out` may only meet where `in_place` says. */
 static int check_overlap(const void *in, size_t in_bytes, const void *out, size_t out_bytes, const void *expect_in,
-			 const void *expect_out)
+                         const void *expect_out)
 {
 	const char *a = in, *b = out;
 	if (!in_bytes || !out_bytes || a + in_bytes <= b || b + out_bytes <= a)
@@ -104,7 +106,7 @@ static int check_overlap(const void *in, size_t in_bytes, const void *out, size_
 }
 
 struct extent_of {
-	size_t in, out; /* bytes that the call reads and writes on this rank */
+	size_t in, out;       /* bytes that the call reads and writes on this rank */
 	size_t in_at, out_at; /* in place: in + in_at == out + out_at */
 };
 
@@ -169,7 +171,7 @@ static int measure(const struct tutti_comm *c, const struct op *op, struct exten
 			rc = check_counts(c, op->rcounts, op->rdispls, op->dtype, "recvcounts", &x->out);
 		if (!rc && op->rcounts && op->rcounts[c->rank] != op->counts[c->rank])
 			rc = fail(TUTTI_EINVAL, "rank %d sends %zu elements to itself, but receives %zu", c->rank,
-				  op->counts[c->rank], op->rcounts[c->rank]);
+			          op->counts[c->rank], op->rcounts[c->rank]);
 		break;
 	case COLL_SEND:
 		x->in = one;
@@ -209,23 +211,24 @@ static int call(struct tutti_comm *c, const struct op *op, struct tutti_request 
 /* ---- collectives ------------------------------------------------------------------------------------------------------ */
 
 int tutti_allreduce(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op, struct tutti_comm *c,
-		    struct tutti_request **req)
+                    struct tutti_request **req)
 {
 	struct op o = {.coll = COLL_ALLREDUCE, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = -1};
 	return call(c, &o, req);
 }
 
 int tutti_allgather(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
-		    struct tutti_request **req)
+                    struct tutti_request **req)
 {
 	struct op o = {.coll = COLL_ALLGATHER, .in = in, .out = out, .count = count, .dtype = t, .root = -1};
 	return call(c, &o, req);
 }
 
 int tutti_reduce_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op,
-			 struct tutti_comm *c, struct tutti_request **req)
+                         struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_REDUCE_SCATTER, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = -1};
+	struct op o = {
+	        .coll = COLL_REDUCE_SCATTER, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = -1};
 	return call(c, &o, req);
 }
 
@@ -236,36 +239,36 @@ static int root_of(int root)
 }
 
 int tutti_broadcast(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
-		    struct tutti_request **req)
+                    struct tutti_request **req)
 {
 	struct op o = {.coll = COLL_BROADCAST, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
 	return call(c, &o, req);
 }
 
 int tutti_reduce(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op, int root,
-		 struct tutti_comm *c, struct tutti_request **req)
+                 struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_REDUCE, .in = in, .out = out, .count = count, .dtype = t, .op = op,
-		       .root = root_of(root)};
+	struct op o = {
+	        .coll = COLL_REDUCE, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = root_of(root)};
 	return call(c, &o, req);
 }
 
 int tutti_gather(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
-		 struct tutti_request **req)
+                 struct tutti_request **req)
 {
 	struct op o = {.coll = COLL_GATHER, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
 	return call(c, &o, req);
 }
 
 int tutti_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
-		  struct tutti_request **req)
+                  struct tutti_request **req)
 {
 	struct op o = {.coll = COLL_SCATTER, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
 	return call(c, &o, req);
 }
 
 int tutti_alltoall(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
-		   struct tutti_request **req)
+                   struct tutti_request **req)
 {
 	struct op o = {.coll = COLL_ALLTOALL, .in = in, .out = out, .count = count, .dtype = t, .root = -1};
 	return call(c, &o, req);
@@ -282,47 +285,75 @@ static int need_counts(struct tutti_comm *c, const size_t *counts, struct tutti_
 }
 
 int tutti_allgatherv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t,
-		     struct tutti_comm *c, struct tutti_request **req)
+                     struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_ALLGATHER, .in = in, .out = out, .dtype = t, .root = -1, .counts = counts,
-		       .displs = displs};
+	struct op o = {.coll = COLL_ALLGATHER,
+	               .in = in,
+	               .out = out,
+	               .dtype = t,
+	               .root = -1,
+	               .counts = counts,
+	               .displs = displs};
 	int rc = need_counts(c, counts, req);
 	return rc ? rc : call(c, &o, req);
 }
 
 int tutti_reduce_scatterv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t,
-			  enum tutti_op op, struct tutti_comm *c, struct tutti_request **req)
+                          enum tutti_op op, struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_REDUCE_SCATTER, .in = in, .out = out, .dtype = t, .op = op, .root = -1,
-		       .counts = counts, .displs = displs};
+	struct op o = {.coll = COLL_REDUCE_SCATTER,
+	               .in = in,
+	               .out = out,
+	               .dtype = t,
+	               .op = op,
+	               .root = -1,
+	               .counts = counts,
+	               .displs = displs};
 	int rc = need_counts(c, counts, req);
 	return rc ? rc : call(c, &o, req);
 }
 
 int tutti_gatherv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t, int root,
-		  struct tutti_comm *c, struct tutti_request **req)
+                  struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_GATHER, .in = in, .out = out, .dtype = t, .root = root_of(root), .counts = counts,
-		       .displs = displs};
+	struct op o = {.coll = COLL_GATHER,
+	               .in = in,
+	               .out = out,
+	               .dtype = t,
+	               .root = root_of(root),
+	               .counts = counts,
+	               .displs = displs};
 	int rc = need_counts(c, counts, req);
 	return rc ? rc : call(c, &o, req);
 }
 
 int tutti_scatterv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t, int root,
-		   struct tutti_comm *c, struct tutti_request **req)
+                   struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_SCATTER, .in = in, .out = out, .dtype = t, .root = root_of(root), .counts = counts,
-		       .displs = displs};
+	struct op o = {.coll = COLL_SCATTER,
+	               .in = in,
+	               .out = out,
+	               .dtype = t,
+	               .root = root_of(root),
+	               .counts = counts,
+	               .displs = displs};
 	int rc = need_counts(c, counts, req);
 	return rc ? rc : call(c, &o, req);
 }
 
 int tutti_alltoallv(const void *in, const size_t *sendcounts, const size_t *senddispls, void *out,
-		    const size_t *recvcounts, const size_t *recvdispls, enum tutti_dtype t, struct tutti_comm *c,
-		    struct tutti_request **req)
+                    const size_t *recvcounts, const size_t *recvdispls, enum tutti_dtype t, struct tutti_comm *c,
+                    struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_ALLTOALL, .in = in, .out = out, .dtype = t, .root = -1, .counts = sendcounts,
-		       .displs = senddispls, .rcounts = recvcounts, .rdispls = recvdispls};
+	struct op o = {.coll = COLL_ALLTOALL,
+	               .in = in,
+	               .out = out,
+	               .dtype = t,
+	               .root = -1,
+	               .counts = sendcounts,
+	               .displs = senddispls,
+	               .rcounts = recvcounts,
+	               .rdispls = recvdispls};
 	int rc = need_counts(c, sendcounts && recvcounts ? sendcounts : NULL, req);
 	return rc ? rc : call(c, &o, req);
 }
@@ -334,7 +365,7 @@ int tutti_barrier(struct tutti_comm *c, struct tutti_request **req)
 }
 
 int tutti_send(const void *in, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c,
-	       struct tutti_request **req)
+               struct tutti_request **req)
 {
 	struct op o = {.coll = COLL_SEND, .in = in, .count = count, .dtype = t, .root = root_of(peer)};
 	return call(c, &o, req);
@@ -396,7 +427,8 @@ int tutti_wait_all(struct tutti_request **reqs, int n)
 int tutti_wait_any(struct tutti_request **reqs, int n, int *index)
 {
 	if (n < 0 || (n && !reqs) || !index)
-		return fail(TUTTI_EINVAL, "tutti_wait_any: %d requests at %p, index at %p", n, (void *)reqs, (void *)index);
+		return fail(TUTTI_EINVAL, "tutti_wait_any: %d requests at %p, index at %p", n, (void *)reqs,
+		            (void *)index);
 	*index = -1;
 	int rc = check_requests(reqs, n);
 	if (rc)
@@ -467,7 +499,8 @@ int tutti_comm_abort(struct tutti_comm *c, const char *why)
 	if (rc)
 		return rc;
 	char text[600];
-	snprintf(text, sizeof(text), "rank %d aborted communicator %s: %s", c->rank, c->name, why ? why : "no reason given");
+	snprintf(text, sizeof(text), "rank %d aborted communicator %s: %s", c->rank, c->name,
+	         why ? why : "no reason given");
 	control_raise(c->control, TUTTI_EABORTED, text);
 	return TUTTI_OK;
 }
@@ -507,7 +540,9 @@ static int read_config(struct tutti_config *to, const struct tutti_config *from)
 	memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
 	for (size_t i = sizeof(*to); i < from->size; i++)
 		if (((const char *)from)[i])
-			return fail(TUTTI_EINVAL, "tutti_config has fields that this library (version %d) does not know", TUTTI_VERSION);
+			return fail(TUTTI_EINVAL,
+			            "tutti_config has fields that this library (version %d) does not know",
+			            TUTTI_VERSION);
 	if (!(to->timeout >= 0 && to->timeout <= 1e9 && to->start_timeout >= 0 && to->start_timeout <= 1e9))
 		return fail(TUTTI_EINVAL, "tutti_config: a timeout is not between 0 and 1e9 seconds");
 	if (to->log)
@@ -517,7 +552,7 @@ static int read_config(struct tutti_config *to, const struct tutti_config *from)
 
 /* The world, and its first communicator: all of it. Takes over *params. */
 static int make_world(struct tutti_comm **comm, struct world_start *start, const struct tutti_config *cfg,
-		      struct params *params)
+                      struct params *params)
 {
 	double timeout = cfg->timeout > 0 ? cfg->timeout : params->timeout;
 	struct world *w;
@@ -578,7 +613,7 @@ int tutti_unique_id_create(struct tutti_unique_id *id)
 }
 
 int tutti_comm_create(struct tutti_comm **comm, int nranks, const struct tutti_unique_id *id, int rank,
-		      const struct tutti_config *config)
+                      const struct tutti_config *config)
 {
 	struct tutti_config cfg;
 	struct params params;
@@ -656,7 +691,8 @@ static void *make_rank(void *arg)
 	struct maker *m = arg;
 	struct tutti_config cfg = *m->cfg;
 	struct params params;
-	struct world_start start = {.rank = m->rank, .nranks = m->meeting->n, .root = {.listen_fd = -1}, .threads = true};
+	struct world_start start = {
+	        .rank = m->rank, .nranks = m->meeting->n, .root = {.listen_fd = -1}, .threads = true};
 	cfg.oob = (struct tutti_oob){m, meet};
 	m->rc = params_read(&params);
 	if (!m->rc)
@@ -758,13 +794,14 @@ int tutti_mem_deregister(struct tutti_comm *c, void *ptr)
 
 /* ---- explaining ------------------------------------------------------------------------------------------------------------ */
 
-int tutti_comm_explain(const struct tutti_comm *comm, const char *coll, size_t count, enum tutti_dtype t, enum tutti_op op,
-		       char *text, size_t cap)
+int tutti_comm_explain(const struct tutti_comm *comm, const char *coll, size_t count, enum tutti_dtype t,
+                       enum tutti_op op, char *text, size_t cap)
 {
 	struct tutti_comm *c = (struct tutti_comm *)(uintptr_t)comm;
 	int rc = check_comm(c), kind = coll ? coll_by_name(coll) : -1;
 	if (!rc && (kind < 0 || kind >= COLL_COUNT || !text || !cap))
-		rc = fail(TUTTI_EINVAL, "tutti_comm_explain: no collective \"%s\", or no room for text", coll ? coll : "NULL");
+		rc = fail(TUTTI_EINVAL, "tutti_comm_explain: no collective \"%s\", or no room for text",
+		          coll ? coll : "NULL");
 	if (!rc)
 		rc = check_type(t);
 	if (!rc && (kind == COLL_ALLREDUCE || kind == COLL_REDUCE_SCATTER || kind == COLL_REDUCE))
@@ -778,7 +815,8 @@ int tutti_comm_explain(const struct tutti_comm *comm, const char *coll, size_t c
 		for (int r = 0; r < c->size; r++)
 			if (r != c->rank && c->world->via[c->members[r]] == i) {
 				size_t n = strlen(ways);
-				snprintf(ways + n, sizeof(ways) - n, "%s%s", n ? "+" : "", c->world->transport[i].t->name);
+				snprintf(ways + n, sizeof(ways) - n, "%s%s", n ? "+" : "",
+				         c->world->transport[i].t->name);
 				break;
 			}
 	if (c->size == 1) {
@@ -788,7 +826,9 @@ int tutti_comm_explain(const struct tutti_comm *comm, const char *coll, size_t c
 	if ((rc = comm_choose(c, &o, &choice)) != TUTTI_OK)
 		return rc;
 	snprintf(text, cap, "%s %s x%d, predicted %.1f us", ways,
-		 choice.algo ? choice.algo->name : choice.two_shot ? "direct two-shot" : "direct one-shot", choice.channels,
-		 choice.seconds * 1e6);
+	         choice.algo       ? choice.algo->name
+	         : choice.two_shot ? "direct two-shot"
+	                           : "direct one-shot",
+	         choice.channels, choice.seconds * 1e6);
 	return TUTTI_OK;
 }

@@ -18,7 +18,7 @@ bool comm_trylock(struct tutti_comm *c)
 {
 	int free_ = 0;
 	return atomic_compare_exchange_strong_explicit(&c->lock, &free_, 1, memory_order_acquire, /* A11 */
-						       memory_order_relaxed);
+	                                               memory_order_relaxed);
 }
 
 void comm_lock(struct tutti_comm *c)
@@ -82,9 +82,14 @@ static int start_tuner(struct tutti_comm *c)
 	const struct params *p = &c->world->params;
 	bool shared = c->shape.nhosts == 1 && c->world->segment != NULL;
 	c->tuner = (struct tuner){
-		.shape = &c->shape, .direct = shared && p->direct_max > 0, .reproducible = p->reproducible,
-		.near = shared || c->world->segment ? memory_cost : network_cost, .far = network_cost,
-		.gamma = 1 / 10e9, .slot = (size_t)p->slot, .channels = (int)p->channels,
+	        .shape = &c->shape,
+	        .direct = shared && p->direct_max > 0,
+	        .reproducible = p->reproducible,
+	        .near = shared || c->world->segment ? memory_cost : network_cost,
+	        .far = network_cost,
+	        .gamma = 1 / 10e9,
+	        .slot = (size_t)p->slot,
+	        .channels = (int)p->channels,
 	};
 	return tuner_allow(&c->tuner, p->algo);
 }
@@ -102,11 +107,11 @@ static int check_ways(const struct tutti_comm *c)
 		for (int i = 0; i < c->world->ntransports; i++) {
 			const struct world_transport *x = &c->world->transport[i];
 			n += (size_t)snprintf(why + n, sizeof(why) - n, "%s%s: %s", n ? "; " : "", x->t->name,
-					      x->usable ? "does not reach it" : x->reason);
+			                      x->usable ? "does not reach it" : x->reason);
 			n = n < sizeof(why) ? n : sizeof(why) - 1;
 		}
 		return fail(TUTTI_EUNSUPPORTED, "no transport reaches %s (%s)",
-			    contact_text(&c->world->contacts[w], who, sizeof(who)), why);
+		            contact_text(&c->world->contacts[w], who, sizeof(who)), why);
 	}
 	return TUTTI_OK;
 }
@@ -140,13 +145,14 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	memcpy(c->members, spec->members, n * sizeof(int));
 	c->flight.timed = c->world->params.flight != NULL;
 	number_hosts(c);
-	c->site = (struct wait_site){&c->world->wait, &c->alarm, (uint64_t)(c->timeout * 1e9), c, report_slow, report_late};
+	c->site = (struct wait_site){&c->world->wait, &c->alarm,  (uint64_t)(c->timeout * 1e9), c,
+	                             report_slow,     report_late};
 	rc = start_tuner(c);
 	if (!rc)
 		rc = check_ways(c);
 	if (!rc)
-		rc = control_join(&c->control, c->world->control, c->id, c->name, c->members, c->size, c->rank, &c->flight,
-				  &c->alarm);
+		rc = control_join(&c->control, c->world->control, c->id, c->name, c->members, c->size, c->rank,
+		                  &c->flight, &c->alarm);
 	if (!rc)
 		rc = world_enlist(c->world, c);
 out:
@@ -261,8 +267,12 @@ struct comm_plan *comm_plan(struct tutti_comm *c, enum coll coll, const struct a
 static struct comm_link *link_for(struct tutti_comm *c, const struct plan_link *want)
 {
 	struct link_spec spec = {
-		.comm = c->id, .peer = c->members[want->peer], .lane = want->lane, .outgoing = want->outgoing,
-		.payload = (uint32_t)c->world->params.slot, .nslots = (uint32_t)c->world->params.slots,
+	        .comm = c->id,
+	        .peer = c->members[want->peer],
+	        .lane = want->lane,
+	        .outgoing = want->outgoing,
+	        .payload = (uint32_t)c->world->params.slot,
+	        .nslots = (uint32_t)c->world->params.slots,
 	};
 	for (struct comm_link *l = c->links; l; l = l->next)
 		if (l->spec.peer == spec.peer && l->spec.lane == spec.lane && l->spec.outgoing == spec.outgoing)
@@ -327,8 +337,8 @@ int comm_direct(struct tutti_comm *c)
 		for (int r = 0; local && r < c->size; r++)
 			local[r] = c->world->local[c->members[r]];
 		rc = local ? direct_open(&c->direct, c->world->segment, c->id, local, c->size, c->rank,
-					 (size_t)c->world->params.direct_max)
-			   : fail(TUTTI_ENOMEM, "out of memory");
+		                         (size_t)c->world->params.direct_max)
+		           : fail(TUTTI_ENOMEM, "out of memory");
 		free(local);
 	}
 	if (!rc)
@@ -370,8 +380,12 @@ int comm_split(struct tutti_comm *c, int color, int key, struct tutti_comm **out
 	*out = NULL;
 	int rc = all && members ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
 	if (!rc) {
-		struct op op = {.coll = COLL_ALLGATHER, .in = &mine, .out = all, .count = sizeof(mine), .dtype = TUTTI_U8,
-				.root = -1};
+		struct op op = {.coll = COLL_ALLGATHER,
+		                .in = &mine,
+		                .out = all,
+		                .count = sizeof(mine),
+		                .dtype = TUTTI_U8,
+		                .root = -1};
 		rc = request_start(c, &op, &req); /* the answer is needed here, also inside a group */
 	}
 	if (rc || (rc = request_wait(&req, 1, false)) != TUTTI_OK)

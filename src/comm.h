@@ -32,7 +32,7 @@ struct comm_plan {
 	int root, channels;
 	struct plan *plan;
 	struct link **links;
-	int connected;           /* the first so many links are ready */
+	int connected; /* the first so many links are ready */
 	struct comm_plan *next;
 };
 
@@ -44,41 +44,41 @@ struct op {
 	size_t count;
 	enum tutti_dtype dtype;
 	enum tutti_op op;
-	int root;                /* or peer; -1 */
+	int root;                                          /* or peer; -1 */
 	const size_t *counts, *displs, *rcounts, *rdispls; /* v-forms; rcounts, rdispls: alltoallv's receiving side */
 };
 
 struct tutti_request {
-	struct tutti_comm *comm;        /* NULL once the communicator has ended */
+	struct tutti_comm *comm; /* NULL once the communicator has ended */
 	struct call call;
 	int status;
-	char *why;                      /* text of a failure; NULL: there was no memory for it */
+	char *why; /* text of a failure; NULL: there was no memory for it */
 	_Atomic bool done;
-	struct tutti_request *next;     /* of the communicator's unfinished ones, in issue order */
+	struct tutti_request *next;                 /* of the communicator's unfinished ones, in issue order */
 	struct tutti_request *open_next, **open_at; /* of the communicator's open ones */
-	struct tutti_request *behind;   /* runs only after this one; NULL: free to run */
-	int lane;                       /* which queue: 0 collectives, 1 + 2 peer sends, 2 + 2 peer receives */
+	struct tutti_request *behind;               /* runs only after this one; NULL: free to run */
+	int lane; /* which queue: 0 collectives, 1 + 2 peer sends, 2 + 2 peer receives */
 	enum { RUN_NOTHING, RUN_PLAN, RUN_DIRECT, RUN_SELF } kind;
-	bool copied;                    /* RUN_SELF */
+	bool copied; /* RUN_SELF */
 	struct comm_plan *plan;
-	struct run *run;                /* made when it starts */
+	struct run *run; /* made when it starts */
 	struct direct_run direct;
 	struct op op;
-	size_t *vectors;                /* copies of the v-forms' arrays */
+	size_t *vectors; /* copies of the v-forms' arrays */
 	uint32_t sig;
 	struct choice choice;
-	uint64_t foreign_ns;            /* when another call's slot was seen first; 0: never */
-	bool told;                      /* and the control plane was told */
-	uint64_t unreached_ns;          /* when a peer could not be connected to; 0: never */
+	uint64_t foreign_ns;   /* when another call's slot was seen first; 0: never */
+	bool told;             /* and the control plane was told */
+	uint64_t unreached_ns; /* when a peer could not be connected to; 0: never */
 };
 
 struct tutti_comm {
 	struct world *world;
 	struct alarm alarm;
-	uint64_t id, number;            /* number: collectives called so far */
+	uint64_t id, number; /* number: collectives called so far */
 	int rank, size;
-	int *members;                   /* rank here -> rank in the world */
-	int *host;                      /* rank here -> host, numbered by lowest rank here */
+	int *members; /* rank here -> rank in the world */
+	int *host;    /* rank here -> host, numbered by lowest rank here */
 	char name[64];
 	struct shape shape;
 	struct tuner tuner;
@@ -87,31 +87,31 @@ struct tutti_comm {
 	struct wait_site site;
 	double timeout;
 	enum tutti_progress_mode progress;
-	unsigned splits;                /* splits and shrinks made of it: part of their ids */
+	unsigned splits; /* splits and shrinks made of it: part of their ids */
 
 	struct comm_link *links;
 	struct comm_plan *plans;
 	struct direct *direct;
 	bool direct_is_ready;
-	uint8_t *scratch;               /* of the collective that runs: TMP and the bounce */
+	uint8_t *scratch; /* of the collective that runs: TMP and the bounce */
 	size_t scratch_bytes;
-	uint64_t *p2p;                  /* messages so far: [2 peer] sent, [2 peer + 1] received */
-	struct mem *mems;               /* of tutti_mem_alloc */
-	char *error;                    /* text for tutti_last_error */
-	_Atomic bool dumped;            /* the flight recorder's file was written */
+	uint64_t *p2p;       /* messages so far: [2 peer] sent, [2 peer + 1] received */
+	struct mem *mems;    /* of tutti_mem_alloc */
+	char *error;         /* text for tutti_last_error */
+	_Atomic bool dumped; /* the flight recorder's file was written */
 
-	_Atomic int lock;               /* 0 free */
-	_Atomic int queued;             /* unfinished requests in the queue */
-	struct tutti_request *open;     /* requests that their owner has not finished; the owner's thread only */
+	_Atomic int lock;           /* 0 free */
+	_Atomic int queued;         /* unfinished requests in the queue */
+	struct tutti_request *open; /* requests that their owner has not finished; the owner's thread only */
 	struct tutti_request *head, **tail;
-	struct tutti_request **last;    /* per lane: the newest unfinished one */
+	struct tutti_request **last; /* per lane: the newest unfinished one */
 	struct tutti_comm *world_next;
-	struct wait poll;               /* silence as seen by calls that only look: tutti_test, tutti_progress */
-	int fd, timer;                  /* tutti_comm_fd: an epoll descriptor, and the timer in it; -1: not asked for */
+	struct wait poll; /* silence as seen by calls that only look: tutti_test, tutti_progress */
+	int fd, timer;    /* tutti_comm_fd: an epoll descriptor, and the timer in it; -1: not asked for */
 };
 
 struct comm_spec {
-	struct world *world;            /* a reference is taken */
+	struct world *world; /* a reference is taken */
 	uint64_t id;
 	const int *members;
 	int size, rank;

@@ -43,7 +43,7 @@ static struct piece piece_of(const struct run *x, enum plan_buf buf, int strand,
 	struct span b = layout_span(&x->layout, lengths(x, buf), block);
 	size_t len = chunk_len(b.len, x->chunk, chunk);
 	size_t at = buf == BUF_TMP ? ((size_t)strand * (size_t)x->layout.nblocks + (size_t)block) * x->chunk
-				   : b.at + chunk * x->chunk;
+	                           : b.at + chunk * x->chunk;
 	return (struct piece){at * x->esize, len * x->esize};
 }
 
@@ -80,8 +80,9 @@ static int read_process(int64_t pid, void *to, uint64_t from, size_t bytes)
 		struct iovec mine = {to, bytes}, theirs = {(void *)(uintptr_t)from, bytes};
 		ssize_t n = process_vm_readv((pid_t)pid, &mine, 1, &theirs, 1, 0);
 		if (n <= 0)
-			return n < 0 && errno == ESRCH ? fail(TUTTI_EPEER, "process %lld is gone", (long long)pid)
-						       : fail_errno("read %zu bytes of process %lld", bytes, (long long)pid);
+			return n < 0 && errno == ESRCH
+			               ? fail(TUTTI_EPEER, "process %lld is gone", (long long)pid)
+			               : fail_errno("read %zu bytes of process %lld", bytes, (long long)pid);
 		to = (uint8_t *)to + n;
 		from += (uint64_t)n;
 		bytes -= (size_t)n;
@@ -113,7 +114,7 @@ static const uint8_t *incoming(const struct link *l, struct slot *s, size_t byte
 /* ---- one step ----------------------------------------------------------------------------------------------------- */
 
 static void combine(const struct run *x, const struct step *s, uint8_t *to, const uint8_t *operand, const uint8_t *src,
-		    size_t bytes)
+                    size_t bytes)
 {
 	if (!(s->flags & STEP_REDUCE)) {
 		const uint8_t *what = operand ? operand : src;
@@ -217,7 +218,8 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 	bool leased = w.from && w.from->len & SLOT_REF;
 	if (leased && !link_lease_begin(in))
 		return revoked(x, in);
-	if (w.from && !(w.operand = incoming(in, w.from, w.bytes)) && (x->status = read_incoming(x, &w, in)) != TUTTI_OK)
+	if (w.from && !(w.operand = incoming(in, w.from, w.bytes)) &&
+	    (x->status = read_incoming(x, &w, in)) != TUTTI_OK)
 		return ADVANCE_FAILED;
 	uint32_t len = (uint32_t)w.bytes;
 	if (w.to && send_by_reference(x, &w, out))
@@ -277,7 +279,8 @@ void engine_end(struct run *x)
 			continue;
 		(void)atomic_fetch_or_explicit(l->lease, LEASE_REVOKED, memory_order_seq_cst); /* R17 */
 		/* threads of one process: the reader is there, and done in a moment; a process that reads finds out afterwards */
-		while (l->reach == REACH_ALL && atomic_load_explicit(l->lease, memory_order_acquire) & LEASE_READING) /* A17 */
+		while (l->reach == REACH_ALL &&
+		       atomic_load_explicit(l->lease, memory_order_acquire) & LEASE_READING) /* A17 */
 			sched_yield();
 	}
 }

@@ -11,28 +11,28 @@
 #include "plan.h"
 
 struct strand_run {
-	size_t chunk;   /* its cursor: chunks finished */
-	int32_t step;   /* next, relative to the strand's first */
+	size_t chunk; /* its cursor: chunks finished */
+	int32_t step; /* next, relative to the strand's first */
 };
 
 /** One call in progress. What the plan needs per strand stands behind it. */
 struct run {
 	const struct plan *plan;
-	struct link **links;            /* per plan->links entry; all ready */
+	struct link **links; /* per plan->links entry; all ready */
 	struct layout layout;
 	const uint8_t *in;
 	uint8_t *out;
-	uint8_t *tmp;                   /* nstrands * nblocks * chunk * esize bytes, when the plan uses it */
-	uint8_t *bounce;                /* one slot's payload, for reads of a peer's memory that are not plain copies */
-	size_t esize, chunk, nchunks;   /* chunk: elements of a block in one step */
+	uint8_t *tmp;                 /* nstrands * nblocks * chunk * esize bytes, when the plan uses it */
+	uint8_t *bounce;              /* one slot's payload, for reads of a peer's memory that are not plain copies */
+	size_t esize, chunk, nchunks; /* chunk: elements of a block in one step */
 	kernel2_fn *reduce, *final;
 	uint32_t divisor;
 	uint32_t sig;
-	int left;                       /* strands that are not finished */
-	int turn;                       /* strand to try first */
-	bool leased;                    /* some slot refers to this rank's memory */
-	bool foreign;                   /* saw a slot with another signature: ranks disagree */
-	int status;                     /* after ADVANCE_FAILED; the text is the thread's message */
+	int left;     /* strands that are not finished */
+	int turn;     /* strand to try first */
+	bool leased;  /* some slot refers to this rank's memory */
+	bool foreign; /* saw a slot with another signature: ranks disagree */
+	int status;   /* after ADVANCE_FAILED; the text is the thread's message */
 	struct strand_run strand[];
 };
 

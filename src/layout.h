@@ -15,15 +15,15 @@ struct span {
 /** How one of the caller's buffers is cut. */
 struct layout_side {
 	enum layout_kind {
-		LAYOUT_NONE,   /* the buffer does not exist here */
-		LAYOUT_WHOLE,  /* one vector, cut evenly into nblocks */
-		LAYOUT_RANKS,  /* a part per rank */
-		LAYOUT_OWN,    /* only the part of rank `own`, at 0 */
+		LAYOUT_NONE,  /* the buffer does not exist here */
+		LAYOUT_WHOLE, /* one vector, cut evenly into nblocks */
+		LAYOUT_RANKS, /* a part per rank */
+		LAYOUT_OWN,   /* only the part of rank `own`, at 0 */
 	} kind;
 	int own;
-	size_t count;           /* WHOLE: elements in all. Otherwise: elements of each part, when counts is NULL */
-	const size_t *counts;   /* per rank, or NULL */
-	const size_t *displs;   /* per rank, in elements; NULL with counts == NULL: r * count */
+	size_t count;         /* WHOLE: elements in all. Otherwise: elements of each part, when counts is NULL */
+	const size_t *counts; /* per rank, or NULL */
+	const size_t *displs; /* per rank, in elements; NULL with counts == NULL: r * count */
 };
 
 struct layout {

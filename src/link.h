@@ -26,17 +26,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LINE 64              /* x86 and most Arm */
-#define APART 128            /* distance of things written by different sides: Apple's line; x86 prefetches pairs */
+#define LINE        64  /* x86 and most Arm */
+#define APART       128 /* distance of things written by different sides: Apple's line; x86 prefetches pairs */
 #define SLOT_INLINE 48
 #define REFER_NEVER SIZE_MAX
-#define SLOT_REF 0x80000000u /* in len: the slot holds a struct slot_ref, the bytes are in the sender's memory */
+#define SLOT_REF    0x80000000u /* in len: the slot holds a struct slot_ref, the bytes are in the sender's memory */
 
 struct slot {
 	_Alignas(LINE) _Atomic uint64_t seq; /* position in the stream, from 1; 0: never filled */
 	uint32_t len;
-	uint32_t sig;                        /* hash of the sender's call: must be the receiver's */
-	uint8_t data[SLOT_INLINE];           /* a payload of at most 48 bytes */
+	uint32_t sig;              /* hash of the sender's call: must be the receiver's */
+	uint8_t data[SLOT_INLINE]; /* a payload of at most 48 bytes */
 };
 _Static_assert(sizeof(struct slot) == LINE, "a slot's head is one line");
 
@@ -48,8 +48,8 @@ struct slot_ref {
 /** Head of a ring in memory; the slots follow it. */
 struct ring {
 	_Alignas(APART) _Atomic uint64_t credit; /* slots given back so far; stored by the receiving side */
-	uint32_t reach;                          /* enum link_reach, as the receiving side found it; fixed from the start */
-	_Atomic uint32_t lease;                  /* of what slots refer to: LEASE_READING, LEASE_REVOKED */
+	uint32_t reach;         /* enum link_reach, as the receiving side found it; fixed from the start */
+	_Atomic uint32_t lease; /* of what slots refer to: LEASE_READING, LEASE_REVOKED */
 	_Alignas(APART) struct slot first[];
 };
 
@@ -68,30 +68,30 @@ static inline size_t ring_bytes(size_t payload, unsigned nslots)
 
 /** How the receiver may read memory that the sender refers to. */
 enum link_reach {
-	REACH_NONE,     /* not at all: copy into slots */
-	REACH_ALL,      /* every address of the sender is valid here (threads of one process) */
-	REACH_WINDOW,   /* only addresses inside the shared window; they are translated */
-	REACH_PROCESS,  /* the window, and everything else by reading the sender's process */
+	REACH_NONE,    /* not at all: copy into slots */
+	REACH_ALL,     /* every address of the sender is valid here (threads of one process) */
+	REACH_WINDOW,  /* only addresses inside the shared window; they are translated */
+	REACH_PROCESS, /* the window, and everything else by reading the sender's process */
 };
 
 struct link {
 	uint8_t *slots;
 	uint32_t stride, mask, payload;
 	bool outgoing, ready;
-	uint64_t pos;                     /* slots that this side has finished with */
-	uint64_t seen;                    /* sender: credit as last read */
+	uint64_t pos;  /* slots that this side has finished with */
+	uint64_t seen; /* sender: credit as last read */
 	_Atomic uint64_t *credit;
-	_Atomic uint32_t *lease;          /* the ring's; NULL where slots never refer to memory */
-	_Atomic uint32_t *bell;           /* peer's sleep word: non-zero while it sleeps; NULL where a network is between */
-	enum link_reach reach;            /* receiver: how it reads what a slot refers to */
-	int64_t peer_pid;                 /* receiver, REACH_PROCESS */
-	intptr_t window_shift;            /* receiver: address in the window here = the sender's + shift */
-	const uint8_t *window;            /* memory shared with the peer, as mapped here; bytes 0: none */
+	_Atomic uint32_t *lease; /* the ring's; NULL where slots never refer to memory */
+	_Atomic uint32_t *bell;  /* peer's sleep word: non-zero while it sleeps; NULL where a network is between */
+	enum link_reach reach;   /* receiver: how it reads what a slot refers to */
+	int64_t peer_pid;        /* receiver, REACH_PROCESS */
+	intptr_t window_shift;   /* receiver: address in the window here = the sender's + shift */
+	const uint8_t *window;   /* memory shared with the peer, as mapped here; bytes 0: none */
 	size_t window_bytes;
-	size_t refer_any, refer_window;   /* sender: least bytes for which referring pays, anywhere / in the window */
-	int peer;                         /* rank in the world */
-	uint64_t tag;                     /* its name, equal on both sides */
-	void *wire;                       /* the transport's state of this link */
+	size_t refer_any, refer_window; /* sender: least bytes for which referring pays, anywhere / in the window */
+	int peer;                       /* rank in the world */
+	uint64_t tag;                   /* its name, equal on both sides */
+	void *wire;                     /* the transport's state of this link */
 };
 
 /** Wakes a peer that sleeps on its bell. (wait.c) */

@@ -10,10 +10,10 @@
 #include <string.h>
 
 static const char *const coll_names[COLL_KINDS] = {
-	[COLL_ALLREDUCE] = "allreduce", [COLL_ALLGATHER] = "allgather", [COLL_REDUCE_SCATTER] = "reduce_scatter",
-	[COLL_BROADCAST] = "broadcast", [COLL_REDUCE] = "reduce",       [COLL_GATHER] = "gather",
-	[COLL_SCATTER] = "scatter",     [COLL_ALLTOALL] = "alltoall",   [COLL_BARRIER] = "barrier",
-	[COLL_SEND] = "send",           [COLL_RECV] = "recv",
+        [COLL_ALLREDUCE] = "allreduce", [COLL_ALLGATHER] = "allgather", [COLL_REDUCE_SCATTER] = "reduce_scatter",
+        [COLL_BROADCAST] = "broadcast", [COLL_REDUCE] = "reduce",       [COLL_GATHER] = "gather",
+        [COLL_SCATTER] = "scatter",     [COLL_ALLTOALL] = "alltoall",   [COLL_BARRIER] = "barrier",
+        [COLL_SEND] = "send",           [COLL_RECV] = "recv",
 };
 
 const char *coll_name(enum coll coll)
@@ -56,8 +56,14 @@ int plan_begin(struct plan_builder *b, enum coll coll, const char *algo, int ran
 	if (b->failed)
 		return -1;
 	*b->plan = (struct plan){
-		.coll = coll, .algo = algo, .rank = rank, .nranks = nranks, .root = root,
-		.nblocks = 1, .parts = 1, .max_set = 1,
+	        .coll = coll,
+	        .algo = algo,
+	        .rank = rank,
+	        .nranks = nranks,
+	        .root = root,
+	        .nblocks = 1,
+	        .parts = 1,
+	        .max_set = 1,
 	};
 	return 0;
 }

@@ -67,8 +67,8 @@ struct block_set {
 enum step_flags {
 	STEP_REDUCE = 1,      /* result = operand (+) src; without it a step has exactly one source */
 	STEP_LOCAL_FIRST = 2, /* with STEP_REDUCE: src is the left operand (src holds lower ranks' data) */
-	STEP_FINAL = 4,       /* with STEP_REDUCE: the result is the whole sum: AVG divides here. Exactly once per block */
-	STEP_TOKEN = 8,       /* an empty message: sent and received even though it carries nothing */
+	STEP_FINAL = 4, /* with STEP_REDUCE: the result is the whole sum: AVG divides here. Exactly once per block */
+	STEP_TOKEN = 8, /* an empty message: sent and received even though it carries nothing */
 };
 
 /**
@@ -84,37 +84,37 @@ enum step_flags {
  * chunks are all empty (and no STEP_TOKEN) is skipped by both sides of the link.
  */
 struct step {
-	int16_t recv, send;             /* indices into plan->links; -1: none */
-	uint8_t src, dst, acc, flags;   /* enum plan_buf, enum plan_buf, enum plan_buf, enum step_flags */
+	int16_t recv, send;           /* indices into plan->links; -1: none */
+	uint8_t src, dst, acc, flags; /* enum plan_buf, enum plan_buf, enum plan_buf, enum step_flags */
 	struct block_set src_set, dst_set;
 };
 
 /** One direction between two ranks. (peer, lane) of a sender is (rank, lane) of its receiver. No link has two strands. */
 struct plan_link {
 	int32_t peer;
-	int16_t lane;   /* tells parallel links between the same two ranks apart */
+	int16_t lane; /* tells parallel links between the same two ranks apart */
 	bool outgoing;
 };
 
 /** An in-order list of steps with its own chunk cursor. */
 struct strand {
-	int32_t first, nsteps;  /* range in plan->steps */
-	int32_t after;          /* this strand may start chunk c only when strand `after` has finished it; -1: free */
+	int32_t first, nsteps; /* range in plan->steps */
+	int32_t after;         /* this strand may start chunk c only when strand `after` has finished it; -1: free */
 };
 
 struct plan {
 	enum coll coll;
 	const char *algo;
 	int rank, nranks, root;
-	int nblocks;            /* the same on all ranks */
-	int parts;              /* owned collectives: blocks per rank; else 1 */
-	int max_set;            /* largest set of any step of ANY rank: the same on all ranks */
+	int nblocks; /* the same on all ranks */
+	int parts;   /* owned collectives: blocks per rank; else 1 */
+	int max_set; /* largest set of any step of ANY rank: the same on all ranks */
 	int nsteps, nstrands, nlinks;
 	struct step *steps;
 	struct strand *strands;
 	struct plan_link *links;
 	bool uses_tmp;
-	bool by_reference;      /* a send straight from IN or OUT may be read by the peer in place, until it says so */
+	bool by_reference; /* a send straight from IN or OUT may be read by the peer in place, until it says so */
 };
 
 void plan_free(struct plan *p);
@@ -148,7 +148,10 @@ static inline struct block_set blocks(int first, int stride, int n)
 {
 	return (struct block_set){first, stride, n};
 }
-static inline struct block_set block_one(int b) { return (struct block_set){b, 1, 1}; }
+static inline struct block_set block_one(int b)
+{
+	return (struct block_set){b, 1, 1};
+}
 static inline int block_at(const struct plan *p, struct block_set s, int i)
 {
 	int64_t v = ((int64_t)s.first + (int64_t)s.stride * i) % p->nblocks;

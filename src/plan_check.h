@@ -18,21 +18,21 @@
 struct checker;
 
 enum check_order {
-	CHECK_FIFO,    /* strands in rotation, as the engine does */
-	CHECK_EAGER,   /* the strand that has just moved goes on */
-	CHECK_LAZY,    /* a step that receives runs only when no other can */
+	CHECK_FIFO,  /* strands in rotation, as the engine does */
+	CHECK_EAGER, /* the strand that has just moved goes on */
+	CHECK_LAZY,  /* a step that receives runs only when no other can */
 	CHECK_RANDOM,
 	CHECK_ORDERS
 };
 
 struct check_run {
-	int slots;             /* of every link */
-	int chunks;            /* of the longest block; a barrier has one */
-	bool ragged;           /* blocks have 0 .. chunks chunks, by the seed; otherwise all have all */
-	bool in_place;         /* IN and OUT are the same memory; an all-to-all has no such form */
-	bool rank_order;       /* sums must be folded strictly in rank order */
+	int slots;       /* of every link */
+	int chunks;      /* of the longest block; a barrier has one */
+	bool ragged;     /* blocks have 0 .. chunks chunks, by the seed; otherwise all have all */
+	bool in_place;   /* IN and OUT are the same memory; an all-to-all has no such form */
+	bool rank_order; /* sums must be folded strictly in rank order */
 	enum check_order order;
-	int straggler;         /* strand, counted over all ranks, that moves only when nothing else can; -1: none */
+	int straggler; /* strand, counted over all ranks, that moves only when nothing else can; -1: none */
 	uint64_t seed;
 };
 

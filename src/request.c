@@ -16,7 +16,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 
-#define VERDICT_NS 1000000000u  /* for the control plane's account of what this rank sees only the end of */
+#define VERDICT_NS 1000000000u /* for the control plane's account of what this rank sees only the end of */
 
 /* ---- a thread's group ----------------------------------------------------------------------------------------------- */
 
@@ -42,7 +42,7 @@ static size_t largest(const struct tutti_comm *c, const struct op *op)
 {
 	size_t n = (size_t)c->size, sum = 0, back = 0;
 	bool owned = op->coll == COLL_ALLGATHER || op->coll == COLL_REDUCE_SCATTER || op->coll == COLL_GATHER ||
-		     op->coll == COLL_SCATTER || op->coll == COLL_ALLTOALL;
+	             op->coll == COLL_SCATTER || op->coll == COLL_ALLTOALL;
 	if (!owned)
 		return op->count;
 	if (!is_vector(op))
@@ -87,8 +87,13 @@ static struct call record_of(const struct tutti_comm *c, const struct op *op, ui
 {
 	bool reduces = op->coll == COLL_ALLREDUCE || op->coll == COLL_REDUCE_SCATTER || op->coll == COLL_REDUCE;
 	struct call call = {
-		.number = number, .count = op->count, .coll = (uint8_t)op->coll, .dtype = (uint8_t)op->dtype,
-		.op = (uint8_t)(reduces ? op->op : 0), .vector = is_vector(op), .root = is_message(op->coll) ? -1 : op->root,
+	        .number = number,
+	        .count = op->count,
+	        .coll = (uint8_t)op->coll,
+	        .dtype = (uint8_t)op->dtype,
+	        .op = (uint8_t)(reduces ? op->op : 0),
+	        .vector = is_vector(op),
+	        .root = is_message(op->coll) ? -1 : op->root,
 	};
 	if (is_vector(op))
 		call.count = op->coll == COLL_ALLTOALL ? 0 : hash_counts(op->counts, c->size);
@@ -114,7 +119,8 @@ static struct layout_side whole(const struct op *op)
 }
 static struct layout_side ranks(const struct op *op)
 {
-	return (struct layout_side){.kind = LAYOUT_RANKS, .count = op->count, .counts = op->counts, .displs = op->displs};
+	return (struct layout_side){
+	        .kind = LAYOUT_RANKS, .count = op->count, .counts = op->counts, .displs = op->displs};
 }
 static struct layout_side own(const struct op *op, int rank)
 {
@@ -221,14 +227,23 @@ static int make_run(struct tutti_comm *c, struct tutti_request *r)
 	const struct kernel_table *k = kernel_table();
 	enum tutti_op step = op->op == TUTTI_AVG ? TUTTI_SUM : op->op;
 	*x = (struct run){
-		.plan = p, .links = r->plan->links, .layout = layout_of(c, op, p), .in = op->in, .out = op->out,
-		.esize = dtype_bytes(op->dtype), .divisor = (uint32_t)c->size, .sig = r->sig, .left = p->nstrands,
-		.reduce = k->two[op->dtype][step], .final = k->two[op->dtype][op->op],
+	        .plan = p,
+	        .links = r->plan->links,
+	        .layout = layout_of(c, op, p),
+	        .in = op->in,
+	        .out = op->out,
+	        .esize = dtype_bytes(op->dtype),
+	        .divisor = (uint32_t)c->size,
+	        .sig = r->sig,
+	        .left = p->nstrands,
+	        .reduce = k->two[op->dtype][step],
+	        .final = k->two[op->dtype][op->op],
 	};
 	size_t most = engine_chunk(payload, p->max_set, x->esize), len = longest_block(c, &x->layout);
 	int rc = most ? TUTTI_OK
-		      : fail(TUTTI_EUNSUPPORTED, "TUTTI_SLOT=%zu is too small for %s on %d ranks: %d elements of %zu bytes must fit",
-			     payload, p->algo, c->size, p->max_set, x->esize);
+	              : fail(TUTTI_EUNSUPPORTED,
+	                     "TUTTI_SLOT=%zu is too small for %s on %d ranks: %d elements of %zu bytes must fit",
+	                     payload, p->algo, c->size, p->max_set, x->esize);
 	x->chunk = most;
 	x->nchunks = op->coll == COLL_BARRIER ? 1 : most ? (len + most - 1) / most : 0;
 	if (x->nchunks > 1 && op->coll != COLL_ALLTOALL) { /* equal chunks, whole lines; all ranks compute the same */
@@ -252,9 +267,18 @@ static void make_direct(const struct tutti_comm *c, struct tutti_request *r)
 	const struct op *op = &r->op;
 	size_t esize = dtype_bytes(op->dtype);
 	r->direct = (struct direct_run){
-		.coll = op->coll, .two_shot = r->choice.two_shot, .stepwise = c->world->params.reproducible, .in = op->in,
-		.out = op->out, .bytes = op->count * esize, .esize = esize, .kernels = kernel_table(), .dtype = op->dtype,
-		.op = op->op, .root = op->root, .sig = r->sig,
+	        .coll = op->coll,
+	        .two_shot = r->choice.two_shot,
+	        .stepwise = c->world->params.reproducible,
+	        .in = op->in,
+	        .out = op->out,
+	        .bytes = op->count * esize,
+	        .esize = esize,
+	        .kernels = kernel_table(),
+	        .dtype = op->dtype,
+	        .op = op->op,
+	        .root = op->root,
+	        .sig = r->sig,
 	};
 }
 
@@ -350,7 +374,8 @@ static int prepare(struct tutti_comm *c, struct tutti_request *r, const struct o
 		alone(&r->op);
 	else if (!rc && (message || r->choice.algo)) {
 		r->kind = RUN_PLAN;
-		r->plan = comm_plan(c, op->coll, r->choice.algo, op->root < 0 ? 0 : op->root, message ? 1 : r->choice.channels);
+		r->plan = comm_plan(c, op->coll, r->choice.algo, op->root < 0 ? 0 : op->root,
+		                    message ? 1 : r->choice.channels);
 		rc = r->plan ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory: plan of %s", coll_name(op->coll));
 	} else if (!rc && !nothing_to_move(op)) {
 		r->kind = RUN_DIRECT;
@@ -385,7 +410,8 @@ static void release(struct tutti_request *r)
 static void raise_here(struct tutti_comm *c, const struct tutti_request *r, int status)
 {
 	char text[900], what[160];
-	snprintf(text, sizeof(text), "rank %d in %s: %s", c->rank, call_text(&r->call, what, sizeof(what)), fail_text());
+	snprintf(text, sizeof(text), "rank %d in %s: %s", c->rank, call_text(&r->call, what, sizeof(what)),
+	         fail_text());
 	control_raise(c->control, status, text);
 }
 
@@ -406,10 +432,12 @@ static void foreign_slot(struct tutti_comm *c, struct tutti_request *r)
 	if (!message && now - r->foreign_ns < 2000000000u)
 		return;
 	if (message)
-		fail(TUTTI_EMISMATCH, "message %llu from rank %d is not %zu x %s: the sender's count or type is another",
+		fail(TUTTI_EMISMATCH,
+		     "message %llu from rank %d is not %zu x %s: the sender's count or type is another",
 		     (unsigned long long)r->call.number, r->op.root, r->op.count, dtype_name(r->op.dtype));
 	else
-		fail(TUTTI_EMISMATCH, "what a peer sent is not what this rank expects: their counts for the pair differ");
+		fail(TUTTI_EMISMATCH,
+		     "what a peer sent is not what this rank expects: their counts for the pair differ");
 	raise_here(c, r, TUTTI_EMISMATCH);
 }
 
@@ -486,11 +514,12 @@ static enum advance advance_self(struct tutti_comm *c, struct tutti_request *r)
 		other = other->next;
 	if (!other)
 		return ADVANCE_STUCK;
-	const struct op *send = r->op.coll == COLL_SEND ? &r->op : &other->op, *recv = send == &r->op ? &other->op : &r->op;
+	const struct op *send = r->op.coll == COLL_SEND ? &r->op : &other->op,
+	                *recv = send == &r->op ? &other->op : &r->op;
 	if (send->count != recv->count || send->dtype != recv->dtype)
 		return failed(r, fail(TUTTI_EMISMATCH, "message %llu to oneself: %zu x %s are sent, %zu x %s received",
-				      (unsigned long long)r->call.number, send->count, dtype_name(send->dtype), recv->count,
-				      dtype_name(recv->dtype)));
+		                      (unsigned long long)r->call.number, send->count, dtype_name(send->dtype),
+		                      recv->count, dtype_name(recv->dtype)));
 	if (send->count)
 		memcpy(recv->out, send->in, send->count * tutti_dtype_size(send->dtype));
 	r->copied = other->copied = true;
@@ -539,11 +568,13 @@ static int run_here(struct tutti_comm *c, struct tutti_request *r)
 		}
 		if (a == ADVANCE_MOVED)
 			wait_moved(&w);
-		else if (world_progress(c->world, c) ? wait_look(&w) : wait_step(&w)) /* others' moves are not this one's */
+		else if (world_progress(c->world, c) ? wait_look(&w)
+		                                     : wait_step(&w)) /* others' moves are not this one's */
 			break;
 	}
-	bool finished = r->kind == RUN_NOTHING || (r->kind == RUN_DIRECT ? r->direct.finished == r->direct.npieces && r->direct.started
-								      : r->run && r->run->left == 0);
+	bool finished = r->kind == RUN_NOTHING ||
+	                (r->kind == RUN_DIRECT ? r->direct.finished == r->direct.npieces && r->direct.started
+	                                       : r->run && r->run->left == 0);
 	if (!is_message(r->op.coll) && finished)
 		flight_finish(&c->flight, r->call.number);
 	release(r);
@@ -708,8 +739,10 @@ int request_start(struct tutti_comm *c, const struct op *op, struct tutti_reques
 	if (!req && !group.depth && !atomic_load_explicit(&c->queued, memory_order_acquire)) { /* A12 */
 		struct tutti_request here;
 		if (is_message(op->coll) && op->root == c->rank)
-			return fail(TUTTI_EINVAL, "tutti_%s with oneself would block for ever: the other end is not in flight; "
-				    "use a group or a request", coll_name(op->coll));
+			return fail(TUTTI_EINVAL,
+			            "tutti_%s with oneself would block for ever: the other end is not in flight; "
+			            "use a group or a request",
+			            coll_name(op->coll));
 		rc = prepare(c, &here, op);
 		return rc ? rc : run_here(c, &here);
 	}
@@ -880,5 +913,6 @@ void comm_look(struct tutti_comm *c)
 {
 	(void)comm_progress(c);
 	(void)world_progress(c->world, c);
-	(void)world_pump(c->world); /* also what came early for calls that are not made yet: it keeps the descriptor readable */
+	(void)world_pump(
+	        c->world); /* also what came early for calls that are not made yet: it keeps the descriptor readable */
 }

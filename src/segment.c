@@ -11,12 +11,12 @@
 
 #include "util/error.h"
 
-#define PAGE 4096u
+#define PAGE      4096u
 #define DIRECTORY 4096u /* entries of a region, a power of two */
-#define GONE 1u         /* key of a withdrawn entry */
+#define GONE      1u    /* key of a withdrawn entry */
 
 /* Least bytes for which a reference beats a copy: reading in place costs a wait for the peer, reading a process a call. */
-#define REFER_WINDOW 8192u
+#define REFER_WINDOW  8192u
 #define REFER_PROCESS 32768u
 
 struct entry {
@@ -82,7 +82,8 @@ static size_t choose_stride(int nlocal)
 {
 	size_t want = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
 	struct rlimit limit;
-	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && want > limit.rlim_cur / 4 / (size_t)nlocal)
+	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+	    want > limit.rlim_cur / 4 / (size_t)nlocal)
 		want = limit.rlim_cur / 4 / (size_t)nlocal;
 #if defined(__SANITIZE_THREAD__)
 	want = want > (256u << 20) ? 256u << 20 : want; /* shadow memory is not sparse */
@@ -117,7 +118,8 @@ static int view(struct segment **out, struct mapping *map, int me)
 	atomic_fetch_add_explicit(&map->refs, 1, memory_order_relaxed);
 	if (map->fd >= 0) {
 		size_t at = PAGE + map->stride * (size_t)me;
-		if (fallocate(map->fd, 0, (off_t)at, (off_t)heap_start()) != 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
+		if (fallocate(map->fd, 0, (off_t)at, (off_t)heap_start()) != 0 && errno != EOPNOTSUPP &&
+		    errno != ENOSYS) {
 			int rc = fail_errno("reserve %zu bytes of shared memory", heap_start());
 			segment_close(s);
 			return rc == TUTTI_ESYSTEM ? TUTTI_ENOMEM : rc;
@@ -134,12 +136,14 @@ static int map_memory(struct mapping **out, int fd, int nlocal, size_t stride)
 	struct mapping *map = calloc(1, sizeof(*map));
 	if (!map)
 		return fail(TUTTI_ENOMEM, "out of memory");
-	*map = (struct mapping){.bytes = PAGE + stride * (size_t)nlocal, .stride = stride, .nlocal = nlocal, .fd = fd, .refs = 1};
+	*map = (struct mapping){
+	        .bytes = PAGE + stride * (size_t)nlocal, .stride = stride, .nlocal = nlocal, .fd = fd, .refs = 1};
 	int kind = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
 	map->base = mmap(NULL, map->bytes, PROT_READ | PROT_WRITE, kind | MAP_NORESERVE, fd, 0);
 	if (map->base == MAP_FAILED) {
 		free(map);
-		return fail_errno("map %zu MiB of shared memory for %d ranks", (PAGE + stride * (size_t)nlocal) >> 20, nlocal);
+		return fail_errno("map %zu MiB of shared memory for %d ranks", (PAGE + stride * (size_t)nlocal) >> 20,
+		                  nlocal);
 	}
 #ifdef MADV_DONTDUMP
 	madvise(map->base, map->bytes, MADV_DONTDUMP);
@@ -151,8 +155,10 @@ static int map_memory(struct mapping **out, int fd, int nlocal, size_t stride)
 static int make_memfd(size_t bytes, int *fd)
 {
 	struct rlimit limit;
-	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur) /* beyond it a signal would end the process */
-		return fail(TUTTI_ENOMEM, "%zu MiB of shared memory are more than the limit of file sizes (ulimit -f)", bytes >> 20);
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+	    bytes > limit.rlim_cur) /* beyond it a signal would end the process */
+		return fail(TUTTI_ENOMEM, "%zu MiB of shared memory are more than the limit of file sizes (ulimit -f)",
+		            bytes >> 20);
 	*fd = memfd_create("tutti", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (*fd < 0)
 		return fail_errno("create shared memory (memfd)");
@@ -255,7 +261,7 @@ static void decommit(struct segment *s, const struct extent *e)
 	if (s->map->fd < 0)
 		madvise(p, e->pages * PAGE, MADV_DONTNEED);
 	else if (fallocate(s->map->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(p - s->map->base),
-			   (off_t)(e->pages * PAGE)) != 0)
+	                   (off_t)(e->pages * PAGE)) != 0)
 		memset(p, 0, e->pages * PAGE);
 }
 
@@ -432,30 +438,30 @@ intptr_t segment_shift(const struct segment *s, int local)
 /* ---- links ------------------------------------------------------------------------------------------------------- */
 
 static void fill(struct segment *s, const struct link_spec *spec, uint64_t tag, struct ring *ring, int local,
-		 struct link *l)
+                 struct link *l)
 {
 	*l = (struct link){
-		.slots = (uint8_t *)ring->first,
-		.stride = (uint32_t)slot_stride(spec->payload),
-		.mask = spec->nslots - 1,
-		.payload = spec->payload,
-		.outgoing = spec->outgoing,
-		.ready = true,
-		.credit = &ring->credit,
-		.lease = &ring->lease,
-		.bell = segment_bell(s, local),
-		.peer = spec->peer,
-		.tag = tag,
-		.wire = ring,
-		.window = s->map->base,
-		.window_bytes = s->map->bytes,
-		.refer_any = REFER_NEVER,
-		.refer_window = REFER_NEVER,
+	        .slots = (uint8_t *)ring->first,
+	        .stride = (uint32_t)slot_stride(spec->payload),
+	        .mask = spec->nslots - 1,
+	        .payload = spec->payload,
+	        .outgoing = spec->outgoing,
+	        .ready = true,
+	        .credit = &ring->credit,
+	        .lease = &ring->lease,
+	        .bell = segment_bell(s, local),
+	        .peer = spec->peer,
+	        .tag = tag,
+	        .wire = ring,
+	        .window = s->map->base,
+	        .window_bytes = s->map->bytes,
+	        .refer_any = REFER_NEVER,
+	        .refer_window = REFER_NEVER,
 	};
 }
 
 int segment_connect(struct segment *s, const struct link_spec *spec, int self, int local, enum link_reach reach,
-		    struct link *link)
+                    struct link *link)
 {
 	uint64_t tag = link_tag(spec, self);
 	if (spec->outgoing) {
@@ -466,8 +472,8 @@ int segment_connect(struct segment *s, const struct link_spec *spec, int self, i
 		link->reach = (enum link_reach)ring->reach;
 		link->refer_window = REFER_WINDOW;
 		link->refer_any = link->reach == REACH_ALL       ? REFER_WINDOW
-				  : link->reach == REACH_PROCESS ? REFER_PROCESS
-								 : REFER_NEVER;
+		                  : link->reach == REACH_PROCESS ? REFER_PROCESS
+		                                                 : REFER_NEVER;
 		return TUTTI_OK;
 	}
 	struct ring *ring = segment_area(s, ring_bytes(spec->payload, spec->nslots), 1);

@@ -57,7 +57,7 @@ intptr_t segment_shift(const struct segment *seg, int local);
  * `reach`: how the receiver may read the sender's memory, as the receiver knows it; the sender learns it from the ring.
  */
 int segment_connect(struct segment *seg, const struct link_spec *spec, int self, int local, enum link_reach reach,
-		    struct link *link);
+                    struct link *link);
 void segment_disconnect(struct segment *seg, struct link *link);
 
 #endif

@@ -19,7 +19,8 @@ static uint64_t mix(uint64_t h, uint64_t v)
 
 uint64_t link_tag(const struct link_spec *spec, int self)
 {
-	uint64_t from = (uint64_t)(spec->outgoing ? self : spec->peer), to = (uint64_t)(spec->outgoing ? spec->peer : self);
+	uint64_t from = (uint64_t)(spec->outgoing ? self : spec->peer),
+	         to = (uint64_t)(spec->outgoing ? spec->peer : self);
 	uint64_t h = mix(mix(spec->comm, from << 32 | to), (uint64_t)(int64_t)spec->lane);
 	return h < 16 ? h + 16 : h; /* the smallest numbers mean other things */
 }
@@ -41,9 +42,10 @@ int transport_allowed(const char *text, const struct transport *t, bool *allowed
 	for (const char *p = text + exclude; *p;) {
 		size_t len = strcspn(p, ",");
 		if (!known(p, len))
-			return fail(TUTTI_EINVAL,
-				    "TUTTI_TRANSPORT=%s: there is no transport \"%.*s\"; the names are inproc, shm, tcp", text,
-				    (int)len, p);
+			return fail(
+			        TUTTI_EINVAL,
+			        "TUTTI_TRANSPORT=%s: there is no transport \"%.*s\"; the names are inproc, shm, tcp",
+			        text, (int)len, p);
 		if (strlen(t->name) == len && memcmp(t->name, p, len) == 0)
 			named = true;
 		p += len;

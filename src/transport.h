@@ -37,31 +37,31 @@ struct segment;
 /** What the world offers to its transports. */
 struct transport_env {
 	int rank, nranks;
-	int index;                      /* of this transport in the registry: contacts[r].transport[index] is its address */
+	int index; /* of this transport in the registry: contacts[r].transport[index] is its address */
 	const struct params *params;
 	const struct contact *contacts; /* NULL until attach */
 	uint64_t process;               /* random number of this process: equal on ranks that are threads of one */
 	bool loopback_only;             /* no secret: nothing leaves this machine */
 	void *world;
-	int (*dial)(const struct transport_env *env, int peer, uint64_t tag, int *fd);    /* TCP, authenticated; bounded */
-	int (*take)(const struct transport_env *env, int peer, uint64_t tag);             /* the peer's dial, or -1 */
-	int (*give)(const struct transport_env *env, uint64_t tag, int fd);               /* hand fd to local peers that ask */
-	int (*ask)(const struct transport_env *env, int peer, uint64_t tag, int *fd);     /* local socket */
+	int (*dial)(const struct transport_env *env, int peer, uint64_t tag, int *fd); /* TCP, authenticated; bounded */
+	int (*take)(const struct transport_env *env, int peer, uint64_t tag);          /* the peer's dial, or -1 */
+	int (*give)(const struct transport_env *env, uint64_t tag, int fd); /* hand fd to local peers that ask */
+	int (*ask)(const struct transport_env *env, int peer, uint64_t tag, int *fd); /* local socket */
 	void (*lost)(const struct transport_env *env, int peer, const char *how);
 };
 
 /** One direction wanted between this rank and `peer`. Equal on both sides but for `outgoing`. */
 struct link_spec {
-	uint64_t comm;                  /* id of the communicator */
-	int peer;                       /* rank in the world */
-	int lane;                       /* negative: point to point */
+	uint64_t comm; /* id of the communicator */
+	int peer;      /* rank in the world */
+	int lane;      /* negative: point to point */
 	bool outgoing;
 	uint32_t payload, nslots;
 };
 
 struct transport {
 	const char *name;
-	const char *what;               /* one line for lists */
+	const char *what; /* one line for lists */
 	int (*open)(const struct transport_env *env, void **ctx);
 	void (*address)(void *ctx, uint8_t blob[CONTACT_BLOB]);
 	int (*attach)(void *ctx);

@@ -17,8 +17,8 @@
 #include "link.h"
 #include "util/clock.h"
 
-#define SPIN_NS 20000u       /* spin before the first yield */
-#define YIELD_NS 2000000u    /* yield before the first sleep; after a pause in work another rank's work is near */
+#define SPIN_NS      20000u   /* spin before the first yield */
+#define YIELD_NS     2000000u /* yield before the first sleep; after a pause in work another rank's work is near */
 #define REPORT_FIRST 50000000u
 #define REPORT_EVERY 250000000u
 

@@ -25,10 +25,10 @@ enum wait_policy { WAIT_AUTO, WAIT_SPIN, WAIT_YIELD, WAIT_SLEEP };
 /** How this rank waits: fixed when its world is made. */
 struct wait_policy_of {
 	enum wait_policy policy;
-	bool crowded;            /* more ranks than cores on this host: yield at once */
-	_Atomic uint32_t *bell;  /* own sleep word, rung by peers in memory; never NULL */
-	int epoll;               /* readable when a network transport has something; -1: none */
-	bool mixed;              /* also linked through memory, which cannot end an epoll_wait: sleep for short */
+	bool crowded;           /* more ranks than cores on this host: yield at once */
+	_Atomic uint32_t *bell; /* own sleep word, rung by peers in memory; never NULL */
+	int epoll;              /* readable when a network transport has something; -1: none */
+	bool mixed;             /* also linked through memory, which cannot end an epoll_wait: sleep for short */
 };
 
 /** What a waiting rank watches, and whom it tells. */

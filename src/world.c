@@ -36,7 +36,8 @@ static struct net_limit dial_limit(const struct world *w)
 	const struct tutti_comm *c = w->connecting;
 	double seconds = c && c->timeout < 20 ? c->timeout : 20;
 	uint64_t soon = now_ns() + (uint64_t)(seconds * 1e9);
-	return (struct net_limit){!c && w->limit.deadline > soon ? w->limit.deadline : soon, c ? &c->alarm.status : NULL};
+	return (struct net_limit){!c && w->limit.deadline > soon ? w->limit.deadline : soon,
+	                          c ? &c->alarm.status : NULL};
 }
 
 static int env_dial(const struct transport_env *env, int peer, uint64_t tag, int *fd)
@@ -104,9 +105,18 @@ static int open_transports(struct world *w, const struct auth_key *key, const ch
 			return rc;
 		x->t = transport_table[i];
 		x->env = (struct transport_env){
-			.rank = w->rank, .nranks = w->nranks, .index = i, .params = &w->params, .process = process,
-			.loopback_only = key->open, .world = w, .dial = env_dial, .take = env_take,
-			.give = env_give, .ask = env_ask, .lost = env_lost,
+		        .rank = w->rank,
+		        .nranks = w->nranks,
+		        .index = i,
+		        .params = &w->params,
+		        .process = process,
+		        .loopback_only = key->open,
+		        .world = w,
+		        .dial = env_dial,
+		        .take = env_take,
+		        .give = env_give,
+		        .ask = env_ask,
+		        .lost = env_lost,
 		};
 		if (!(x->fabric = calloc((size_t)w->nranks, sizeof(*x->fabric))))
 			return fail(TUTTI_ENOMEM, "out of memory");
@@ -224,7 +234,8 @@ static int start_control(struct world *w)
 	for (int r = 0; r < w->nranks; r++) {
 		w->near[r] = -1;
 		for (int q = 0; q < r && w->near[r] < 0; q++)
-			if (memcmp(w->contacts[q].host_hint, w->contacts[r].host_hint, sizeof(w->contacts[r].host_hint)) == 0)
+			if (memcmp(w->contacts[q].host_hint, w->contacts[r].host_hint,
+			           sizeof(w->contacts[r].host_hint)) == 0)
 				w->near[r] = w->near[q];
 		if (w->near[r] < 0)
 			w->near[r] = nhosts++;
@@ -356,7 +367,7 @@ static int agree(struct world *w)
 			return rc;
 		if (w->contacts[r].rank != r)
 			return fail(TUTTI_EMISMATCH, "the all-gather is not in rank order: place %d holds rank %d", r,
-				    w->contacts[r].rank);
+			            w->contacts[r].rank);
 	}
 	w->id = w->contacts[0].nonce;
 	return TUTTI_OK;
@@ -403,7 +414,7 @@ static int all_up(const struct world *w, const struct tutti_oob *gather, int rc)
 	for (int r = 0; r < w->nranks && !rc && !gathered; r++)
 		if (all[r])
 			gathered = fail(all[r], "%s could not start: %s; it knows more",
-					contact_text(&w->contacts[r], who, sizeof(who)), tutti_strerror(all[r]));
+			                contact_text(&w->contacts[r], who, sizeof(who)), tutti_strerror(all[r]));
 	free(all);
 	return rc ? fail(rc, "%s", why) : gathered;
 }
@@ -418,12 +429,13 @@ static int come_up(struct world *w, const struct world_start *start)
 	int rc = common_key(w, &gather, &key);
 	if (rc)
 		return rc;
-	struct door_config door = {w->rank, w->nranks, key, w->params.iface, start->threads,
-				   gather.allgather ? -1 : start->root.listen_fd};
+	struct door_config door = {w->rank,         w->nranks,      key,
+	                           w->params.iface, start->threads, gather.allgather ? -1 : start->root.listen_fd};
 	contact_self(&me, w->rank, w->nranks, w->params.host);
 	if (params_equal_text(&w->params, me.params, sizeof(me.params)) >= sizeof(me.params))
-		return fail(TUTTI_EINVAL, "the TUTTI_ variables that all ranks must agree on are longer than %zu bytes together",
-			    sizeof(me.params) - 1);
+		return fail(TUTTI_EINVAL,
+		            "the TUTTI_ variables that all ranks must agree on are longer than %zu bytes together",
+		            sizeof(me.params) - 1);
 	rc = door_open(&w->door, &door, &me);
 	if (!rc)
 		rc = open_transports(w, &key, allowed, &me);
@@ -589,7 +601,8 @@ void world_delist(struct world *w, struct tutti_comm *c)
 
 void world_work(struct world *w)
 {
-	if (!atomic_load_explicit(&w->driven, memory_order_relaxed)) /* set before this communicator was there, or no matter */
+	if (!atomic_load_explicit(&w->driven,
+	                          memory_order_relaxed)) /* set before this communicator was there, or no matter */
 		return;
 	world_lock(w);
 	pthread_cond_signal(&w->work);

@@ -24,13 +24,13 @@ struct world_transport {
 	struct transport_env env;
 	void *ctx;
 	bool usable;
-	char reason[240];  /* why not */
-	uint64_t *fabric;  /* of each rank */
+	char reason[240]; /* why not */
+	uint64_t *fabric; /* of each rank */
 };
 
 struct world {
 	int rank, nranks;
-	unsigned forks;                 /* service_forks when it was made: another value means a forked child */
+	unsigned forks; /* service_forks when it was made: another value means a forked child */
 	struct params params;
 	struct contact *contacts;
 	uint64_t id;
@@ -38,21 +38,21 @@ struct world {
 	struct control *control;
 	struct world_transport transport[WORLD_TRANSPORTS];
 	int ntransports;
-	int *via;                       /* rank -> index of the transport that reaches it; -1: none (oneself) */
-	int *host;                      /* rank -> host, numbered by lowest rank: ranks that share a segment */
-	int *near;                      /* rank -> host as the control plane sees it: ranks that may share a local socket */
-	int *local;                     /* rank -> index in the segment, -1: other host */
-	struct segment *segment;        /* NULL: no memory is shared */
-	_Atomic uint32_t lonely_bell;   /* the sleep word where there is no segment */
+	int *via;                /* rank -> index of the transport that reaches it; -1: none (oneself) */
+	int *host;               /* rank -> host, numbered by lowest rank: ranks that share a segment */
+	int *near;               /* rank -> host as the control plane sees it: ranks that may share a local socket */
+	int *local;              /* rank -> index in the segment, -1: other host */
+	struct segment *segment; /* NULL: no memory is shared */
+	_Atomic uint32_t lonely_bell; /* the sleep word where there is no segment */
 	struct wait_policy_of wait;
-	bool pumps;                     /* some rank is reached through a transport that must be pumped */
-	struct net_limit limit;         /* of start-up */
-	struct tutti_comm *connecting;  /* whose links are being made; guarded by the lock */
-	pthread_mutex_t lock;           /* transports and segment; the list of communicators */
+	bool pumps;                    /* some rank is reached through a transport that must be pumped */
+	struct net_limit limit;        /* of start-up */
+	struct tutti_comm *connecting; /* whose links are being made; guarded by the lock */
+	pthread_mutex_t lock;          /* transports and segment; the list of communicators */
 	struct tutti_comm *comms;
-	_Atomic int ncomms;             /* read without the lock, as a hint */
-	pthread_t driver;               /* the progress thread, when a communicator asked for one */
-	_Atomic bool driven;            /* it runs; read without the lock, as a hint */
+	_Atomic int ncomms;  /* read without the lock, as a hint */
+	pthread_t driver;    /* the progress thread, when a communicator asked for one */
+	_Atomic bool driven; /* it runs; read without the lock, as a hint */
 	bool stop;
 	pthread_cond_t work;
 	_Atomic int refs;
@@ -61,12 +61,12 @@ struct world {
 /** What tutti_comm_create and its relatives know before anybody was talked to. */
 struct world_start {
 	int rank, nranks;
-	struct rendezvous root;         /* unless oob */
+	struct rendezvous root; /* unless oob */
 	struct auth_key key;
-	struct tutti_oob oob;           /* allgather != NULL: instead of the rendezvous */
-	bool threads;                   /* all ranks are threads of this process: nothing listens on a network */
-	double seconds;                 /* start_timeout */
-	const char *transport;          /* overrides TUTTI_TRANSPORT; NULL: does not */
+	struct tutti_oob oob;  /* allgather != NULL: instead of the rendezvous */
+	bool threads;          /* all ranks are threads of this process: nothing listens on a network */
+	double seconds;        /* start_timeout */
+	const char *transport; /* overrides TUTTI_TRANSPORT; NULL: does not */
 };
 
 /** Takes over *params, also on error. All ranks call it; on error nothing is left open. */

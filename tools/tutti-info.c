@@ -16,32 +16,49 @@
 #include "cli/cli.h"
 #include "tutti.h"
 
-enum { OPT_TRANSPORTS = 1, OPT_PARAMS, OPT_ALGOS, OPT_KERNELS, OPT_PLAN, OPT_CHECK, OPT_RANKS, OPT_RANK, OPT_ROOT, OPT_CHANNELS,
-       OPT_HOSTS, OPT_HELP, OPT_MAN, OPT_VERSION };
+enum {
+	OPT_TRANSPORTS = 1,
+	OPT_PARAMS,
+	OPT_ALGOS,
+	OPT_KERNELS,
+	OPT_PLAN,
+	OPT_CHECK,
+	OPT_RANKS,
+	OPT_RANK,
+	OPT_ROOT,
+	OPT_CHANNELS,
+	OPT_HOSTS,
+	OPT_HELP,
+	OPT_MAN,
+	OPT_VERSION
+};
 
 static const struct cli_option options[] = {
-	{OPT_TRANSPORTS, 't', "transports", NULL, "Transports, and for each that cannot be used the reason."},
-	{OPT_PARAMS, 'p', "params", NULL, "Every TUTTI_ variable: default, meaning, value set here."},
-	{OPT_ALGOS, 'a', "algorithms", NULL, "Algorithms, the collectives that they serve, their source."},
-	{OPT_KERNELS, 'k', "kernels", NULL, "Instruction sets of the reduction kernels, and the one in use."},
-	{OPT_PLAN, 0, "plan", "COLL:ALGO", "Print the plan of an algorithm: --plan allreduce:ring -n 8."},
-	{OPT_CHECK, 0, "check", "COLL:ALGO", "Prove the plan of every rank: right sums, nothing overwritten, no deadlock."},
-	{OPT_RANKS, 'n', "ranks", "N", "Ranks of the plan. Default: 4."},
-	{OPT_RANK, 'r', "rank", "R", "Only this rank's plan. Default: all up to 8 ranks, else rank 0."},
-	{OPT_ROOT, 0, "root", "R", "Root of a rooted collective. Default: 0."},
-	{OPT_CHANNELS, 'c', "channels", "C", "Channels of the plan. Default: 1."},
-	{OPT_HOSTS, 0, "hosts", "H", "Hosts over which the ranks are spread evenly. Default: 1; hierarchy needs 2."},
-	{OPT_HELP, 'h', "help", NULL, "This text."},
-	{OPT_MAN, 0, "man", NULL, "The manual page."},
-	{OPT_VERSION, 'V', "version", NULL, "The version."},
-	{0},
+        {OPT_TRANSPORTS, 't', "transports", NULL, "Transports, and for each that cannot be used the reason."},
+        {OPT_PARAMS, 'p', "params", NULL, "Every TUTTI_ variable: default, meaning, value set here."},
+        {OPT_ALGOS, 'a', "algorithms", NULL, "Algorithms, the collectives that they serve, their source."},
+        {OPT_KERNELS, 'k', "kernels", NULL, "Instruction sets of the reduction kernels, and the one in use."},
+        {OPT_PLAN, 0, "plan", "COLL:ALGO", "Print the plan of an algorithm: --plan allreduce:ring -n 8."},
+        {OPT_CHECK, 0, "check", "COLL:ALGO",
+         "Prove the plan of every rank: right sums, nothing overwritten, no deadlock."},
+        {OPT_RANKS, 'n', "ranks", "N", "Ranks of the plan. Default: 4."},
+        {OPT_RANK, 'r', "rank", "R", "Only this rank's plan. Default: all up to 8 ranks, else rank 0."},
+        {OPT_ROOT, 0, "root", "R", "Root of a rooted collective. Default: 0."},
+        {OPT_CHANNELS, 'c', "channels", "C", "Channels of the plan. Default: 1."},
+        {OPT_HOSTS, 0, "hosts", "H", "Hosts over which the ranks are spread evenly. Default: 1; hierarchy needs 2."},
+        {OPT_HELP, 'h', "help", NULL, "This text."},
+        {OPT_MAN, 0, "man", NULL, "The manual page."},
+        {OPT_VERSION, 'V', "version", NULL, "The version."},
+        {0},
 };
 
 static const struct cli cli = {
-	.name = "tutti-info", .usage = "[options]",
-	.what = "Says what this build of Tutti is and what it can do on this machine. Without options: version, transports, "
-		"kernels. Under a launcher it makes a communicator and says what reaches whom.",
-	.options = options,
+        .name = "tutti-info",
+        .usage = "[options]",
+        .what = "Says what this build of Tutti is and what it can do on this machine. Without options: version, "
+                "transports, "
+                "kernels. Under a launcher it makes a communicator and says what reaches whom.",
+        .options = options,
 };
 
 struct asked {
@@ -78,8 +95,8 @@ static int show_transports(void)
 	if (w->nranks > 1 && w->rank == 0)
 		for (int r = 0; r < w->nranks; r++) {
 			char who[160];
-			printf("  rank %d: %s, host %d, by %s\n", r, contact_text(&w->contacts[r], who, sizeof(who)), w->host[r],
-			       world_via(w, r));
+			printf("  rank %d: %s, host %d, by %s\n", r, contact_text(&w->contacts[r], who, sizeof(who)),
+			       w->host[r], world_via(w, r));
 		}
 	tutti_comm_destroy(c);
 	return 0;
@@ -103,7 +120,8 @@ static void show_algos(void)
 		for (int k = 0; k < COLL_COUNT; k++)
 			if (a->colls >> k & 1)
 				printf(" %s", coll_name((enum coll)k));
-		printf("%s\n", a->flags & ALGO_RANK_ORDER ? "\n    keeps the order of ranks (TUTTI_REPRODUCIBLE=1)" : "");
+		printf("%s\n",
+		       a->flags & ALGO_RANK_ORDER ? "\n    keeps the order of ranks (TUTTI_REPRODUCIBLE=1)" : "");
 	}
 }
 
@@ -132,8 +150,8 @@ static bool read_plan(const char *text, struct plan_args *args, const struct alg
 	}
 	args->coll = (enum coll)kind;
 	if (!algo_serves(*algo, args)) {
-		fprintf(stderr, "tutti-info: %s does not serve %s on %d ranks and %d hosts\n", (*algo)->name, coll, args->nranks,
-			args->shape->nhosts);
+		fprintf(stderr, "tutti-info: %s does not serve %s on %d ranks and %d hosts\n", (*algo)->name, coll,
+		        args->nranks, args->shape->nhosts);
 		return false;
 	}
 	return true;
@@ -160,8 +178,11 @@ static int prove(struct checker *c, const struct algo *algo, char *why, size_t c
 		for (int slots = 2; slots <= 3; slots++)
 			for (int chunks = 1; chunks <= 3; chunks++)
 				for (int s = -1; s < checker_strands(c); s++, ++*runs) {
-					struct check_run run = {.slots = slots, .chunks = chunks, .in_place = in_place,
-								.rank_order = algo->flags & ALGO_RANK_ORDER, .straggler = s};
+					struct check_run run = {.slots = slots,
+					                        .chunks = chunks,
+					                        .in_place = in_place,
+					                        .rank_order = algo->flags & ALGO_RANK_ORDER,
+					                        .straggler = s};
 					if (!checker_run(c, &run, why, cap))
 						return 1;
 				}

@@ -2,11 +2,11 @@
  * tutti-run: the launcher. The command line is read by run/options, the job is run by run/head, and on each host by
  * run/agent, which is this same program.
  */
+#include "../src/util/error.h"
 #include "run/agent.h"
 #include "run/head.h"
 #include "run/options.h"
 #include "run/secret.h"
-#include "../src/util/error.h"
 
 #include <fcntl.h>
 #include <stdio.h>

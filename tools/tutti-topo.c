@@ -18,29 +18,29 @@
 enum { OPT_NO_MEASURE = 1, OPT_JSON, OPT_HELP, OPT_MAN, OPT_VERSION };
 
 static const struct cli_option options[] = {
-	{OPT_NO_MEASURE, 0, "no-measure", NULL, "Say what is there and what is shared, and time nothing."},
-	{OPT_JSON, 0, "json", "FILE",
-	 "Also write all of it as JSON; - writes it to the standard output in place of the text."},
-	{OPT_HELP, 'h', "help", NULL, "This text."},
-	{OPT_MAN, 0, "man", NULL, "The manual page."},
-	{OPT_VERSION, 'V', "version", NULL, "The version."},
-	{0},
+        {OPT_NO_MEASURE, 0, "no-measure", NULL, "Say what is there and what is shared, and time nothing."},
+        {OPT_JSON, 0, "json", "FILE",
+         "Also write all of it as JSON; - writes it to the standard output in place of the text."},
+        {OPT_HELP, 'h', "help", NULL, "This text."},
+        {OPT_MAN, 0, "man", NULL, "The manual page."},
+        {OPT_VERSION, 'V', "version", NULL, "The version."},
+        {0},
 };
 
 static const struct cli cli = {
-	.name = "tutti-topo",
-	.usage = "[options]",
-	.what = "Shows this machine: packages, memories, caches, cores, network devices, and how much of it this "
-		"process may use. Under a launcher, run as the ranks of a job, it shows every host, what the ranks "
-		"share, the latency and bandwidth between all pairs, and the order in which they should form a ring.",
-	.options = options,
-	.more = "Latency is half a round trip of 8 bytes, the median. Bandwidth is that of messages of 1 MiB sent back "
-		"to back, until the last one was acknowledged; GB are 10^9 bytes. Up to 8 ranks are measured one pair "
-		"at a time, more in disjoint pairs at once. It takes a few seconds.\n\n"
-		"Examples:\n\n"
-		"tutti-topo\n\n"
-		"tutti-run -n 4 tutti-topo\n\n"
-		"tutti-run -H node1,node2 tutti-topo --json links.json",
+        .name = "tutti-topo",
+        .usage = "[options]",
+        .what = "Shows this machine: packages, memories, caches, cores, network devices, and how much of it this "
+                "process may use. Under a launcher, run as the ranks of a job, it shows every host, what the ranks "
+                "share, the latency and bandwidth between all pairs, and the order in which they should form a ring.",
+        .options = options,
+        .more = "Latency is half a round trip of 8 bytes, the median. Bandwidth is that of messages of 1 MiB sent back "
+                "to back, until the last one was acknowledged; GB are 10^9 bytes. Up to 8 ranks are measured one pair "
+                "at a time, more in disjoint pairs at once. It takes a few seconds.\n\n"
+                "Examples:\n\n"
+                "tutti-topo\n\n"
+                "tutti-run -n 4 tutti-topo\n\n"
+                "tutti-run -H node1,node2 tutti-topo --json links.json",
 };
 
 struct asked {

@@ -3,10 +3,19 @@
 
 #include <mpi.h>
 
-const char *backend_name(void) { return NAME; }
+const char *backend_name(void)
+{
+	return NAME;
+}
 
-void backend_start(int *argc, char ***argv) { MPI_Init(argc, argv); }
-void backend_stop(void) { MPI_Finalize(); }
+void backend_start(int *argc, char ***argv)
+{
+	MPI_Init(argc, argv);
+}
+void backend_stop(void)
+{
+	MPI_Finalize();
+}
 
 int backend_rank(void)
 {
@@ -22,7 +31,10 @@ int backend_size(void)
 	return n;
 }
 
-void backend_barrier(void) { MPI_Barrier(MPI_COMM_WORLD); }
+void backend_barrier(void)
+{
+	MPI_Barrier(MPI_COMM_WORLD);
+}
 
 void backend_allreduce(const float *in, float *out, size_t count)
 {

@@ -16,7 +16,10 @@ static void must(int rc)
 	exit(1);
 }
 
-const char *backend_name(void) { return "tutti"; }
+const char *backend_name(void)
+{
+	return "tutti";
+}
 
 void backend_start(int *argc, char ***argv)
 {
@@ -24,10 +27,22 @@ void backend_start(int *argc, char ***argv)
 	(void)argv;
 	must(tutti_comm_from_env(&comm, NULL));
 }
-void backend_stop(void) { tutti_comm_destroy(comm); }
-int backend_rank(void) { return tutti_comm_rank(comm); }
-int backend_size(void) { return tutti_comm_size(comm); }
-void backend_barrier(void) { must(tutti_barrier(comm, NULL)); }
+void backend_stop(void)
+{
+	tutti_comm_destroy(comm);
+}
+int backend_rank(void)
+{
+	return tutti_comm_rank(comm);
+}
+int backend_size(void)
+{
+	return tutti_comm_size(comm);
+}
+void backend_barrier(void)
+{
+	must(tutti_barrier(comm, NULL));
+}
 
 void backend_allreduce(const float *in, float *out, size_t count)
 {

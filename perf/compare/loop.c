@@ -15,7 +15,7 @@
 #include <string.h>
 #include <time.h>
 
-#define PAIRS 8
+#define PAIRS   8
 #define BATCHES 41
 
 static double now(void)
@@ -46,7 +46,8 @@ static void make_buffers(struct buffers *b, size_t in, size_t out)
 {
 	b->n = in > (4u << 20) ? 2 : PAIRS;
 	for (int i = 0; i < b->n; i++) {
-		char *p = aligned_alloc(4096, (in + 8191) / 4096 * 4096), *q = aligned_alloc(4096, (out + 8191) / 4096 * 4096);
+		char *p = aligned_alloc(4096, (in + 8191) / 4096 * 4096),
+		     *q = aligned_alloc(4096, (out + 8191) / 4096 * 4096);
 		if (!p || !q)
 			exit(3);
 		memset(p, 0, in + 4096 - in % 4096);
@@ -94,7 +95,8 @@ static void measure(const char *what, size_t bytes)
 	}
 	qsort(sample, (size_t)batches, sizeof(*sample), ascending);
 	if (backend_rank() == 0)
-		printf("%s %s %zu %.3f %.3f\n", backend_name(), what, bytes, sample[batches / 2], sample[batches - 1 - batches / 50]);
+		printf("%s %s %zu %.3f %.3f\n", backend_name(), what, bytes, sample[batches / 2],
+		       sample[batches - 1 - batches / 50]);
 	fflush(stdout);
 	for (int i = 0; i < b.n; i++) {
 		free((void *)((size_t)b.in[i] & ~(size_t)4095));
@@ -109,7 +111,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: %s allreduce|allgather|reduce_scatter MIN MAX [FACTOR]\n", argv[0]);
 		return 2;
 	}
-	size_t least = strtoull(argv[2], NULL, 10), most = strtoull(argv[3], NULL, 10), factor = argc > 4 ? strtoull(argv[4], NULL, 10) : 4;
+	size_t least = strtoull(argv[2], NULL, 10), most = strtoull(argv[3], NULL, 10),
+	       factor = argc > 4 ? strtoull(argv[4], NULL, 10) : 4;
 	for (size_t bytes = least; bytes <= most; bytes *= factor < 2 ? 2 : factor)
 		measure(argv[1], bytes);
 	backend_stop();

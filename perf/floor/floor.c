@@ -26,12 +26,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BATCHES 9
-#define APART 128          /* bytes between things that different cores write */
-#define GIVE_UP 60e9       /* ns that one process waits for the other */
+#define BATCHES      9
+#define APART        128  /* bytes between things that different cores write */
+#define GIVE_UP      60e9 /* ns that one process waits for the other */
 #define EXCHANGE_MAX ((size_t)64 << 20)
-#define MEMCPY_MAX ((size_t)256 << 20)
-#define TCP_MAX ((size_t)16 << 20)
+#define MEMCPY_MAX   ((size_t)256 << 20)
+#define TCP_MAX      ((size_t)16 << 20)
 
 /* 64 bytes; the compiler uses the vectors that the machine has. */
 typedef uint64_t line_data __attribute__((vector_size(64)));
@@ -47,16 +47,16 @@ struct shared {
 };
 
 struct side {
-	int me;                 /* 0 measures and prints, 1 keeps up */
+	int me; /* 0 measures and prints, 1 keeps up */
 	struct shared *shared;
-	line_data *ring[2][2];  /* [writer][parity], in shared memory */
+	line_data *ring[2][2];   /* [writer][parity], in shared memory */
 	line_data *own, *result; /* private */
 	int socket;
 	uint64_t met, small, big; /* counters that only grow, equal in both */
 	size_t max;
 	const char *only;
 	FILE *json;
-	bool more;              /* a JSON list has an element */
+	bool more; /* a JSON list has an element */
 };
 
 static double now_ns(void)
@@ -255,7 +255,7 @@ static void report(struct side *s, const char *what, int cores, size_t bytes, do
 	fflush(stdout);
 	if (s->json)
 		fprintf(s->json, "%s\n    {\"what\": \"%s\", \"cores\": %d, \"bytes\": %zu, \"us\": %.5f}",
-			s->more ? "," : "", what, cores, bytes, ns / 1e3);
+		        s->more ? "," : "", what, cores, bytes, ns / 1e3);
 	s->more = true;
 }
 
@@ -481,8 +481,10 @@ static size_t parse_size(const char *text)
 static int usage(void)
 {
 	fputs("usage: floor [--only line|exchange|memcpy|tcp] [--max SIZE] [--json FILE]\n"
-	      "Measures what two cores of this machine can do: exchange a cache line and larger blocks, copy, loopback.\n"
-	      "SIZE, at least 64, takes K, M, G (powers of 1024).\n", stderr);
+	      "Measures what two cores of this machine can do: exchange a cache line and larger blocks, copy, "
+	      "loopback.\n"
+	      "SIZE, at least 64, takes K, M, G (powers of 1024).\n",
+	      stderr);
 	return 2;
 }
 

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE 4096
+#define PAGE   4096
 #define POISON 0xa5
 
 /* Memory of one area: a page of guard, elements, a page of guard; all of it is poison where no part is. */
@@ -33,8 +33,8 @@ struct run {
 	int nslots;
 	uint64_t turn;
 	bool in_place;
-	double *us;         /* per timed call */
-	double cpu;         /* ns over all timed calls */
+	double *us; /* per timed call */
+	double cpu; /* ns over all timed calls */
 	struct half local;
 };
 
@@ -146,7 +146,7 @@ static int run_open(struct run *r)
 	for (int i = 0; i < r->nslots && status == TUTTI_OK; i++)
 		for (int a = 0; a < 2 && status == TUTTI_OK; a++)
 			status = memory_open(r->b, &r->slots[i].area[a], r->shape.area[a].span * size,
-					     (size_t)o->unalign * (a ? 3 : 1));
+			                     (size_t)o->unalign * (a ? 3 : 1));
 	return status;
 }
 
@@ -177,7 +177,7 @@ static void put_inputs(struct run *r, struct slot *s, bool only_what_varies)
 			const struct part *p = &r->shape.area[a].before[i];
 
 			(only_what_varies ? pattern_touch : pattern_write)(&r->own, p->first, p->count,
-									   element(r, s, a, p->at));
+			                                                   element(r, s, a, p->at));
 		}
 }
 

@@ -15,10 +15,10 @@ struct bench {
 	const struct options *o;
 	struct tutti_comm *comm;
 	int rank, n;
-	uint64_t serial;       /* of the rows so far: seeds the data, equal on all ranks */
-	double clock_cost;     /* ns that reading the clock adds to an interval */
-	double cpu_cost;       /* and reading that of CPU time */
-	unsigned char *evict;  /* larger than the last-level cache; only with --cold */
+	uint64_t serial;      /* of the rows so far: seeds the data, equal on all ranks */
+	double clock_cost;    /* ns that reading the clock adds to an interval */
+	double cpu_cost;      /* and reading that of CPU time */
+	unsigned char *evict; /* larger than the last-level cache; only with --cold */
 	size_t evict_bytes;
 };
 

@@ -13,8 +13,8 @@ struct format {
 };
 
 static const struct format formats[] = {
-	[TUTTI_F16] = {11, -14, 14},  [TUTTI_BF16] = {8, -126, 120}, [TUTTI_F32] = {24, -126, 120},
-	[TUTTI_F64] = {53, -1022, 1000}, [TUTTI_F8E4M3] = {4, -6, 6},   [TUTTI_F8E5M2] = {3, -14, 14},
+        [TUTTI_F16] = {11, -14, 14},     [TUTTI_BF16] = {8, -126, 120}, [TUTTI_F32] = {24, -126, 120},
+        [TUTTI_F64] = {53, -1022, 1000}, [TUTTI_F8E4M3] = {4, -6, 6},   [TUTTI_F8E5M2] = {3, -14, 14},
 };
 
 static const struct format *format_of(enum tutti_dtype t)

@@ -16,8 +16,9 @@
 
 /** What data are made for, where it is not a reduction by a tutti_op. */
 enum {
-	EXACT_COPY = -1,  /* moved, not folded: any bits */
-	EXACT_NOISE = -2, /* finite, of full precision: folds do round, so that only ranks can be compared with each other */
+	EXACT_COPY = -1, /* moved, not folded: any bits */
+	EXACT_NOISE =
+	        -2, /* finite, of full precision: folds do round, so that only ranks can be compared with each other */
 };
 
 struct exact {

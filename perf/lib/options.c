@@ -11,46 +11,46 @@
 
 /* D: field, letter, word, kind, argument, default, help. N: those that start as zero. */
 #define OPTIONS(D, N)                                                                                                  \
-	D(min, 'b', "minbytes", SIZE, "SIZE", "32M", "least size, of the larger buffer; K, M, G are powers of 1024")    \
-	D(max, 'e', "maxbytes", SIZE, "SIZE", "32M", "largest size")                                                    \
-	D(step, 'i', "stepbytes", SIZE, "SIZE", "1M", "step between sizes")                                             \
-	D(factor, 'f', "stepfactor", REAL, "X", "0", "factor between sizes, in place of a step")                        \
-	D(iters, 'n', "iters", INT, "N", "20", "timed calls of each row")                                               \
-	D(warmup, 'w', "warmup_iters", INT, "N", "1", "calls before them")                                              \
-	D(aggregate, 'm', "agg_iters", INT, "N", "1", "calls in one group, timed together")                             \
-	D(cycles, 'N', "run_cycles", INT, "N", "1", "times to go through all rows; 0: for ever")                        \
-	D(op, 'o', "op", OP, "OP", "sum", "sum, prod, min, max, avg or all")                                            \
-	D(type, 'd', "datatype", TYPE, "TYPE", "float",                                                                 \
-	  "int8 uint8 int16 uint16 int32 uint32 int64 uint64 half bfloat16 float double f8e4m3 f8e5m2 or all")          \
-	D(root, 'r', "root", ROOT, "RANK", "0", "root of rooted collectives, or all")                                   \
-	D(threads, 't', "nthreads", INT, "N", "1",                                                                      \
-	  "ranks as threads of this process; with 1, the launcher's environment says who we are")                       \
-	D(gpus, 'g', "ngpus", INT, "N", "1", "accepted for nccl-tests' sake; only 1")                                   \
-	D(check, 'c', "check", INT, "N", "1", "calls verified to the last bit, each on data of its own; 0: none")       \
-	N(cpu, 'C', "report_cputime", SWITCH, FLAG, "add the CPU time burned in a call")                                \
-	D(average, 'a', "average", RANKS, "WHICH", "avg", "time over ranks: rank0, avg, min, max, or 0 to 3")           \
-	D(timeout, 'T', "timeout", REAL, "SECONDS", "0", "deadline of a call; 0: the library's")                        \
-	N(stats, 'I', "iter_stats", SWITCH, FLAG, "add min, p50, p95, p99, max over the calls")                         \
-	N(json, 'J', "json", TEXT, "FILE", "write the results as JSON, too")                                            \
-	N(memory, 'M', "memory", SWITCH, FLAG, "report rank 0's memory at the end")                                     \
-	D(unalign, 'u', "unalign", INT, "BYTES", "0",                                                                   \
-	  "sources start BYTES behind a page boundary, results three times as far")                                     \
-	N(registered, 'R', "local_register", SWITCH, FLAG, "register the buffers")                                      \
-	N(alloc, 0, "alloc", SWITCH, FLAG, "buffers from tutti_mem_alloc")                                              \
-	D(buffers, 0, "buffers", INT, "N", "1", "pairs of buffers to take in turn")                                     \
-	N(nonblocking, 0, "nonblocking", SWITCH, FLAG, "issue with requests, then wait")                                \
-	D(busy, 0, "busy", REAL, "US", "0", "compute between calls, as a decoder does")                                 \
-	N(cold, 0, "cold", SWITCH, FLAG, "empty the caches between calls")                                              \
-	D(skew, 0, "skew", REAL, "US", "0", "each rank starts each call up to US late, at random")                      \
-	N(explain, 0, "explain", SWITCH, FLAG, "print how each call is done")                                           \
-	N(help, 'h', "help", SWITCH, NULL, "print this text")                                                           \
+	D(min, 'b', "minbytes", SIZE, "SIZE", "32M", "least size, of the larger buffer; K, M, G are powers of 1024")   \
+	D(max, 'e', "maxbytes", SIZE, "SIZE", "32M", "largest size")                                                   \
+	D(step, 'i', "stepbytes", SIZE, "SIZE", "1M", "step between sizes")                                            \
+	D(factor, 'f', "stepfactor", REAL, "X", "0", "factor between sizes, in place of a step")                       \
+	D(iters, 'n', "iters", INT, "N", "20", "timed calls of each row")                                              \
+	D(warmup, 'w', "warmup_iters", INT, "N", "1", "calls before them")                                             \
+	D(aggregate, 'm', "agg_iters", INT, "N", "1", "calls in one group, timed together")                            \
+	D(cycles, 'N', "run_cycles", INT, "N", "1", "times to go through all rows; 0: for ever")                       \
+	D(op, 'o', "op", OP, "OP", "sum", "sum, prod, min, max, avg or all")                                           \
+	D(type, 'd', "datatype", TYPE, "TYPE", "float",                                                                \
+	  "int8 uint8 int16 uint16 int32 uint32 int64 uint64 half bfloat16 float double f8e4m3 f8e5m2 or all")         \
+	D(root, 'r', "root", ROOT, "RANK", "0", "root of rooted collectives, or all")                                  \
+	D(threads, 't', "nthreads", INT, "N", "1",                                                                     \
+	  "ranks as threads of this process; with 1, the launcher's environment says who we are")                      \
+	D(gpus, 'g', "ngpus", INT, "N", "1", "accepted for nccl-tests' sake; only 1")                                  \
+	D(check, 'c', "check", INT, "N", "1", "calls verified to the last bit, each on data of its own; 0: none")      \
+	N(cpu, 'C', "report_cputime", SWITCH, FLAG, "add the CPU time burned in a call")                               \
+	D(average, 'a', "average", RANKS, "WHICH", "avg", "time over ranks: rank0, avg, min, max, or 0 to 3")          \
+	D(timeout, 'T', "timeout", REAL, "SECONDS", "0", "deadline of a call; 0: the library's")                       \
+	N(stats, 'I', "iter_stats", SWITCH, FLAG, "add min, p50, p95, p99, max over the calls")                        \
+	N(json, 'J', "json", TEXT, "FILE", "write the results as JSON, too")                                           \
+	N(memory, 'M', "memory", SWITCH, FLAG, "report rank 0's memory at the end")                                    \
+	D(unalign, 'u', "unalign", INT, "BYTES", "0",                                                                  \
+	  "sources start BYTES behind a page boundary, results three times as far")                                    \
+	N(registered, 'R', "local_register", SWITCH, FLAG, "register the buffers")                                     \
+	N(alloc, 0, "alloc", SWITCH, FLAG, "buffers from tutti_mem_alloc")                                             \
+	D(buffers, 0, "buffers", INT, "N", "1", "pairs of buffers to take in turn")                                    \
+	N(nonblocking, 0, "nonblocking", SWITCH, FLAG, "issue with requests, then wait")                               \
+	D(busy, 0, "busy", REAL, "US", "0", "compute between calls, as a decoder does")                                \
+	N(cold, 0, "cold", SWITCH, FLAG, "empty the caches between calls")                                             \
+	D(skew, 0, "skew", REAL, "US", "0", "each rank starts each call up to US late, at random")                     \
+	N(explain, 0, "explain", SWITCH, FLAG, "print how each call is done")                                          \
+	N(help, 'h', "help", SWITCH, NULL, "print this text")                                                          \
 	N(man, 0, "man", SWITCH, NULL, "print the manual page")
 
 enum kind { SIZE, INT, REAL, TEXT, SWITCH, TYPE, OP, ROOT, RANKS };
 
 /* The number of an option for cli_next; its place in the tables is one less. */
 #define ID_OF_DEFAULT(field, letter, word, kind, arg, preset, help) ID_##field,
-#define ID_OF_ZERO(field, letter, word, kind, arg, help) ID_##field,
+#define ID_OF_ZERO(field, letter, word, kind, arg, help)            ID_##field,
 enum { ID_NONE, OPTIONS(ID_OF_DEFAULT, ID_OF_ZERO) ID_END };
 
 static const struct row {
@@ -59,37 +59,44 @@ static const struct row {
 	const char *preset;
 } rows[] = {
 #define ROW_OF_DEFAULT(field, letter, word, kind, arg, preset, help) {kind, offsetof(struct options, field), preset},
-#define ROW_OF_ZERO(field, letter, word, kind, arg, help) {kind, offsetof(struct options, field), NULL},
-	OPTIONS(ROW_OF_DEFAULT, ROW_OF_ZERO)
-};
+#define ROW_OF_ZERO(field, letter, word, kind, arg, help)            {kind, offsetof(struct options, field), NULL},
+        OPTIONS(ROW_OF_DEFAULT, ROW_OF_ZERO)};
 
 static const struct cli_option cli_options[] = {
 #define CLI_OF_DEFAULT(field, letter, word, kind, arg, preset, help)                                                   \
 	{ID_##field, letter, word, arg, help " (" preset ")"},
 #define CLI_OF_ZERO(field, letter, word, kind, arg, help) {ID_##field, letter, word, arg, help},
-	OPTIONS(CLI_OF_DEFAULT, CLI_OF_ZERO)
-	{0},
+        OPTIONS(CLI_OF_DEFAULT, CLI_OF_ZERO){0},
 };
 
 static const struct cli cli = {
-	.name = "tutti-perf",
-	.usage = "COLLECTIVE [options]",
-	.what = "Times calls of one collective over a range of sizes, out of place and in place, and verifies every bit of "
-		"the results. Output and options follow nccl-tests; under nccl-tests' names (all_reduce_perf, ...) the "
-		"collective is implied. Run it under tutti-run or any launcher that Tutti knows, or with -t for ranks that "
-		"are threads.",
-	.options = cli_options,
+        .name = "tutti-perf",
+        .usage = "COLLECTIVE [options]",
+        .what = "Times calls of one collective over a range of sizes, out of place and in place, and verifies every "
+                "bit of "
+                "the results. Output and options follow nccl-tests; under nccl-tests' names (all_reduce_perf, ...) the "
+                "collective is implied. Run it under tutti-run or any launcher that Tutti knows, or with -t for ranks "
+                "that "
+                "are threads.",
+        .options = cli_options,
 };
 
 /* nccl-tests' name first, then others that people write. */
 static const char *const types[][4] = {
-	[TUTTI_I8] = {"int8", "i8"},         [TUTTI_U8] = {"uint8", "u8"},
-	[TUTTI_I16] = {"int16", "i16"},      [TUTTI_U16] = {"uint16", "u16"},
-	[TUTTI_I32] = {"int32", "i32", "int"}, [TUTTI_U32] = {"uint32", "u32"},
-	[TUTTI_I64] = {"int64", "i64"},      [TUTTI_U64] = {"uint64", "u64"},
-	[TUTTI_F16] = {"half", "f16", "float16"}, [TUTTI_BF16] = {"bfloat16", "bf16"},
-	[TUTTI_F32] = {"float", "f32", "float32"}, [TUTTI_F64] = {"double", "f64", "float64"},
-	[TUTTI_F8E4M3] = {"f8e4m3", "fp8_e4m3", "float8_e4m3"}, [TUTTI_F8E5M2] = {"f8e5m2", "fp8_e5m2", "float8_e5m2"},
+        [TUTTI_I8] = {"int8", "i8"},
+        [TUTTI_U8] = {"uint8", "u8"},
+        [TUTTI_I16] = {"int16", "i16"},
+        [TUTTI_U16] = {"uint16", "u16"},
+        [TUTTI_I32] = {"int32", "i32", "int"},
+        [TUTTI_U32] = {"uint32", "u32"},
+        [TUTTI_I64] = {"int64", "i64"},
+        [TUTTI_U64] = {"uint64", "u64"},
+        [TUTTI_F16] = {"half", "f16", "float16"},
+        [TUTTI_BF16] = {"bfloat16", "bf16"},
+        [TUTTI_F32] = {"float", "f32", "float32"},
+        [TUTTI_F64] = {"double", "f64", "float64"},
+        [TUTTI_F8E4M3] = {"f8e4m3", "fp8_e4m3", "float8_e4m3"},
+        [TUTTI_F8E5M2] = {"f8e5m2", "fp8_e5m2", "float8_e5m2"},
 };
 
 static const char *const ops[] = {"sum", "prod", "min", "max", "avg"};
@@ -272,8 +279,9 @@ static struct cli with_names(char *more, size_t size)
 	for (int i = 0; collective_at(i) && at < size; i++)
 		at += (size_t)snprintf(more + at, size - at, " %s", collective_at(i)->name);
 	if (at < size)
-		snprintf(more + at, size - at, ".\nExit status: 0 when all results were right, 1 when one was wrong or a "
-					       "call failed, 2 for a wrong command line.");
+		snprintf(more + at, size - at,
+		         ".\nExit status: 0 when all results were right, 1 when one was wrong or a "
+		         "call failed, 2 for a wrong command line.");
 	full.more = more;
 	return full;
 }

@@ -45,7 +45,8 @@ static void print_head(const struct options *o, int nranks)
 	printf("# %s: %d rank%s%s, Tutti %d.%d.%d\n", o->coll->name, nranks, nranks > 1 ? "s" : "",
 	       o->threads > 1 ? " in threads" : "", tutti_version() / 10000, tutti_version() / 100 % 100,
 	       tutti_version() % 100);
-	printf("# minimum %zu maximum %zu %s %.10g, warm-up %d, iterations %d x %d, time: %s over ranks, verify %d\n#\n",
+	printf("# minimum %zu maximum %zu %s %.10g, warm-up %d, iterations %d x %d, time: %s over ranks, verify "
+	       "%d\n#\n",
 	       o->min, o->max, o->factor > 0 ? "factor" : "step", o->factor > 0 ? o->factor : (double)o->step,
 	       o->warmup, o->iters, o->aggregate, averages[o->average], o->check);
 	printf("# %58s  %-*s  %s\n", "", width - 2, "out-of-place", "in-place");
@@ -101,12 +102,12 @@ void report_remark(const char *text)
 static json_t *config_json(const struct options *o, int nranks)
 {
 	return json_pack("{s:s s:i s:b s:I s:I s:f s:I s:i s:i s:i s:i s:i s:i s:b s:b s:i s:b s:b s:f s:f}",
-			 "collective", o->coll->name, "ranks", nranks, "threads", o->threads > 1, "min_bytes",
-			 (json_int_t)o->min, "max_bytes", (json_int_t)o->max, "step_factor", o->factor, "step_bytes",
-			 (json_int_t)o->step, "iterations", o->iters, "warmup", o->warmup, "aggregated", o->aggregate,
-			 "check", o->check, "average", o->average, "unalign", o->unalign, "registered", o->registered,
-			 "alloc", o->alloc, "buffers", o->buffers, "nonblocking", o->nonblocking, "cold", o->cold,
-			 "busy_us", o->busy, "skew_us", o->skew);
+	                 "collective", o->coll->name, "ranks", nranks, "threads", o->threads > 1, "min_bytes",
+	                 (json_int_t)o->min, "max_bytes", (json_int_t)o->max, "step_factor", o->factor, "step_bytes",
+	                 (json_int_t)o->step, "iterations", o->iters, "warmup", o->warmup, "aggregated", o->aggregate,
+	                 "check", o->check, "average", o->average, "unalign", o->unalign, "registered", o->registered,
+	                 "alloc", o->alloc, "buffers", o->buffers, "nonblocking", o->nonblocking, "cold", o->cold,
+	                 "busy_us", o->busy, "skew_us", o->skew);
 }
 
 static int json_open(struct report *r, int nranks, int argc, char **argv)
@@ -121,36 +122,37 @@ static int json_open(struct report *r, int nranks, int argc, char **argv)
 	strftime(start, sizeof(start), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
 	r->results = json_array();
 	r->root = json_pack("{s:i s:s s:o s:o s:O}", "version", tutti_version(), "start_time", start, "args", args,
-			    "config", config_json(r->o, nranks), "results", r->results);
+	                    "config", config_json(r->o, nranks), "results", r->results);
 	return r->root ? 0 : -1;
 }
 
 static void add_half(const struct report *r, json_t *row, const char *name, const char *stats, const struct shape *s,
-		     const struct half *h)
+                     const struct half *h)
 {
 	json_t *half;
 
 	if (!h->ran)
 		return;
 	half = json_pack("{s:f s:f s:f}", "time", h->t.mean, "alg_bw", algorithm_bandwidth(s, h), "bus_bw",
-			 bus_bandwidth(s, h));
+	                 bus_bandwidth(s, h));
 	if (r->o->check > 0)
-		json_object_update_new(half, json_pack("{s:I s:I s:I}", "nwrong", (json_int_t)h->wrong, "out_of_bounds",
-						       (json_int_t)h->outside, "ranks_that_differ",
-						       (json_int_t)h->differ));
+		json_object_update_new(half,
+		                       json_pack("{s:I s:I s:I}", "nwrong", (json_int_t)h->wrong, "out_of_bounds",
+		                                 (json_int_t)h->outside, "ranks_that_differ", (json_int_t)h->differ));
 	if (r->o->cpu)
 		json_object_set_new(half, "cpu_time", json_real(h->t.cpu));
 	json_object_set_new(row, name, half);
 	json_object_set_new(row, stats,
-			    json_pack("{s:f s:f s:f s:f s:f s:f s:f}", "min", h->t.min, "max", h->t.max, "avg",
-				      h->t.mean, "p50", h->t.p50, "p95", h->t.p95, "p99", h->t.p99, "stdev",
-				      h->t.stdev));
+	                    json_pack("{s:f s:f s:f s:f s:f s:f s:f}", "min", h->t.min, "max", h->t.max, "avg",
+	                              h->t.mean, "p50", h->t.p50, "p95", h->t.p95, "p99", h->t.p99, "stdev",
+	                              h->t.stdev));
 }
 
 static void add_row(struct report *r, const struct call *call, const struct shape *s, const struct half h[2])
 {
-	json_t *row = json_pack("{s:I s:I s:s s:s s:i}", "size", (json_int_t)s->bytes, "count", (json_int_t)s->count,
-				"type", perf_type_name(call->type), "redop", perf_op_name(call->op), "root", call->root);
+	json_t *row =
+	        json_pack("{s:I s:I s:s s:s s:i}", "size", (json_int_t)s->bytes, "count", (json_int_t)s->count, "type",
+	                  perf_type_name(call->type), "redop", perf_op_name(call->op), "root", call->root);
 
 	add_half(r, row, "out_of_place", "out_of_place_per_iter", s, &h[0]);
 	add_half(r, row, "in_place", "in_place_per_iter", s, &h[1]);
@@ -204,10 +206,11 @@ static int write_json(struct report *r, double bus, bool failed)
 {
 	int unwritten;
 
-	json_object_update_new(r->root, json_pack("{s:{s:I s:b} s:{s:I s:b} s:I s:f s:b}", "out_of_bounds", "count",
-						  (json_int_t)r->outside, "okay", r->outside == 0, "different_ranks",
-						  "count", (json_int_t)r->differ, "okay", r->differ == 0, "wrong",
-						  (json_int_t)r->wrong, "average_bus_bandwidth", bus, "complete", !failed));
+	json_object_update_new(r->root,
+	                       json_pack("{s:{s:I s:b} s:{s:I s:b} s:I s:f s:b}", "out_of_bounds", "count",
+	                                 (json_int_t)r->outside, "okay", r->outside == 0, "different_ranks", "count",
+	                                 (json_int_t)r->differ, "okay", r->differ == 0, "wrong", (json_int_t)r->wrong,
+	                                 "average_bus_bandwidth", bus, "complete", !failed));
 	unwritten = json_dump_file(r->root, r->o->json, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
 	if (unwritten)
 		fprintf(stderr, "tutti-perf: can't write %s\n", r->o->json);

@@ -4,36 +4,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NONE EXTENT_NONE
+#define NONE  EXTENT_NONE
 #define WHOLE EXTENT_WHOLE
-#define MINE EXTENT_MINE
+#define MINE  EXTENT_MINE
 #define PARTS EXTENT_PARTS
 
 static const struct collective table[] = {
-	{"allreduce", "all_reduce_perf", ALLREDUCE, WHOLE, WHOLE, .reduces = true, .in_place = true, .same = true,
-	 .traffic = 2},
-	{"allgather", "all_gather_perf", ALLGATHER, MINE, PARTS, .in_place = true, .same = true, .traffic = 1},
-	{"reduce_scatter", "reduce_scatter_perf", REDUCE_SCATTER, PARTS, MINE, .reduces = true, .in_place = true,
-	 .traffic = 1},
-	{"broadcast", "broadcast_perf", BROADCAST, WHOLE, WHOLE, .rooted = true, .in_place = true, .same = true,
-	 .in_at_root = true},
-	{"reduce", "reduce_perf", REDUCE, WHOLE, WHOLE, .reduces = true, .rooted = true, .in_place = true,
-	 .out_at_root = true},
-	{"gather", "gather_perf", GATHER, MINE, PARTS, .rooted = true, .in_place = true, .out_at_root = true,
-	 .traffic = 1},
-	{"scatter", "scatter_perf", SCATTER, PARTS, MINE, .rooted = true, .in_place = true, .in_at_root = true,
-	 .traffic = 1},
-	{"alltoall", "alltoall_perf", ALLTOALL, PARTS, PARTS, .traffic = 1},
-	{"allgatherv", NULL, ALLGATHER, MINE, PARTS, .in_place = true, .uneven = true, .same = true, .traffic = 1},
-	{"reduce_scatterv", NULL, REDUCE_SCATTER, PARTS, MINE, .reduces = true, .in_place = true, .uneven = true,
-	 .traffic = 1},
-	{"gatherv", NULL, GATHER, MINE, PARTS, .rooted = true, .in_place = true, .uneven = true, .out_at_root = true,
-	 .traffic = 1},
-	{"scatterv", NULL, SCATTER, PARTS, MINE, .rooted = true, .in_place = true, .uneven = true, .in_at_root = true,
-	 .traffic = 1},
-	{"alltoallv", NULL, ALLTOALL, PARTS, PARTS, .uneven = true, .traffic = 1},
-	{"sendrecv", "sendrecv_perf", SENDRECV, WHOLE, WHOLE, .traffic = 0},
-	{"barrier", NULL, BARRIER, NONE, NONE, .traffic = 0},
+        {"allreduce", "all_reduce_perf", ALLREDUCE, WHOLE, WHOLE, .reduces = true, .in_place = true, .same = true,
+         .traffic = 2},
+        {"allgather", "all_gather_perf", ALLGATHER, MINE, PARTS, .in_place = true, .same = true, .traffic = 1},
+        {"reduce_scatter", "reduce_scatter_perf", REDUCE_SCATTER, PARTS, MINE, .reduces = true, .in_place = true,
+         .traffic = 1},
+        {"broadcast", "broadcast_perf", BROADCAST, WHOLE, WHOLE, .rooted = true, .in_place = true, .same = true,
+         .in_at_root = true},
+        {"reduce", "reduce_perf", REDUCE, WHOLE, WHOLE, .reduces = true, .rooted = true, .in_place = true,
+         .out_at_root = true},
+        {"gather", "gather_perf", GATHER, MINE, PARTS, .rooted = true, .in_place = true, .out_at_root = true,
+         .traffic = 1},
+        {"scatter", "scatter_perf", SCATTER, PARTS, MINE, .rooted = true, .in_place = true, .in_at_root = true,
+         .traffic = 1},
+        {"alltoall", "alltoall_perf", ALLTOALL, PARTS, PARTS, .traffic = 1},
+        {"allgatherv", NULL, ALLGATHER, MINE, PARTS, .in_place = true, .uneven = true, .same = true, .traffic = 1},
+        {"reduce_scatterv", NULL, REDUCE_SCATTER, PARTS, MINE, .reduces = true, .in_place = true, .uneven = true,
+         .traffic = 1},
+        {"gatherv", NULL, GATHER, MINE, PARTS, .rooted = true, .in_place = true, .uneven = true, .out_at_root = true,
+         .traffic = 1},
+        {"scatterv", NULL, SCATTER, PARTS, MINE, .rooted = true, .in_place = true, .uneven = true, .in_at_root = true,
+         .traffic = 1},
+        {"alltoallv", NULL, ALLTOALL, PARTS, PARTS, .uneven = true, .traffic = 1},
+        {"sendrecv", "sendrecv_perf", SENDRECV, WHOLE, WHOLE, .traffic = 0},
+        {"barrier", NULL, BARRIER, NONE, NONE, .traffic = 0},
 };
 
 #define COLLECTIVES (sizeof(table) / sizeof(*table))
@@ -159,8 +159,8 @@ static int side(const struct shape *s, bool out, size_t unit, struct part *p, si
 	*span = span_of(counts, displs, s->n);
 	for (int j = 0; j < s->n; j++)
 		p[j] = (struct part){displs[j], counts[j],
-				     pairs ? first_sent(s, unit, j, s->rank) : first_of(counts, j),
-				     out ? whose(s, j) : s->rank, out};
+		                     pairs ? first_sent(s, unit, j, s->rank) : first_of(counts, j),
+		                     out ? whose(s, j) : s->rank, out};
 	return s->n;
 }
 
@@ -220,7 +220,7 @@ void shape_free(struct shape *s)
 }
 
 int shape_make(struct shape *s, const struct collective *coll, enum tutti_dtype t, int op, int root, int rank, int n,
-	       size_t bytes, bool in_place)
+               size_t bytes, bool in_place)
 {
 	bool parts = coll->in == EXTENT_PARTS || coll->out == EXTENT_PARTS;
 	size_t unit = bytes / tutti_dtype_size(t) / (parts ? (size_t)n : 1);
@@ -248,7 +248,7 @@ int shape_make(struct shape *s, const struct collective *coll, enum tutti_dtype 
 }
 
 static int exchange_ring(const struct shape *s, const void *in, void *out, struct tutti_comm *c,
-			 struct tutti_request **req)
+                         struct tutti_request **req)
 {
 	struct tutti_request *reqs[2] = {NULL, NULL};
 	int status = tutti_group_begin(), end;
@@ -293,7 +293,7 @@ static int call_even(const struct shape *s, const void *in, void *out, struct tu
 }
 
 static int call_uneven(const struct shape *s, const void *in, void *out, struct tutti_comm *c,
-		       struct tutti_request **req)
+                       struct tutti_request **req)
 {
 	switch (s->coll->id) {
 	case ALLGATHER:

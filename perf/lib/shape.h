@@ -36,15 +36,15 @@ enum collective_id {
 };
 
 struct collective {
-	const char *name;   /* as in tutti_<name> */
-	const char *alias;  /* nccl-tests' program, NULL if it has none */
+	const char *name;  /* as in tutti_<name> */
+	const char *alias; /* nccl-tests' program, NULL if it has none */
 	enum collective_id id;
 	enum extent in, out;
 	bool reduces, rooted, in_place;
-	bool uneven;        /* a v-form: parts of different lengths, gaps between them */
-	bool same;          /* all ranks end with the same bits */
+	bool uneven;                  /* a v-form: parts of different lengths, gaps between them */
+	bool same;                    /* all ranks end with the same bits */
 	bool in_at_root, out_at_root; /* that side exists on the root only */
-	double traffic;     /* bus bandwidth / algorithm bandwidth: traffic * (n-1)/n, or 1 when 0 */
+	double traffic;               /* bus bandwidth / algorithm bandwidth: traffic * (n-1)/n, or 1 when 0 */
 };
 
 /** By name or by nccl-tests' name; NULL if there is none. collective_at lists them, NULL past the end. */
@@ -71,14 +71,14 @@ struct shape {
 	const struct collective *coll;
 	enum tutti_dtype type;
 	int op, root, rank, n;
-	size_t bytes;                     /* the larger buffer's, over all ranks */
-	size_t count;                     /* elements of the call's `count` argument; the mean one of a v-form */
-	size_t total;                     /* elements of the whole: no index reaches it */
-	size_t *counts, *displs;          /* of the parts; alltoallv: of what is sent */
-	size_t *recvcounts, *recvdispls;  /* alltoallv */
+	size_t bytes;                    /* the larger buffer's, over all ranks */
+	size_t count;                    /* elements of the call's `count` argument; the mean one of a v-form */
+	size_t total;                    /* elements of the whole: no index reaches it */
+	size_t *counts, *displs;         /* of the parts; alltoallv: of what is sent */
+	size_t *recvcounts, *recvdispls; /* alltoallv */
 	struct area area[2];
-	int in_area, out_area;            /* -1: the call gets NULL */
-	size_t in_at, out_at;             /* elements into their areas */
+	int in_area, out_area; /* -1: the call gets NULL */
+	size_t in_at, out_at;  /* elements into their areas */
 };
 
 /**
@@ -87,7 +87,7 @@ struct shape {
  * with shape_free.
  */
 int shape_make(struct shape *s, const struct collective *coll, enum tutti_dtype t, int op, int root, int rank, int n,
-	       size_t bytes, bool in_place);
+               size_t bytes, bool in_place);
 void shape_free(struct shape *s);
 
 /** Call it, with the areas' memory at base[0] and base[1]. A status of Tutti. */

@@ -8,11 +8,12 @@
 #include <string.h>
 
 extern const struct algo algo_pairwise, algo_linear, algo_doubling, algo_halving, algo_ring, algo_tree, algo_binomial,
-	algo_bruck, algo_pat, algo_dissemination, algo_hierarchy, algo_hierarchy_ring;
+        algo_bruck, algo_pat, algo_dissemination, algo_hierarchy, algo_hierarchy_ring;
 
 const struct algo *const algo_table[] = {
-	&algo_pairwise, &algo_linear, &algo_doubling, &algo_halving, &algo_ring, &algo_tree, &algo_binomial,
-	&algo_bruck, &algo_pat, &algo_dissemination, &algo_hierarchy, &algo_hierarchy_ring, NULL,
+        &algo_pairwise,  &algo_linear,         &algo_doubling, &algo_halving, &algo_ring,
+        &algo_tree,      &algo_binomial,       &algo_bruck,    &algo_pat,     &algo_dissemination,
+        &algo_hierarchy, &algo_hierarchy_ring, NULL,
 };
 
 const struct algo *algo_by_name(const char *name)
@@ -70,7 +71,7 @@ void team_free(struct team *t)
 }
 
 static bool team_fill(struct plan_builder *b, struct team *t, const struct plan_args *a, const struct shape *shape,
-		      int parts, int part)
+                      int parts, int part)
 {
 	if (!team_make(b, t, a->nranks))
 		return false;

@@ -16,8 +16,8 @@ struct shape {
 struct plan_args {
 	enum coll coll;
 	int rank, nranks, root;
-	int channels;               /* parallel copies wanted, >= 1; a planner may use fewer, by a rule that all ranks share */
-	const struct shape *shape;  /* NULL: one host per rank */
+	int channels; /* parallel copies wanted, >= 1; a planner may use fewer, by a rule that all ranks share */
+	const struct shape *shape; /* NULL: one host per rank */
 };
 
 enum algo_flags {
@@ -26,10 +26,10 @@ enum algo_flags {
 };
 
 struct algo {
-	const char *name;       /* as in TUTTI_ALGO */
-	const char *what;       /* one line: idea and cost */
-	const char *source;     /* paper or standard */
-	unsigned colls;         /* bit per enum coll */
+	const char *name;   /* as in TUTTI_ALGO */
+	const char *what;   /* one line: idea and cost */
+	const char *source; /* paper or standard */
+	unsigned colls;     /* bit per enum coll */
 	unsigned flags;
 	/* Does it serve this call? (Only what cannot be said in `colls`: for example a hierarchy needs two hosts.) NULL: yes */
 	bool (*can)(const struct plan_args *a);

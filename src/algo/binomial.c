@@ -8,8 +8,8 @@
 struct place {
 	const struct team *t;
 	int n, root;
-	int v;       /* this member, counted from the root */
-	int span;    /* its children are v + d for d = 1, 2, 4, ... < span, as far as they exist */
+	int v;    /* this member, counted from the root */
+	int span; /* its children are v + d for d = 1, 2, 4, ... < span, as far as they exist */
 };
 
 static struct place place_of(const struct team *t, int root, int v)
@@ -62,10 +62,11 @@ void binomial_broadcast(struct plan_builder *b, const struct team *t, int root, 
 	int d = farthest(&p);
 	if (p.v) {
 		plan_step(b, (struct step){
-			.recv = from_member(b, t, parent(&p)),
-			.send = d ? to_member(b, t, child(&p, d)) : (int16_t)-1,
-			.dst = (uint8_t)t->out, .dst_set = set,
-		});
+		                     .recv = from_member(b, t, parent(&p)),
+		                     .send = d ? to_member(b, t, child(&p, d)) : (int16_t)-1,
+		                     .dst = (uint8_t)t->out,
+		                     .dst_set = set,
+		             });
 		d /= 2;
 	}
 	for (; d; d /= 2)
@@ -84,8 +85,11 @@ void binomial_reduce(struct plan_builder *b, const struct team *t, int root, str
 		send_to(b, t, parent(&p), t->in, set);
 	for (int d = 1; d <= last; d *= 2) {
 		struct step s = {
-			.recv = from_member(b, t, child(&p, d)), .send = -1, .flags = STEP_REDUCE | STEP_LOCAL_FIRST,
-			.src = d == 1 ? (uint8_t)t->in : sum, .src_set = set,
+		        .recv = from_member(b, t, child(&p, d)),
+		        .send = -1,
+		        .flags = STEP_REDUCE | STEP_LOCAL_FIRST,
+		        .src = d == 1 ? (uint8_t)t->in : sum,
+		        .src_set = set,
 		};
 		if (d == last && p.v) {
 			s.send = to_member(b, t, parent(&p));
@@ -188,9 +192,9 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 }
 
 const struct algo algo_binomial = {
-	.name = "binomial",
-	.what = "a tree of depth log2 n in which a parent serves its children one after the other; small messages",
-	.source = "Thakur, Rabenseifner and Gropp, Optimization of collective communication operations in MPICH, 2005",
-	.colls = 1u << COLL_BROADCAST | 1u << COLL_REDUCE | 1u << COLL_GATHER | 1u << COLL_SCATTER | 1u << COLL_BARRIER,
-	.build = build,
+        .name = "binomial",
+        .what = "a tree of depth log2 n in which a parent serves its children one after the other; small messages",
+        .source = "Thakur, Rabenseifner and Gropp, Optimization of collective communication operations in MPICH, 2005",
+        .colls = 1u << COLL_BROADCAST | 1u << COLL_REDUCE | 1u << COLL_GATHER | 1u << COLL_SCATTER | 1u << COLL_BARRIER,
+        .build = build,
 };

@@ -40,9 +40,9 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 }
 
 const struct algo algo_bruck = {
-	.name = "bruck",
-	.what = "everybody doubles what it has in each of log2 n rounds, any n; small blocks",
-	.source = "Bruck et al., Efficient algorithms for all-to-all in multiport message-passing systems, 1997",
-	.colls = 1u << COLL_ALLGATHER,
-	.build = build,
+        .name = "bruck",
+        .what = "everybody doubles what it has in each of log2 n rounds, any n; small blocks",
+        .source = "Bruck et al., Efficient algorithms for all-to-all in multiport message-passing systems, 1997",
+        .colls = 1u << COLL_ALLGATHER,
+        .build = build,
 };

@@ -27,9 +27,9 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 }
 
 const struct algo algo_dissemination = {
-	.name = "dissemination",
-	.what = "tokens to the ranks 1, 2, 4, ... ahead: log2 n rounds",
-	.source = "Hensgen, Finkel and Manber, Two algorithms for barrier synchronization, 1988",
-	.colls = 1u << COLL_BARRIER,
-	.build = build,
+        .name = "dissemination",
+        .what = "tokens to the ranks 1, 2, 4, ... ahead: log2 n rounds",
+        .source = "Hensgen, Finkel and Manber, Two algorithms for barrier synchronization, 1988",
+        .colls = 1u << COLL_BARRIER,
+        .build = build,
 };

@@ -46,11 +46,15 @@ void doubling_allreduce(struct plan_builder *b, const struct team *t, struct blo
 	for (int d = 1; d < pow; d *= 2) {
 		bool first = place < (place ^ d), last = 2 * d == pow;
 		plan_step(b, (struct step){
-			.recv = from_member(b, t, at_place(place ^ d, extra)),
-			.send = onward(b, t, place, d, pow, extra),
-			.src = d == 1 && place >= extra ? in : out, .src_set = set, .dst = out, .dst_set = set,
-			.flags = (uint8_t)(STEP_REDUCE | (first ? STEP_LOCAL_FIRST : 0) | (last ? t->final : 0)),
-		});
+		                     .recv = from_member(b, t, at_place(place ^ d, extra)),
+		                     .send = onward(b, t, place, d, pow, extra),
+		                     .src = d == 1 && place >= extra ? in : out,
+		                     .src_set = set,
+		                     .dst = out,
+		                     .dst_set = set,
+		                     .flags = (uint8_t)(STEP_REDUCE | (first ? STEP_LOCAL_FIRST : 0) |
+		                                        (last ? t->final : 0)),
+		             });
 	}
 }
 
@@ -69,9 +73,9 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 }
 
 const struct algo algo_doubling = {
-	.name = "doubling",
-	.what = "pairs at distance 1, 2, 4, ... exchange everything, log2 n rounds; small messages",
-	.source = "Thakur, Rabenseifner and Gropp, Optimization of collective communication operations in MPICH, 2005",
-	.colls = 1u << COLL_ALLREDUCE,
-	.build = build,
+        .name = "doubling",
+        .what = "pairs at distance 1, 2, 4, ... exchange everything, log2 n rounds; small messages",
+        .source = "Thakur, Rabenseifner and Gropp, Optimization of collective communication operations in MPICH, 2005",
+        .colls = 1u << COLL_ALLREDUCE,
+        .build = build,
 };

@@ -12,9 +12,9 @@
 struct halving {
 	const struct team *t;
 	int pow, extra;
-	int place;               /* of this member among those who take part, or of the one it is paired with */
-	bool paired, away;       /* one of two at a place; the one that does not take part */
-	bool owned;              /* places own the blocks of their ranks */
+	int place;         /* of this member among those who take part, or of the one it is paired with */
+	bool paired, away; /* one of two at a place; the one that does not take part */
+	bool owned;        /* places own the blocks of their ranks */
 	int channel, channels;
 };
 
@@ -82,8 +82,12 @@ static void halve_all(struct plan_builder *b, const struct halving *h, uint8_t a
 {
 	uint8_t from = BUF_IN;
 	if (h->paired) {
-		whole(b, h, (struct step){.recv = from_member(b, h->t, h->t->me + 1), .send = -1, .src = BUF_IN,
-					  .dst = at, .flags = STEP_REDUCE | STEP_LOCAL_FIRST});
+		whole(b, h,
+		      (struct step){.recv = from_member(b, h->t, h->t->me + 1),
+		                    .send = -1,
+		                    .src = BUF_IN,
+		                    .dst = at,
+		                    .flags = STEP_REDUCE | STEP_LOCAL_FIRST});
 		from = at;
 	}
 	for (int k = 0, lo = 0, hi = h->pow; hi - lo > 1; k++, from = at) {
@@ -92,9 +96,13 @@ static void halve_all(struct plan_builder *b, const struct halving *h, uint8_t a
 		bool final = hi - lo == 1;
 		send_to(b, h->t, peer, from, away);
 		struct step s = {
-			.recv = from_member(b, h->t, peer), .send = -1, .src = from, .src_set = kept,
-			.dst = final ? last : at, .dst_set = kept,
-			.flags = STEP_REDUCE | (h->place < place ? STEP_LOCAL_FIRST : 0) | (final ? STEP_FINAL : 0),
+		        .recv = from_member(b, h->t, peer),
+		        .send = -1,
+		        .src = from,
+		        .src_set = kept,
+		        .dst = final ? last : at,
+		        .dst_set = kept,
+		        .flags = STEP_REDUCE | (h->place < place ? STEP_LOCAL_FIRST : 0) | (final ? STEP_FINAL : 0),
 		};
 		if (join && final)
 			s.send = to_member(b, h->t, peer);
@@ -183,9 +191,9 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 }
 
 const struct algo algo_halving = {
-	.name = "halving",
-	.what = "pairs exchange halves of halves, then the way back: 2 log2 n rounds, no byte twice; middle sizes",
-	.source = "Rabenseifner, Optimization of collective reduction operations, 2004",
-	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
-	.build = build,
+        .name = "halving",
+        .what = "pairs exchange halves of halves, then the way back: 2 log2 n rounds, no byte twice; middle sizes",
+        .source = "Rabenseifner, Optimization of collective reduction operations, 2004",
+        .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
+        .build = build,
 };

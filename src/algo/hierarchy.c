@@ -310,12 +310,8 @@ static int blocks_of(const struct house *x)
 static void build_channels(struct plan_builder *b, struct house *x)
 {
 	static void (*const phases[COLL_COUNT])(struct plan_builder *, struct house *) = {
-		[COLL_ALLREDUCE] = allreduce,
-		[COLL_ALLGATHER] = allgather,
-		[COLL_REDUCE_SCATTER] = reduce_scatter,
-		[COLL_BROADCAST] = broadcast,
-		[COLL_REDUCE] = reduce,
-		[COLL_BARRIER] = barrier,
+	        [COLL_ALLREDUCE] = allreduce, [COLL_ALLGATHER] = allgather, [COLL_REDUCE_SCATTER] = reduce_scatter,
+	        [COLL_BROADCAST] = broadcast, [COLL_REDUCE] = reduce,       [COLL_BARRIER] = barrier,
 	};
 	enum coll coll = x->a->coll;
 	int channels = coll == COLL_BARRIER ? 1 : x->a->channels;
@@ -353,20 +349,20 @@ static bool has_two_levels(const struct plan_args *a)
 }
 
 const struct algo algo_hierarchy = {
-	.name = "hierarchy",
-	.what = "inside hosts, across hosts in few rounds, inside hosts; several ranks a host, small to middle sizes",
-	.source = "Karonis et al., Exploiting hierarchy in parallel computer networks, 2000",
-	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_BROADCAST | 1u << COLL_REDUCE |
-		 1u << COLL_BARRIER,
-	.can = has_two_levels,
-	.build = build_short,
+        .name = "hierarchy",
+        .what = "inside hosts, across hosts in few rounds, inside hosts; several ranks a host, small to middle sizes",
+        .source = "Karonis et al., Exploiting hierarchy in parallel computer networks, 2000",
+        .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_BROADCAST | 1u << COLL_REDUCE |
+                 1u << COLL_BARRIER,
+        .can = has_two_levels,
+        .build = build_short,
 };
 
 const struct algo algo_hierarchy_ring = {
-	.name = "hierarchy-ring",
-	.what = "inside hosts, rings across hosts, one a leader, inside hosts; several ranks a host, large sizes",
-	.source = "Cho et al., BlueConnect: decomposing all-reduce on heterogeneous network hierarchy, 2019",
-	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
-	.can = has_two_levels,
-	.build = build_ring,
+        .name = "hierarchy-ring",
+        .what = "inside hosts, rings across hosts, one a leader, inside hosts; several ranks a host, large sizes",
+        .source = "Cho et al., BlueConnect: decomposing all-reduce on heterogeneous network hierarchy, 2019",
+        .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
+        .can = has_two_levels,
+        .build = build_ring,
 };

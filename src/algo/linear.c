@@ -63,10 +63,10 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 }
 
 const struct algo algo_linear = {
-	.name = "linear",
-	.what = "the root talks to every rank directly, sums in rank order: one message deep, n-1 at the root",
-	.source = "direct exchange; Chan et al., Collective communication: theory, practice, and experience, 2007",
-	.colls = 1u << COLL_BROADCAST | 1u << COLL_REDUCE | 1u << COLL_GATHER | 1u << COLL_SCATTER,
-	.flags = ALGO_RANK_ORDER,
-	.build = build,
+        .name = "linear",
+        .what = "the root talks to every rank directly, sums in rank order: one message deep, n-1 at the root",
+        .source = "direct exchange; Chan et al., Collective communication: theory, practice, and experience, 2007",
+        .colls = 1u << COLL_BROADCAST | 1u << COLL_REDUCE | 1u << COLL_GATHER | 1u << COLL_SCATTER,
+        .flags = ALGO_RANK_ORDER,
+        .build = build,
 };

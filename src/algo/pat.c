@@ -49,9 +49,14 @@ static void reduce_scatter(struct plan_builder *b, const struct team *t)
 		uint8_t first = t->me < d ? STEP_LOCAL_FIRST : 0, final = to == BUF_OUT ? STEP_FINAL : 0;
 		send_to(b, t, ahead(t, d), from, aggregate(b, t, d, ahead(t, d)));
 		plan_step(b, (struct step){
-			.recv = from_member(b, t, ahead(t, -d)), .send = -1, .src = (uint8_t)from, .src_set = set,
-			.dst = (uint8_t)to, .dst_set = set, .flags = (uint8_t)(STEP_REDUCE | first | final),
-		});
+		                     .recv = from_member(b, t, ahead(t, -d)),
+		                     .send = -1,
+		                     .src = (uint8_t)from,
+		                     .src_set = set,
+		                     .dst = (uint8_t)to,
+		                     .dst_set = set,
+		                     .flags = (uint8_t)(STEP_REDUCE | first | final),
+		             });
 	}
 }
 
@@ -88,9 +93,9 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 }
 
 const struct algo algo_pat = {
-	.name = "pat",
-	.what = "Bruck backwards: log2 n rounds in which the longest hop carries least, any n; small to middle blocks",
-	.source = "PAT: a new algorithm for all-gather and reduce-scatter operations at scale, arXiv 2506.20252, 2025",
-	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
-	.build = build,
+        .name = "pat",
+        .what = "Bruck backwards: log2 n rounds in which the longest hop carries least, any n; small to middle blocks",
+        .source = "PAT: a new algorithm for all-gather and reduce-scatter operations at scale, arXiv 2506.20252, 2025",
+        .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
+        .build = build,
 };

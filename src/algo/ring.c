@@ -54,10 +54,11 @@ static void go_round_copying(struct plan_builder *b, const struct team *t)
 		if (!set.n)
 			continue;
 		plan_step(b, (struct step){
-			.recv = from_member(b, t, previous_of(t)),
-			.send = back < t->n - 1 ? to_member(b, t, next_of(t)) : (int16_t)NO_LINK,
-			.dst = (uint8_t)t->out, .dst_set = set,
-		});
+		                     .recv = from_member(b, t, previous_of(t)),
+		                     .send = back < t->n - 1 ? to_member(b, t, next_of(t)) : (int16_t)NO_LINK,
+		                     .dst = (uint8_t)t->out,
+		                     .dst_set = set,
+		             });
 	}
 }
 
@@ -89,8 +90,10 @@ static void chain_broadcast(struct plan_builder *b, const struct team *t, int ro
 	struct block_set set = block_one(block);
 	int16_t to = place < t->n - 1 ? to_member(b, t, next_of(t)) : (int16_t)NO_LINK;
 	if (place) {
-		plan_step(b, (struct step){.recv = from_member(b, t, previous_of(t)), .send = to,
-					   .dst = BUF_OUT, .dst_set = set});
+		plan_step(b, (struct step){.recv = from_member(b, t, previous_of(t)),
+		                           .send = to,
+		                           .dst = BUF_OUT,
+		                           .dst_set = set});
 		return;
 	}
 	send_to(b, t, next_of(t), BUF_IN, set);
@@ -157,10 +160,10 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 }
 
 const struct algo algo_ring = {
-	.name = "ring",
-	.what = "each rank talks to its neighbours only: 2(n-1) messages deep, no byte twice on a link; large messages",
-	.source = "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms for clusters of workstations, 2009",
-	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER | 1u << COLL_BROADCAST |
-		 1u << COLL_REDUCE,
-	.build = build,
+        .name = "ring",
+        .what = "each rank talks to its neighbours only: 2(n-1) messages deep, no byte twice on a link; large messages",
+        .source = "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms for clusters of workstations, 2009",
+        .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER | 1u << COLL_BROADCAST |
+                 1u << COLL_REDUCE,
+        .build = build,
 };

@@ -13,9 +13,9 @@ struct team {
 	int *rank;             /* member -> rank */
 	struct block_set *own; /* member -> the blocks that it owns in this phase, perhaps none */
 	int lane;
-	enum plan_buf in;      /* what each member puts in stands here, */
-	enum plan_buf out;     /* what comes out goes here; may be the same */
-	uint8_t final;         /* STEP_FINAL when the sums of this phase are the whole sums */
+	enum plan_buf in;  /* what each member puts in stands here, */
+	enum plan_buf out; /* what comes out goes here; may be the same */
+	uint8_t final;     /* STEP_FINAL when the sums of this phase are the whole sums */
 };
 
 /** A team of n with empty tables, IN to OUT on lane 0; false (and the builder has failed) when memory is out. */
@@ -56,19 +56,23 @@ static inline int16_t from_member(struct plan_builder *b, const struct team *t, 
 
 /** The plain steps: `set` of a buffer to a member, from a member, to another buffer. */
 static inline void send_to(struct plan_builder *b, const struct team *t, int member, enum plan_buf buf,
-			   struct block_set set)
+                           struct block_set set)
 {
 	plan_step(b, (struct step){.recv = -1, .send = to_member(b, t, member), .src = (uint8_t)buf, .src_set = set});
 }
 static inline void recv_from(struct plan_builder *b, const struct team *t, int member, enum plan_buf buf,
-			     struct block_set set)
+                             struct block_set set)
 {
 	plan_step(b, (struct step){.recv = from_member(b, t, member), .send = -1, .dst = (uint8_t)buf, .dst_set = set});
 }
 static inline void copy(struct plan_builder *b, enum plan_buf from, enum plan_buf to, struct block_set set)
 {
-	plan_step(b, (struct step){.recv = -1, .send = -1, .src = (uint8_t)from, .src_set = set,
-				   .dst = (uint8_t)to, .dst_set = set});
+	plan_step(b, (struct step){.recv = -1,
+	                           .send = -1,
+	                           .src = (uint8_t)from,
+	                           .src_set = set,
+	                           .dst = (uint8_t)to,
+	                           .dst_set = set});
 }
 
 /** The same for empty messages. */

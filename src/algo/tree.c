@@ -15,9 +15,9 @@
 
 struct tree {
 	const struct team *t;
-	int m, first;           /* places, and the member at the first */
+	int m, first; /* places, and the member at the first */
 	bool second;
-	int place;              /* this member's in the first tree; m: it is the root outside of both */
+	int place;               /* this member's in the first tree; m: it is the root outside of both */
 	int parent, left, right; /* members; -1: none */
 };
 
@@ -82,9 +82,13 @@ static void sum_up(struct plan_builder *b, const struct tree *x, struct block_se
 	s.src = BUF_IN;
 	s.src_set = set;
 	if (x->left >= 0 && x->right >= 0) {
-		plan_step(b, (struct step){.recv = from_member(b, x->t, x->left), .send = -1, .src = BUF_IN,
-					   .src_set = set, .dst = BUF_TMP, .dst_set = set,
-					   .flags = STEP_REDUCE | left_first});
+		plan_step(b, (struct step){.recv = from_member(b, x->t, x->left),
+		                           .send = -1,
+		                           .src = BUF_IN,
+		                           .src_set = set,
+		                           .dst = BUF_TMP,
+		                           .dst_set = set,
+		                           .flags = STEP_REDUCE | left_first});
 		s.src = BUF_TMP;
 	}
 	int last = x->right >= 0 ? x->right : x->left;
@@ -99,8 +103,10 @@ static void sum_up(struct plan_builder *b, const struct tree *x, struct block_se
 static void pass_down(struct plan_builder *b, const struct tree *x, struct block_set set)
 {
 	int near = x->right >= 0 ? x->right : x->left;
-	plan_step(b, (struct step){.recv = from_member(b, x->t, x->parent), .dst = BUF_OUT, .dst_set = set,
-				   .send = near >= 0 ? to_member(b, x->t, near) : (int16_t)-1});
+	plan_step(b, (struct step){.recv = from_member(b, x->t, x->parent),
+	                           .dst = BUF_OUT,
+	                           .dst_set = set,
+	                           .send = near >= 0 ? to_member(b, x->t, near) : (int16_t)-1});
 	if (near == x->right && x->left >= 0)
 		send_to(b, x->t, x->left, BUF_OUT, set);
 }
@@ -110,8 +116,12 @@ static void allreduce(struct plan_builder *b, const struct team *t, bool second,
 	struct tree x = tree_of(t, second, -1);
 	plan_strand(b, -1);
 	if (x.parent < 0) {
-		sum_up(b, &x, set, (struct step){.recv = -1, .send = to_member(b, t, x.right), .dst = BUF_OUT,
-						 .dst_set = set, .flags = STEP_FINAL});
+		sum_up(b, &x, set,
+		       (struct step){.recv = -1,
+		                     .send = to_member(b, t, x.right),
+		                     .dst = BUF_OUT,
+		                     .dst_set = set,
+		                     .flags = STEP_FINAL});
 		return;
 	}
 	sum_up(b, &x, set, (struct step){.recv = -1, .send = to_member(b, t, x.parent)});
@@ -142,10 +152,14 @@ static void reduce(struct plan_builder *b, const struct team *t, int root, bool 
 	plan_strand(b, -1);
 	if (x.place == x.m)
 		plan_step(b, (struct step){
-			.recv = from_member(b, t, top_of(&x)), .send = -1, .src = BUF_IN, .src_set = set,
-			.dst = BUF_OUT, .dst_set = set,
-			.flags = (uint8_t)(STEP_REDUCE | STEP_FINAL | (root == 0 ? STEP_LOCAL_FIRST : 0)),
-		});
+		                     .recv = from_member(b, t, top_of(&x)),
+		                     .send = -1,
+		                     .src = BUF_IN,
+		                     .src_set = set,
+		                     .dst = BUF_OUT,
+		                     .dst_set = set,
+		                     .flags = (uint8_t)(STEP_REDUCE | STEP_FINAL | (root == 0 ? STEP_LOCAL_FIRST : 0)),
+		             });
 	else
 		sum_up(b, &x, set, (struct step){.recv = -1, .send = to_member(b, t, x.parent)});
 }
@@ -169,9 +183,9 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 }
 
 const struct algo algo_tree = {
-	.name = "tree",
-	.what = "two pipelined binary trees, half of the data each: 2 log2 n deep; middle sizes, many ranks",
-	.source = "Sanders, Speck, Traff, Two-tree algorithms for full bandwidth broadcast, reduction and scan, 2009",
-	.colls = 1u << COLL_ALLREDUCE | 1u << COLL_BROADCAST | 1u << COLL_REDUCE,
-	.build = build,
+        .name = "tree",
+        .what = "two pipelined binary trees, half of the data each: 2 log2 n deep; middle sizes, many ranks",
+        .source = "Sanders, Speck, Traff, Two-tree algorithms for full bandwidth broadcast, reduction and scan, 2009",
+        .colls = 1u << COLL_ALLREDUCE | 1u << COLL_BROADCAST | 1u << COLL_REDUCE,
+        .build = build,
 };

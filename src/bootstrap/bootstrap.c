@@ -36,10 +36,7 @@
 #define INTRODUCTION (5000 * MS) /* for a notice that has begun to arrive */
 #define CHILDREN     31
 
-enum {
-	TAG_JOIN,
-	TAG_EDGE
-};
+enum { TAG_JOIN, TAG_EDGE };
 
 /** A connection that the door handed over. */
 struct arrival {
@@ -295,7 +292,7 @@ static int seat(struct lobby *l, struct arrival *a)
 	struct seat *s;
 	bool told;
 	int rc = notice_receive(a->fd, NOTICE_JOIN, &contact, sizeof(contact), at_most(l->b->limit, INTRODUCTION),
-	                         &told);
+	                        &told);
 
 	if (rc == TUTTI_EPEER || rc == TUTTI_ETIMEOUT) {
 		close_fd(&a->fd);

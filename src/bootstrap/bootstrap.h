@@ -20,10 +20,10 @@ struct bootstrap;
  * interfaces where that names none of this host's (a service address, a host file's 127.0.1.1).
  */
 struct rendezvous {
-	char text[256];                 /* host:port as given, for messages; resolved when naddrs == 0 */
+	char text[256]; /* host:port as given, for messages; resolved when naddrs == 0 */
 	int naddrs;
 	struct net_addr addrs[NET_ADDRS]; /* one of them is rank 0's: what else answers there does not count */
-	int listen_fd;                  /* rank 0: its door's listener, from a unique id or TUTTI_ROOT_FD; else -1 */
+	int listen_fd;                    /* rank 0: its door's listener, from a unique id or TUTTI_ROOT_FD; else -1 */
 };
 
 /**
@@ -32,7 +32,7 @@ struct rendezvous {
  * EPEER who left. All that joined get rank 0's message. On error nothing is left open.
  */
 int bootstrap_open(struct bootstrap **b, const struct rendezvous *root, int rank, int nranks, struct door *door,
-		   const struct contact *me, const struct auth_key *key, struct net_limit limit);
+                   const struct contact *me, const struct auth_key *key, struct net_limit limit);
 /** As tutti_oob.allgather; ctx is the bootstrap. Within bootstrap_open's limit; an error ends all ranks' calls. */
 int bootstrap_allgather(void *bootstrap, const void *in, void *out, size_t bytes);
 void bootstrap_close(struct bootstrap *b);

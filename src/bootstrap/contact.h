@@ -7,24 +7,24 @@
 
 #include "../util/net.h"
 
-#define CONTACT_MAGIC 0x69747475u /* "utti" */
-#define WIRE_VERSION 1
+#define CONTACT_MAGIC      0x69747475u /* "utti" */
+#define WIRE_VERSION       1
 #define CONTACT_TRANSPORTS 6
-#define CONTACT_BLOB 64
+#define CONTACT_BLOB       64
 
 struct contact {
-	uint32_t magic;          /* in the sender's byte order */
+	uint32_t magic; /* in the sender's byte order */
 	uint32_t version;
 	int32_t rank, size;
 	uint32_t pid;
 	uint32_t naddrs;
-	uint64_t nonce;          /* random; rank 0's names the world */
-	uint8_t host_hint[16];   /* equal on ranks that might share memory; proved later */
+	uint64_t nonce;        /* random; rank 0's names the world */
+	uint8_t host_hint[16]; /* equal on ranks that might share memory; proved later */
 	char host[64];
-	char local[40];          /* abstract socket name; "" none */
+	char local[40]; /* abstract socket name; "" none */
 	struct net_addr addrs[NET_ADDRS];
 	uint8_t transport[CONTACT_TRANSPORTS][CONTACT_BLOB]; /* each transport's address, in registry order */
-	char params[640];        /* the must-be-equal variables, as text */
+	char params[640];                                    /* the must-be-equal variables, as text */
 };
 
 /** EMISMATCH naming rank, what, and both values, when `b` cannot work with `a`. */

@@ -12,9 +12,9 @@
 /* Expressions are hash-consed: equal expressions have equal numbers. The first n are the ranks' contributions. */
 struct expr {
 	uint32_t left, right;
-	int32_t count;          /* contributions in it */
-	int32_t chain;          /* it is x0 + x1 + ... + x[chain - 1], folded from the left; 0: anything else */
-	uint64_t ranks;         /* n <= 64: a bit per rank in it; else the sum of a random number per rank */
+	int32_t count;  /* contributions in it */
+	int32_t chain;  /* it is x0 + x1 + ... + x[chain - 1], folded from the left; 0: anything else */
+	uint64_t ranks; /* n <= 64: a bit per rank in it; else the sum of a random number per rank */
 	bool final;
 };
 
@@ -31,15 +31,15 @@ struct end {
 struct channel {
 	struct end from, to;
 	int lane;
-	int largest;            /* blocks in its largest message */
-	size_t place;           /* sum of `largest` of the channels before */
+	int largest;  /* blocks in its largest message */
+	size_t place; /* sum of `largest` of the channels before */
 };
 
 struct cell {
 	struct value v;
 	uint32_t version;
-	bool written;           /* through OUT */
-	bool spoilt;            /* what IN had here is gone */
+	bool written; /* through OUT */
+	bool spoilt;  /* what IN had here is gone */
 };
 
 /* One block of a message; by reference also where it came from. */
@@ -68,8 +68,8 @@ struct checker {
 	const struct plan *const *plan;
 	int n, nblocks, nstrands, nlinks, nchannels;
 	enum coll coll;
-	int *strand0, *link0;           /* of each rank: its first strand and link, counted over all ranks */
-	int *channel_of;                /* link, counted over all ranks -> channel */
+	int *strand0, *link0; /* of each rank: its first strand and link, counted over all ranks */
+	int *channel_of;      /* link, counted over all ranks -> channel */
 	struct channel *channel;
 	size_t places;
 	struct expr *expr;
@@ -81,15 +81,15 @@ struct checker {
 	/* the run at hand */
 	struct check_run run;
 	uint64_t random;
-	struct cell *in, *out, *tmp;    /* [rank][block][chunk]; tmp: [strand][block] */
-	int *tmp_chunk;                 /* of each cell of tmp: the chunk that wrote it */
-	struct traffic *traffic;        /* [channel] */
-	struct carried *carried;        /* [channel][slot][largest] */
-	uint64_t *heard;                /* barrier: [strand][word], ranks known to have come */
-	uint64_t *token;                /* barrier: [channel][slot][word] */
+	struct cell *in, *out, *tmp; /* [rank][block][chunk]; tmp: [strand][block] */
+	int *tmp_chunk;              /* of each cell of tmp: the chunk that wrote it */
+	struct traffic *traffic;     /* [channel] */
+	struct carried *carried;     /* [channel][slot][largest] */
+	uint64_t *heard;             /* barrier: [strand][word], ranks known to have come */
+	uint64_t *token;             /* barrier: [channel][slot][word] */
 	struct cursor *cursor;
-	struct queue queue[2];          /* the second only when the first is empty */
-	struct carried *work;           /* the blocks of the step at hand */
+	struct queue queue[2]; /* the second only when the first is empty */
+	struct carried *work;  /* the blocks of the step at hand */
 	char *why;
 	size_t why_size;
 };
@@ -108,7 +108,7 @@ static inline uint64_t check_mix(uint64_t x)
 int check_describe(const struct checker *c, char *text, size_t size, int rank, int strand, int step, int chunk);
 /** Puts down what is wrong, and where; always false. */
 bool check_complain(struct checker *c, int rank, int strand, int step, const char *fmt, ...)
-	__attribute__((format(printf, 5, 6)));
+        __attribute__((format(printf, 5, 6)));
 bool check_no_memory(struct checker *c);
 const char *check_buf_name(int buf);
 /** Does the collective give this rank that block of IN or OUT? TMP has all blocks. */

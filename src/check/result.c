@@ -43,7 +43,7 @@ static bool look_block(struct checker *c, int block)
 			const char *fault = result_fault(c, rank, block, cell, &sum);
 			if (fault)
 				return check_complain(c, rank, -1, -1, "at the end OUT block %d chunk %d %s", block,
-						      at.chunk, fault);
+				                      at.chunk, fault);
 		}
 	}
 	return true;

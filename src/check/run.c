@@ -53,7 +53,7 @@ static void store(struct checker *c, const struct cursor *at, int buf, int block
 
 /* What the message's sender lent must still be what it was. */
 static void look_reference(struct checker *c, const struct cursor *at, const struct channel *ch,
-			   const struct carried *m)
+                           const struct carried *m)
 {
 	if (!m->cell || m->cell->version == m->version || !c->by_reference)
 		return;
@@ -62,7 +62,7 @@ static void look_reference(struct checker *c, const struct cursor *at, const str
 	size_t size = sizeof(c->reference_why);
 	int used = check_describe(c, why, size, at->rank, at->index, at->step, at->chunk);
 	snprintf(why + used, size - (size_t)used, ": reads block %d by reference after rank %d has overwritten it%s",
-		 m->v.block, ch->from.rank, c->run.in_place ? " in place" : "");
+	         m->v.block, ch->from.rank, c->run.in_place ? " in place" : "");
 }
 
 /* ---- one step ----------------------------------------------------------------------------------------------- */
@@ -127,10 +127,10 @@ static bool compute(struct checker *c, const struct cursor *at, const struct ste
 	bool first = s->flags & STEP_LOCAL_FIRST;
 	if (operand.v.block != src.v.block)
 		return check_complain(c, at->rank, at->index, at->step, "adds block %d to block %d", src.v.block,
-				operand.v.block);
+		                      operand.v.block);
 	*result = (struct carried){.v.block = src.v.block};
 	const char *fault = check_add(c, first ? src.v.expr : operand.v.expr, first ? operand.v.expr : src.v.expr,
-				   s->flags & STEP_FINAL, &result->v.expr);
+	                              s->flags & STEP_FINAL, &result->v.expr);
 	return fault ? check_complain(c, at->rank, at->index, at->step, "block %d: %s", src.v.block, fault) : true;
 }
 
@@ -192,8 +192,8 @@ static void put_in_queue(struct checker *c, int strand)
 	struct cursor *at = &c->cursor[strand];
 	if (at->queued || is_done(c, at))
 		return;
-	bool late = c->run.straggler >= 0 ? strand == c->run.straggler :
-		    c->run.order == CHECK_LAZY && step_at(c, at)->recv >= 0;
+	bool late = c->run.straggler >= 0 ? strand == c->run.straggler
+	                                  : c->run.order == CHECK_LAZY && step_at(c, at)->recv >= 0;
 	struct queue *q = &c->queue[late];
 	q->at[(q->first + q->n++) % c->nstrands] = strand;
 	at->queued = true;
@@ -234,13 +234,13 @@ static int waits_for(const struct checker *c, const struct cursor *at, char *tex
 	if (recv >= 0 && c->traffic[recv].sent == c->traffic[recv].received) {
 		if (text)
 			snprintf(text, size, "waits for message %d from rank %d on lane %d", c->traffic[recv].received,
-				 c->channel[recv].from.rank, c->channel[recv].lane);
+			         c->channel[recv].from.rank, c->channel[recv].lane);
 		return c->channel[recv].from.strand;
 	}
 	if (send >= 0 && c->traffic[send].sent - c->traffic[send].received >= c->run.slots) {
 		if (text)
 			snprintf(text, size, "waits for a free slot to rank %d on lane %d (%d slots)",
-				 c->channel[send].to.rank, c->channel[send].lane, c->run.slots);
+			         c->channel[send].to.rank, c->channel[send].lane, c->run.slots);
 		return c->channel[send].to.strand;
 	}
 	return -1;
@@ -303,7 +303,7 @@ static bool look_stuck(struct checker *c)
 		const struct cursor *at = &c->cursor[strand];
 		strand = waits_for(c, at, waits, sizeof(waits));
 		used += snprintf(all + used, sizeof(all) - (size_t)used, "%srank %d strand %d step %d chunk %d %s",
-				 k ? "; " : "", at->rank, at->index, at->step, at->chunk, waits);
+		                 k ? "; " : "", at->rank, at->index, at->step, at->chunk, waits);
 	}
 	const struct plan *p = c->plan[0];
 	snprintf(c->why, c->why_size, "%s:%s n=%d root=%d: stuck: %s", coll_name(p->coll), p->algo, c->n, p->root, all);

@@ -56,8 +56,11 @@ bool check_leaves(struct checker *c)
 		return check_no_memory(c);
 	memset(c->bucket, 0xff, (size_t)c->nbuckets * sizeof(*c->bucket));
 	for (int r = 0; r < c->n; r++) {
-		c->expr[r] = (struct expr){.left = (uint32_t)r, .right = NOTHING, .count = 1, .chain = r == 0,
-					   .ranks = c->n <= 64 ? (uint64_t)1 << r : check_mix((uint64_t)r + 1)};
+		c->expr[r] = (struct expr){.left = (uint32_t)r,
+		                           .right = NOTHING,
+		                           .count = 1,
+		                           .chain = r == 0,
+		                           .ranks = c->n <= 64 ? (uint64_t)1 << r : check_mix((uint64_t)r + 1)};
 		c->everybody += c->expr[r].ranks;
 	}
 	return true;
@@ -75,8 +78,12 @@ const char *check_add(struct checker *c, uint32_t left, uint32_t right, bool fin
 	if (c->n <= 64 && l->ranks & r->ranks)
 		return "adds a rank's contribution twice";
 	bool in_order = l->chain && r->right == NOTHING && (int)right == l->chain;
-	struct expr e = {.left = left, .right = right, .count = l->count + r->count, .ranks = l->ranks + r->ranks,
-			 .final = final, .chain = in_order ? l->chain + 1 : 0};
+	struct expr e = {.left = left,
+	                 .right = right,
+	                 .count = l->count + r->count,
+	                 .ranks = l->ranks + r->ranks,
+	                 .final = final,
+	                 .chain = in_order ? l->chain + 1 : 0};
 	bool whole = e.count == c->n && e.ranks == c->everybody;
 	if (final && !whole)
 		return "marks a sum as final that lacks a rank";

@@ -8,10 +8,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define REPEAT (200 * MS)               /* how often equal reports are passed on */
-#define REPEAT_LATER (1000 * MS)        /* ... of one who waits for longer than SETTLED */
-#define SETTLED (10000 * MS)
-#define ANSWER (1000 * MS)              /* how long the silent have to answer */
+#define REPEAT       (200 * MS)  /* how often equal reports are passed on */
+#define REPEAT_LATER (1000 * MS) /* ... of one who waits for longer than SETTLED */
+#define SETTLED      (10000 * MS)
+#define ANSWER       (1000 * MS) /* how long the silent have to answer */
 
 static bool same_call(const struct call *a, const struct call *b)
 {

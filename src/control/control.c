@@ -279,17 +279,17 @@ static const struct {
 	void (*about_comm)(struct control_comm *cc, const struct message *m, struct wire *from);
 	bool thrifty, early;
 } table[MSG_TYPES] = {
-	[MSG_GONE] = {.about_rank = hear_gone},
-	[MSG_CUT] = {.about_rank = hear_cut},
-	[MSG_LEAVE] = {.about_comm = hear_leave, .early = true},
-	[MSG_REPORT] = {.about_comm = hear_report, .thrifty = true},
-	[MSG_ASK] = {.about_comm = hear_ask},
-	[MSG_STATUS] = {.about_comm = hear_status},
-	[MSG_RAISE] = {.about_comm = hear_raise, .thrifty = true, .early = true},
-	[MSG_JOIN] = {.about_comm = hear_join},
-	[MSG_PREPARE] = {.about_comm = hear_prepare},
-	[MSG_ACK] = {.about_comm = hear_ack},
-	[MSG_COMMIT] = {.about_comm = hear_commit},
+        [MSG_GONE] = {.about_rank = hear_gone},
+        [MSG_CUT] = {.about_rank = hear_cut},
+        [MSG_LEAVE] = {.about_comm = hear_leave, .early = true},
+        [MSG_REPORT] = {.about_comm = hear_report, .thrifty = true},
+        [MSG_ASK] = {.about_comm = hear_ask},
+        [MSG_STATUS] = {.about_comm = hear_status},
+        [MSG_RAISE] = {.about_comm = hear_raise, .thrifty = true, .early = true},
+        [MSG_JOIN] = {.about_comm = hear_join},
+        [MSG_PREPARE] = {.about_comm = hear_prepare},
+        [MSG_ACK] = {.about_comm = hear_ack},
+        [MSG_COMMIT] = {.about_comm = hear_commit},
 };
 
 /* Two ways lead to most ranks: what came the one way is dropped when it comes the other. */
@@ -373,7 +373,7 @@ static void hear_early(struct control_comm *cc)
 }
 
 int control_join(struct control_comm **out, struct control *c, uint64_t id, const char *name, const int *members, int n,
-		 int me, struct flight *flight, struct alarm *alarm)
+                 int me, struct flight *flight, struct alarm *alarm)
 {
 	struct control_comm *cc = calloc(1, sizeof(*cc));
 

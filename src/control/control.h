@@ -18,7 +18,7 @@
 
 /** Raised once: the first wins. Readers load status with acquire, then read text. */
 struct alarm {
-	_Atomic int status;     /* TUTTI_OK: healthy */
+	_Atomic int status; /* TUTTI_OK: healthy */
 	char text[1000];
 };
 
@@ -39,7 +39,7 @@ void control_close(struct control *c);
 
 /** members[i]: world rank of member i, ascending in i or not; n members; me: own index. flight and alarm outlive it. */
 int control_join(struct control_comm **out, struct control *c, uint64_t id, const char *name, const int *members, int n,
-		 int me, struct flight *flight, struct alarm *alarm);
+                 int me, struct flight *flight, struct alarm *alarm);
 /** Members that wait in a call which this rank did not make get EPEER. NULL is fine. */
 void control_leave(struct control_comm *cc);
 

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GATHER (200 * MS)
-#define PATIENCE (300 * MS)     /* with a transport's complaint */
+#define GATHER   (200 * MS)
+#define PATIENCE (300 * MS) /* with a transport's complaint */
 
 bool member_living(const struct control_comm *cc, int member)
 {
@@ -75,7 +75,7 @@ static bool common_call(const struct control_comm *cc, struct call *call, uint8_
 		if (cc->m[i].heard && cc->m[i].call.number > cc->m[i].finished)
 			for (int j = 0; j < cc->n; j++)
 				same += cc->m[j].heard && cc->m[j].call.number == cc->m[i].call.number &&
-					cc->m[j].call.number > cc->m[j].finished;
+				        cc->m[j].call.number > cc->m[j].finished;
 		if (same > best) {
 			best = same;
 			*call = cc->m[i].call;

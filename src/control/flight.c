@@ -29,9 +29,13 @@ bool flight_read(struct flight *f, uint64_t number, struct call *out)
 	if (atomic_load_explicit(&s->number, memory_order_relaxed) != number)
 		return false;
 	*out = (struct call){
-		.number = number, .count = count,
-		.coll = (uint8_t)word, .dtype = (uint8_t)(word >> 8), .op = (uint8_t)(word >> 16),
-		.vector = (uint8_t)(word >> 24), .root = (int32_t)(uint32_t)(word >> 32),
+	        .number = number,
+	        .count = count,
+	        .coll = (uint8_t)word,
+	        .dtype = (uint8_t)(word >> 8),
+	        .op = (uint8_t)(word >> 16),
+	        .vector = (uint8_t)(word >> 24),
+	        .root = (int32_t)(uint32_t)(word >> 32),
 	};
 	return true;
 }
@@ -119,7 +123,7 @@ static void put_call(FILE *file, struct flight *f, const struct call *c, bool fi
 	struct flight_slot *s = &f->slot[c->number % FLIGHT_CALLS];
 
 	fprintf(file, "\"call\":%" PRIu64 ",\"what\":\"%s\",\"vector\":%s,", c->number, coll_name(c->coll),
-		c->vector ? "true" : "false");
+	        c->vector ? "true" : "false");
 	fprintf(file, "\"count\":%" PRIu64 ",\"dtype\":\"%s\",", c->count, dtype_name(c->dtype));
 	if (reduces(c))
 		fprintf(file, "\"op\":\"%s\",", op_name(c->op));
@@ -135,8 +139,8 @@ static void put_call(FILE *file, struct flight *f, const struct call *c, bool fi
 int flight_dump(struct flight *f, const char *path, int rank, const char *comm_name, const struct alarm *alarm)
 {
 	uint64_t finished = atomic_load_explicit(&f->finished, memory_order_acquire); /* A13 */
-	uint64_t last = atomic_load_explicit(&f->started, memory_order_acquire); /* A13 */
-	int status = atomic_load_explicit(&alarm->status, memory_order_acquire); /* A5 */
+	uint64_t last = atomic_load_explicit(&f->started, memory_order_acquire);      /* A13 */
+	int status = atomic_load_explicit(&alarm->status, memory_order_acquire);      /* A5 */
 	struct call call;
 	char name[1024];
 	FILE *file;
@@ -147,8 +151,8 @@ int flight_dump(struct flight *f, const char *path, int rank, const char *comm_n
 	if (!file)
 		return fail_errno("can't write the flight record %s", name);
 	put_head(file, rank, comm_name);
-	fprintf(file, "\"started\":%" PRIu64 ",\"finished\":%" PRIu64 ",\"status\":%d,\"error\":", last,
-		finished, status);
+	fprintf(file, "\"started\":%" PRIu64 ",\"finished\":%" PRIu64 ",\"status\":%d,\"error\":", last, finished,
+	        status);
 	put_string(file, status == TUTTI_OK ? "" : alarm->text);
 	fprintf(file, "}\n");
 	for (uint64_t i = last > FLIGHT_CALLS ? last - FLIGHT_CALLS + 1 : 1; i <= last; i++) {

@@ -18,10 +18,10 @@
 
 /** What a rank called. Two ranks' calls of equal number must be equal in all but `number`. */
 struct call {
-	uint64_t number;        /* per communicator, from 1 */
-	uint64_t count;         /* v-forms: a hash of the counts, with `vector` set */
+	uint64_t number; /* per communicator, from 1 */
+	uint64_t count;  /* v-forms: a hash of the counts, with `vector` set */
 	uint8_t coll, dtype, op, vector;
-	int32_t root;           /* -1: none */
+	int32_t root; /* -1: none */
 };
 
 static inline uint64_t call_word(const struct call *c)
@@ -31,9 +31,10 @@ static inline uint64_t call_word(const struct call *c)
 }
 
 struct flight {
-	_Atomic uint64_t started, finished;     /* numbers of the last call started and finished */
+	_Atomic uint64_t started, finished; /* numbers of the last call started and finished */
 	struct flight_slot {
-		_Atomic uint64_t number, count, word, begin_ns, end_ns; /* begin_ns: 0 unless TUTTI_FLIGHT asks for times */
+		_Atomic uint64_t number, count, word, begin_ns,
+		        end_ns; /* begin_ns: 0 unless TUTTI_FLIGHT asks for times */
 	} slot[FLIGHT_CALLS];
 	bool timed;
 };
@@ -48,7 +49,7 @@ static inline void flight_start(struct flight *f, const struct call *c)
 	atomic_store_explicit(&s->word, call_word(c), memory_order_release); /* R6 */
 	if (f->timed)
 		atomic_store_explicit(&s->begin_ns, flight_clock(), memory_order_relaxed);
-	atomic_store_explicit(&s->number, c->number, memory_order_release);   /* R6 pairs with A6 in flight_read */
+	atomic_store_explicit(&s->number, c->number, memory_order_release);  /* R6 pairs with A6 in flight_read */
 	atomic_store_explicit(&f->started, c->number, memory_order_release); /* R13 */
 }
 

@@ -25,10 +25,10 @@
 #include "../util/service.h"
 #include "control.h"
 
-#define MS UINT64_C(1000000)
-#define TEXT_CAP 1000           /* of an alarm's text, and of a message's */
-#define EARLY 32                /* messages kept for communicators that this rank has not joined yet */
-#define REPORTS 8               /* calls per communicator of which the plane remembers who waited in them */
+#define MS       UINT64_C(1000000)
+#define TEXT_CAP 1000 /* of an alarm's text, and of a message's */
+#define EARLY    32   /* messages kept for communicators that this rank has not joined yet */
+#define REPORTS  8    /* calls per communicator of which the plane remembers who waited in them */
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 
@@ -50,15 +50,15 @@ enum message_type {
 
 /** As it travels, in host byte order: the bootstrap has compared it. `text` is as long as `length` says. */
 struct message {
-	uint32_t length;        /* of everything */
+	uint32_t length; /* of everything */
 	uint32_t type;
-	int32_t from;           /* who says it */
-	uint32_t seq;           /* counts what `from` said, from 1 */
-	uint64_t comm;          /* id; GONE and CUT: unused */
+	int32_t from;  /* who says it */
+	uint32_t seq;  /* counts what `from` said, from 1 */
+	uint64_t comm; /* id; GONE and CUT: unused */
 	int32_t a, b;
 	uint64_t value;
-	struct call call;       /* number 0: none */
-	char text[TEXT_CAP];    /* ends with NUL once parsed */
+	struct call call;    /* number 0: none */
+	char text[TEXT_CAP]; /* ends with NUL once parsed */
 };
 
 #define MESSAGE_HEAD offsetof(struct message, text)
@@ -79,10 +79,10 @@ enum rank_state { ALIVE, LEFT, DEAD };
 struct wire {
 	struct wire *next;
 	struct control *c;
-	int rank, fd, pidfd;    /* pidfd: -1 where the peer's process can't be watched */
-	int error;              /* of a failed send, for the reader to tell */
-	bool reading, full;     /* full: the peer does not read, epoll says when it does */
-	bool greeted;           /* the peer has spoken: it is no plane that was closing as we came */
+	int rank, fd, pidfd; /* pidfd: -1 where the peer's process can't be watched */
+	int error;           /* of a failed send, for the reader to tell */
+	bool reading, full;  /* full: the peer does not read, epoll says when it does */
+	bool greeted;        /* the peer has spoken: it is no plane that was closing as we came */
 	size_t nin, nout, cap_out;
 	char *out;
 	char in[8 * sizeof(struct message)];
@@ -103,17 +103,17 @@ struct complaint {
 };
 
 struct control {
-	struct control *next;           /* of this process */
+	struct control *next; /* of this process */
 	int rank, n;
 	const struct contact *contacts;
 	const int *host;
 	struct door *door;
 
-	uint8_t *state;                 /* enum rank_state of each rank */
-	uint8_t *cut;                   /* [a * n + b]: a and b lost each other */
-	bool cuts;                      /* there are any */
-	uint8_t *lost;                  /* the verdict over the cuts: who is out of reach of the rest */
-	uint8_t *scratch;               /* of the judge */
+	uint8_t *state;   /* enum rank_state of each rank */
+	uint8_t *cut;     /* [a * n + b]: a and b lost each other */
+	bool cuts;        /* there are any */
+	uint8_t *lost;    /* the verdict over the cuts: who is out of reach of the rest */
+	uint8_t *scratch; /* of the judge */
 	struct window *seen;
 	uint32_t seq;
 
@@ -123,51 +123,51 @@ struct control {
 	struct message *early[EARLY];
 	unsigned nearly;
 
-	_Atomic unsigned news;          /* futex of threads that wait for the plane to learn something */
+	_Atomic unsigned news; /* futex of threads that wait for the plane to learn something */
 	int sleepers;
-	_Atomic int stop;               /* the plane closes */
+	_Atomic int stop; /* the plane closes */
 	pthread_t dialler;
-	uint64_t overdue;               /* when to dial those who should have dialled */
-	bool dialling, dialled;         /* the thread exists; has ended */
-	uint8_t *refused;               /* how often a rank could not be dialled */
+	uint64_t overdue;       /* when to dial those who should have dialled */
+	bool dialling, dialled; /* the thread exists; has ended */
+	uint8_t *refused;       /* how often a rank could not be dialled */
 };
 
 /** What is known of a member. */
 struct member {
-	uint64_t finished, heard;       /* heard: when its status came; 0: not since it was asked */
-	struct call call;               /* started last */
-	bool left;                      /* the communicator, after `call` */
-	uint64_t joined;                /* how often it called shrink */
+	uint64_t finished, heard; /* heard: when its status came; 0: not since it was asked */
+	struct call call;         /* started last */
+	bool left;                /* the communicator, after `call` */
+	uint64_t joined;          /* how often it called shrink */
 	bool agreed;
 };
 
 struct report {
 	struct call call;
 	int member;
-	uint64_t at;                    /* when it was last passed on */
+	uint64_t at; /* when it was last passed on */
 };
 
 struct shrink {
-	uint64_t round;                 /* how often this rank called it */
+	uint64_t round; /* how often this rank called it */
 	bool waiting;
-	uint64_t id, committed;         /* the proposal; the round whose list is final */
-	uint8_t *list;                  /* bits of members */
-	uint64_t quorum_since;          /* when this side was first seen without a majority; 0: it has one */
+	uint64_t id, committed; /* the proposal; the round whose list is final */
+	uint8_t *list;          /* bits of members */
+	uint64_t quorum_since;  /* when this side was first seen without a majority; 0: it has one */
 };
 
 struct control_comm {
 	struct control_comm *next;
 	struct control *c;
 	uint64_t id;
-	char prefix[64];                /* "communicator tp: ", or "" */
+	char prefix[64]; /* "communicator tp: ", or "" */
 	int n, me;
-	int *members;                   /* world ranks */
+	int *members; /* world ranks */
 	struct flight *flight;
 	struct alarm *alarm;
 	struct member *m;
 	struct report reports[REPORTS];
-	bool told;                      /* its alarm was passed on */
-	uint64_t doomed;                /* someone is gone: the text is due when the living have said where they are */
+	bool told;       /* its alarm was passed on */
+	uint64_t doomed; /* someone is gone: the text is due when the living have said where they are */
 	char why[400];
 	struct shrink shrink;
 };

@@ -11,8 +11,8 @@
 
 #include "../util/auth.h"
 
-#define AGAIN (250 * MS)        /* how often what was said is repeated */
-#define SETTLE (2000 * MS)      /* how long a side without a majority hopes to hear of others */
+#define AGAIN  (250 * MS)  /* how often what was said is repeated */
+#define SETTLE (2000 * MS) /* how long a side without a majority hopes to hear of others */
 
 static bool listed(const struct control_comm *cc, int i)
 {
@@ -176,7 +176,7 @@ static int no_majority(const struct control_comm *cc)
 		if (cc->c->lost[cc->members[i]])
 			add(text, sizeof(text), "%s%s", text[0] ? ", " : "", who(cc, i, name));
 	return fail(TUTTI_EPEER, "%sno shrinking here: rank %d is not among a majority; out of reach of the rest: %s",
-		    cc->prefix, cc->me, text[0] ? text : "this rank");
+	            cc->prefix, cc->me, text[0] ? text : "this rank");
 }
 
 static int too_late(const struct control_comm *cc)
@@ -188,7 +188,7 @@ static int too_late(const struct control_comm *cc)
 			add(text, sizeof(text), "%s%s", text[0] ? ", " : "", who(cc, i, name));
 	if (text[0])
 		return fail(TUTTI_ETIMEOUT, "%sshrinking needs every living rank to call it; missing: %s", cc->prefix,
-			    text);
+		            text);
 	return fail(TUTTI_ETIMEOUT, "%sthe survivors did not agree on a list in time", cc->prefix);
 }
 

@@ -11,10 +11,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define LEADERS 2
-#define MEND (100 * MS)         /* when ranks leave one after the other, most dials at once would be in vain */
-#define OVERDUE (400 * MS)      /* how long higher ranks have to dial */
-#define REDIAL (100 * MS)
+#define LEADERS  2
+#define MEND     (100 * MS) /* when ranks leave one after the other, most dials at once would be in vain */
+#define OVERDUE  (400 * MS) /* how long higher ranks have to dial */
+#define REDIAL   (100 * MS)
 #define REFUSALS 3
 
 bool reachable(const struct control *c, int rank)
@@ -117,7 +117,7 @@ static void *dial_missing(void *arg)
 
 	service_lock();
 	while (!atomic_load_explicit(&c->stop, memory_order_relaxed) && (rank = next_to_dial(c, rank)) >= 0) {
-		rc = dial(c, rank, (struct net_limit){ now_ns() + 1000 * MS, &c->stop });
+		rc = dial(c, rank, (struct net_limit){now_ns() + 1000 * MS, &c->stop});
 		if (rc == TUTTI_OK)
 			continue;
 		dial_failed(c, rank, rc);

@@ -12,8 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define OUT_MAX (1u << 20)
-#define LOST_SECONDS 4  /* of silence from a host; keepalive finds out within a second more */
+#define OUT_MAX      (1u << 20)
+#define LOST_SECONDS 4 /* of silence from a host; keepalive finds out within a second more */
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 

@@ -27,18 +27,18 @@ struct direct {
 	uint64_t key;
 	int n, me, found;
 	size_t buffer;
-	uint64_t epoch;               /* last one given to a piece */
-	struct direct_area **area;    /* of each member */
+	uint64_t epoch;            /* last one given to a piece */
+	struct direct_area **area; /* of each member */
 	_Atomic uint32_t **bell;
-	uint64_t *known;              /* member i is done at least with this epoch */
+	uint64_t *known; /* member i is done at least with this epoch */
 	int *local;
-	const void **source;          /* scratch: n operands */
+	const void **source; /* scratch: n operands */
 };
 
 bool direct_serves(enum coll coll)
 {
-	return coll == COLL_ALLREDUCE || coll == COLL_ALLGATHER || coll == COLL_REDUCE_SCATTER || coll == COLL_BROADCAST ||
-	       coll == COLL_BARRIER;
+	return coll == COLL_ALLREDUCE || coll == COLL_ALLGATHER || coll == COLL_REDUCE_SCATTER ||
+	       coll == COLL_BROADCAST || coll == COLL_BARRIER;
 }
 
 int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int *local, int n, int me, size_t buffer)
@@ -245,7 +245,8 @@ static void fold(const struct direct *d, const struct direct_run *x, uint8_t *ou
 		const uint8_t *left = (const uint8_t *)d->source[0] + at;
 		for (int i = 1; i < d->n; i++) {
 			enum tutti_op op = i == d->n - 1 ? x->op : step;
-			x->kernels->two[x->dtype][op](to, left, (const uint8_t *)d->source[i] + at, len / x->esize, divisor);
+			x->kernels->two[x->dtype][op](to, left, (const uint8_t *)d->source[i] + at, len / x->esize,
+			                              divisor);
 			left = to;
 		}
 		memcpy(out + at, part, len);
@@ -370,8 +371,8 @@ static bool collect_shares(struct direct *d, struct direct_run *x)
 {
 	uint64_t e = x->first + x->finished;
 	for (int i = 0; i < d->n; i++)
-		if (i != d->me &&
-		    atomic_load_explicit(&d->area[i]->share[e % DIRECT_BUFFERS].epoch, memory_order_acquire) != e) /* A3 */
+		if (i != d->me && atomic_load_explicit(&d->area[i]->share[e % DIRECT_BUFFERS].epoch,
+		                                       memory_order_acquire) != e) /* A3 */
 			return false;
 	struct stretch s = stretch_of(x, x->finished);
 	for (int k = 1; k < d->n; k++) {

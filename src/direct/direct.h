@@ -27,7 +27,7 @@ struct direct;
 struct direct_run {
 	enum coll coll;
 	bool two_shot;
-	bool stepwise;              /* round after each addition, as plans do: TUTTI_REPRODUCIBLE */
+	bool stepwise; /* round after each addition, as plans do: TUTTI_REPRODUCIBLE */
 	const uint8_t *in;
 	uint8_t *out;
 	size_t bytes, esize;
@@ -38,7 +38,7 @@ struct direct_run {
 	uint32_t sig;
 	/* progress: pieces published, folded (two-shot: own shares published), finished */
 	size_t piece, npieces, published, folded, finished;
-	uint64_t first;             /* epoch of piece 0 */
+	uint64_t first; /* epoch of piece 0 */
 	bool started, foreign;
 };
 

@@ -47,12 +47,12 @@ static inline double f64_of_bits(uint64_t u)
  * beyond `top`, the value whose code says overflow, is taken as `top`. NARROW_PLACE lifts the value's exponent to that
  * power's; NARROW_BASE is what remains to be taken off. The vector kernels use the same constants.
  */
-#define NARROW_PLACE(mant)         ((23u - (mant)) << 23)
-#define NARROW_MIN_EXP(bias)       ((128u - (bias)) << 23)
-#define NARROW_BASE(mant, bias)    (NARROW_PLACE(mant) + ((128u - (bias)) << (mant)))
-#define F16_TOP                    0x47800000u /* 2^16: infinity */
-#define E5M2_TOP                   0x47800000u /* 2^16: infinity */
-#define E4M3_TOP                   0x43f00000u /* 480, which would follow 448: NaN */
+#define NARROW_PLACE(mant)      ((23u - (mant)) << 23)
+#define NARROW_MIN_EXP(bias)    ((128u - (bias)) << 23)
+#define NARROW_BASE(mant, bias) (NARROW_PLACE(mant) + ((128u - (bias)) << (mant)))
+#define F16_TOP                 0x47800000u /* 2^16: infinity */
+#define E5M2_TOP                0x47800000u /* 2^16: infinity */
+#define E4M3_TOP                0x43f00000u /* 480, which would follow 448: NaN */
 
 static inline uint32_t narrow_magnitude(uint32_t mag, uint32_t mant, uint32_t bias, uint32_t top)
 {

@@ -41,12 +41,12 @@ static const struct isa {
 	const struct kernel_table *rows;
 	bool (*present)(void);
 } isas[] = {
-	{&kernel_c, always},
+        {&kernel_c, always},
 #if defined(__x86_64__)
-	{&kernel_avx2, has_avx2},
-	{&kernel_avx512, has_avx512},
+        {&kernel_avx2, has_avx2},
+        {&kernel_avx512, has_avx512},
 #elif defined(__aarch64__)
-	{&kernel_neon, always},
+        {&kernel_neon, always},
 #endif
 };
 #define NISAS (sizeof isas / sizeof isas[0])
@@ -114,24 +114,24 @@ static const struct {
 	size_t size;
 	const char *names[6];
 } dtypes[KERNEL_DTYPES] = {
-	[TUTTI_I8] = {1, {"i8", "int8"}},
-	[TUTTI_U8] = {1, {"u8", "uint8"}},
-	[TUTTI_I16] = {2, {"i16", "int16"}},
-	[TUTTI_U16] = {2, {"u16", "uint16"}},
-	[TUTTI_I32] = {4, {"i32", "int32", "int"}},
-	[TUTTI_U32] = {4, {"u32", "uint32", "uint"}},
-	[TUTTI_I64] = {8, {"i64", "int64"}},
-	[TUTTI_U64] = {8, {"u64", "uint64"}},
-	[TUTTI_F16] = {2, {"f16", "half", "float16", "fp16"}},
-	[TUTTI_BF16] = {2, {"bf16", "bfloat16"}},
-	[TUTTI_F32] = {4, {"f32", "float", "float32", "fp32"}},
-	[TUTTI_F64] = {8, {"f64", "double", "float64", "fp64"}},
-	[TUTTI_F8E4M3] = {1, {"f8e4m3", "e4m3", "fp8e4m3", "fp8_e4m3", "float8_e4m3fn"}},
-	[TUTTI_F8E5M2] = {1, {"f8e5m2", "e5m2", "fp8e5m2", "fp8_e5m2", "float8_e5m2"}},
+        [TUTTI_I8] = {1, {"i8", "int8"}},
+        [TUTTI_U8] = {1, {"u8", "uint8"}},
+        [TUTTI_I16] = {2, {"i16", "int16"}},
+        [TUTTI_U16] = {2, {"u16", "uint16"}},
+        [TUTTI_I32] = {4, {"i32", "int32", "int"}},
+        [TUTTI_U32] = {4, {"u32", "uint32", "uint"}},
+        [TUTTI_I64] = {8, {"i64", "int64"}},
+        [TUTTI_U64] = {8, {"u64", "uint64"}},
+        [TUTTI_F16] = {2, {"f16", "half", "float16", "fp16"}},
+        [TUTTI_BF16] = {2, {"bf16", "bfloat16"}},
+        [TUTTI_F32] = {4, {"f32", "float", "float32", "fp32"}},
+        [TUTTI_F64] = {8, {"f64", "double", "float64", "fp64"}},
+        [TUTTI_F8E4M3] = {1, {"f8e4m3", "e4m3", "fp8e4m3", "fp8_e4m3", "float8_e4m3fn"}},
+        [TUTTI_F8E5M2] = {1, {"f8e5m2", "e5m2", "fp8e5m2", "fp8_e5m2", "float8_e5m2"}},
 };
 
 static const char *const ops[KERNEL_OPS] = {
-	[TUTTI_SUM] = "sum", [TUTTI_PROD] = "prod", [TUTTI_MIN] = "min", [TUTTI_MAX] = "max", [TUTTI_AVG] = "avg",
+        [TUTTI_SUM] = "sum", [TUTTI_PROD] = "prod", [TUTTI_MIN] = "min", [TUTTI_MAX] = "max", [TUTTI_AVG] = "avg",
 };
 
 size_t tutti_dtype_size(enum tutti_dtype t)

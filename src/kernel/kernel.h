@@ -14,7 +14,7 @@
 #include "tutti.h"
 
 #define KERNEL_DTYPES 14
-#define KERNEL_OPS 5
+#define KERNEL_OPS    5
 
 /**
  * dst[0..count) = a (+) b. dst may be exactly a or exactly b, otherwise no overlap. No alignment is needed; nothing

@@ -98,7 +98,7 @@ MIN_MAX_64(u64)
 	INLINE v##type max_##type(v##type a, v##type b)                                                                \
 	{                                                                                                              \
 		return _mm256_or_##suffix(_mm256_cmp_##suffix(a, b, _CMP_UNORD_Q),                                     \
-					  _mm256_and_##suffix(_mm256_max_##suffix(a, b), _mm256_max_##suffix(b, a)));  \
+		                          _mm256_and_##suffix(_mm256_max_##suffix(a, b), _mm256_max_##suffix(b, a)));  \
 	}
 FLOAT_MIN_MAX(f32, ps, _mm256_castsi256_ps(_mm256_set1_epi32(F32_NAN)))
 FLOAT_MIN_MAX(f64, pd, _mm256_castsi256_pd(_mm256_set1_epi64x(F64_NAN)))

@@ -11,7 +11,7 @@
 
 #define ROW(row, elem, acc, widen, narrow, combine, finish)                                                            \
 	static inline __attribute__((always_inline)) void row##_fold(char *dst, const void *const *src, int nsrc,      \
-								     size_t count, uint32_t divisor)                   \
+	                                                             size_t count, uint32_t divisor)                   \
 	{                                                                                                              \
 		(void)divisor;                                                                                         \
 		for (size_t at = 0; at < count * sizeof(elem); at += sizeof(elem)) {                                   \
@@ -97,9 +97,9 @@ static inline double canonical_f64(double x)
 }
 
 /* Is x before y in the order in which -0 stands before +0? For numbers; a NaN is handled by the callers. */
-#define BEFORE(x, y)  ((x) < (y) || ((x) == (y) && signbit(x) && !signbit(y)))
-#define FIRST(x, y)   ((x) != (x) || (!((y) != (y)) && BEFORE(x, y)) ? (x) : (y))
-#define LAST(x, y)    ((x) != (x) || (!((y) != (y)) && BEFORE(y, x)) ? (x) : (y))
+#define BEFORE(x, y)     ((x) < (y) || ((x) == (y) && signbit(x) && !signbit(y)))
+#define FIRST(x, y)      ((x) != (x) || (!((y) != (y)) && BEFORE(x, y)) ? (x) : (y))
+#define LAST(x, y)       ((x) != (x) || (!((y) != (y)) && BEFORE(y, x)) ? (x) : (y))
 #define DIVIDE_F32(x, d) ((x) / (float)(d))
 #define DIVIDE_F64(x, d) ((x) / (double)(d))
 
@@ -118,7 +118,7 @@ FLOAT(e4m3, uint8_t, float, e4m3_to_f32, e4m3_from_f32, DIVIDE_F32)
 FLOAT(e5m2, uint8_t, float, e5m2_to_f32, e5m2_from_f32, DIVIDE_F32)
 
 const struct kernel_table kernel_c = {
-	.isa = "c",
-	.two = KERNEL_ROWS(KERNEL_FIVE_OPS, KERNEL_FIVE_OPS, two),
-	.many = KERNEL_ROWS(KERNEL_FIVE_OPS, KERNEL_FIVE_OPS, many),
+        .isa = "c",
+        .two = KERNEL_ROWS(KERNEL_FIVE_OPS, KERNEL_FIVE_OPS, two),
+        .many = KERNEL_ROWS(KERNEL_FIVE_OPS, KERNEL_FIVE_OPS, many),
 };

@@ -24,7 +24,7 @@
 #include "convert.h"
 #include "rows.h"
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE        static inline __attribute__((always_inline))
 #define VECTOR(bytes) __attribute__((vector_size(bytes)))
 
 typedef int8_t vi8 VECTOR(VBYTES);

@@ -19,18 +19,21 @@
 		raw r[unroll];                                                                                         \
 		acc x[unroll];                                                                                         \
 		const char *from = (const char *)src[0] + at;                                                          \
-		_Pragma("GCC unroll 2") for (int u = 0; u < (unroll); u++) {                                           \
+		_Pragma("GCC unroll 2") for (int u = 0; u < (unroll); u++)                                             \
+		{                                                                                                      \
 			LOAD(r[u], from + u * sizeof(raw), bytes - at);                                                \
 			x[u] = widen(r[u]);                                                                            \
 		}                                                                                                      \
 		for (int k = 1; k < nsrc; k++) {                                                                       \
 			from = (const char *)src[k] + at;                                                              \
-			_Pragma("GCC unroll 2") for (int u = 0; u < (unroll); u++) {                                   \
+			_Pragma("GCC unroll 2") for (int u = 0; u < (unroll); u++)                                     \
+			{                                                                                              \
 				LOAD(r[u], from + u * sizeof(raw), bytes - at);                                        \
 				x[u] = combine(x[u], widen(r[u]));                                                     \
 			}                                                                                              \
 		}                                                                                                      \
-		_Pragma("GCC unroll 2") for (int u = 0; u < (unroll); u++) {                                           \
+		_Pragma("GCC unroll 2") for (int u = 0; u < (unroll); u++)                                             \
+		{                                                                                                      \
 			r[u] = narrow(finish(x[u], divisor));                                                          \
 			STORE(dst + at + u * sizeof(raw), r[u], bytes - at);                                           \
 		}                                                                                                      \
@@ -205,7 +208,7 @@ SMALL_FLOAT(e4m3, 1, bu8, QUARTER, vf32, ADD, MULTIPLY, DIVIDE_F32)
 	INLINE vi##width type##_unkey(struct type##_key x)                                                             \
 	{                                                                                                              \
 		vi##width is_nan = (vi##width)(x.mag > (infinity));                                                    \
-		return (type##_flip(x.key) & ~is_nan) | ((nan) & is_nan);                                              \
+		return (type##_flip(x.key) & ~is_nan) | ((nan)&is_nan);                                                \
 	}                                                                                                              \
 	INLINE struct type##_key type##_first(struct type##_key x, struct type##_key y)                                \
 	{                                                                                                              \

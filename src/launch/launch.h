@@ -6,7 +6,7 @@
 #include "../util/param.h"
 
 struct launch {
-	const char *launcher;    /* "tutti", "torchrun", "pmi", "openmpi", "slurm", "mlx", or "alone" */
+	const char *launcher; /* "tutti", "torchrun", "pmi", "openmpi", "slurm", "mlx", or "alone" */
 	int rank, size;
 	struct rendezvous root;
 	struct auth_key key;

@@ -82,7 +82,7 @@ static void add_tree(struct visit *s, hwloc_obj_t obj)
 	if (kept) {
 		m->nnodes++;
 		*node = (struct machine_node){.level = (uint8_t)level,
-					      .os = obj->os_index == HWLOC_UNKNOWN_INDEX ? -1 : (int32_t)obj->os_index};
+		                              .os = obj->os_index == HWLOC_UNKNOWN_INDEX ? -1 : (int32_t)obj->os_index};
 		if (level == MACHINE_CACHE) {
 			node->depth = (uint8_t)obj->attr->cache.depth;
 			node->bytes = obj->attr->cache.size;
@@ -151,7 +151,7 @@ static void add_hwloc_device(struct visit *s, hwloc_obj_t obj)
 	d.near = (uint32_t)(uintptr_t)hwloc_get_non_io_ancestor_obj(s->topo, obj)->userdata;
 	if (pci)
 		snprintf(d.bus, sizeof(d.bus), "%04x:%02x:%02x.%x", pci->attr->pcidev.domain, pci->attr->pcidev.bus,
-			 pci->attr->pcidev.dev, pci->attr->pcidev.func);
+		         pci->attr->pcidev.dev, pci->attr->pcidev.func);
 	if (rdma)
 		add_ports(s, &d);
 	else
@@ -253,10 +253,10 @@ static int load(const struct machine_source *from, hwloc_topology_t topo)
 {
 	if (from && from->synthetic && hwloc_topology_set_synthetic(topo, from->synthetic) < 0)
 		return fail(TUTTI_EINVAL, "%s: hwloc does not understand this description of a machine",
-			    from->synthetic);
+		            from->synthetic);
 	if (from && from->xml && hwloc_topology_set_xml(topo, from->xml) < 0)
 		return fail(TUTTI_EINVAL, "%s: not a file that hwloc exported (lstopo FILE.xml), or unreadable",
-			    from->xml);
+		            from->xml);
 	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
 		hwloc_topology_set_components(topo, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, unwanted[i]);
 	hwloc_topology_set_io_types_filter(topo, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);

@@ -30,15 +30,8 @@ struct machine_node {
 	uint64_t bytes; /* of a cache or memory */
 };
 
-enum machine_device_kind {
-	MACHINE_NETWORK,
-	MACHINE_RDMA
-};
-enum machine_state {
-	MACHINE_STATE_UNKNOWN,
-	MACHINE_DOWN,
-	MACHINE_UP
-};
+enum machine_device_kind { MACHINE_NETWORK, MACHINE_RDMA };
+enum machine_state { MACHINE_STATE_UNKNOWN, MACHINE_DOWN, MACHINE_UP };
 
 struct machine_device {
 	char name[32];    /* eth0, mlx5_0 */

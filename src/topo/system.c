@@ -63,8 +63,8 @@ static void fill_network(const char *root, struct machine_device *d)
 	read_line(d->address, sizeof(d->address), "%s/sys/class/net/%s/address", root, d->name);
 	if (read_line(line, sizeof(line), "%s/sys/class/net/%s/operstate", root, d->name))
 		d->state = strcmp(line, "up") == 0        ? MACHINE_UP
-			   : strcmp(line, "unknown") == 0 ? MACHINE_STATE_UNKNOWN
-							  : MACHINE_DOWN;
+		           : strcmp(line, "unknown") == 0 ? MACHINE_STATE_UNKNOWN
+		                                          : MACHINE_DOWN;
 	/* -1, or an error on reading: the driver does not say */
 	if (read_line(line, sizeof(line), "%s/sys/class/net/%s/speed", root, d->name) && line[0] != '-')
 		d->mbps = strtoull(line, NULL, 10);

@@ -42,8 +42,8 @@ static int allow_for(struct tuner *t, enum coll coll, const char *list, size_t l
 		if (!bit) {
 			char names[200];
 			names_of(coll, names, sizeof(names));
-			return fail(TUTTI_EINVAL, "TUTTI_ALGO=%s: \"%.*s\" is no algorithm of %s; there are: %s", text, (int)n, p,
-				    coll_name(coll), names);
+			return fail(TUTTI_EINVAL, "TUTTI_ALGO=%s: \"%.*s\" is no algorithm of %s; there are: %s", text,
+			            (int)n, p, coll_name(coll), names);
 		}
 		bits |= bit;
 		p += n + 1;
@@ -66,8 +66,10 @@ int tuner_allow(struct tuner *t, const char *text)
 			memcpy(coll, p, name);
 		int c = coll_by_name(coll);
 		if (name == len || c < 0)
-			return fail(TUTTI_EINVAL, "TUTTI_ALGO=%s: \"%.*s\" is not of the form collective:algorithm (as in allreduce:ring)",
-				    text, (int)len, p);
+			return fail(TUTTI_EINVAL,
+			            "TUTTI_ALGO=%s: \"%.*s\" is not of the form collective:algorithm (as in "
+			            "allreduce:ring)",
+			            text, (int)len, p);
 		int rc = allow_for(t, (enum coll)c, p + name + 1, len - name - 1, text);
 		if (rc)
 			return rc;
@@ -104,18 +106,18 @@ static struct volume volume_of(const char *algo, enum coll coll, int n, double b
 	bool rooted = coll == COLL_BROADCAST || coll == COLL_REDUCE;
 	if (strcmp(algo, "ring") == 0)
 		return rooted ? (struct volume){n - 1 + chunks, bytes, red * bytes}
-			      : (struct volume){twice * (n - 1), twice * part, red * part};
+		              : (struct volume){twice * (n - 1), twice * part, red * part};
 	if (strcmp(algo, "tree") == 0)
 		return (struct volume){2 * twice * lg + chunks, twice * bytes, red * bytes};
 	if (strcmp(algo, "doubling") == 0)
 		return coll == COLL_ALLREDUCE ? (struct volume){lg + (n != 1 << (int)lg), bytes * lg, bytes * lg}
-					      : (struct volume){lg, part, red * part};
+		                              : (struct volume){lg, part, red * part};
 	if (strcmp(algo, "halving") == 0 || strcmp(algo, "pat") == 0 || strcmp(algo, "bruck") == 0)
 		return (struct volume){twice * lg, twice * part, red * part};
 	if (strcmp(algo, "pairwise") == 0 || strcmp(algo, "linear") == 0)
 		return rooted || coll == COLL_GATHER || coll == COLL_SCATTER
-			       ? (struct volume){1, bytes * (rooted ? n - 1 : 1), red * bytes * (n - 1)}
-			       : (struct volume){twice, twice * part, red * part};
+		               ? (struct volume){1, bytes * (rooted ? n - 1 : 1), red * bytes * (n - 1)}
+		               : (struct volume){twice, twice * part, red * part};
 	return (struct volume){lg, bytes * (rooted ? lg : 1), red * bytes * lg}; /* binomial, dissemination */
 }
 
@@ -139,8 +141,10 @@ static double hierarchy_seconds(const struct tuner *t, const struct algo *a, con
 {
 	int hosts = t->shape->nhosts, local = t->shape->nranks / hosts > 1 ? t->shape->nranks / hosts : 1;
 	bool ring = strcmp(a->name, "hierarchy-ring") == 0;
-	const char *across = ring ? "ring" : q->coll == COLL_ALLREDUCE ? "doubling"
-					   : q->coll == COLL_ALLGATHER ? "bruck" : "binomial";
+	const char *across = ring                        ? "ring"
+	                     : q->coll == COLL_ALLREDUCE ? "doubling"
+	                     : q->coll == COLL_ALLGATHER ? "bruck"
+	                                                 : "binomial";
 	struct volume far = volume_of(across, q->coll, hosts, (double)q->bytes, t->slot);
 	far.reduced /= local;
 	return price(volume_of("pairwise", q->coll, local, (double)q->bytes, t->slot), t->near, t->gamma) +
@@ -182,7 +186,8 @@ static int channels_for(const struct tuner *t, const struct query *q)
 int tuner_choose(const struct tuner *t, const struct query *q, struct choice *out)
 {
 	int n = t->shape->nranks;
-	struct plan_args args = {.coll = q->coll, .rank = 0, .nranks = n, .root = q->root, .channels = 1, .shape = t->shape};
+	struct plan_args args = {
+	        .coll = q->coll, .rank = 0, .nranks = n, .root = q->root, .channels = 1, .shape = t->shape};
 	*out = (struct choice){.channels = 1, .seconds = INFINITY};
 	if (t->direct && direct_serves(q->coll) && t->allowed[q->coll] & DIRECT_BIT) {
 		/* one-shot: everybody reads everything; two-shot: one more wait, less to fold */
@@ -205,7 +210,8 @@ int tuner_choose(const struct tuner *t, const struct query *q, struct choice *ou
 		return TUTTI_OK;
 	}
 	if (t->forced[q->coll])
-		return fail(TUTTI_EINVAL, "TUTTI_ALGO forces algorithms of %s that cannot do this call%s", coll_name(q->coll),
-			    t->reproducible && q->fold_matters ? " with TUTTI_REPRODUCIBLE=1" : " on these ranks");
+		return fail(TUTTI_EINVAL, "TUTTI_ALGO forces algorithms of %s that cannot do this call%s",
+		            coll_name(q->coll),
+		            t->reproducible && q->fold_matters ? " with TUTTI_REPRODUCIBLE=1" : " on these ranks");
 	return fail(TUTTI_EINVAL, "TUTTI_ALGO leaves no algorithm for %s on %d ranks", coll_name(q->coll), n);
 }

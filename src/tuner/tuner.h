@@ -15,12 +15,12 @@ struct link_cost {
 
 struct tuner {
 	const struct shape *shape;
-	bool direct;            /* all ranks of the communicator share memory */
+	bool direct; /* all ranks of the communicator share memory */
 	bool reproducible;
 	struct link_cost near, far; /* inside a host; between hosts (or wherever the slowest link is) */
-	double gamma;           /* seconds a byte reduced */
-	size_t slot;            /* payload of a slot */
-	int channels;           /* TUTTI_CHANNELS; 0: chosen */
+	double gamma;               /* seconds a byte reduced */
+	size_t slot;                /* payload of a slot */
+	int channels;               /* TUTTI_CHANNELS; 0: chosen */
 	/* per collective: names allowed by TUTTI_ALGO, as bits over algo_table, DIRECT_BIT for the direct tier */
 	uint64_t allowed[COLL_COUNT];
 	bool forced[COLL_COUNT];
@@ -30,17 +30,17 @@ struct tuner {
 
 struct query {
 	enum coll coll;
-	size_t bytes;           /* of the larger buffer */
+	size_t bytes; /* of the larger buffer */
 	size_t esize;
 	int root;
-	bool fold_matters;      /* the result depends on the order of the fold: float sums, products, averages */
+	bool fold_matters; /* the result depends on the order of the fold: float sums, products, averages */
 };
 
 struct choice {
 	const struct algo *algo; /* NULL: the direct tier */
 	bool two_shot;           /* direct tier */
 	int channels;
-	double seconds;          /* predicted */
+	double seconds; /* predicted */
 };
 
 /** Parses TUTTI_ALGO; EINVAL names the part, the place and what exists. */

@@ -73,7 +73,7 @@ static int check_private(int fd, const char *path)
 		return fail(TUTTI_EAUTH, "the secret file %s belongs to another user: make your own", path);
 	if (st.st_mode & 077)
 		return fail(TUTTI_EAUTH, "the secret file %s is open to others (mode %03o): chmod 600 %s", path,
-			    (unsigned)st.st_mode & 0777, path);
+		            (unsigned)st.st_mode & 0777, path);
 	return TUTTI_OK;
 }
 
@@ -107,9 +107,9 @@ int auth_key_from_file(struct auth_key *key, const char *path)
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 && errno == ENOENT)
 		return fail(TUTTI_EAUTH,
-			    "there is no secret file %s: type `tutti-run --make-secret` on one host and copy the file "
-			    "to the others, or set TUTTI_SECRET_FILE",
-			    path);
+		            "there is no secret file %s: type `tutti-run --make-secret` on one host and copy the file "
+		            "to the others, or set TUTTI_SECRET_FILE",
+		            path);
 	if (fd < 0) {
 		fail_errno("can't open the secret file %s", path);
 		return TUTTI_EAUTH;
@@ -126,7 +126,7 @@ int auth_key_from_file(struct auth_key *key, const char *path)
 		n--;
 	if (n == 0)
 		rc = fail(TUTTI_EAUTH, "the secret file %s is empty: remove it and type `tutti-run --make-secret`",
-			  path);
+		          path);
 	else if (n > SECRET_MAX)
 		rc = fail(TUTTI_EAUTH, "the secret file %s is longer than %d bytes", path, SECRET_MAX);
 	else

@@ -9,16 +9,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AUTH_KEY 32
+#define AUTH_KEY   32
 #define AUTH_NONCE 16
-#define AUTH_TAG 32
+#define AUTH_TAG   32
 
 struct auth_key {
 	uint8_t bytes[AUTH_KEY];
 	bool open; /* no secret was given: the proof is still made, with a key that everyone has; loopback only */
 };
 
-int auth_init(void);                                        /* once per process; ESYSTEM when there is no randomness */
+int auth_init(void); /* once per process; ESYSTEM when there is no randomness */
 void auth_random(void *out, size_t n);
 void auth_key_random(struct auth_key *key);
 /** NULL or "": the open key. */

@@ -17,17 +17,17 @@ static const struct {
 	int status;
 	const char *meaning;
 } statuses[] = {
-	{ TUTTI_OK, "OK" },
-	{ TUTTI_EINVAL, "EINVAL: a bad argument; nothing happened" },
-	{ TUTTI_EUSAGE, "EUSAGE: a call out of place" },
-	{ TUTTI_ENOMEM, "ENOMEM: out of memory or shared memory" },
-	{ TUTTI_ESYSTEM, "ESYSTEM: a system call failed" },
-	{ TUTTI_ETIMEOUT, "ETIMEOUT: a deadline passed" },
-	{ TUTTI_EPEER, "EPEER: a rank died or can't be reached" },
-	{ TUTTI_EMISMATCH, "EMISMATCH: ranks called different things" },
-	{ TUTTI_EABORTED, "EABORTED: the communicator was aborted" },
-	{ TUTTI_EAUTH, "EAUTH: a secret is missing or wrong" },
-	{ TUTTI_EUNSUPPORTED, "EUNSUPPORTED: this build or machine can't do it" },
+        {TUTTI_OK, "OK"},
+        {TUTTI_EINVAL, "EINVAL: a bad argument; nothing happened"},
+        {TUTTI_EUSAGE, "EUSAGE: a call out of place"},
+        {TUTTI_ENOMEM, "ENOMEM: out of memory or shared memory"},
+        {TUTTI_ESYSTEM, "ESYSTEM: a system call failed"},
+        {TUTTI_ETIMEOUT, "ETIMEOUT: a deadline passed"},
+        {TUTTI_EPEER, "EPEER: a rank died or can't be reached"},
+        {TUTTI_EMISMATCH, "EMISMATCH: ranks called different things"},
+        {TUTTI_EABORTED, "EABORTED: the communicator was aborted"},
+        {TUTTI_EAUTH, "EAUTH: a secret is missing or wrong"},
+        {TUTTI_EUNSUPPORTED, "EUNSUPPORTED: this build or machine can't do it"},
 };
 
 const char *tutti_strerror(int status)

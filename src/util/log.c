@@ -14,10 +14,10 @@
 #define LINE_MAX_BYTES 1200
 
 static const char *const level_names[] = {
-	[TUTTI_LOG_ERROR] = "error",
-	[TUTTI_LOG_WARN] = "warn",
-	[TUTTI_LOG_INFO] = "info",
-	[TUTTI_LOG_DEBUG] = "debug",
+        [TUTTI_LOG_ERROR] = "error",
+        [TUTTI_LOG_WARN] = "warn",
+        [TUTTI_LOG_INFO] = "info",
+        [TUTTI_LOG_DEBUG] = "debug",
 };
 
 static _Atomic int threshold = TUTTI_LOG_WARN; /* relaxed: it guards no other memory */

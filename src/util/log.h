@@ -18,8 +18,8 @@ void log_set_level(enum tutti_log_level level);
 bool log_level_parse(const char *name, enum tutti_log_level *out);
 void log_line(enum tutti_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-#define log_warn(...) log_line(TUTTI_LOG_WARN, __VA_ARGS__)
-#define log_info(...) log_line(TUTTI_LOG_INFO, __VA_ARGS__)
+#define log_warn(...)  log_line(TUTTI_LOG_WARN, __VA_ARGS__)
+#define log_info(...)  log_line(TUTTI_LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_line(TUTTI_LOG_DEBUG, __VA_ARGS__)
 
 #endif

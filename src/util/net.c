@@ -342,12 +342,7 @@ int net_list(struct net_iface *out, int cap, int *n)
 }
 
 /* Smaller is better. */
-enum {
-	RANK_ROUTED,
-	RANK_LINK_LOCAL,
-	RANK_VIRTUAL,
-	RANK_LOOPBACK
-};
+enum { RANK_ROUTED, RANK_LINK_LOCAL, RANK_VIRTUAL, RANK_LOOPBACK };
 
 static int rank_of(const struct net_iface *i)
 {

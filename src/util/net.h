@@ -56,7 +56,7 @@ struct net_iface {
 int net_list(struct net_iface *out, int cap, int *n);
 /** net_interfaces over a list: a function of its arguments alone. */
 int net_choose(const struct net_iface *all, int nall, const char *spec, bool loopback_only, struct net_addr *out,
-	       int cap, int *n);
+               int cap, int *n);
 /** Is `a` in the interface's network? */
 bool net_is_near(const struct net_iface *i, const struct net_addr *a);
 
@@ -83,7 +83,7 @@ int net_listen_local(const char *name, int *fd);
 int net_connect_local(const char *name, struct net_limit limit, int *fd);
 /** pid (0: of another pid namespace) and uid of the other end of a local socket; false when unknown. */
 bool net_peer(int fd, pid_t *pid, uid_t *uid);
-int net_send_fd(int sock, int fd);                        /* one byte carrying fd */
+int net_send_fd(int sock, int fd); /* one byte carrying fd */
 int net_recv_fd(int sock, struct net_limit limit, int *fd);
 
 /** poll with a limit, until one of p is ready. ETIMEOUT; EABORTED when the limit's word stops it. */

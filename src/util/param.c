@@ -12,14 +12,17 @@
 
 extern char **environ;
 
+/* clang-format off */
 enum param_id {
 #define PARAM_ID(field, var, type, dflt, equal, doc) ID_##field,
 	PARAM_TABLE(PARAM_ID)
 	PARAM_COUNT
 };
+/* clang-format on */
 
 enum param_type { T_str, T_int, T_num, T_flag };
 
+/* clang-format off */
 static const struct param {
 	const char *variable;
 	enum param_type type;
@@ -32,27 +35,28 @@ static const struct param {
 	{ var, T_##type, #type, dflt, equal, doc, offsetof(struct params, field) },
 	PARAM_TABLE(PARAM_ROW)
 };
+/* clang-format on */
 
 /* What a value that somebody set must be; the defaults stand outside (a rank of -1 means that none was given). */
 static const struct rule {
 	int64_t min, max; /* of an int; max 0: no limit */
 	bool power;
-	double most; /* of a num, which is always above 0 */
+	double most;       /* of a num, which is always above 0 */
 	const char *words; /* of a str */
 } rules[PARAM_COUNT] = {
-	[ID_rank] = { .max = INT32_MAX },
-	[ID_size] = { .min = 1, .max = INT32_MAX },
-	[ID_root_fd] = { .max = INT32_MAX },
-	[ID_local_rank] = { .max = INT32_MAX },
-	[ID_channels] = { .max = 64 },
-	[ID_timeout] = { .most = 1e9 },
-	[ID_start_timeout] = { .most = 1e9 },
-	[ID_wait] = { .words = "auto spin yield sleep" },
-	[ID_isa] = { .words = "c avx2 avx512 neon" },
-	[ID_slot] = { .min = 64, .max = 1 << 30 },
-	[ID_slots] = { .min = 2, .max = 1 << 16, .power = true },
-	[ID_direct_max] = { .max = 1 << 30 },
-	[ID_log] = { .words = "error warn info debug" },
+        [ID_rank] = {.max = INT32_MAX},
+        [ID_size] = {.min = 1, .max = INT32_MAX},
+        [ID_root_fd] = {.max = INT32_MAX},
+        [ID_local_rank] = {.max = INT32_MAX},
+        [ID_channels] = {.max = 64},
+        [ID_timeout] = {.most = 1e9},
+        [ID_start_timeout] = {.most = 1e9},
+        [ID_wait] = {.words = "auto spin yield sleep"},
+        [ID_isa] = {.words = "c avx2 avx512 neon"},
+        [ID_slot] = {.min = 64, .max = 1 << 30},
+        [ID_slots] = {.min = 2, .max = 1 << 16, .power = true},
+        [ID_direct_max] = {.max = 1 << 30},
+        [ID_log] = {.words = "error warn info debug"},
 };
 
 bool parse_size(const char *text, int64_t *out)
@@ -139,8 +143,8 @@ static int malformed(int id, const char *text)
 	switch (table[id].type) {
 	case T_int:
 		return fail(TUTTI_EINVAL, "%s=%s: expected a %s from %lld to %lld (K, M, G and T are understood)", var,
-			    text, r->power ? "power of two" : "number", (long long)r->min,
-			    (long long)(r->max ? r->max : INT64_MAX));
+		            text, r->power ? "power of two" : "number", (long long)r->min,
+		            (long long)(r->max ? r->max : INT64_MAX));
 	case T_num:
 		return fail(TUTTI_EINVAL, "%s=%s: expected a number above 0 and at most %.0f", var, text, r->most);
 	case T_flag:
@@ -235,7 +239,7 @@ static void warn_if_unknown(const char *name, size_t len)
 	}
 	if (nearest >= 0)
 		log_warn("there is no variable %.*s; did you mean %s? (tutti-info --params lists all)", (int)len, name,
-			 table[nearest].variable);
+		         table[nearest].variable);
 	else
 		log_warn("there is no variable %.*s (tutti-info --params lists all)", (int)len, name);
 }
@@ -358,11 +362,11 @@ bool param_row(int i, struct param_row *row)
 	if (i < 0 || i >= PARAM_COUNT)
 		return false;
 	*row = (struct param_row){
-		.variable = table[i].variable,
-		.type = table[i].type_name,
-		.dflt = table[i].dflt,
-		.doc = table[i].doc,
-		.equal = table[i].equal,
+	        .variable = table[i].variable,
+	        .type = table[i].type_name,
+	        .dflt = table[i].dflt,
+	        .doc = table[i].doc,
+	        .equal = table[i].equal,
 	};
 	return true;
 }

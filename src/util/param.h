@@ -15,40 +15,42 @@
  *   type   str: const char * or NULL; int: int64_t (K, M, G suffixes for sizes); num: double; flag: bool (0/1)
  *   equal  1: must be the same on all ranks; compared at start-up
  */
-#define PARAM_TABLE(X)                                                                                                  \
-	X(rank, "TUTTI_RANK", int, "-1", 0, "this process's rank, 0 to TUTTI_SIZE - 1")                                 \
-	X(size, "TUTTI_SIZE", int, "0", 0, "number of ranks in the job")                                                \
-	X(root, "TUTTI_ROOT", str, "", 0, "host:port of rank 0's rendezvous; [v6]:port for IPv6")                       \
-	X(root_fd, "TUTTI_ROOT_FD", int, "-1", 0, "rank 0's listening socket, inherited (set by tutti-run)")             \
-	X(local_rank, "TUTTI_LOCAL_RANK", int, "-1", 0, "index of this rank on its host (set by tutti-run)")            \
-	X(secret, "TUTTI_SECRET", str, "", 0, "the job's shared secret, as text")                                       \
-	X(secret_file, "TUTTI_SECRET_FILE", str, "", 0,                                                                 \
-	  "file that holds the secret, mode 0600; default ~/.config/tutti/secret where a launcher carries none")        \
-	X(transport, "TUTTI_TRANSPORT", str, "", 1, "transports allowed: \"shm,tcp\"; or forbidden: \"^shm\"; the nearest that reaches a rank is used") \
-	X(algo, "TUTTI_ALGO", str, "", 1, "algorithms per collective: \"allreduce:ring;allgather:^tree\"")               \
-	X(channels, "TUTTI_CHANNELS", int, "0", 1, "parallel channels per collective; 0: chosen")                       \
-	X(reproducible, "TUTTI_REPRODUCIBLE", flag, "0", 1,                                                             \
-	  "1: results depend on inputs and number of ranks alone")                                                      \
-	X(iface, "TUTTI_IFACE", str, "", 0, "network interfaces: name, prefix*, CIDR, comma-separated; ^ excludes")     \
-	X(host, "TUTTI_HOST", str, "", 0, "name of this host for grouping ranks; default: the machine and its network namespace") \
-	X(timeout, "TUTTI_TIMEOUT", num, "600", 0, "seconds that a rank waits in one collective")                       \
-	X(start_timeout, "TUTTI_START_TIMEOUT", num, "60", 0, "seconds that start-up may take")                         \
-	X(wait, "TUTTI_WAIT", str, "auto", 0, "auto, spin, yield or sleep")                                             \
-	X(isa, "TUTTI_ISA", str, "", 0, "limit of the instruction set of kernels: c, avx2, avx512, neon")               \
-	X(slot, "TUTTI_SLOT", int, "64K", 1, "payload bytes of a link's slot")                                          \
-	X(slots, "TUTTI_SLOTS", int, "8", 1, "slots of a link, a power of two, at least 2")                             \
-	X(direct_max, "TUTTI_DIRECT", int, "256K", 1, "bytes of a rank's shared buffer of the direct tier")             \
-	X(log, "TUTTI_LOG", str, "warn", 0, "error, warn, info or debug")                                               \
-	X(flight, "TUTTI_FLIGHT", str, "", 0, "file that receives each rank's last operations, at the end and on error; %r: rank") \
-	X(tune_file, "TUTTI_TUNE_FILE", str, "", 0, "table of measured costs; rank 0's is used by all")                 \
+#define PARAM_TABLE(X)                                                                                                 \
+	X(rank, "TUTTI_RANK", int, "-1", 0, "this process's rank, 0 to TUTTI_SIZE - 1")                                \
+	X(size, "TUTTI_SIZE", int, "0", 0, "number of ranks in the job")                                               \
+	X(root, "TUTTI_ROOT", str, "", 0, "host:port of rank 0's rendezvous; [v6]:port for IPv6")                      \
+	X(root_fd, "TUTTI_ROOT_FD", int, "-1", 0, "rank 0's listening socket, inherited (set by tutti-run)")           \
+	X(local_rank, "TUTTI_LOCAL_RANK", int, "-1", 0, "index of this rank on its host (set by tutti-run)")           \
+	X(secret, "TUTTI_SECRET", str, "", 0, "the job's shared secret, as text")                                      \
+	X(secret_file, "TUTTI_SECRET_FILE", str, "", 0,                                                                \
+	  "file that holds the secret, mode 0600; default ~/.config/tutti/secret where a launcher carries none")       \
+	X(transport, "TUTTI_TRANSPORT", str, "", 1,                                                                    \
+	  "transports allowed: \"shm,tcp\"; or forbidden: \"^shm\"; the nearest that reaches a rank is used")          \
+	X(algo, "TUTTI_ALGO", str, "", 1, "algorithms per collective: \"allreduce:ring;allgather:^tree\"")             \
+	X(channels, "TUTTI_CHANNELS", int, "0", 1, "parallel channels per collective; 0: chosen")                      \
+	X(reproducible, "TUTTI_REPRODUCIBLE", flag, "0", 1, "1: results depend on inputs and number of ranks alone")   \
+	X(iface, "TUTTI_IFACE", str, "", 0, "network interfaces: name, prefix*, CIDR, comma-separated; ^ excludes")    \
+	X(host, "TUTTI_HOST", str, "", 0,                                                                              \
+	  "name of this host for grouping ranks; default: the machine and its network namespace")                      \
+	X(timeout, "TUTTI_TIMEOUT", num, "600", 0, "seconds that a rank waits in one collective")                      \
+	X(start_timeout, "TUTTI_START_TIMEOUT", num, "60", 0, "seconds that start-up may take")                        \
+	X(wait, "TUTTI_WAIT", str, "auto", 0, "auto, spin, yield or sleep")                                            \
+	X(isa, "TUTTI_ISA", str, "", 0, "limit of the instruction set of kernels: c, avx2, avx512, neon")              \
+	X(slot, "TUTTI_SLOT", int, "64K", 1, "payload bytes of a link's slot")                                         \
+	X(slots, "TUTTI_SLOTS", int, "8", 1, "slots of a link, a power of two, at least 2")                            \
+	X(direct_max, "TUTTI_DIRECT", int, "256K", 1, "bytes of a rank's shared buffer of the direct tier")            \
+	X(log, "TUTTI_LOG", str, "warn", 0, "error, warn, info or debug")                                              \
+	X(flight, "TUTTI_FLIGHT", str, "", 0,                                                                          \
+	  "file that receives each rank's last operations, at the end and on error; %r: rank")                         \
+	X(tune_file, "TUTTI_TUNE_FILE", str, "", 0, "table of measured costs; rank 0's is used by all")                \
 	X(topo_file, "TUTTI_TOPO_FILE", str, "", 0, "topology to believe instead of the one found")
 
 struct params {
 #define PARAM_FIELD(field, var, type, dflt, equal, doc) PARAM_C_##type field;
-#define PARAM_C_str const char *
-#define PARAM_C_int int64_t
-#define PARAM_C_num double
-#define PARAM_C_flag bool
+#define PARAM_C_str                                     const char *
+#define PARAM_C_int                                     int64_t
+#define PARAM_C_num                                     double
+#define PARAM_C_flag                                    bool
 	PARAM_TABLE(PARAM_FIELD)
 #undef PARAM_FIELD
 };

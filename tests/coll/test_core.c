@@ -22,7 +22,8 @@ static void run(const char *transport, int n, bool keep, const char *variable, i
 {
 	char name[64];
 	const char *env[] = {name, "TUTTI_TIMEOUT=20", variable, NULL};
-	struct ranks how = {.n = n, .threads = strcmp(transport, "inproc") == 0, .env = env, .seconds = 60, .keep = keep};
+	struct ranks how = {
+	        .n = n, .threads = strcmp(transport, "inproc") == 0, .env = env, .seconds = 60, .keep = keep};
 	snprintf(name, sizeof(name), "TUTTI_TRANSPORT=%s", transport);
 	if (ranks_run(&how, fn, NULL) != 0)
 		fail_msg("over %s", transport);
@@ -183,8 +184,8 @@ static int differ_early(struct tutti_comm *c, void *arg)
 	static float in[4096], out[4][4096];
 	struct tutti_request *r[4];
 	int n = 0; /* on a slow machine the verdict comes between two of the calls, and the next one gets it */
-	while (n < 4 && tutti_allreduce(in, out[n], n == 0 && tutti_comm_rank(c) == 1 ? 4096 : 16, TUTTI_F32, TUTTI_SUM, c,
-					&r[n]) == TUTTI_OK)
+	while (n < 4 && tutti_allreduce(in, out[n], n == 0 && tutti_comm_rank(c) == 1 ? 4096 : 16, TUTTI_F32, TUTTI_SUM,
+	                                c, &r[n]) == TUTTI_OK)
 		n++;
 	RANK_STATUS(TUTTI_EMISMATCH, tutti_wait_all(r, n));
 	return 0;
@@ -204,14 +205,15 @@ struct placed {
 	pthread_t thread;
 };
 
-#define EACH 2 /* ranks of a process */
+#define EACH  2 /* ranks of a process */
 #define LARGE 50000
 
 static void *placed_rank(void *arg)
 {
 	struct placed *p = arg;
 	struct tutti_comm *c;
-	int n = 2 * EACH, total = n * (n + 1) / 2, *in = malloc(LARGE * sizeof(int)), *out = malloc(LARGE * sizeof(int));
+	int n = 2 * EACH, total = n * (n + 1) / 2, *in = malloc(LARGE * sizeof(int)),
+	    *out = malloc(LARGE * sizeof(int));
 	p->failed = 1;
 	if (!in || !out || tutti_comm_create(&c, n, &p->id, p->rank, NULL) != TUTTI_OK)
 		return NULL;
@@ -364,17 +366,12 @@ static void test_small_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_gather_nothing),
-		cmocka_unit_test(test_broadcast_and_leave),
-		cmocka_unit_test(test_split_in_group),
-		cmocka_unit_test(test_outlive),
-		cmocka_unit_test(test_take_back),
-		cmocka_unit_test(test_differ_early),
-		cmocka_unit_test(test_several_processes),
-		cmocka_unit_test(test_many_in_a_small_buffer),
-		cmocka_unit_test(test_at_the_edge),
-		cmocka_unit_test(test_forked_child),
-		cmocka_unit_test(test_small_files),
+	        cmocka_unit_test(test_gather_nothing),    cmocka_unit_test(test_broadcast_and_leave),
+	        cmocka_unit_test(test_split_in_group),    cmocka_unit_test(test_outlive),
+	        cmocka_unit_test(test_take_back),         cmocka_unit_test(test_differ_early),
+	        cmocka_unit_test(test_several_processes), cmocka_unit_test(test_many_in_a_small_buffer),
+	        cmocka_unit_test(test_at_the_edge),       cmocka_unit_test(test_forked_child),
+	        cmocka_unit_test(test_small_files),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

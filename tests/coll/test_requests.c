@@ -127,10 +127,7 @@ static int in_reverse(struct tutti_comm *c, void *unused)
 
 static int every_collective_at_once(struct tutti_comm *c, void *unused)
 {
-	enum {
-		EACH = 700,
-		KINDS = 8
-	};
+	enum { EACH = 700, KINDS = 8 };
 	int n = tutti_comm_size(c), me = tutti_comm_rank(c);
 	struct tutti_request *req[KINDS + 1] = {NULL};
 	uint8_t *in[KINDS], *out[KINDS];
@@ -204,9 +201,7 @@ static int any_of_them(struct tutti_comm *c, void *unused)
 
 static int a_thousand(struct tutti_comm *c, void *unused)
 {
-	enum {
-		MANY = 1000
-	};
+	enum { MANY = 1000 };
 	static int64_t in[MANY], out[RANKS_MAX][MANY];
 	static struct tutti_request *reqs[RANKS_MAX][MANY];
 	int n = tutti_comm_size(c), me = tutti_comm_rank(c);
@@ -459,9 +454,7 @@ static int all_pairs(struct tutti_comm *c, void *unused)
 /* Several messages to the same peer keep their order, mixed with collectives; blocking ones need no group. */
 static int in_their_order(struct tutti_comm *c, void *unused)
 {
-	enum {
-		LETTERS = 6
-	};
+	enum { LETTERS = 6 };
 	int n = tutti_comm_size(c), me = tutti_comm_rank(c), right = (me + 1) % n, left = (me + n - 1) % n, bad = 0;
 	int32_t *in = calloc(LETTERS * MOST, 4), *out = calloc(LETTERS * MOST, 4);
 	struct tutti_request *reqs[2 * LETTERS];
@@ -566,9 +559,7 @@ static int halves_of_halves(struct tutti_comm *c, void *unused)
 /* Equal colors of two splits are different communicators; keys of equal value keep the old order. */
 static int several_at_once(struct tutti_comm *c, void *unused)
 {
-	enum {
-		COMMS = 5
-	};
+	enum { COMMS = 5 };
 	struct tutti_comm *d[COMMS];
 	struct sum *s = sums_make(COMMS);
 	int me = tutti_comm_rank(c);
@@ -737,9 +728,7 @@ static int refused(struct tutti_comm *c, void *unused)
 
 static int own_memory(struct tutti_comm *c, void *unused)
 {
-	enum {
-		BLOCKS = 12
-	};
+	enum { BLOCKS = 12 };
 	void *block[BLOCKS];
 	int n = tutti_comm_size(c), me = tutti_comm_rank(c);
 	(void)unused;

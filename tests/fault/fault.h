@@ -42,7 +42,7 @@ static const char *const way_names[] = {"shm", "tcp", "hosts"};
 struct stage {
 	enum way way;
 	_Atomic int pid[RANKS_MAX];
-	_Atomic uint64_t deed_ns;       /* when the fault happened; 0: not yet */
+	_Atomic uint64_t deed_ns; /* when the fault happened; 0: not yet */
 	_Atomic int ready[RANKS_MAX], done[RANKS_MAX];
 	int victim, n, variant;
 	unsigned delay_us;
@@ -95,7 +95,7 @@ static inline void be_alone(int argc, char **argv)
 		cmocka_set_test_filter(argv[1]);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	alone = unshare(CLONE_NEWNET | CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-		mount("tmpfs", "/dev/shm", "tmpfs", 0, NULL) == 0 && loopback_up();
+	        mount("tmpfs", "/dev/shm", "tmpfs", 0, NULL) == 0 && loopback_up();
 }
 
 static inline int count_lines(const char *path, const char *with)
@@ -178,7 +178,8 @@ static inline void stage_free(struct stage *s)
 /** Runs fn on the stage's ranks, with "NAME=value"s besides; returns how many failed. */
 static inline int stage_run(struct stage *s, struct ranks how, int (*fn)(struct tutti_comm *c, void *arg), ...)
 {
-	static const char *const transport[] = {"TUTTI_TRANSPORT=shm", "TUTTI_TRANSPORT=tcp", "TUTTI_TRANSPORT=shm,tcp"};
+	static const char *const transport[] = {"TUTTI_TRANSPORT=shm", "TUTTI_TRANSPORT=tcp",
+	                                        "TUTTI_TRANSPORT=shm,tcp"};
 	const char *env[8] = {transport[s->way], "TUTTI_LOG=error"};
 	va_list more;
 	va_start(more, fn);
@@ -257,7 +258,7 @@ static inline int goes_on(struct tutti_comm *c, int n)
 		for (size_t i = 0; i < count; i++)
 			if (out[i] != (float)(n * (n + 1) / 2) + (float)n * (float)(i % 7))
 				return ranks_fail("wrong result after shrinking: element %zu of %zu is %g", i, count,
-						  (double)out[i]);
+				                  (double)out[i]);
 	}
 	RANK_OK(tutti_comm_destroy(next));
 	return 0;

@@ -103,12 +103,8 @@ static const struct phase {
 	int (*run)(struct tutti_comm *c, struct stage *s);
 	const char *names; /* what the text names besides the dead */
 } phases[] = {
-	{"idle", idle, "died"},
-	{"big allreduce", big, "allreduce #"},
-	{"small allreduces", small, "died"},
-	{"requests", requests, "died"},
-	{"messages", messages, "died"},
-	{"splits", splits, "died"},
+        {"idle", idle, "died"},         {"big allreduce", big, "allreduce #"}, {"small allreduces", small, "died"},
+        {"requests", requests, "died"}, {"messages", messages, "died"},        {"splits", splits, "died"},
 };
 
 /* ---- a rank's part ---------------------------------------------------------------------------------------------------- */
@@ -140,7 +136,7 @@ static void kill_in(enum way way, int role, int phase)
 	int failed = stage_run(s, (struct ranks){.doomed = 1ull << s->victim}, survive, NULL);
 	if (failed)
 		fail_msg("%s: rank %d killed in %s (%u us after): %d ranks failed", way_names[way], s->victim,
-			 phases[phase].name, s->delay_us, failed);
+		         phases[phase].name, s->delay_us, failed);
 	stage_free(s);
 }
 
@@ -211,7 +207,7 @@ static void killed_at_start(void **state)
 			int failed = stage_run(s, how, start, "TUTTI_START_TIMEOUT=3", NULL);
 			if (failed)
 				fail_msg("%s: rank %d killed %u us after its start: %d ranks failed", way_names[way],
-					 s->victim, s->delay_us, failed);
+				         s->victim, s->delay_us, failed);
 			stage_free(s);
 		}
 }
@@ -302,13 +298,13 @@ int main(int argc, char **argv)
 	srand(number);
 	be_alone(argc, argv);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(is_said_whether_alone),
-		cmocka_unit_test_teardown(killed_by_memory, nothing_left),
-		cmocka_unit_test_teardown(killed_by_tcp, nothing_left),
-		cmocka_unit_test_teardown(killed_on_two_hosts, nothing_left),
-		cmocka_unit_test_teardown(killed_at_start, nothing_left),
-		cmocka_unit_test_teardown(killed_as_others_destroy, nothing_left),
-		cmocka_unit_test_teardown(half_of_them_killed, nothing_left),
+	        cmocka_unit_test(is_said_whether_alone),
+	        cmocka_unit_test_teardown(killed_by_memory, nothing_left),
+	        cmocka_unit_test_teardown(killed_by_tcp, nothing_left),
+	        cmocka_unit_test_teardown(killed_on_two_hosts, nothing_left),
+	        cmocka_unit_test_teardown(killed_at_start, nothing_left),
+	        cmocka_unit_test_teardown(killed_as_others_destroy, nothing_left),
+	        cmocka_unit_test_teardown(half_of_them_killed, nothing_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

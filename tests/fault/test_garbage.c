@@ -9,7 +9,7 @@
 #include <sys/un.h>
 
 #define STRANGERS 10000
-#define SITTERS 200 /* connections that stay, each saying a byte now and then */
+#define SITTERS   200 /* connections that stay, each saying a byte now and then */
 
 /* A connection to anything that listens in this network: doors are the only listeners here. */
 struct doors {
@@ -34,10 +34,12 @@ static void find_tcp(struct doors *d, const char *path, bool six)
 		unsigned port, state;
 		if (sscanf(line, "%*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x", &port, &state) != 2 || state != 10)
 			continue;
-		struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-					 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-		struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port),
-					  .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+		struct sockaddr_in v4 = {.sin_family = AF_INET,
+		                         .sin_port = htons((uint16_t)port),
+		                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+		struct sockaddr_in6 v6 = {.sin6_family = AF_INET6,
+		                          .sin6_port = htons((uint16_t)port),
+		                          .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 		if (six)
 			add_door(d, &v6, sizeof(v6));
 		else
@@ -190,7 +192,7 @@ int main(int argc, char **argv)
 	srand(seed);
 	be_alone(argc, argv);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(strangers_do_not_disturb, nothing_left),
+	        cmocka_unit_test_teardown(strangers_do_not_disturb, nothing_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

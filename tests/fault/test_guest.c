@@ -253,7 +253,8 @@ static double cpu_seconds(void)
 {
 	struct rusage u;
 	getrusage(RUSAGE_SELF, &u);
-	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
 }
 
 static int rest(struct tutti_comm *c, void *arg)
@@ -317,9 +318,10 @@ static void last_calls_are_written(void **state)
 		assert_non_null(f);
 		while (fgets(line, sizeof(line), f)) {
 			head |= strstr(line, "ranks disagree about call #2") != NULL;
-			broadcast |= strstr(line, "\"call\":1,\"what\":\"broadcast\"") && strstr(line, "\"finished\":true");
+			broadcast |=
+			        strstr(line, "\"call\":1,\"what\":\"broadcast\"") && strstr(line, "\"finished\":true");
 			reduce |= strstr(line, "\"call\":2,\"what\":\"reduce\"") &&
-				  strstr(line, r == s->victim ? "\"op\":\"min\"" : "\"op\":\"max\"");
+			          strstr(line, r == s->victim ? "\"op\":\"min\"" : "\"op\":\"max\"");
 		}
 		fclose(f);
 		assert_true(head && broadcast && reduce);
@@ -333,13 +335,13 @@ int main(int argc, char **argv)
 {
 	be_alone(argc, argv);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(abort_from_another_thread, nothing_left),
-		cmocka_unit_test_teardown(destroy_with_requests_in_flight, nothing_left),
-		cmocka_unit_test_teardown(rank_that_leaves_is_named, nothing_left),
-		cmocka_unit_test_teardown(forked_child_is_told_and_harms_nobody, nothing_left),
-		cmocka_unit_test_teardown(forked_child_does_not_hide_a_death, nothing_left),
-		cmocka_unit_test_teardown(rest_costs_nothing, nothing_left),
-		cmocka_unit_test_teardown(last_calls_are_written, nothing_left),
+	        cmocka_unit_test_teardown(abort_from_another_thread, nothing_left),
+	        cmocka_unit_test_teardown(destroy_with_requests_in_flight, nothing_left),
+	        cmocka_unit_test_teardown(rank_that_leaves_is_named, nothing_left),
+	        cmocka_unit_test_teardown(forked_child_is_told_and_harms_nobody, nothing_left),
+	        cmocka_unit_test_teardown(forked_child_does_not_hide_a_death, nothing_left),
+	        cmocka_unit_test_teardown(rest_costs_nothing, nothing_left),
+	        cmocka_unit_test_teardown(last_calls_are_written, nothing_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,7 @@
 #include "fault.h"
 
 #define DEADLINE 1.0
-#define SLACK 3.0 /* one second for asking the silent, the rest for a busy machine */
+#define SLACK    3.0 /* one second for asking the silent, the rest for a busy machine */
 
 static int in_time(const struct stage *s)
 {
@@ -213,11 +213,11 @@ int main(int argc, char **argv)
 {
 	be_alone(argc, argv);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(stopped_rank_is_named, nothing_left),
-		cmocka_unit_test_teardown(late_rank_is_named, nothing_left),
-		cmocka_unit_test_teardown(missing_message_ends_at_the_deadline, nothing_left),
-		cmocka_unit_test_teardown(slow_rank_is_waited_for, nothing_left),
-		cmocka_unit_test_teardown(absent_ranks_are_named, nothing_left),
+	        cmocka_unit_test_teardown(stopped_rank_is_named, nothing_left),
+	        cmocka_unit_test_teardown(late_rank_is_named, nothing_left),
+	        cmocka_unit_test_teardown(missing_message_ends_at_the_deadline, nothing_left),
+	        cmocka_unit_test_teardown(slow_rank_is_waited_for, nothing_left),
+	        cmocka_unit_test_teardown(absent_ranks_are_named, nothing_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

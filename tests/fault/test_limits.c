@@ -338,11 +338,12 @@ static void time_of_start(void **state)
 		int worst = 0;
 		struct stage *s = stage_new(WAY_SHM);
 		s->n = sizes[i].n;
-		assert_int_equal(stage_run(s, (struct ranks){.start = RANKS_BY_HAND, .seconds = 60}, start_at_once, NULL), 0);
+		assert_int_equal(
+		        stage_run(s, (struct ranks){.start = RANKS_BY_HAND, .seconds = 60}, start_at_once, NULL), 0);
 		for (int r = 0; r < s->n; r++)
 			worst = s->done[r] > worst ? s->done[r] : worst;
 		print_message("start of %d local ranks: %.1f ms (should be at most %d)\n", s->n, worst * 1e-3,
-			      sizes[i].bound_ms);
+		              sizes[i].bound_ms);
 		assert_true(worst * 1e-3 < 10 * sizes[i].bound_ms);
 		stage_free(s);
 	}
@@ -352,15 +353,15 @@ int main(int argc, char **argv)
 {
 	be_alone(argc, argv);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(little_or_no_dev_shm, nothing_left),
-		cmocka_unit_test_teardown(eight_ranks_live_on_few_files, nothing_left),
-		cmocka_unit_test_teardown(too_few_files_are_an_error, nothing_left),
-		cmocka_unit_test_teardown(works_in_two_gigabytes, nothing_left),
-		cmocka_unit_test_teardown(too_little_space_is_an_error, nothing_left),
-		cmocka_unit_test_teardown(works_in_a_small_memory_group, nothing_left),
-		cmocka_unit_test_teardown(rank_that_is_out_of_memory, nothing_left),
-		cmocka_unit_test_teardown(shared_memory_of_a_rank, nothing_left),
-		cmocka_unit_test_teardown(time_of_start, nothing_left),
+	        cmocka_unit_test_teardown(little_or_no_dev_shm, nothing_left),
+	        cmocka_unit_test_teardown(eight_ranks_live_on_few_files, nothing_left),
+	        cmocka_unit_test_teardown(too_few_files_are_an_error, nothing_left),
+	        cmocka_unit_test_teardown(works_in_two_gigabytes, nothing_left),
+	        cmocka_unit_test_teardown(too_little_space_is_an_error, nothing_left),
+	        cmocka_unit_test_teardown(works_in_a_small_memory_group, nothing_left),
+	        cmocka_unit_test_teardown(rank_that_is_out_of_memory, nothing_left),
+	        cmocka_unit_test_teardown(shared_memory_of_a_rank, nothing_left),
+	        cmocka_unit_test_teardown(time_of_start, nothing_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

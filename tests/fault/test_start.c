@@ -13,24 +13,66 @@ enum {
 static const struct misfit {
 	const char *name, *variable, *value; /* the others' value, if they have one, in `others` */
 	const char *others;
-	int odd, odd_status, status;         /* what the odd one gets, and the others */
-	const char *odd_says[3], *says[3];   /* %d: the odd rank */
+	int odd, odd_status, status;       /* what the odd one gets, and the others */
+	const char *odd_says[3], *says[3]; /* %d: the odd rank */
 } misfits[] = {
-	{"secret", "TUTTI_SECRET", "swordfish", "TUTTI_SECRET=open sesame", 2, TUTTI_EAUTH, TUTTI_ETIMEOUT,
-	 {"secret"}, {"rank 2", "secret"}},
-	{"secret of rank 0", "TUTTI_SECRET", "swordfish", "TUTTI_SECRET=open sesame", 0, TUTTI_ETIMEOUT, TUTTI_EAUTH,
-	 {"ranks 1-3", "secret"}, {"secret"}},
-	{"size", "TUTTI_SIZE", "5", NULL, 3, TUTTI_EMISMATCH, TUTTI_ETIMEOUT, {"5", "4"}, {"5 ranks, not 4", "rank 3"}},
-	{"size of rank 0", "TUTTI_SIZE", "3", NULL, 0, TUTTI_ETIMEOUT, TUTTI_EMISMATCH, {"4 ranks, not 3"}, {"3", "4"}},
-	{"rank", "TUTTI_RANK", "1", NULL, 2, TUTTI_EMISMATCH, TUTTI_EMISMATCH, {"rank 1"}, {"rank 1"}},
-	{"algorithm", "TUTTI_ALGO", "allreduce:ring", "TUTTI_ALGO=allreduce:tree", 1, TUTTI_EMISMATCH, TUTTI_EMISMATCH,
-	 {"TUTTI_ALGO", "allreduce:ring", "allreduce:tree"}, {"rank 1", "allreduce:ring", "TUTTI_ALGO"}},
-	{"slot", "TUTTI_SLOT", "32768", NULL, 3, TUTTI_EMISMATCH, TUTTI_EMISMATCH,
-	 {"TUTTI_SLOT", "32768", "65536"}, {"rank 3", "TUTTI_SLOT", "32768"}},
-	{"slot of rank 0", "TUTTI_SLOT", "32768", NULL, 0, TUTTI_EMISMATCH, TUTTI_EMISMATCH,
-	 {"TUTTI_SLOT", "32768", "65536"}, {"rank 0", "TUTTI_SLOT", "32768"}},
-	{"algorithm, unknown", "TUTTI_ALGO", "allreduce:spiral", NULL, 3, TUTTI_EMISMATCH, TUTTI_EMISMATCH,
-	 {"spiral"}, {"rank 3", "spiral"}},
+        {"secret",
+         "TUTTI_SECRET",
+         "swordfish",
+         "TUTTI_SECRET=open sesame",
+         2,
+         TUTTI_EAUTH,
+         TUTTI_ETIMEOUT,
+         {"secret"},
+         {"rank 2", "secret"}},
+        {"secret of rank 0",
+         "TUTTI_SECRET",
+         "swordfish",
+         "TUTTI_SECRET=open sesame",
+         0,
+         TUTTI_ETIMEOUT,
+         TUTTI_EAUTH,
+         {"ranks 1-3", "secret"},
+         {"secret"}},
+        {"size", "TUTTI_SIZE", "5", NULL, 3, TUTTI_EMISMATCH, TUTTI_ETIMEOUT, {"5", "4"}, {"5 ranks, not 4", "rank 3"}},
+        {"size of rank 0", "TUTTI_SIZE", "3", NULL, 0, TUTTI_ETIMEOUT, TUTTI_EMISMATCH, {"4 ranks, not 3"}, {"3", "4"}},
+        {"rank", "TUTTI_RANK", "1", NULL, 2, TUTTI_EMISMATCH, TUTTI_EMISMATCH, {"rank 1"}, {"rank 1"}},
+        {"algorithm",
+         "TUTTI_ALGO",
+         "allreduce:ring",
+         "TUTTI_ALGO=allreduce:tree",
+         1,
+         TUTTI_EMISMATCH,
+         TUTTI_EMISMATCH,
+         {"TUTTI_ALGO", "allreduce:ring", "allreduce:tree"},
+         {"rank 1", "allreduce:ring", "TUTTI_ALGO"}},
+        {"slot",
+         "TUTTI_SLOT",
+         "32768",
+         NULL,
+         3,
+         TUTTI_EMISMATCH,
+         TUTTI_EMISMATCH,
+         {"TUTTI_SLOT", "32768", "65536"},
+         {"rank 3", "TUTTI_SLOT", "32768"}},
+        {"slot of rank 0",
+         "TUTTI_SLOT",
+         "32768",
+         NULL,
+         0,
+         TUTTI_EMISMATCH,
+         TUTTI_EMISMATCH,
+         {"TUTTI_SLOT", "32768", "65536"},
+         {"rank 0", "TUTTI_SLOT", "32768"}},
+        {"algorithm, unknown",
+         "TUTTI_ALGO",
+         "allreduce:spiral",
+         NULL,
+         3,
+         TUTTI_EMISMATCH,
+         TUTTI_EMISMATCH,
+         {"spiral"},
+         {"rank 3", "spiral"}},
 };
 
 static void be_odd(int rank, void *arg)
@@ -81,7 +123,7 @@ int main(int argc, char **argv)
 {
 	be_alone(argc, argv);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(misfits_are_named, nothing_left),
+	        cmocka_unit_test_teardown(misfits_are_named, nothing_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,7 @@
 #include "../../src/control/plane.h"
 
 #define RANKS 4
-#define COMM 100
+#define COMM  100
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -24,13 +24,15 @@ static uint8_t next(struct input *in)
 /* The interesting values are small, or just beyond what is allowed. */
 static struct message compose(struct input *in)
 {
-	struct message m = {.type = next(in), .from = (int8_t)next(in), .seq = next(in), .comm = COMM + (next(in) == 0)};
+	struct message m = {
+	        .type = next(in), .from = (int8_t)next(in), .seq = next(in), .comm = COMM + (next(in) == 0)};
 	size_t text = next(in);
 
 	m.a = (int8_t)next(in);
 	m.b = (int8_t)next(in);
 	m.value = next(in);
-	m.call = (struct call){.number = next(in), .count = next(in), .coll = next(in), .dtype = next(in), .op = next(in)};
+	m.call = (struct call){
+	        .number = next(in), .count = next(in), .coll = next(in), .dtype = next(in), .op = next(in)};
 	m.call.root = (int8_t)next(in);
 	for (size_t i = 0; i < text; i++)
 		m.text[i] = (char)next(in);
@@ -100,8 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	plane(&c);
 	from.c = &c;
-	if (!flight || !alarm ||
-	    control_join(&cc, &c, COMM, "fuzz", members, RANKS, 2, flight, alarm) != TUTTI_OK)
+	if (!flight || !alarm || control_join(&cc, &c, COMM, "fuzz", members, RANKS, 2, flight, alarm) != TUTTI_OK)
 		abort();
 	flight_start(flight, &call);
 	cc->shrink.waiting = mode & 2;

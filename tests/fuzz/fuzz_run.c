@@ -32,7 +32,7 @@ static void try_job(const char *data, size_t len)
 
 static void try_frames(const char *data, size_t len)
 {
-	struct buf b = { 0 };
+	struct buf b = {0};
 	struct frame f;
 	size_t at = 0;
 
@@ -46,7 +46,7 @@ static void try_frames(const char *data, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct hosts list = { 0 }, file = { 0 };
+	struct hosts list = {0}, file = {0};
 	char *text = malloc(size + 1), *bytes = malloc(size ? size : 1); /* exact, so that reading beyond is seen */
 
 	if (text && bytes) {

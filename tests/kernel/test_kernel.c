@@ -54,12 +54,12 @@ struct format {
 };
 
 static const struct format formats[KERNEL_DTYPES] = {
-	[TUTTI_F16] = {10, 15, 5, 0x7e00, 0x7c00},
-	[TUTTI_BF16] = {7, 127, 8, 0x7fc0, 0x7f80},
-	[TUTTI_F32] = {23, 127, 8, 0x7fc00000, 0x7f800000},
-	[TUTTI_F64] = {52, 1023, 11, 0x7ff8000000000000, 0x7ff0000000000000},
-	[TUTTI_F8E4M3] = {3, 7, 4, 0x7f, 0},
-	[TUTTI_F8E5M2] = {2, 15, 5, 0x7e, 0x7c},
+        [TUTTI_F16] = {10, 15, 5, 0x7e00, 0x7c00},
+        [TUTTI_BF16] = {7, 127, 8, 0x7fc0, 0x7f80},
+        [TUTTI_F32] = {23, 127, 8, 0x7fc00000, 0x7f800000},
+        [TUTTI_F64] = {52, 1023, 11, 0x7ff8000000000000, 0x7ff0000000000000},
+        [TUTTI_F8E4M3] = {3, 7, 4, 0x7f, 0},
+        [TUTTI_F8E5M2] = {2, 15, 5, 0x7e, 0x7c},
 };
 
 static bool is_float(int t)
@@ -81,17 +81,35 @@ static int specials(int t, uint64_t *out)
 	int n = 0;
 
 	if (!is_float(t)) {
-		const uint64_t values[] = {0,    1,        2,     3,         7,                 sign - 1,
-					   sign, sign + 1, ~0ull, ~0ull - 1, 0x5555555555555555};
+		const uint64_t values[] = {
+		        0, 1, 2, 3, 7, sign - 1, sign, sign + 1, ~0ull, ~0ull - 1, 0x5555555555555555};
 		memcpy(out, values, sizeof values);
 		return (int)(sizeof values / sizeof values[0]);
 	}
 	const uint64_t magnitudes[] = {
-		0, 1, 2, 3, hidden - 1, hidden, hidden + 1, /* subnormals and the smallest normals */
-		one, one + 1, one + 2, one - 1, one + hidden, one + hidden / 2, /* 1, its neighbours, 2, 1.5 */
-		one - half_place, one - half_place + 1, one - half_place + hidden, one - half_place + hidden + 1,
-		f->inf ? f->inf - 1 : f->nan - 1, f->inf ? f->inf - hidden : f->nan - hidden, /* the greatest */
-		f->inf, f->nan, f->inf ? f->inf + 1 : f->nan, sign - 1,
+	        0,
+	        1,
+	        2,
+	        3,
+	        hidden - 1,
+	        hidden,
+	        hidden + 1, /* subnormals and the smallest normals */
+	        one,
+	        one + 1,
+	        one + 2,
+	        one - 1,
+	        one + hidden,
+	        one + hidden / 2, /* 1, its neighbours, 2, 1.5 */
+	        one - half_place,
+	        one - half_place + 1,
+	        one - half_place + hidden,
+	        one - half_place + hidden + 1,
+	        f->inf ? f->inf - 1 : f->nan - 1,
+	        f->inf ? f->inf - hidden : f->nan - hidden, /* the greatest */
+	        f->inf,
+	        f->nan,
+	        f->inf ? f->inf + 1 : f->nan,
+	        sign - 1,
 	};
 	for (size_t i = 0; i < sizeof magnitudes / sizeof magnitudes[0]; i++) {
 		out[n++] = magnitudes[i] & (sign - 1);
@@ -169,7 +187,7 @@ static double decode(int t, uint64_t bits)
 static uint64_t encode(int t, double x)
 {
 	const struct format *f = &formats[t];
-	uint64_t sign = (uint64_t)!!signbit(x) << (width(t) - 1), over = f->inf ? f->inf : f->nan;
+	uint64_t sign = (uint64_t) !!signbit(x) << (width(t) - 1), over = f->inf ? f->inf : f->nan;
 	double a = fabs(x);
 	int exp;
 
@@ -273,11 +291,11 @@ static void expect_equal(const char *isa, int t, int op, int nsrc, const void *g
 	for (size_t i = 0; i < count; i++)
 		if (load(t, got, i) != load(t, want, i))
 			fail_msg("%s of %d, element %zu of %zu: got %#llx, want %#llx", title(isa, t, op), nsrc, i,
-				 count, (unsigned long long)load(t, got, i), (unsigned long long)load(t, want, i));
+			         count, (unsigned long long)load(t, got, i), (unsigned long long)load(t, want, i));
 }
 
 static void expect_oracle(const struct kernel_table *table, int t, int op, const void *const *src, int nsrc,
-			  size_t count, uint32_t divisor)
+                          size_t count, uint32_t divisor)
 {
 	void *got = malloc(count * 8);
 
@@ -289,9 +307,9 @@ static void expect_oracle(const struct kernel_table *table, int t, int op, const
 		want = (is_float(t) ? oracle_float : oracle_integer)(t, op, v, nsrc, divisor);
 		if (load(t, got, i) != want)
 			fail_msg("%s of %d (divisor %u): %#llx, %#llx, ... gives %#llx, want %#llx",
-				 title(table->isa, t, op), nsrc, divisor, (unsigned long long)v[0],
-				 (unsigned long long)v[nsrc > 1], (unsigned long long)load(t, got, i),
-				 (unsigned long long)want);
+			         title(table->isa, t, op), nsrc, divisor, (unsigned long long)v[0],
+			         (unsigned long long)v[nsrc > 1], (unsigned long long)load(t, got, i),
+			         (unsigned long long)want);
 	}
 	free(got);
 }
@@ -357,7 +375,8 @@ static void test_reference_pairs(void **state)
 	uint64_t values[MAX_SPECIALS + 256];
 
 	(void)state;
-	EACH_ROW(t, op) {
+	EACH_ROW(t, op)
+	{
 		size_t n = sample(t, values, 150);
 		struct pairs p = all_pairs(t, values, n, values, n);
 		for (size_t d = 0; d < (op == TUTTI_AVG ? NDIVISORS : 1); d++)
@@ -373,7 +392,8 @@ static void test_reference_many(void **state)
 	const void *src[MAX_SRC];
 
 	(void)state;
-	EACH_ROW(t, op) {
+	EACH_ROW(t, op)
+	{
 		for (int nsrc = 1; nsrc <= MAX_SRC; nsrc++) {
 			for (int k = 0; k < nsrc; k++) {
 				fill(t, buf[k], 2000);
@@ -406,7 +426,8 @@ static void test_all_values_of_16_bits(void **state)
 		p = all_pairs(t, all, 65536, special, (size_t)specials(t, special));
 		for (int op = 0; op < KERNEL_OPS; op++) {
 			c->two[t][op](want, p.a, p.b, p.count, 3);
-			EACH_ISA(table) {
+			EACH_ISA(table)
+			{
 				table->two[t][op](got, p.a, p.b, p.count, 3);
 				expect_equal(table->isa, t, op, 2, got, want, p.count);
 			}
@@ -423,13 +444,15 @@ static void test_isa_pairs(void **state)
 	uint64_t values[MAX_SPECIALS + 256];
 
 	(void)state;
-	EACH_ROW(t, op) {
+	EACH_ROW(t, op)
+	{
 		size_t n = sample(t, values, 200);
 		struct pairs p = all_pairs(t, values, n, values, n);
 		void *got = malloc(p.count * 8), *want = malloc(p.count * 8);
 		for (size_t d = 0; d < (op == TUTTI_AVG ? NDIVISORS : 1); d++) {
 			c->two[t][op](want, p.a, p.b, p.count, divisors[d]);
-			EACH_ISA(table) {
+			EACH_ISA(table)
+			{
 				table->two[t][op](got, p.a, p.b, p.count, divisors[d]);
 				expect_equal(table->isa, t, op, 2, got, want, p.count);
 			}
@@ -450,7 +473,7 @@ static _Alignas(64) unsigned char buffers[MAX_SRC + 1][ROOM], originals[MAX_SRC]
  * `place` the destination too. Nothing outside the destination may change.
  */
 static void check_call(const struct kernel_table *table, int t, int op, bool two, int nsrc, size_t count, int place,
-		       const size_t *align)
+                       const size_t *align)
 {
 	const struct kernel_table *c = kernel_table_isa("c");
 	size_t bytes = count * tutti_dtype_size((enum tutti_dtype)t);
@@ -495,7 +518,8 @@ static void test_isa_tails(void **state)
 	static const int many[] = {1, 2, 3, 4, 5, 8, 9, MAX_SRC};
 
 	(void)state;
-	EACH_ISA(table) EACH_ROW(t, op) {
+	EACH_ISA(table) EACH_ROW(t, op)
+	{
 		size_t most = 2 * 64 / tutti_dtype_size((enum tutti_dtype)t) + 5;
 		for (size_t count = 0; count <= most; count++) {
 			for (int i = 0; i < 3; i++)
@@ -511,14 +535,15 @@ static void test_isa_tails(void **state)
 static void test_isa_alignments(void **state)
 {
 	(void)state;
-	EACH_ISA(table) EACH_ROW(t, op) {
+	EACH_ISA(table) EACH_ROW(t, op)
+	{
 		size_t count = 3 * 64 / tutti_dtype_size((enum tutti_dtype)t) - 1;
 		for (size_t offset = 0; offset <= 64; offset++)
 			for (int moved = 0; moved < 3; moved++)
 				for (int place = -1; place < 2; place++)
 					check_call(table, t, op, true, 2, count, place,
-						   (size_t[]){moved == 0 ? offset : 0, moved == 1 ? offset : 0,
-							      moved == 2 ? offset : 0});
+					           (size_t[]){moved == 0 ? offset : 0, moved == 1 ? offset : 0,
+					                      moved == 2 ? offset : 0});
 	}
 }
 
@@ -535,7 +560,8 @@ static void test_isa_end_of_memory(void **state)
 		assert_int_equal(mprotect(p + page, page, PROT_NONE), 0);
 		end[k] = p + page;
 	}
-	EACH_ISA(table) EACH_ROW(t, op) {
+	EACH_ISA(table) EACH_ROW(t, op)
+	{
 		size_t size = tutti_dtype_size((enum tutti_dtype)t);
 		for (size_t count = 0; count <= 2 * 64 / size + 1; count++) {
 			unsigned char *a = end[0] - count * size, *b = end[1] - count * size;
@@ -560,35 +586,35 @@ static void test_contract(void **state)
 		int t, op;
 		uint64_t a, b, want;
 	} rows[] = {
-		{TUTTI_F32, TUTTI_SUM, 0xff812345, 0x3f800000, 0x7fc00000},   /* a signalling NaN of either sign */
-		{TUTTI_F32, TUTTI_SUM, 0x7f800000, 0xff800000, 0x7fc00000},   /* inf - inf */
-		{TUTTI_F32, TUTTI_SUM, 0x00000001, 0x00000001, 0x00000002},   /* subnormals stay */
-		{TUTTI_F32, TUTTI_MIN, 0x00000000, 0x80000000, 0x80000000},   /* -0 < +0 */
-		{TUTTI_F32, TUTTI_MAX, 0x80000000, 0x00000000, 0x00000000},
-		{TUTTI_F32, TUTTI_MIN, 0xffc00001, 0xff800000, 0x7fc00000},   /* NaN before everything */
-		{TUTTI_F32, TUTTI_MAX, 0x3f800000, 0xff800001, 0x7fc00000},
-		{TUTTI_F64, TUTTI_PROD, 0, 0xfff0000000000000, 0x7ff8000000000000}, /* 0 * -inf */
-		{TUTTI_BF16, TUTTI_SUM, 0x3f80, 0x3b80, 0x3f80},              /* 1 + 2^-8: a tie goes to even */
-		{TUTTI_BF16, TUTTI_SUM, 0x3f81, 0x3b80, 0x3f82},
-		{TUTTI_BF16, TUTTI_SUM, 0x0001, 0x0001, 0x0002},
-		{TUTTI_BF16, TUTTI_SUM, 0x7f7f, 0x7b00, 0x7f80},              /* overflow */
-		{TUTTI_BF16, TUTTI_SUM, 0xff81, 0x0000, 0x7fc0},
-		{TUTTI_F16, TUTTI_SUM, 0x7bff, 0x4bff, 0x7bff},               /* 65504 + 15.99: below half a place */
-		{TUTTI_F16, TUTTI_SUM, 0x7bff, 0x4c00, 0x7c00},               /* 65504 + 16: a tie becomes infinity */
-		{TUTTI_F16, TUTTI_MIN, 0xfe01, 0x0000, 0x7e00},
-		{TUTTI_F8E4M3, TUTTI_SUM, 0x7e, 0x58, 0x7e},                  /* 448 + 16 = 464: a tie goes to 448 */
-		{TUTTI_F8E4M3, TUTTI_SUM, 0x7e, 0x59, 0x7f},                  /* 448 + 18: NaN */
-		{TUTTI_F8E4M3, TUTTI_PROD, 0xfe, 0x7e, 0x7f},                 /* its NaN is positive */
-		{TUTTI_F8E4M3, TUTTI_MIN, 0xff, 0xfe, 0x7f},
-		{TUTTI_F8E5M2, TUTTI_SUM, 0x7b, 0x7b, 0x7c},                  /* 57344 * 2: infinity */
-		{TUTTI_F8E5M2, TUTTI_SUM, 0xfb, 0xfb, 0xfc},
-		{TUTTI_F8E5M2, TUTTI_SUM, 0x7c, 0xfc, 0x7e},
-		{TUTTI_I8, TUTTI_SUM, 0x7f, 0x01, 0x80},                      /* wraps */
-		{TUTTI_I32, TUTTI_PROD, 0x10000, 0x10000, 0},
-		{TUTTI_I8, TUTTI_AVG, 0xff, 0xfa, 0xfe},                      /* (-1 - 6) / 3 = -2 */
-		{TUTTI_I8, TUTTI_AVG, 0x7f, 0x7f, 0x00},                      /* the sum wraps to -2 first */
-		{TUTTI_U64, TUTTI_AVG, 0xfffffffffffffffe, 0x1, 0x5555555555555555},
-		{TUTTI_F32, TUTTI_AVG, 0x3f800000, 0x40000000, 0x3f800000},   /* (1 + 2) / 3 */
+	        {TUTTI_F32, TUTTI_SUM, 0xff812345, 0x3f800000, 0x7fc00000}, /* a signalling NaN of either sign */
+	        {TUTTI_F32, TUTTI_SUM, 0x7f800000, 0xff800000, 0x7fc00000}, /* inf - inf */
+	        {TUTTI_F32, TUTTI_SUM, 0x00000001, 0x00000001, 0x00000002}, /* subnormals stay */
+	        {TUTTI_F32, TUTTI_MIN, 0x00000000, 0x80000000, 0x80000000}, /* -0 < +0 */
+	        {TUTTI_F32, TUTTI_MAX, 0x80000000, 0x00000000, 0x00000000},
+	        {TUTTI_F32, TUTTI_MIN, 0xffc00001, 0xff800000, 0x7fc00000}, /* NaN before everything */
+	        {TUTTI_F32, TUTTI_MAX, 0x3f800000, 0xff800001, 0x7fc00000},
+	        {TUTTI_F64, TUTTI_PROD, 0, 0xfff0000000000000, 0x7ff8000000000000}, /* 0 * -inf */
+	        {TUTTI_BF16, TUTTI_SUM, 0x3f80, 0x3b80, 0x3f80},                    /* 1 + 2^-8: a tie goes to even */
+	        {TUTTI_BF16, TUTTI_SUM, 0x3f81, 0x3b80, 0x3f82},
+	        {TUTTI_BF16, TUTTI_SUM, 0x0001, 0x0001, 0x0002},
+	        {TUTTI_BF16, TUTTI_SUM, 0x7f7f, 0x7b00, 0x7f80}, /* overflow */
+	        {TUTTI_BF16, TUTTI_SUM, 0xff81, 0x0000, 0x7fc0},
+	        {TUTTI_F16, TUTTI_SUM, 0x7bff, 0x4bff, 0x7bff}, /* 65504 + 15.99: below half a place */
+	        {TUTTI_F16, TUTTI_SUM, 0x7bff, 0x4c00, 0x7c00}, /* 65504 + 16: a tie becomes infinity */
+	        {TUTTI_F16, TUTTI_MIN, 0xfe01, 0x0000, 0x7e00},
+	        {TUTTI_F8E4M3, TUTTI_SUM, 0x7e, 0x58, 0x7e},  /* 448 + 16 = 464: a tie goes to 448 */
+	        {TUTTI_F8E4M3, TUTTI_SUM, 0x7e, 0x59, 0x7f},  /* 448 + 18: NaN */
+	        {TUTTI_F8E4M3, TUTTI_PROD, 0xfe, 0x7e, 0x7f}, /* its NaN is positive */
+	        {TUTTI_F8E4M3, TUTTI_MIN, 0xff, 0xfe, 0x7f},
+	        {TUTTI_F8E5M2, TUTTI_SUM, 0x7b, 0x7b, 0x7c}, /* 57344 * 2: infinity */
+	        {TUTTI_F8E5M2, TUTTI_SUM, 0xfb, 0xfb, 0xfc},
+	        {TUTTI_F8E5M2, TUTTI_SUM, 0x7c, 0xfc, 0x7e},
+	        {TUTTI_I8, TUTTI_SUM, 0x7f, 0x01, 0x80}, /* wraps */
+	        {TUTTI_I32, TUTTI_PROD, 0x10000, 0x10000, 0},
+	        {TUTTI_I8, TUTTI_AVG, 0xff, 0xfa, 0xfe}, /* (-1 - 6) / 3 = -2 */
+	        {TUTTI_I8, TUTTI_AVG, 0x7f, 0x7f, 0x00}, /* the sum wraps to -2 first */
+	        {TUTTI_U64, TUTTI_AVG, 0xfffffffffffffffe, 0x1, 0x5555555555555555},
+	        {TUTTI_F32, TUTTI_AVG, 0x3f800000, 0x40000000, 0x3f800000}, /* (1 + 2) / 3 */
 	};
 
 	(void)state;
@@ -608,14 +634,35 @@ static void test_names(void **state)
 		const char *name;
 		int t;
 	} aliases[] = {
-		{"i8", TUTTI_I8}, {"int8", TUTTI_I8}, {"u8", TUTTI_U8}, {"uint8", TUTTI_U8},
-		{"int16", TUTTI_I16}, {"uint16", TUTTI_U16}, {"int32", TUTTI_I32}, {"int", TUTTI_I32},
-		{"uint32", TUTTI_U32}, {"int64", TUTTI_I64}, {"uint64", TUTTI_U64}, {"half", TUTTI_F16},
-		{"float16", TUTTI_F16}, {"bfloat16", TUTTI_BF16},
-		{"BF16", TUTTI_BF16}, {"float", TUTTI_F32}, {"float32", TUTTI_F32}, {"double", TUTTI_F64},
-		{"float64", TUTTI_F64}, {"e4m3", TUTTI_F8E4M3}, {"fp8e4m3", TUTTI_F8E4M3}, {"fp8_e4m3", TUTTI_F8E4M3},
-		{"f8e4m3", TUTTI_F8E4M3}, {"e5m2", TUTTI_F8E5M2}, {"fp8_e5m2", TUTTI_F8E5M2},
-		{"", -1}, {"f33", -1}, {"float3", -1}, {"?", -1},
+	        {"i8", TUTTI_I8},
+	        {"int8", TUTTI_I8},
+	        {"u8", TUTTI_U8},
+	        {"uint8", TUTTI_U8},
+	        {"int16", TUTTI_I16},
+	        {"uint16", TUTTI_U16},
+	        {"int32", TUTTI_I32},
+	        {"int", TUTTI_I32},
+	        {"uint32", TUTTI_U32},
+	        {"int64", TUTTI_I64},
+	        {"uint64", TUTTI_U64},
+	        {"half", TUTTI_F16},
+	        {"float16", TUTTI_F16},
+	        {"bfloat16", TUTTI_BF16},
+	        {"BF16", TUTTI_BF16},
+	        {"float", TUTTI_F32},
+	        {"float32", TUTTI_F32},
+	        {"double", TUTTI_F64},
+	        {"float64", TUTTI_F64},
+	        {"e4m3", TUTTI_F8E4M3},
+	        {"fp8e4m3", TUTTI_F8E4M3},
+	        {"fp8_e4m3", TUTTI_F8E4M3},
+	        {"f8e4m3", TUTTI_F8E4M3},
+	        {"e5m2", TUTTI_F8E5M2},
+	        {"fp8_e5m2", TUTTI_F8E5M2},
+	        {"", -1},
+	        {"f33", -1},
+	        {"float3", -1},
+	        {"?", -1},
 	};
 	static const size_t sizes[KERNEL_DTYPES] = {1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8, 1, 1};
 
@@ -631,7 +678,7 @@ static void test_names(void **state)
 	assert_int_equal(op_by_name("Sum"), TUTTI_SUM);
 	assert_int_equal(op_by_name("mean"), -1);
 	assert_int_equal(tutti_dtype_size((enum tutti_dtype)KERNEL_DTYPES), 0);
-	assert_int_equal(tutti_dtype_size((enum tutti_dtype)-1), 0);
+	assert_int_equal(tutti_dtype_size((enum tutti_dtype) - 1), 0);
 }
 
 static void test_tables(void **state)
@@ -646,7 +693,8 @@ static void test_tables(void **state)
 		if (!table)
 			continue;
 		assert_string_equal(table->isa, *isa);
-		EACH_ROW(t, op) {
+		EACH_ROW(t, op)
+		{
 			assert_non_null(table->two[t][op]);
 			assert_non_null(table->many[t][op]);
 		}
@@ -670,7 +718,7 @@ static double seconds(void)
 
 /* Nanoseconds of one call: the median of eleven batches. */
 static double time_call(const struct kernel_table *table, int t, int op, int nsrc, size_t count, void *dst,
-			const void *const *src)
+                        const void *const *src)
 {
 	double ns[11];
 	size_t batch = 1;
@@ -721,7 +769,7 @@ static void bench_row(const struct kernel_table *table, int t, int op)
 		printf("  %d GB/s:", nsrcs[n]);
 		for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
 			printf(" %5.1f", (double)((size_t)(nsrcs[n] + 1) * sizes[i]) /
-						 time_call(table, t, op, nsrcs[n], sizes[i] / size, dst, src));
+			                         time_call(table, t, op, nsrcs[n], sizes[i] / size, dst, src));
 	}
 	printf("\n");
 	free(mem);
@@ -734,7 +782,8 @@ static int bench(const char *isa_name, const char *type, const char *op_wanted)
 		const struct kernel_table *table = kernel_table_isa(*isa);
 		if (!table || (isa_name && strcmp(isa_name, "all") != 0 && strcmp(isa_name, *isa) != 0))
 			continue;
-		EACH_ROW(t, op) {
+		EACH_ROW(t, op)
+		{
 			if (type && strcmp(type, "all") != 0 && dtype_by_name(type) != t)
 				continue;
 			if (!op_wanted || op_by_name(op_wanted) == op)
@@ -747,16 +796,11 @@ static int bench(const char *isa_name, const char *type, const char *op_wanted)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tables),
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_contract),
-		cmocka_unit_test(test_reference_pairs),
-		cmocka_unit_test(test_reference_many),
-		cmocka_unit_test(test_all_values_of_16_bits),
-		cmocka_unit_test(test_isa_pairs),
-		cmocka_unit_test(test_isa_tails),
-		cmocka_unit_test(test_isa_alignments),
-		cmocka_unit_test(test_isa_end_of_memory),
+	        cmocka_unit_test(test_tables),         cmocka_unit_test(test_names),
+	        cmocka_unit_test(test_contract),       cmocka_unit_test(test_reference_pairs),
+	        cmocka_unit_test(test_reference_many), cmocka_unit_test(test_all_values_of_16_bits),
+	        cmocka_unit_test(test_isa_pairs),      cmocka_unit_test(test_isa_tails),
+	        cmocka_unit_test(test_isa_alignments), cmocka_unit_test(test_isa_end_of_memory),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "--bench") == 0)

@@ -16,7 +16,7 @@
 #include "../../src/plan_check.h"
 
 #define MAX_RANKS 1000
-#define WHY 1500
+#define WHY       1500
 
 /* A number below `below`, and the next state of the sequence. */
 static inline uint64_t draw_from(uint64_t *seed, uint64_t below)

@@ -49,8 +49,10 @@ static void whole_vector(void **state)
 static void equal_parts(void **state)
 {
 	(void)state;
-	struct layout l = {.nblocks = 12, .parts = 3, .in = {.kind = LAYOUT_OWN, .own = 2, .count = 10},
-			   .out = {.kind = LAYOUT_RANKS, .count = 10}};
+	struct layout l = {.nblocks = 12,
+	                   .parts = 3,
+	                   .in = {.kind = LAYOUT_OWN, .own = 2, .count = 10},
+	                   .out = {.kind = LAYOUT_RANKS, .count = 10}};
 	size_t at = 0;
 	for (int b = 0; b < 12; b++) {
 		struct span s = layout_span(&l, &l.out, b);
@@ -69,9 +71,10 @@ static void uneven_parts_with_places(void **state)
 {
 	(void)state;
 	const size_t counts[] = {4, 0, 7}, displs[] = {20, 3, 5};
-	struct layout l = {.nblocks = 6, .parts = 2,
-			   .out = {.kind = LAYOUT_RANKS, .counts = counts, .displs = displs},
-			   .in = {.kind = LAYOUT_OWN, .own = 2, .counts = counts}};
+	struct layout l = {.nblocks = 6,
+	                   .parts = 2,
+	                   .out = {.kind = LAYOUT_RANKS, .counts = counts, .displs = displs},
+	                   .in = {.kind = LAYOUT_OWN, .own = 2, .counts = counts}};
 	for (int rank = 0; rank < 3; rank++) {
 		struct span x = layout_span(&l, &l.out, 2 * rank), y = layout_span(&l, &l.out, 2 * rank + 1);
 		assert_int_equal(x.at, displs[rank]);
@@ -112,10 +115,13 @@ static void block_sets_wrap(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(shares_cover_the_whole), cmocka_unit_test(shares_of_huge_vectors),
-		cmocka_unit_test(whole_vector),           cmocka_unit_test(equal_parts),
-		cmocka_unit_test(uneven_parts_with_places), cmocka_unit_test(chunks_cover_a_block),
-		cmocka_unit_test(block_sets_wrap),
+	        cmocka_unit_test(shares_cover_the_whole),
+	        cmocka_unit_test(shares_of_huge_vectors),
+	        cmocka_unit_test(whole_vector),
+	        cmocka_unit_test(equal_parts),
+	        cmocka_unit_test(uneven_parts_with_places),
+	        cmocka_unit_test(chunks_cover_a_block),
+	        cmocka_unit_test(block_sets_wrap),
 	};
 	return cmocka_run_group_tests_name("layout", tests, NULL, NULL);
 }

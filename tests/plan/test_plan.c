@@ -38,8 +38,8 @@ static void run_or_fail(struct checker *c, const struct check_run *run)
 	char why[WHY];
 	if (!checker_run(c, run, why, sizeof(why)))
 		fail_msg("%s [slots %d, chunks %d%s%s, order %d, straggler %d, seed %llu]", why, run->slots,
-			 run->chunks, run->ragged ? " ragged" : "", run->in_place ? ", in place" : "", run->order,
-			 run->straggler, (unsigned long long)run->seed);
+		         run->chunks, run->ragged ? " ragged" : "", run->in_place ? ", in place" : "", run->order,
+		         run->straggler, (unsigned long long)run->seed);
 }
 
 /* One chunk only where memory would not do for more. */
@@ -47,10 +47,14 @@ static struct check_run some_run(const struct algo *algo, int n, bool in_place)
 {
 	static const int slots[] = {2, 2, 3, 8};
 	return (struct check_run){
-		.slots = slots[draw(4)], .chunks = n > 64 ? 1 : 1 + (int)draw(3),
-		.ragged = draw(2), .in_place = in_place,
-		.rank_order = algo->flags & ALGO_RANK_ORDER, .order = (enum check_order)draw(CHECK_ORDERS),
-		.straggler = -1, .seed = draw(1u << 30),
+	        .slots = slots[draw(4)],
+	        .chunks = n > 64 ? 1 : 1 + (int)draw(3),
+	        .ragged = draw(2),
+	        .in_place = in_place,
+	        .rank_order = algo->flags & ALGO_RANK_ORDER,
+	        .order = (enum check_order)draw(CHECK_ORDERS),
+	        .straggler = -1,
+	        .seed = draw(1u << 30),
 	};
 }
 

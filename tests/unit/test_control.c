@@ -28,7 +28,7 @@
 #define RANKS 8
 #define LIMIT (20 * UINT64_C(1000000000)) /* a test that gets here has failed: nothing waits for so long */
 #define WORLD 0
-#define SUB 1 /* ranks 2 and up, in falling order, in worlds of at least 4 */
+#define SUB   1 /* ranks 2 and up, in falling order, in worlds of at least 4 */
 
 #define wrong(...)                                                                                                     \
 	do {                                                                                                           \
@@ -39,13 +39,13 @@
 #define assert_contains(text, part)                                                                                    \
 	do {                                                                                                           \
 		if (!strstr(text, part))                                                                               \
-			wrong("\"%s\" does not contain \"%s\"", text, part);                                       \
+			wrong("\"%s\" does not contain \"%s\"", text, part);                                           \
 	} while (0)
 
 enum order { NONE, JOIN, WAITING, DEADLINE, RAISE, LEAVE, LOST, PART, SHRINK, CLOSE, FORK_RAW, FORK, EXIT };
 
 struct seat {
-	_Atomic int given, done;        /* orders */
+	_Atomic int given, done; /* orders */
 	enum order order;
 	int comm;
 	uint64_t number;
@@ -64,7 +64,7 @@ static struct stage {
 	bool threads;
 	_Atomic int ready;
 	struct seat seat[RANKS];
-} *stage;
+} * stage;
 
 static pthread_t threads[RANKS];
 
@@ -99,10 +99,10 @@ static int join_all(struct actor *a)
 	for (int r = stage->n - 1; r >= 2; r--)
 		sub[nsub++] = r;
 	rc = control_join(&a->comm[WORLD], a->control, 100, "world", world, stage->n, a->rank, &a->seat->flight[WORLD],
-			  &a->seat->alarm[WORLD]);
+	                  &a->seat->alarm[WORLD]);
 	if (rc == TUTTI_OK && stage->n >= 4 && a->rank >= 2)
 		rc = control_join(&a->comm[SUB], a->control, 200, "tp", sub, nsub, stage->n - 1 - a->rank,
-				  &a->seat->flight[SUB], &a->seat->alarm[SUB]);
+		                  &a->seat->flight[SUB], &a->seat->alarm[SUB]);
 	return rc;
 }
 
@@ -200,7 +200,7 @@ static void *act(void *arg)
 	struct actor a = {.rank = (int)(intptr_t)arg};
 	struct contact *me = &stage->contacts[a.rank];
 	struct door_config door = {.rank = a.rank, .size = stage->n, .iface = "", .listen_fd = -1};
-	struct control_config cfg = { a.rank, stage->n, stage->contacts, stage->host, NULL };
+	struct control_config cfg = {a.rank, stage->n, stage->contacts, stage->host, NULL};
 
 	a.seat = &stage->seat[a.rank];
 	auth_key_from_text(&door.key, "");
@@ -227,7 +227,7 @@ static void *act(void *arg)
 		uint64_t deadline_ = now_ns() + LIMIT;                                                                 \
 		while (!(condition)) {                                                                                 \
 			if (now_ns() > deadline_)                                                                      \
-				wrong("never: %s", #condition);                                                     \
+				wrong("never: %s", #condition);                                                        \
 			nap();                                                                                         \
 		}                                                                                                      \
 	} while (0)
@@ -393,7 +393,7 @@ static void all_alarmed(int comm, int expected, const char *except)
 
 static void check_death(const char *hosts, int victim)
 {
-	char name[64], except[2] = { (char)('0' + victim), '\0' };
+	char name[64], except[2] = {(char)('0' + victim), '\0'};
 	uint64_t begin;
 
 	world_of(hosts);
@@ -405,7 +405,7 @@ static void check_death(const char *hosts, int victim)
 	all_alarmed(WORLD, TUTTI_EPEER, except);
 	if (now_ns() - begin > 1000 * MS)
 		print_message("%s: the death of rank %d took %.2f s to be known\n", hosts, victim,
-			      (double)(now_ns() - begin) / 1e9);
+		              (double)(now_ns() - begin) / 1e9);
 	snprintf(name, sizeof(name), "rank %d (pid %d on ", victim, (int)stage->seat[victim].pid);
 	for (int r = 0; r < stage->n; r++) {
 		if (r == victim)
@@ -418,7 +418,7 @@ static void check_death(const char *hosts, int victim)
 
 static void a_death_is_known_to_all(void **state)
 {
-	static const char *const worlds[] = { "AA", "AB", "AAA", "ABC", "AAAA", "AABB", "ABAB", "AAABBB", "AABBCCDD" };
+	static const char *const worlds[] = {"AA", "AB", "AAA", "ABC", "AAAA", "AABB", "ABAB", "AAABBB", "AABBCCDD"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(worlds) / sizeof(worlds[0]); i++) {
@@ -505,7 +505,7 @@ static void a_forked_child_keeps_nobody_alive(void **state)
 	(void)state;
 	check_forked_child("AA", FORK_RAW); /* it holds the sockets: the process is watched */
 	check_forked_child("AA", FORK);
-	check_forked_child("AB", FORK);     /* other hosts have the sockets only */
+	check_forked_child("AB", FORK); /* other hosts have the sockets only */
 }
 
 /* ---- leaving ----------------------------------------------------------------------------------------------------- */
@@ -972,11 +972,11 @@ static void dumps_are_json_lines(void **state)
 	assert_non_null(file);
 	assert_non_null(fgets(line, sizeof(line), file));
 	assert_string_equal(line, "{\"comm\":\"tp\",\"rank\":12,\"started\":70,\"finished\":69,\"status\":6,"
-				  "\"error\":\"it said \\\"no\\\"\\u000a\"}\n");
+	                          "\"error\":\"it said \\\"no\\\"\\u000a\"}\n");
 	for (int i = 7; i <= 70; i++) {
 		assert_non_null(fgets(line, sizeof(line), file));
 		snprintf(path, sizeof(path), "\"call\":%d,\"what\":\"broadcast\",\"vector\":false,\"count\":%d,", i,
-			 2 * i);
+		         2 * i);
 		assert_contains(line, path);
 		assert_contains(line, i < 70 ? "\"end_ns\":" : "\"finished\":false}");
 	}
@@ -993,34 +993,34 @@ int main(void)
 {
 #define STAGED(test) cmocka_unit_test_teardown(test, end_world)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(malformed_messages_are_refused),
-		cmocka_unit_test(calls_are_said),
-		cmocka_unit_test(records_are_kept_for_a_while),
-		cmocka_unit_test(dumps_are_json_lines),
-		STAGED(a_death_is_known_to_all),
-		STAGED(the_text_says_who_waited),
-		STAGED(a_stopped_leader_hides_no_death),
-		STAGED(others_reconnect_after_their_leaders_died),
-		STAGED(hosts_reconnect_after_the_roots_died),
-		STAGED(a_forked_child_keeps_nobody_alive),
-		STAGED(leaving_in_order_disturbs_nobody),
-		STAGED(leaving_others_in_a_call_is_an_error),
-		STAGED(a_later_wait_for_one_who_left_is_an_error),
-		STAGED(different_calls_are_shown_to_all),
-		STAGED(equal_calls_are_no_mismatch_and_late_ones_are_compared),
-		STAGED(what_is_forgotten_is_not_judged),
-		STAGED(deadlines_name_the_late_and_the_silent),
-		STAGED(a_deadline_without_a_culprit_says_so),
-		STAGED(an_abort_reaches_all_and_the_first_counts),
-		STAGED(what_happened_before_joining_counts),
-		STAGED(survivors_agree),
-		STAGED(a_death_while_shrinking_restarts_it),
-		STAGED(a_leader_may_die_while_all_agree),
-		STAGED(shrinking_twice_gives_new_answers),
-		STAGED(who_does_not_shrink_is_named),
-		STAGED(a_lost_connection_ends_what_needs_it),
-		STAGED(only_a_majority_goes_on),
-		STAGED(ranks_may_be_threads),
+	        cmocka_unit_test(malformed_messages_are_refused),
+	        cmocka_unit_test(calls_are_said),
+	        cmocka_unit_test(records_are_kept_for_a_while),
+	        cmocka_unit_test(dumps_are_json_lines),
+	        STAGED(a_death_is_known_to_all),
+	        STAGED(the_text_says_who_waited),
+	        STAGED(a_stopped_leader_hides_no_death),
+	        STAGED(others_reconnect_after_their_leaders_died),
+	        STAGED(hosts_reconnect_after_the_roots_died),
+	        STAGED(a_forked_child_keeps_nobody_alive),
+	        STAGED(leaving_in_order_disturbs_nobody),
+	        STAGED(leaving_others_in_a_call_is_an_error),
+	        STAGED(a_later_wait_for_one_who_left_is_an_error),
+	        STAGED(different_calls_are_shown_to_all),
+	        STAGED(equal_calls_are_no_mismatch_and_late_ones_are_compared),
+	        STAGED(what_is_forgotten_is_not_judged),
+	        STAGED(deadlines_name_the_late_and_the_silent),
+	        STAGED(a_deadline_without_a_culprit_says_so),
+	        STAGED(an_abort_reaches_all_and_the_first_counts),
+	        STAGED(what_happened_before_joining_counts),
+	        STAGED(survivors_agree),
+	        STAGED(a_death_while_shrinking_restarts_it),
+	        STAGED(a_leader_may_die_while_all_agree),
+	        STAGED(shrinking_twice_gives_new_answers),
+	        STAGED(who_does_not_shrink_is_named),
+	        STAGED(a_lost_connection_ends_what_needs_it),
+	        STAGED(only_a_majority_goes_on),
+	        STAGED(ranks_may_be_threads),
 	};
 
 	if (auth_init() != TUTTI_OK)

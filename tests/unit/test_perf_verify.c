@@ -17,13 +17,13 @@
 #include "../../perf/lib/exact.h"
 
 #define MAX_RANKS 64
-#define TYPES 14
+#define TYPES     14
 
 static const struct {
 	int fraction, bias;
 } floats[TYPES] = {
-	[TUTTI_F16] = {10, 15},  [TUTTI_BF16] = {7, 127},  [TUTTI_F32] = {23, 127},
-	[TUTTI_F64] = {52, 1023}, [TUTTI_F8E4M3] = {3, 7}, [TUTTI_F8E5M2] = {2, 15},
+        [TUTTI_F16] = {10, 15},   [TUTTI_BF16] = {7, 127}, [TUTTI_F32] = {23, 127},
+        [TUTTI_F64] = {52, 1023}, [TUTTI_F8E4M3] = {3, 7}, [TUTTI_F8E5M2] = {2, 15},
 };
 
 static uint64_t state;
@@ -166,9 +166,10 @@ static void test_every_order_gives_the_expected_bits(void **unused)
 					uint64_t want = exact_bits(&x, EXACT_RESULT, i), got = fold(&x, i);
 
 					if (got != want)
-						fail_msg("type %d op %d ranks %d index %zu: folded to %llx, expected %llx", t,
-							 op, sizes[s], i, (unsigned long long)got,
-							 (unsigned long long)want);
+						fail_msg("type %d op %d ranks %d index %zu: folded to %llx, expected "
+						         "%llx",
+						         t, op, sizes[s], i, (unsigned long long)got,
+						         (unsigned long long)want);
 				}
 }
 
@@ -214,7 +215,7 @@ static void test_noise_is_finite_and_rounds(void **unused)
 
 			assert_true(fabs(decode(a, t)) <= 16);
 			rounded += combine(combine(a, b, t, TUTTI_SUM), c, t, TUTTI_SUM) !=
-				   combine(a, combine(b, c, t, TUTTI_SUM), t, TUTTI_SUM);
+			           combine(a, combine(b, c, t, TUTTI_SUM), t, TUTTI_SUM);
 		}
 		assert_true(rounded > 10);
 	}
@@ -279,11 +280,11 @@ static void test_touch_is_write_of_what_varies(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_order_gives_the_expected_bits),
-		cmocka_unit_test(test_results_depend_on_what_they_should),
-		cmocka_unit_test(test_noise_is_finite_and_rounds),
-		cmocka_unit_test(test_one_wrong_bit_is_counted),
-		cmocka_unit_test(test_touch_is_write_of_what_varies),
+	        cmocka_unit_test(test_every_order_gives_the_expected_bits),
+	        cmocka_unit_test(test_results_depend_on_what_they_should),
+	        cmocka_unit_test(test_noise_is_finite_and_rounds),
+	        cmocka_unit_test(test_one_wrong_bit_is_counted),
+	        cmocka_unit_test(test_touch_is_write_of_what_varies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,7 +57,7 @@ struct result {
 
 static char *content(int fd, size_t *len)
 {
-	struct buf b = { 0 };
+	struct buf b = {0};
 
 	lseek(fd, 0, SEEK_SET);
 	while (buf_fill(&b, fd) > 0)
@@ -83,7 +83,7 @@ static pid_t start(const char *const *args, int in, int out, int err)
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		const char *argv[ARGS_MAX + 2] = { program };
+		const char *argv[ARGS_MAX + 2] = {program};
 		for (int i = 0; args[i]; i++)
 			argv[i + 1] = args[i];
 		dup2(in, 0);
@@ -106,7 +106,7 @@ static int status_of(pid_t pid)
 static struct result run_args(int in, const char *const *args)
 {
 	int out = scratch(), err = scratch();
-	struct result r = { .status = status_of(start(args, in, out, err)) };
+	struct result r = {.status = status_of(start(args, in, out, err))};
 
 	r.out = content(out, &r.out_len);
 	r.err = content(err, NULL);
@@ -120,7 +120,7 @@ static void forget(void)
 {
 	free(last.out);
 	free(last.err);
-	last = (struct result){ 0 };
+	last = (struct result){0};
 }
 
 static int run_with(int in, const char *const *args)
@@ -130,7 +130,7 @@ static int run_with(int in, const char *const *args)
 	return last.status;
 }
 
-#define RUN_IN(fd, ...) run_with(fd, (const char *const[]){ __VA_ARGS__, NULL })
+#define RUN_IN(fd, ...) run_with(fd, (const char *const[]){__VA_ARGS__, NULL})
 
 static int no_input(void)
 {
@@ -165,7 +165,7 @@ static void start_live(struct live *l, const char *const *args)
 	int pipes[2], null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-	*l = (struct live){ .pid = start(args, null, pipes[1], null), .out = fdopen(pipes[0], "r") };
+	*l = (struct live){.pid = start(args, null, pipes[1], null), .out = fdopen(pipes[0], "r")};
 	close(pipes[1]);
 	close(null);
 }
@@ -188,14 +188,14 @@ static void watch_lines(struct live *l, int n)
 static void assert_all_end(struct live *l)
 {
 	for (int i = 0; i < l->n; i++) {
-		struct pollfd p = { .fd = l->watched[i], .events = POLLIN };
+		struct pollfd p = {.fd = l->watched[i], .events = POLLIN};
 		assert_int_equal(poll(&p, 1, ANSWER_S * 1000), 1);
 		close(p.fd);
 	}
 	fclose(l->out);
 }
 
-#define START(l, ...) start_live(l, (const char *const[]){ __VA_ARGS__, NULL })
+#define START(l, ...) start_live(l, (const char *const[]){__VA_ARGS__, NULL})
 
 static const char *in_dir(const char *name)
 {
@@ -236,41 +236,52 @@ static void show(const struct hosts *h, char *buf, size_t cap)
 	buf[0] = '\0';
 	for (int i = 0; i < h->n && used < cap; i++)
 		used += (size_t)snprintf(buf + used, cap - used, "%s%s=%d%s%s", i ? " " : "", h->host[i].name,
-					 h->host[i].slots, h->host[i].address ? "@" : "",
-					 h->host[i].address ? h->host[i].address : "");
+		                         h->host[i].slots, h->host[i].address ? "@" : "",
+		                         h->host[i].address ? h->host[i].address : "");
 }
 
 static void lists_parse(void **state)
 {
 	static const char *const good[][2] = {
-		{ "a", "a=1" },
-		{ "a:2,b", "a=2 b=1" },
-		{ " a:2 , b:3 ", "a=2 b=3" },
-		{ "a:2,b,a:3", "a=5 b=1" },
-		{ "[fe80::1%eth0]:4,[::1]", "fe80::1%eth0=4 ::1=1" },
-		{ "user@node-1.example_x.org:4096", "user@node-1.example_x.org=4096" },
+	        {"a", "a=1"},
+	        {"a:2,b", "a=2 b=1"},
+	        {" a:2 , b:3 ", "a=2 b=3"},
+	        {"a:2,b,a:3", "a=5 b=1"},
+	        {"[fe80::1%eth0]:4,[::1]", "fe80::1%eth0=4 ::1=1"},
+	        {"user@node-1.example_x.org:4096", "user@node-1.example_x.org=4096"},
 	};
 	static const char *const bad[][2] = {
-		{ "", "not a host name" },         { "a,,b", "not a host name" },   { "a:", "slots" },
-		{ "a:0", "slots" },                { "a:4097", "slots" },           { "a:99999999999", "slots" },
-		{ "a:2x", "slots" },               { "a:-1", "slots" },             { "::1", "brackets" },
-		{ "[::1", "] is missing" },        { "[::1]x", "slots" },           { "[]:1", "not a host name" },
-		{ "-oProxyCommand=x", "not a host" }, { "a b", "not a host name" }, { "a;reboot", "not a host name" },
-		{ "$(x)", "not a host name" },     { "a:4096,a:1", "more than" },
+	        {"", "not a host name"},
+	        {"a,,b", "not a host name"},
+	        {"a:", "slots"},
+	        {"a:0", "slots"},
+	        {"a:4097", "slots"},
+	        {"a:99999999999", "slots"},
+	        {"a:2x", "slots"},
+	        {"a:-1", "slots"},
+	        {"::1", "brackets"},
+	        {"[::1", "] is missing"},
+	        {"[::1]x", "slots"},
+	        {"[]:1", "not a host name"},
+	        {"-oProxyCommand=x", "not a host"},
+	        {"a b", "not a host name"},
+	        {"a;reboot", "not a host name"},
+	        {"$(x)", "not a host name"},
+	        {"a:4096,a:1", "more than"},
 	};
 	struct hosts h;
 	char text[256];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
-		h = (struct hosts){ 0 };
+		h = (struct hosts){0};
 		assert_int_equal(hosts_add_list(&h, good[i][0]), TUTTI_OK);
 		show(&h, text, sizeof(text));
 		assert_string_equal(text, good[i][1]);
 		hosts_free(&h);
 	}
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		h = (struct hosts){ 0 };
+		h = (struct hosts){0};
 		assert_int_equal(hosts_add_list(&h, bad[i][0]), TUTTI_EINVAL);
 		assert_contains(fail_text(), bad[i][1]);
 		hosts_free(&h);
@@ -280,50 +291,50 @@ static void lists_parse(void **state)
 static void files_parse(void **state)
 {
 	static const char *const good[][2] = {
-		{ "a\nb:2\nc slots=3", "a=1 b=2 c=3" },
-		{ "# all\n\n  a \t slots=2 # two\r\n", "a=2" },
-		{ "[::1]:2\n[::2] slots=3\n", "::1=2 ::2=3" },
-		{ "[fe80::1]\n", "fe80::1=1" },
-		{ "[{\"ssh\": \"a\", \"ips\": [\"10.0.0.1\", \"x\"], \"rdma\": [null, \"rdma_en5\"]},\n"
-		  " {\"ssh\": \"b\"}]",
-		  "a=1@10.0.0.1 b=1" },
-		{ "{\"backend\": \"ring\", \"envs\": [\"A=1\"],\n"
-		  " \"hosts\": [{\"ssh\": \"a\", \"slots\": 4, \"ips\": []}]}",
-		  "a=4" },
-		{ " [\"a\", \"b\"]", "a=1 b=1" },
+	        {"a\nb:2\nc slots=3", "a=1 b=2 c=3"},
+	        {"# all\n\n  a \t slots=2 # two\r\n", "a=2"},
+	        {"[::1]:2\n[::2] slots=3\n", "::1=2 ::2=3"},
+	        {"[fe80::1]\n", "fe80::1=1"},
+	        {"[{\"ssh\": \"a\", \"ips\": [\"10.0.0.1\", \"x\"], \"rdma\": [null, \"rdma_en5\"]},\n"
+	         " {\"ssh\": \"b\"}]",
+	         "a=1@10.0.0.1 b=1"},
+	        {"{\"backend\": \"ring\", \"envs\": [\"A=1\"],\n"
+	         " \"hosts\": [{\"ssh\": \"a\", \"slots\": 4, \"ips\": []}]}",
+	         "a=4"},
+	        {" [\"a\", \"b\"]", "a=1 b=1"},
 	};
 	static const char *const bad[][2] = {
-		{ "a\nb c\n", "hosts.txt:2: 'c'" },
-		{ "a\n\nb:x\n", "hosts.txt:3: 'b:x'" },
-		{ "a slots=\n", "hosts.txt:1:" },
-		{ "a:2 slots=2\n", "hosts.txt:1: 'a:2': give the slots once" },
-		{ "[::1]:2 slots=2\n", "once" },
-		{ "\n# nothing\n", "hosts.txt: no host" },
-		{ "", "no host" },
-		{ "{\n\"hosts\": [\n{\"ssh\": }]}", "hosts.txt:3:" },
-		{ "{\"host\": []}", "expected a list" },
-		{ "[{\"ssh\": \"a\"}, {\"name\": \"b\"}]", "hosts.txt: hosts[1]: expected {\"ssh\"" },
-		{ "[{\"ssh\": \"-x\"}]", "hosts[0]" },
-		{ "[{\"ssh\": \"a\", \"ips\": \"10.0.0.1\"}]", "\"ips\" must" },
-		{ "[{\"ssh\": \"a\", \"ips\": [1]}]", "\"ips\" must" },
-		{ "[{\"ssh\": \"a\", \"slots\": 0}]", "\"slots\" must" },
-		{ "{\"envs\": [\"=1\"], \"hosts\": [{\"ssh\": \"a\"}]}", "\"envs\" must" },
-		{ "{\"envs\": {}, \"hosts\": [{\"ssh\": \"a\"}]}", "\"envs\" must" },
-		{ "[]", "no host" },
+	        {"a\nb c\n", "hosts.txt:2: 'c'"},
+	        {"a\n\nb:x\n", "hosts.txt:3: 'b:x'"},
+	        {"a slots=\n", "hosts.txt:1:"},
+	        {"a:2 slots=2\n", "hosts.txt:1: 'a:2': give the slots once"},
+	        {"[::1]:2 slots=2\n", "once"},
+	        {"\n# nothing\n", "hosts.txt: no host"},
+	        {"", "no host"},
+	        {"{\n\"hosts\": [\n{\"ssh\": }]}", "hosts.txt:3:"},
+	        {"{\"host\": []}", "expected a list"},
+	        {"[{\"ssh\": \"a\"}, {\"name\": \"b\"}]", "hosts.txt: hosts[1]: expected {\"ssh\""},
+	        {"[{\"ssh\": \"-x\"}]", "hosts[0]"},
+	        {"[{\"ssh\": \"a\", \"ips\": \"10.0.0.1\"}]", "\"ips\" must"},
+	        {"[{\"ssh\": \"a\", \"ips\": [1]}]", "\"ips\" must"},
+	        {"[{\"ssh\": \"a\", \"slots\": 0}]", "\"slots\" must"},
+	        {"{\"envs\": [\"=1\"], \"hosts\": [{\"ssh\": \"a\"}]}", "\"envs\" must"},
+	        {"{\"envs\": {}, \"hosts\": [{\"ssh\": \"a\"}]}", "\"envs\" must"},
+	        {"[]", "no host"},
 	};
 	struct hosts h;
 	char text[256];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
-		h = (struct hosts){ 0 };
+		h = (struct hosts){0};
 		assert_int_equal(hosts_add_file(&h, "hosts.txt", good[i][0], strlen(good[i][0])), TUTTI_OK);
 		show(&h, text, sizeof(text));
 		assert_string_equal(text, good[i][1]);
 		hosts_free(&h);
 	}
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		h = (struct hosts){ 0 };
+		h = (struct hosts){0};
 		assert_int_equal(hosts_add_file(&h, "hosts.txt", bad[i][0], strlen(bad[i][0])), TUTTI_EINVAL);
 		assert_contains(fail_text(), bad[i][1]);
 		hosts_free(&h);
@@ -332,7 +343,7 @@ static void files_parse(void **state)
 
 static void ranks_fill_hosts_in_order(void **state)
 {
-	struct hosts h = { 0 };
+	struct hosts h = {0};
 	int taken[3];
 
 	(void)state;
@@ -349,11 +360,21 @@ static void ranks_fill_hosts_in_order(void **state)
 
 static void jobs_travel(void **state)
 {
-	char *env[] = { "A=1", "B=", NULL }, *argv[] = { "prog", "", "x y", NULL };
-	struct job job = { .size = 8, .first = 2, .count = 6, .everywhere = true, .input = INPUT_ALL, .bind = "core",
-			   .secret = "s", .cwd = "/tmp", .nenv = 2, .env = env, .argc = 3, .argv = argv };
+	char *env[] = {"A=1", "B=", NULL}, *argv[] = {"prog", "", "x y", NULL};
+	struct job job = {.size = 8,
+	                  .first = 2,
+	                  .count = 6,
+	                  .everywhere = true,
+	                  .input = INPUT_ALL,
+	                  .bind = "core",
+	                  .secret = "s",
+	                  .cwd = "/tmp",
+	                  .nenv = 2,
+	                  .env = env,
+	                  .argc = 3,
+	                  .argv = argv};
 	struct job got;
-	struct buf b = { 0 };
+	struct buf b = {0};
 
 	(void)state;
 	job_pack(&b, &job);
@@ -378,7 +399,7 @@ static void jobs_travel(void **state)
 
 static void frames_travel_in_pieces(void **state)
 {
-	struct buf all = { 0 }, part = { 0 };
+	struct buf all = {0}, part = {0};
 	struct frame f;
 	size_t at = 0;
 
@@ -405,8 +426,8 @@ static void frames_travel_in_pieces(void **state)
 
 static void endless_lines_are_cut(void **state)
 {
-	struct lines l = { 0 };
-	struct sink s = { .fd = -1 };
+	struct lines l = {0};
+	struct sink s = {.fd = -1};
 	char block[65536];
 
 	(void)state;
@@ -436,8 +457,8 @@ static void rank_0_inherits_the_listener(void **state)
 {
 	(void)state;
 	assert_int_equal(RUN("-n", "2", "--tag", "sh", "-c",
-			     "[ \"$TUTTI_ROOT_FD\" ] && readlink /proc/self/fd/$TUTTI_ROOT_FD; echo at $TUTTI_ROOT"),
-			 0);
+	                     "[ \"$TUTTI_ROOT_FD\" ] && readlink /proc/self/fd/$TUTTI_ROOT_FD; echo at $TUTTI_ROOT"),
+	                 0);
 	assert_contains(last.out, "[0] socket:[");
 	assert_null(strstr(last.out, "[1] socket:["));
 	assert_contains(last.out, "[1] at 127.0.0.1:");
@@ -446,7 +467,7 @@ static void rank_0_inherits_the_listener(void **state)
 static void the_secret_is_fresh_and_hidden(void **state)
 {
 	static const char *const script = "case \"$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ')\" in "
-					  "*\"$TUTTI_SECRET\"*) echo leaked;; esac; echo $TUTTI_SECRET";
+	                                  "*\"$TUTTI_SECRET\"*) echo leaked;; esac; echo $TUTTI_SECRET";
 	char first[65];
 
 	(void)state;
@@ -464,9 +485,9 @@ static void environment_and_directory_are_given(void **state)
 {
 	(void)state;
 	setenv("TEST_RUN_GIVEN", "from here", 1);
-	assert_int_equal(RUN("--rsh", rsh, "-H", "a", "--env", "A=x y", "--env", "TEST_RUN_GIVEN", "--env", "E=",
-			     "--cwd", dir, "sh", "-c", "echo \"$A/$TEST_RUN_GIVEN/${E-unset}.\"; pwd"),
-			 0);
+	assert_int_equal(RUN("--rsh", rsh, "-H", "a", "--env", "A=x y", "--env", "TEST_RUN_GIVEN", "--env",
+	                     "E=", "--cwd", dir, "sh", "-c", "echo \"$A/$TEST_RUN_GIVEN/${E-unset}.\"; pwd"),
+	                 0);
 	assert_contains(last.out, "x y/from here/.\n");
 	assert_contains(last.out, dir);
 	unsetenv("TEST_RUN_GIVEN");
@@ -537,7 +558,7 @@ static void assert_ranks_gone(int n)
 /* What was not a child of the agent dies as surely, but is for others to bury. */
 static void assert_dies(pid_t pid)
 {
-	struct pollfd p = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
+	struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
 
 	if (p.fd < 0)
 		return;
@@ -549,8 +570,8 @@ static void first_failure_gives_the_status(void **state)
 {
 	(void)state;
 	assert_int_equal(RUN("-n", "4", "--cwd", dir, "--grace", "0", "sh", "-c",
-			     GATHER "[ $TUTTI_RANK = 2 ] && exit 7; exec sleep 1000"),
-			 7);
+	                     GATHER "[ $TUTTI_RANK = 2 ] && exit 7; exec sleep 1000"),
+	                 7);
 	assert_contains(last.err, "rank 2 exited with status 7");
 	assert_contains(last.err, "ranks 0 1 3");
 	assert_ranks_gone(4);
@@ -560,8 +581,8 @@ static void signals_are_named(void **state)
 {
 	(void)state;
 	assert_int_equal(RUN("-n", "2", "--cwd", dir, "--grace", "0", "sh", "-c",
-			     GATHER "[ $TUTTI_RANK = 1 ] && kill -SEGV $$; exec sleep 1000"),
-			 128 + SIGSEGV);
+	                     GATHER "[ $TUTTI_RANK = 1 ] && kill -SEGV $$; exec sleep 1000"),
+	                 128 + SIGSEGV);
 	assert_contains(last.err, "rank 1 was killed by signal 11 (Segmentation fault)");
 	assert_ranks_gone(2);
 }
@@ -570,9 +591,9 @@ static void survivors_may_speak_first(void **state)
 {
 	(void)state;
 	assert_int_equal(RUN("-n", "2", "--cwd", dir, "--grace", "60", "sh", "-c",
-			     GATHER "[ $TUTTI_RANK = 1 ] && exit 3; "
-				    "while kill -0 $(cat pid.1) 2>/dev/null; do :; done; echo rank 1 is gone; exit 4"),
-			 3);
+	                     GATHER "[ $TUTTI_RANK = 1 ] && exit 3; "
+	                            "while kill -0 $(cat pid.1) 2>/dev/null; do :; done; echo rank 1 is gone; exit 4"),
+	                 3);
 	assert_string_equal(last.out, "rank 1 is gone\n");
 	assert_null(strstr(last.err, "ending"));
 	assert_ranks_gone(2);
@@ -582,9 +603,9 @@ static void sigterm_comes_before_sigkill(void **state)
 {
 	(void)state;
 	assert_int_equal(RUN("-n", "3", "--cwd", dir, "--grace", "0", "sh", "-c",
-			     "case $TUTTI_RANK in 0) trap 'echo bye; exit 0' TERM;; 1) trap '' TERM;; esac; " GATHER
-			     "case $TUTTI_RANK in 0) while :; do :; done;; 1) exec sleep 1000;; 2) exit 5;; esac"),
-			 5);
+	                     "case $TUTTI_RANK in 0) trap 'echo bye; exit 0' TERM;; 1) trap '' TERM;; esac; " GATHER
+	                     "case $TUTTI_RANK in 0) while :; do :; done;; 1) exec sleep 1000;; 2) exit 5;; esac"),
+	                 5);
 	assert_string_equal(last.out, "bye\n");
 	assert_contains(last.err, "killing what still runs: rank 1");
 	assert_ranks_gone(3);
@@ -601,8 +622,8 @@ static void time_limits_hold(void **state)
 {
 	(void)state;
 	assert_int_equal(RUN("-n", "2", "--timeout", "0.2", "--cwd", dir, "sh", "-c",
-			     "echo $$ > pid.$TUTTI_RANK; exec sleep 1000"),
-			 124);
+	                     "echo $$ > pid.$TUTTI_RANK; exec sleep 1000"),
+	                 124);
 	assert_contains(last.err, "within 0.2 s");
 	assert_int_equal(RUN("-n", "2", "--timeout", "60", "true"), 0);
 }
@@ -661,8 +682,8 @@ static void a_dead_agent_takes_its_ranks_along(void **state)
 {
 	(void)state;
 	assert_int_equal(RUN("--rsh", rsh, "-H", "a:2,b:2", "--grace", "0", "--cwd", dir, "sh", "-c",
-			     GATHER "[ $TUTTI_RANK = 3 ] && kill -9 $PPID; exec sleep 1000"),
-			 125);
+	                     GATHER "[ $TUTTI_RANK = 3 ] && kill -9 $PPID; exec sleep 1000"),
+	                 125);
 	assert_contains(last.err, "lost host b, with ranks 2 to 3");
 	assert_dies(take_pid(2));
 	assert_dies(take_pid(3));
@@ -685,12 +706,12 @@ static void a_closed_output_ends_the_job(void **state)
 
 static void lines_stay_whole(void **state)
 {
-	int next[4] = { 0 };
+	int next[4] = {0};
 
 	(void)state;
 	assert_int_equal(RUN("-n", "4", "--tag", "sh", "-c",
-			     "i=0; while [ $i -lt 300 ]; do printf 'li'; printf 'ne %d\\n' $i; i=$((i + 1)); done"),
-			 0);
+	                     "i=0; while [ $i -lt 300 ]; do printf 'li'; printf 'ne %d\\n' $i; i=$((i + 1)); done"),
+	                 0);
 	for (char *save = NULL, *line = strtok_r(last.out, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		char expect[32];
 		int r = line[0] == '[' ? line[1] - '0' : -1;
@@ -709,7 +730,7 @@ static void long_and_open_lines_stay_whole(void **state)
 	assert_int_equal(last.out_len, 3 * 200001);
 	for (char *line = last.out; line < last.out + last.out_len; line += 200001) {
 		assert_int_equal(line[200000], '\n');
-		assert_int_equal(strspn(line, (char[]){ line[0], '\0' }), 200000);
+		assert_int_equal(strspn(line, (char[]){line[0], '\0'}), 200000);
 	}
 }
 
@@ -766,8 +787,8 @@ static void hosts_may_be_unequal(void **state)
 {
 	(void)state;
 	assert_int_equal(RUN("--rsh", rsh, "-H", "a,b:3,c:4", "-n", "5", "--tag", "sh", "-c",
-			     "echo local $TUTTI_LOCAL_RANK of $TUTTI_SIZE"),
-			 0);
+	                     "echo local $TUTTI_LOCAL_RANK of $TUTTI_SIZE"),
+	                 0);
 	assert_contains(last.out, "[0] local 0 of 5\n");
 	assert_contains(last.out, "[1] local 0 of 5\n");
 	assert_contains(last.out, "[3] local 2 of 5\n");
@@ -782,9 +803,9 @@ static void hosts_may_be_unequal(void **state)
 static void host_files_are_read(void **state)
 {
 	const char *file = make_file("hosts.json", 0600,
-				     "{\"envs\": [\"A=json\"],\n"
-				     " \"hosts\": [{\"ssh\": \"a\", \"ips\": [\"192.0.2.7\"]},\n"
-				     " {\"ssh\": \"b\", \"slots\": 2}]}");
+	                             "{\"envs\": [\"A=json\"],\n"
+	                             " \"hosts\": [{\"ssh\": \"a\", \"ips\": [\"192.0.2.7\"]},\n"
+	                             " {\"ssh\": \"b\", \"slots\": 2}]}");
 
 	(void)state;
 	assert_int_equal(RUN("--rsh", rsh, "--hostfile", file, "--tag", "sh", "-c", "echo $A at $TUTTI_ROOT"), 0);
@@ -844,25 +865,25 @@ static void wrong_command_lines_are_told(void **state)
 	static const struct {
 		const char *args[3], *hint;
 	} bad[] = {
-		{ { NULL }, "no program was given" },
-		{ { "-n", "0", "true" }, "-n 0: expected a number" },
-		{ { "-n", "two", "true" }, "-n two" },
-		{ { "-n" }, "needs an argument: -n" },
-		{ { "--nonsense", "true" }, "--nonsense" },
-		{ { "-x", "true" }, "no such option: -x" },
-		{ { "--tag=yes", "true" }, "--tag=yes" },
-		{ { "--bind", "socket", "true" }, "core, numa or none" },
-		{ { "--stdin", "1", "true" }, "0, all or none" },
-		{ { "--timeout", "soon", "true" }, "expected seconds" },
-		{ { "--grace", "-1", "true" }, "expected seconds" },
-		{ { "--env", "=1", "true" }, "NAME=VALUE" },
-		{ { "--rsh", " ", "true" }, "expected a command" },
-		{ { "-H", "a:b", "true" }, "'a:b'" },
+	        {{NULL}, "no program was given"},
+	        {{"-n", "0", "true"}, "-n 0: expected a number"},
+	        {{"-n", "two", "true"}, "-n two"},
+	        {{"-n"}, "needs an argument: -n"},
+	        {{"--nonsense", "true"}, "--nonsense"},
+	        {{"-x", "true"}, "no such option: -x"},
+	        {{"--tag=yes", "true"}, "--tag=yes"},
+	        {{"--bind", "socket", "true"}, "core, numa or none"},
+	        {{"--stdin", "1", "true"}, "0, all or none"},
+	        {{"--timeout", "soon", "true"}, "expected seconds"},
+	        {{"--grace", "-1", "true"}, "expected seconds"},
+	        {{"--env", "=1", "true"}, "NAME=VALUE"},
+	        {{"--rsh", " ", "true"}, "expected a command"},
+	        {{"-H", "a:b", "true"}, "'a:b'"},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		const char *args[4] = { bad[i].args[0], bad[i].args[1], bad[i].args[2] };
+		const char *args[4] = {bad[i].args[0], bad[i].args[1], bad[i].args[2]};
 		assert_int_equal(run_with(no_input(), args), 2);
 		assert_contains(last.err, bad[i].hint);
 		assert_int_equal(count(last.err, "\n"), 1);
@@ -879,8 +900,8 @@ static void options_end_at_the_program(void **state)
 static void help_and_manual_list_all_options(void **state)
 {
 	static const char *const names[] = {
-		"ranks", "host", "hostfile", "rsh",	"bind",	       "env",  "cwd", "timeout",
-		"grace", "tag",	 "stdin",    "dry-run", "make-secret", "help", "man", "version",
+	        "ranks", "host", "hostfile", "rsh",     "bind",        "env",  "cwd", "timeout",
+	        "grace", "tag",  "stdin",    "dry-run", "make-secret", "help", "man", "version",
 	};
 	char text[64];
 
@@ -960,43 +981,43 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(lists_parse),
-		cmocka_unit_test(files_parse),
-		cmocka_unit_test(ranks_fill_hosts_in_order),
-		cmocka_unit_test(jobs_travel),
-		cmocka_unit_test(frames_travel_in_pieces),
-		cmocka_unit_test(endless_lines_are_cut),
-		cmocka_unit_test(ranks_know_their_place),
-		cmocka_unit_test(rank_0_inherits_the_listener),
-		cmocka_unit_test(the_secret_is_fresh_and_hidden),
-		cmocka_unit_test(environment_and_directory_are_given),
-		cmocka_unit_test(cores_are_shared_out),
-		cmocka_unit_test(first_failure_gives_the_status),
-		cmocka_unit_test(signals_are_named),
-		cmocka_unit_test(survivors_may_speak_first),
-		cmocka_unit_test(sigterm_comes_before_sigkill),
-		cmocka_unit_test(leftovers_of_a_rank_are_killed),
-		cmocka_unit_test(time_limits_hold),
-		cmocka_unit_test(missing_programs_are_told),
-		cmocka_unit_test(nothing_survives_kill_9),
-		cmocka_unit_test(interrupts_are_passed_on),
-		cmocka_unit_test(a_dead_agent_takes_its_ranks_along),
-		cmocka_unit_test(a_closed_output_ends_the_job),
-		cmocka_unit_test(lines_stay_whole),
-		cmocka_unit_test(long_and_open_lines_stay_whole),
-		cmocka_unit_test(one_rank_is_passed_through),
-		cmocka_unit_test(input_goes_where_it_should),
-		cmocka_unit_test(much_input_arrives),
-		cmocka_unit_test(endless_input_does_not_matter),
-		cmocka_unit_test(hosts_may_be_unequal),
-		cmocka_unit_test(host_files_are_read),
-		cmocka_unit_test(noise_of_logins_is_skipped),
-		cmocka_unit_test(unreachable_hosts_are_named),
-		cmocka_unit_test(sixty_four_ranks_run),
-		cmocka_unit_test(wrong_command_lines_are_told),
-		cmocka_unit_test(options_end_at_the_program),
-		cmocka_unit_test(help_and_manual_list_all_options),
-		cmocka_unit_test(secrets_are_made_once),
+	        cmocka_unit_test(lists_parse),
+	        cmocka_unit_test(files_parse),
+	        cmocka_unit_test(ranks_fill_hosts_in_order),
+	        cmocka_unit_test(jobs_travel),
+	        cmocka_unit_test(frames_travel_in_pieces),
+	        cmocka_unit_test(endless_lines_are_cut),
+	        cmocka_unit_test(ranks_know_their_place),
+	        cmocka_unit_test(rank_0_inherits_the_listener),
+	        cmocka_unit_test(the_secret_is_fresh_and_hidden),
+	        cmocka_unit_test(environment_and_directory_are_given),
+	        cmocka_unit_test(cores_are_shared_out),
+	        cmocka_unit_test(first_failure_gives_the_status),
+	        cmocka_unit_test(signals_are_named),
+	        cmocka_unit_test(survivors_may_speak_first),
+	        cmocka_unit_test(sigterm_comes_before_sigkill),
+	        cmocka_unit_test(leftovers_of_a_rank_are_killed),
+	        cmocka_unit_test(time_limits_hold),
+	        cmocka_unit_test(missing_programs_are_told),
+	        cmocka_unit_test(nothing_survives_kill_9),
+	        cmocka_unit_test(interrupts_are_passed_on),
+	        cmocka_unit_test(a_dead_agent_takes_its_ranks_along),
+	        cmocka_unit_test(a_closed_output_ends_the_job),
+	        cmocka_unit_test(lines_stay_whole),
+	        cmocka_unit_test(long_and_open_lines_stay_whole),
+	        cmocka_unit_test(one_rank_is_passed_through),
+	        cmocka_unit_test(input_goes_where_it_should),
+	        cmocka_unit_test(much_input_arrives),
+	        cmocka_unit_test(endless_input_does_not_matter),
+	        cmocka_unit_test(hosts_may_be_unequal),
+	        cmocka_unit_test(host_files_are_read),
+	        cmocka_unit_test(noise_of_logins_is_skipped),
+	        cmocka_unit_test(unreachable_hosts_are_named),
+	        cmocka_unit_test(sixty_four_ranks_run),
+	        cmocka_unit_test(wrong_command_lines_are_told),
+	        cmocka_unit_test(options_end_at_the_program),
+	        cmocka_unit_test(help_and_manual_list_all_options),
+	        cmocka_unit_test(secrets_are_made_once),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -45,10 +45,7 @@ static uint64_t next(uint64_t *state)
 
 #define KEPT 64
 
-enum kind {
-	LOCAL_PAIR,
-	LOOPBACK
-};
+enum kind { LOCAL_PAIR, LOOPBACK };
 
 struct world {
 	enum kind kind;

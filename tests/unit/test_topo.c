@@ -218,32 +218,32 @@ static void test_xml(void **state)
 
 /* Two memories, one network card at the second; a port adapter at the host. */
 static const char devices_xml[] =
-	"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-	"<!DOCTYPE topology SYSTEM \"hwloc2.dtd\">\n"
-	"<topology version=\"2.0\">\n"
-	"<object type=\"Machine\" os_index=\"0\" cpuset=\"0x3\" complete_cpuset=\"0x3\" allowed_cpuset=\"0x2\""
-	" nodeset=\"0x3\" complete_nodeset=\"0x3\" allowed_nodeset=\"0x3\" gp_index=\"1\">\n"
-	"<object type=\"Package\" os_index=\"0\" cpuset=\"0x1\" complete_cpuset=\"0x1\" nodeset=\"0x1\""
-	" complete_nodeset=\"0x1\" gp_index=\"2\">\n"
-	"<object type=\"NUMANode\" os_index=\"0\" cpuset=\"0x1\" complete_cpuset=\"0x1\" nodeset=\"0x1\""
-	" complete_nodeset=\"0x1\" gp_index=\"3\" local_memory=\"4096\"/>\n"
-	"<object type=\"PU\" os_index=\"0\" cpuset=\"0x1\" complete_cpuset=\"0x1\" nodeset=\"0x1\""
-	" complete_nodeset=\"0x1\" gp_index=\"4\"/>\n"
-	"</object>\n"
-	"<object type=\"Package\" os_index=\"1\" cpuset=\"0x2\" complete_cpuset=\"0x2\" nodeset=\"0x2\""
-	" complete_nodeset=\"0x2\" gp_index=\"5\">\n"
-	"<object type=\"NUMANode\" os_index=\"1\" cpuset=\"0x2\" complete_cpuset=\"0x2\" nodeset=\"0x2\""
-	" complete_nodeset=\"0x2\" gp_index=\"6\" local_memory=\"4096\"/>\n"
-	"<object type=\"PU\" os_index=\"1\" cpuset=\"0x2\" complete_cpuset=\"0x2\" nodeset=\"0x2\""
-	" complete_nodeset=\"0x2\" gp_index=\"7\"/>\n"
-	"<object type=\"Bridge\" gp_index=\"8\" bridge_type=\"0-1\" depth=\"0\" bridge_pci=\"0000:[80-81]\">\n"
-	"<object type=\"PCIDev\" gp_index=\"9\" pci_busid=\"0000:81:00.0\""
-	" pci_type=\"0200 [0001:0002] [0000:0000] 01\" pci_link_speed=\"15.75\">\n"
-	"<object type=\"OSDev\" gp_index=\"10\" name=\"fast0\" osdev_type=\"2\">\n"
-	"<info name=\"Address\" value=\"02:00:00:00:00:0a\"/></object>\n"
-	"<object type=\"OSDev\" gp_index=\"11\" name=\"verbs0\" osdev_type=\"3\">\n"
-	"<info name=\"NodeGUID\" value=\"0200:0000:0000:000a\"/></object>\n"
-	"</object></object></object></object></topology>\n";
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+        "<!DOCTYPE topology SYSTEM \"hwloc2.dtd\">\n"
+        "<topology version=\"2.0\">\n"
+        "<object type=\"Machine\" os_index=\"0\" cpuset=\"0x3\" complete_cpuset=\"0x3\" allowed_cpuset=\"0x2\""
+        " nodeset=\"0x3\" complete_nodeset=\"0x3\" allowed_nodeset=\"0x3\" gp_index=\"1\">\n"
+        "<object type=\"Package\" os_index=\"0\" cpuset=\"0x1\" complete_cpuset=\"0x1\" nodeset=\"0x1\""
+        " complete_nodeset=\"0x1\" gp_index=\"2\">\n"
+        "<object type=\"NUMANode\" os_index=\"0\" cpuset=\"0x1\" complete_cpuset=\"0x1\" nodeset=\"0x1\""
+        " complete_nodeset=\"0x1\" gp_index=\"3\" local_memory=\"4096\"/>\n"
+        "<object type=\"PU\" os_index=\"0\" cpuset=\"0x1\" complete_cpuset=\"0x1\" nodeset=\"0x1\""
+        " complete_nodeset=\"0x1\" gp_index=\"4\"/>\n"
+        "</object>\n"
+        "<object type=\"Package\" os_index=\"1\" cpuset=\"0x2\" complete_cpuset=\"0x2\" nodeset=\"0x2\""
+        " complete_nodeset=\"0x2\" gp_index=\"5\">\n"
+        "<object type=\"NUMANode\" os_index=\"1\" cpuset=\"0x2\" complete_cpuset=\"0x2\" nodeset=\"0x2\""
+        " complete_nodeset=\"0x2\" gp_index=\"6\" local_memory=\"4096\"/>\n"
+        "<object type=\"PU\" os_index=\"1\" cpuset=\"0x2\" complete_cpuset=\"0x2\" nodeset=\"0x2\""
+        " complete_nodeset=\"0x2\" gp_index=\"7\"/>\n"
+        "<object type=\"Bridge\" gp_index=\"8\" bridge_type=\"0-1\" depth=\"0\" bridge_pci=\"0000:[80-81]\">\n"
+        "<object type=\"PCIDev\" gp_index=\"9\" pci_busid=\"0000:81:00.0\""
+        " pci_type=\"0200 [0001:0002] [0000:0000] 01\" pci_link_speed=\"15.75\">\n"
+        "<object type=\"OSDev\" gp_index=\"10\" name=\"fast0\" osdev_type=\"2\">\n"
+        "<info name=\"Address\" value=\"02:00:00:00:00:0a\"/></object>\n"
+        "<object type=\"OSDev\" gp_index=\"11\" name=\"verbs0\" osdev_type=\"3\">\n"
+        "<info name=\"NodeGUID\" value=\"0200:0000:0000:000a\"/></object>\n"
+        "</object></object></object></object></topology>\n";
 
 static void test_devices(void **state)
 {
@@ -659,7 +659,9 @@ static void test_equal_siblings_are_one_line(void **state)
 {
 	(void)state;
 	assert_int_equal(shell("HWLOC_SYNTHETIC='package:2 [numa(memory=16GiB)] l3:4(size=32MiB) l2:8(size=1MiB) "
-			       "core:1 pu:2'", NULL, ""), 0);
+	                       "core:1 pu:2'",
+	                       NULL, ""),
+	                 0);
 	assert_output("  2 x package, memory 16 GiB\n    4 x L3 32 MiB\n      8 x L2 1 MiB, core, 2 x thread\n");
 	assert_output("64 of 64 cores, 128 of 128 threads: 0-127");
 	assert_output("not the machine that this runs on");
@@ -741,8 +743,9 @@ static void test_two_hosts(void **state)
 {
 	(void)state;
 	/* sh gets the program and its options as words */
-	assert_int_equal(shell("", "-n 4 --bind none sh -c 'TUTTI_HOST=h$((TUTTI_RANK % 2)) exec \"$@\"' sh",
-			       "--no-measure"), 0);
+	assert_int_equal(
+	        shell("", "-n 4 --bind none sh -c 'TUTTI_HOST=h$((TUTTI_RANK % 2)) exec \"$@\"' sh", "--no-measure"),
+	        0);
 	assert_output("host 1, ");
 	assert_output("  built like host 0\n");
 	assert_output(": ranks 1,3\n");
@@ -796,35 +799,35 @@ static int clean(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_two_packages),
-		cmocka_unit_test(test_siblings_that_differ),
-		cmocka_unit_test(test_cores_of_threads),
-		cmocka_unit_test(test_nonsense_is_refused),
-		cmocka_unit_test(test_many_threads),
-		cmocka_unit_test(test_xml),
-		cmocka_unit_test(test_devices),
-		cmocka_unit_test(test_state_of_devices),
-		cmocka_unit_test(test_limits_of_control_groups),
-		cmocka_unit_test(test_nothing_below_the_root),
-		cmocka_unit_test(test_components_that_are_missing),
-		cmocka_unit_test(test_this_machine),
-		cmocka_unit_test(test_sets_of_processors),
-		cmocka_unit_test(test_rings_against_all_orders),
-		cmocka_unit_test(test_equal_links_keep_rank_order),
-		cmocka_unit_test(test_a_bad_cable_is_left_out),
-		cmocka_unit_test(test_hosts_are_crossed_once),
-		cmocka_unit_test(test_a_hidden_ring_is_found),
-		cmocka_unit_test(test_never_worse_than_rank_order),
-		cmocka_unit_test(test_every_pair_meets_once),
-		cmocka_unit_test(test_alone),
-		cmocka_unit_test(test_equal_siblings_are_one_line),
-		cmocka_unit_test(test_without_sys),
-		cmocka_unit_test(test_all_pairs_are_measured),
-		cmocka_unit_test(test_pairs_at_once),
-		cmocka_unit_test(test_what_ranks_share),
-		cmocka_unit_test(test_two_hosts),
-		cmocka_unit_test(test_lines_fit_with_many_ranks),
-		cmocka_unit_test(test_wrong_use),
+	        cmocka_unit_test(test_two_packages),
+	        cmocka_unit_test(test_siblings_that_differ),
+	        cmocka_unit_test(test_cores_of_threads),
+	        cmocka_unit_test(test_nonsense_is_refused),
+	        cmocka_unit_test(test_many_threads),
+	        cmocka_unit_test(test_xml),
+	        cmocka_unit_test(test_devices),
+	        cmocka_unit_test(test_state_of_devices),
+	        cmocka_unit_test(test_limits_of_control_groups),
+	        cmocka_unit_test(test_nothing_below_the_root),
+	        cmocka_unit_test(test_components_that_are_missing),
+	        cmocka_unit_test(test_this_machine),
+	        cmocka_unit_test(test_sets_of_processors),
+	        cmocka_unit_test(test_rings_against_all_orders),
+	        cmocka_unit_test(test_equal_links_keep_rank_order),
+	        cmocka_unit_test(test_a_bad_cable_is_left_out),
+	        cmocka_unit_test(test_hosts_are_crossed_once),
+	        cmocka_unit_test(test_a_hidden_ring_is_found),
+	        cmocka_unit_test(test_never_worse_than_rank_order),
+	        cmocka_unit_test(test_every_pair_meets_once),
+	        cmocka_unit_test(test_alone),
+	        cmocka_unit_test(test_equal_siblings_are_one_line),
+	        cmocka_unit_test(test_without_sys),
+	        cmocka_unit_test(test_all_pairs_are_measured),
+	        cmocka_unit_test(test_pairs_at_once),
+	        cmocka_unit_test(test_what_ranks_share),
+	        cmocka_unit_test(test_two_hosts),
+	        cmocka_unit_test(test_lines_fit_with_many_ranks),
+	        cmocka_unit_test(test_wrong_use),
 	};
 	return cmocka_run_group_tests(tests, find_programs, clean);
 }

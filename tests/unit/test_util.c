@@ -58,7 +58,7 @@ static int fresh(void **state)
 	}
 	logged[0] = '\0';
 	lines = 0;
-	log_set_sink((struct log_sink){ .fn = keep });
+	log_set_sink((struct log_sink){.fn = keep});
 	log_set_level(TUTTI_LOG_WARN);
 	return 0;
 }
@@ -156,7 +156,7 @@ static void stderr_lines_are_whole_and_clean(void **state)
 	int pipes[2], old;
 
 	(void)state;
-	log_set_sink((struct log_sink){ .fn = NULL });
+	log_set_sink((struct log_sink){.fn = NULL});
 	assert_int_equal(pipe2(pipes, O_DIRECT), 0); /* packet mode: one read returns one write */
 	old = dup(STDERR_FILENO);
 	dup2(pipes[1], STDERR_FILENO);
@@ -234,29 +234,29 @@ static void malformed_values_are_named(void **state)
 	static const struct {
 		const char *var, *value, *hint;
 	} bad[] = {
-		{ "TUTTI_RANK", "-2", "from 0" },
-		{ "TUTTI_RANK", "-1", "from 0" },
-		{ "TUTTI_RANK", "one", "number" },
-		{ "TUTTI_RANK", "3000000000", "from 0" },
-		{ "TUTTI_SIZE", "0", "from 1" },
-		{ "TUTTI_SIZE", "4 ", "number" },
-		{ "TUTTI_SLOTS", "1", "power of two" },
-		{ "TUTTI_SLOTS", "6", "power of two" },
-		{ "TUTTI_SLOT", "64KB", "number" },
-		{ "TUTTI_SLOT", "99999999999999999999", "number" },
-		{ "TUTTI_SLOT", "9000000000000T", "number" },
-		{ "TUTTI_TIMEOUT", "0", "above 0" },
-		{ "TUTTI_TIMEOUT", "-1", "above 0" },
-		{ "TUTTI_TIMEOUT", "inf", "above 0" },
-		{ "TUTTI_TIMEOUT", "nan", "above 0" },
-		{ "TUTTI_TIMEOUT", ".", "above 0" },
-		{ "TUTTI_TIMEOUT", "1e3", "above 0" },
-		{ "TUTTI_REPRODUCIBLE", "yes", "0 or 1" },
-		{ "TUTTI_WAIT", "spinning", "auto spin yield sleep" },
-		{ "TUTTI_WAIT", "auto spin", "auto spin yield sleep" },
-		{ "TUTTI_LOG", "INFO", "error warn info debug" },
-		{ "TUTTI_ISA", "avx", "avx2" },
-		{ "TUTTI_ALGO", "allreduce:ring\nX=1", "control character" },
+	        {"TUTTI_RANK", "-2", "from 0"},
+	        {"TUTTI_RANK", "-1", "from 0"},
+	        {"TUTTI_RANK", "one", "number"},
+	        {"TUTTI_RANK", "3000000000", "from 0"},
+	        {"TUTTI_SIZE", "0", "from 1"},
+	        {"TUTTI_SIZE", "4 ", "number"},
+	        {"TUTTI_SLOTS", "1", "power of two"},
+	        {"TUTTI_SLOTS", "6", "power of two"},
+	        {"TUTTI_SLOT", "64KB", "number"},
+	        {"TUTTI_SLOT", "99999999999999999999", "number"},
+	        {"TUTTI_SLOT", "9000000000000T", "number"},
+	        {"TUTTI_TIMEOUT", "0", "above 0"},
+	        {"TUTTI_TIMEOUT", "-1", "above 0"},
+	        {"TUTTI_TIMEOUT", "inf", "above 0"},
+	        {"TUTTI_TIMEOUT", "nan", "above 0"},
+	        {"TUTTI_TIMEOUT", ".", "above 0"},
+	        {"TUTTI_TIMEOUT", "1e3", "above 0"},
+	        {"TUTTI_REPRODUCIBLE", "yes", "0 or 1"},
+	        {"TUTTI_WAIT", "spinning", "auto spin yield sleep"},
+	        {"TUTTI_WAIT", "auto spin", "auto spin yield sleep"},
+	        {"TUTTI_LOG", "INFO", "error warn info debug"},
+	        {"TUTTI_ISA", "avx", "avx2"},
+	        {"TUTTI_ALGO", "allreduce:ring\nX=1", "control character"},
 	};
 	struct params p;
 
@@ -327,7 +327,7 @@ static void must_equal_is_compared(void **state)
 	struct params p;
 
 	(void)state;
-	setenv("TUTTI_RANK", "1", 1); /* may differ */
+	setenv("TUTTI_RANK", "1", 1);  /* may differ */
 	setenv("TUTTI_SLOTS", "8", 1); /* the default, spelled out */
 	b = equal_text();
 	assert_false(params_differ(a, b, name, va, vb));
@@ -371,7 +371,7 @@ static void long_values_are_cut_in_the_comparison(void **state)
 
 static void sizes_parse(void **state)
 {
-	static const char *const bad[] = { "", "K", "-1", "+1", " 1", "1 ", "1KB", "1.5M", "0x10", "8388608T", "1P" };
+	static const char *const bad[] = {"", "K", "-1", "+1", " 1", "1 ", "1KB", "1.5M", "0x10", "8388608T", "1P"};
 	int64_t v = 0;
 
 	(void)state;
@@ -390,8 +390,8 @@ static void sizes_parse(void **state)
 
 static void tag_of(uint8_t tag[AUTH_TAG], const struct auth_key *key, const char *a, const char *b)
 {
-	const void *piece[] = { a, b };
-	size_t len[] = { strlen(a), strlen(b) };
+	const void *piece[] = {a, b};
+	size_t len[] = {strlen(a), strlen(b)};
 
 	auth_tag(tag, key, 2, piece, len);
 }
@@ -506,26 +506,26 @@ static void the_default_secret_follows_the_home(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(statuses_have_distinct_texts, fresh),
-		cmocka_unit_test_setup(messages_replace_and_stack, fresh),
-		cmocka_unit_test_setup(long_messages_are_cut, fresh),
-		cmocka_unit_test_setup(errno_gives_text_and_advice, fresh),
-		cmocka_unit_test_setup(messages_are_per_thread, fresh),
-		cmocka_unit_test_setup(levels_filter, fresh),
-		cmocka_unit_test_setup(stderr_lines_are_whole_and_clean, fresh),
-		cmocka_unit_test_setup(defaults_hold, fresh),
-		cmocka_unit_test_setup(values_are_read, fresh),
-		cmocka_unit_test_setup(numbers_ignore_the_locale, fresh),
-		cmocka_unit_test_setup(malformed_values_are_named, fresh),
-		cmocka_unit_test_setup(unknown_variables_name_the_nearest, fresh),
-		cmocka_unit_test_setup(rows_are_complete, fresh),
-		cmocka_unit_test_setup(must_equal_is_compared, fresh),
-		cmocka_unit_test_setup(long_values_are_cut_in_the_comparison, fresh),
-		cmocka_unit_test_setup(sizes_parse, fresh),
-		cmocka_unit_test_setup(tags_depend_on_key_and_pieces, fresh),
-		cmocka_unit_test_setup(random_keys_differ, fresh),
-		cmocka_unit_test_setup(secret_files_are_private, fresh),
-		cmocka_unit_test_setup(the_default_secret_follows_the_home, fresh),
+	        cmocka_unit_test_setup(statuses_have_distinct_texts, fresh),
+	        cmocka_unit_test_setup(messages_replace_and_stack, fresh),
+	        cmocka_unit_test_setup(long_messages_are_cut, fresh),
+	        cmocka_unit_test_setup(errno_gives_text_and_advice, fresh),
+	        cmocka_unit_test_setup(messages_are_per_thread, fresh),
+	        cmocka_unit_test_setup(levels_filter, fresh),
+	        cmocka_unit_test_setup(stderr_lines_are_whole_and_clean, fresh),
+	        cmocka_unit_test_setup(defaults_hold, fresh),
+	        cmocka_unit_test_setup(values_are_read, fresh),
+	        cmocka_unit_test_setup(numbers_ignore_the_locale, fresh),
+	        cmocka_unit_test_setup(malformed_values_are_named, fresh),
+	        cmocka_unit_test_setup(unknown_variables_name_the_nearest, fresh),
+	        cmocka_unit_test_setup(rows_are_complete, fresh),
+	        cmocka_unit_test_setup(must_equal_is_compared, fresh),
+	        cmocka_unit_test_setup(long_values_are_cut_in_the_comparison, fresh),
+	        cmocka_unit_test_setup(sizes_parse, fresh),
+	        cmocka_unit_test_setup(tags_depend_on_key_and_pieces, fresh),
+	        cmocka_unit_test_setup(random_keys_differ, fresh),
+	        cmocka_unit_test_setup(secret_files_are_private, fresh),
+	        cmocka_unit_test_setup(the_default_secret_follows_the_home, fresh),
 	};
 
 	if (auth_init() != TUTTI_OK)

@@ -69,7 +69,7 @@ static void spell(const struct cli_option *o, char *buf, size_t cap)
 		snprintf(letter, sizeof(letter), "-%c%s", o->letter, o->word ? ", " : "");
 	bool may = o->arg && o->arg[0] == '[';
 	snprintf(buf, cap, "%s%s%s%s%s", letter, o->word ? "--" : "", o->word ? o->word : "", o->arg && !may ? " " : "",
-		 o->arg ? o->arg : "");
+	         o->arg ? o->arg : "");
 }
 
 /* Words of text in lines of at most `width`, each after `indent` blanks but for the first. */

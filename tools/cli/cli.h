@@ -8,17 +8,18 @@
 #include <stdio.h>
 
 struct cli_option {
-	int id;                 /* > 0; what cli_next returns */
-	char letter;            /* 0: none */
-	const char *word;       /* without dashes */
-	const char *arg;        /* name of its argument; NULL: none; "[X]": may follow, only as --word=X, -lX or a lone 0 or 1 */
-	const char *help;       /* NULL: not shown */
+	int id;           /* > 0; what cli_next returns */
+	char letter;      /* 0: none */
+	const char *word; /* without dashes */
+	const char
+	        *arg; /* name of its argument; NULL: none; "[X]": may follow, only as --word=X, -lX or a lone 0 or 1 */
+	const char *help; /* NULL: not shown */
 };
 
 struct cli {
-	const char *name, *usage, *what; /* program, its arguments, one paragraph */
+	const char *name, *usage, *what;  /* program, its arguments, one paragraph */
 	const struct cli_option *options; /* ends with id 0 */
-	const char *more;       /* more paragraphs for --help and the page; may be NULL */
+	const char *more;                 /* more paragraphs for --help and the page; may be NULL */
 };
 
 enum { CLI_END = 0, CLI_WORD = -1, CLI_BAD = -2 };

@@ -24,10 +24,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BACKLOG_MAX (256u << 10) /* bytes for the head that wait; beyond it the ranks wait */
-#define DRAIN_READS 16
+#define BACKLOG_MAX      (256u << 10) /* bytes for the head that wait; beyond it the ranks wait */
+#define DRAIN_READS      16
 #define STATUS_NOT_FOUND 127
-#define STATUS_NOT_RUN 126
+#define STATUS_NOT_RUN   126
 
 struct child {
 	pid_t pid; /* 0: ended */
@@ -40,7 +40,7 @@ struct agent {
 	struct job job;
 	struct child *child;
 	struct binding *binding;
-	struct buf from, to; /* the head */
+	struct buf from, to;  /* the head */
 	struct pollfd *polls; /* 3 of our own, then 3 for each rank */
 	int signals, root_fd;
 	bool have_job, started, head_gone;
@@ -67,7 +67,7 @@ static void signal_all(const struct agent *a, int sig)
 
 static void say_failed(struct agent *a, uint32_t status, const char *text)
 {
-	struct buf b = { 0 };
+	struct buf b = {0};
 
 	buf_add_u32(&b, status);
 	buf_add(&b, text, strlen(text));
@@ -110,7 +110,7 @@ static void set_environment(const struct job *job)
 /* Rank 0 inherits a listener, so no port is chosen that another process could take before rank 0 does. */
 static int open_root(struct agent *a, char text[NET_TEXT])
 {
-	struct net_addr at = { .family = 4, .ip = { 127, 0, 0, 1 } }, here[NET_ADDRS];
+	struct net_addr at = {.family = 4, .ip = {127, 0, 0, 1}}, here[NET_ADDRS];
 	int n, rc;
 
 	if (a->job.everywhere) {
@@ -119,7 +119,7 @@ static int open_root(struct agent *a, char text[NET_TEXT])
 			return rc;
 		if (n == 0)
 			return fail(TUTTI_EINVAL, "no network interface is up");
-		at = (struct net_addr){ .family = here[0].family };
+		at = (struct net_addr){.family = here[0].family};
 	}
 	rc = net_listen(&at, &a->root_fd);
 	if (rc != TUTTI_OK)
@@ -171,7 +171,7 @@ static bool open_pipes(struct pipes *p, bool with_input)
 
 static void close_pipes(struct pipes *p)
 {
-	int *all[] = { p->in, p->out, p->err, p->failed };
+	int *all[] = {p->in, p->out, p->err, p->failed};
 
 	for (int i = 0; i < 4; i++) {
 		close_fd(&all[i][0]);
@@ -181,7 +181,7 @@ static void close_pipes(struct pipes *p)
 
 static void default_signals(void)
 {
-	static const int changed[] = { SIGPIPE, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGTTIN, SIGTTOU };
+	static const int changed[] = {SIGPIPE, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGTTIN, SIGTTOU};
 	sigset_t none;
 
 	for (size_t i = 0; i < sizeof(changed) / sizeof(changed[0]); i++)
@@ -251,7 +251,7 @@ static int start_rank(struct agent *a, int i)
 		close_pipes(&p);
 		return err;
 	}
-	*c = (struct child){ .pid = pid, .in = p.in[1], .out = p.out[0], .err = p.err[0] };
+	*c = (struct child){.pid = pid, .in = p.in[1], .out = p.out[0], .err = p.err[0]};
 	p.in[1] = p.out[0] = p.err[0] = -1;
 	close_pipes(&p);
 	fcntl(c->out, F_SETFL, O_NONBLOCK);
@@ -270,7 +270,7 @@ static bool make_room(struct agent *a)
 		a->polls = polls;
 	a->child = calloc(n, sizeof(*a->child));
 	for (size_t i = 0; a->child && i < n; i++)
-		a->child[i] = (struct child){ .in = -1, .out = -1, .err = -1 };
+		a->child[i] = (struct child){.in = -1, .out = -1, .err = -1};
 	return polls && a->child;
 }
 
@@ -333,7 +333,7 @@ static void take_input(struct agent *a, const struct frame *f)
 /* Passes on what there is; false at the end of the stream. */
 static bool read_output(struct agent *a, struct child *c, int fd, enum frame_kind kind)
 {
-	struct buf b = { 0 };
+	struct buf b = {0};
 	ssize_t n = buf_fill(&b, fd);
 	bool more = n > 0 || (n < 0 && errno == EAGAIN);
 
@@ -380,7 +380,7 @@ static void reap(struct agent *a)
 {
 	for (int i = 0; a->child && i < a->job.count; i++) {
 		struct child *c = &a->child[i];
-		siginfo_t info = { 0 };
+		siginfo_t info = {0};
 		if (c->pid && waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid)
 			end_rank(a, c);
 	}
@@ -434,14 +434,14 @@ static int fill_polls(const struct agent *a)
 	struct pollfd *p = a->polls;
 	int n = 3;
 
-	p[0] = (struct pollfd){ .fd = STDIN_FILENO, .events = POLLIN };
-	p[1] = (struct pollfd){ .fd = a->to.len ? STDOUT_FILENO : -1, .events = POLLOUT };
-	p[2] = (struct pollfd){ .fd = a->signals, .events = POLLIN };
+	p[0] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
+	p[1] = (struct pollfd){.fd = a->to.len ? STDOUT_FILENO : -1, .events = POLLOUT};
+	p[2] = (struct pollfd){.fd = a->signals, .events = POLLIN};
 	for (int i = 0; a->child && i < a->job.count; i++, n += 3) {
 		const struct child *c = &a->child[i];
-		p[n] = (struct pollfd){ .fd = room ? c->out : -1, .events = POLLIN };
-		p[n + 1] = (struct pollfd){ .fd = room ? c->err : -1, .events = POLLIN };
-		p[n + 2] = (struct pollfd){ .fd = c->input.len ? c->in : -1, .events = POLLOUT };
+		p[n] = (struct pollfd){.fd = room ? c->out : -1, .events = POLLIN};
+		p[n + 1] = (struct pollfd){.fd = room ? c->err : -1, .events = POLLIN};
+		p[n + 2] = (struct pollfd){.fd = c->input.len ? c->in : -1, .events = POLLOUT};
 	}
 	return n;
 }
@@ -490,7 +490,7 @@ static int listen_to_signals(void)
 
 int agent_main(void)
 {
-	struct agent a = { .root_fd = -1, .signals = listen_to_signals(), .polls = calloc(3, sizeof(*a.polls)) };
+	struct agent a = {.root_fd = -1, .signals = listen_to_signals(), .polls = calloc(3, sizeof(*a.polls))};
 
 	if (a.signals < 0 || !a.polls) {
 		fprintf(stderr, "tutti-run: the agent can't start: %s\n", strerror(errno));

@@ -32,7 +32,7 @@
 #define HARSHER_S 2.0        /* from SIGTERM to SIGKILL, and from there to giving up */
 #define NOISE_MAX 65536      /* what a login shell may print before the agent speaks */
 #define QUEUE_MAX (1u << 20) /* of output that the terminal did not take yet; beyond it the agents wait */
-#define NEVER UINT64_MAX
+#define NEVER     UINT64_MAX
 
 enum phase { STARTING, RUNNING, GRACE, ENDING, KILLING, OVER };
 
@@ -286,21 +286,21 @@ static void take_ready(struct head *h, struct peer *p, const struct frame *f)
 
 static void send_job(struct head *h, struct peer *p, const char *secret)
 {
-	struct buf b = { 0 };
+	struct buf b = {0};
 	struct job job = {
-		.size = h->o->n,
-		.first = p->first,
-		.count = p->count,
-		.everywhere = h->npeers > 1,
-		.cwd = h->o->cwd,
-		.cwd_must = h->o->cwd_must,
-		.input = h->o->input,
-		.bind = h->o->bind,
-		.secret = secret,
-		.env = h->o->env,
-		.nenv = h->o->nenv,
-		.argv = h->o->argv,
-		.argc = h->o->argc,
+	        .size = h->o->n,
+	        .first = p->first,
+	        .count = p->count,
+	        .everywhere = h->npeers > 1,
+	        .cwd = h->o->cwd,
+	        .cwd_must = h->o->cwd_must,
+	        .input = h->o->input,
+	        .bind = h->o->bind,
+	        .secret = secret,
+	        .env = h->o->env,
+	        .nenv = h->o->nenv,
+	        .argv = h->o->argv,
+	        .argc = h->o->argc,
 	};
 
 	job_pack(&b, &job);
@@ -458,14 +458,14 @@ static int fill_polls(struct head *h)
 	struct pollfd *p = h->polls;
 	int n = 4;
 
-	p[0] = (struct pollfd){ .fd = h->signals, .events = POLLIN };
-	p[1] = (struct pollfd){ .fd = wants_input(h) ? STDIN_FILENO : -1, .events = POLLIN };
-	p[2] = (struct pollfd){ .fd = h->out.queue.len ? h->out.fd : -1, .events = POLLOUT };
-	p[3] = (struct pollfd){ .fd = h->err.queue.len ? h->err.fd : -1, .events = POLLOUT };
+	p[0] = (struct pollfd){.fd = h->signals, .events = POLLIN};
+	p[1] = (struct pollfd){.fd = wants_input(h) ? STDIN_FILENO : -1, .events = POLLIN};
+	p[2] = (struct pollfd){.fd = h->out.queue.len ? h->out.fd : -1, .events = POLLOUT};
+	p[3] = (struct pollfd){.fd = h->err.queue.len ? h->err.fd : -1, .events = POLLOUT};
 	for (int i = 0; i < h->npeers; i++, n++) {
 		const struct peer *a = &h->peer[i];
 		short events = (short)((room ? POLLIN : 0) | (a->to.len ? POLLOUT : 0));
-		p[n] = (struct pollfd){ .fd = events ? a->fd : -1, .events = events };
+		p[n] = (struct pollfd){.fd = events ? a->fd : -1, .events = events};
 	}
 	return n;
 }
@@ -525,9 +525,9 @@ static void print_rest(struct head *h)
 {
 	while (h->out.queue.len || h->err.queue.len) {
 		struct pollfd p[3] = {
-			{ .fd = h->signals, .events = POLLIN },
-			{ .fd = h->out.queue.len ? h->out.fd : -1, .events = POLLOUT },
-			{ .fd = h->err.queue.len ? h->err.fd : -1, .events = POLLOUT },
+		        {.fd = h->signals, .events = POLLIN},
+		        {.fd = h->out.queue.len ? h->out.fd : -1, .events = POLLOUT},
+		        {.fd = h->err.queue.len ? h->err.fd : -1, .events = POLLOUT},
 		};
 		poll(p, 3, -1);
 		if (p[0].revents)
@@ -540,7 +540,7 @@ static void print_rest(struct head *h)
 /* SIGINT and the like end the job; those that our parent told us to ignore (nohup, a script's &) stay ignored. */
 static int listen_to_signals(void)
 {
-	static const int ending[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 	struct sigaction old;
 	sigset_t set;
 
@@ -563,12 +563,12 @@ static int place_ranks(struct head *h)
 	h->rank = calloc((size_t)o->n, sizeof(*h->rank));
 	h->polls = calloc((size_t)o->hosts.n + 4, sizeof(*h->polls));
 	rc = taken && h->peer && h->rank && h->polls ? hosts_place(&o->hosts, o->n, taken)
-						     : fail(TUTTI_ENOMEM, "out of memory for %d ranks", o->n);
+	                                             : fail(TUTTI_ENOMEM, "out of memory for %d ranks", o->n);
 	for (int i = 0; rc == TUTTI_OK && i < o->hosts.n; i++) {
 		struct peer *p = &h->peer[h->npeers];
 		if (!taken[i])
 			continue;
-		*p = (struct peer){ .host = &o->hosts.host[i], .fd = -1, .first = r, .count = taken[i] };
+		*p = (struct peer){.host = &o->hosts.host[i], .fd = -1, .first = r, .count = taken[i]};
 		for (; r < p->first + p->count; r++)
 			h->rank[r].peer = p;
 		h->npeers++;
@@ -625,13 +625,13 @@ static void clean_up(struct head *h)
 int head_run(const struct run_options *o)
 {
 	struct head h = {
-		.o = o,
-		.out.fd = STDOUT_FILENO,
-		.err.fd = STDERR_FILENO,
-		.alive = o->n,
-		.harsher = NEVER,
-		.limit = o->timeout > 0 ? after(o->timeout) : NEVER,
-		.signals = listen_to_signals(),
+	        .o = o,
+	        .out.fd = STDOUT_FILENO,
+	        .err.fd = STDERR_FILENO,
+	        .alive = o->n,
+	        .harsher = NEVER,
+	        .limit = o->timeout > 0 ? after(o->timeout) : NEVER,
+	        .signals = listen_to_signals(),
 	};
 
 	if (place_ranks(&h) != TUTTI_OK || start_agents(&h) != TUTTI_OK) {
@@ -647,7 +647,7 @@ int head_run(const struct run_options *o)
 
 int head_show(const struct run_options *o)
 {
-	struct head h = { .o = o };
+	struct head h = {.o = o};
 	char cpus[256];
 	int rc = place_ranks(&h);
 

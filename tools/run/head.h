@@ -21,7 +21,7 @@ struct run_options {
 };
 
 #define STATUS_TIMEOUT 124
-#define STATUS_LOST 125
+#define STATUS_LOST    125
 
 /**
  * Runs the job. Returns the exit status: 0; that of the rank that failed first (128 + the signal that killed it);

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #define NAME_LEN_MAX 255
-#define HOSTS_MAX 4096
-#define QUOTED_MAX 80 /* of a user's text, in messages */
+#define HOSTS_MAX    4096
+#define QUOTED_MAX   80 /* of a user's text, in messages */
 
 /* A stretch of somebody's text. */
 struct span {
@@ -76,7 +76,7 @@ static struct host *find(const struct hosts *hosts, struct span name)
 
 static int add(struct hosts *hosts, struct span name, int slots, const char *address)
 {
-	struct host *grown, *old = find(hosts, name), new = { .slots = slots };
+	struct host *grown, *old = find(hosts, name), new = {.slots = slots};
 
 	if (old) {
 		if (slots > HOST_SLOTS_MAX - old->slots)
@@ -111,7 +111,7 @@ static int add_item(struct hosts *hosts, struct span item, int slots)
 		end = memchr(item.at, ']', item.len);
 		if (!end)
 			return fail(TUTTI_EINVAL, "'%.*s': the ] is missing", shown(item), item.at);
-		name = (struct span){ item.at + 1, (size_t)(end - item.at - 1) };
+		name = (struct span){item.at + 1, (size_t)(end - item.at - 1)};
 		end++;
 	} else {
 		end = memchr(item.at, ':', item.len);
@@ -122,13 +122,13 @@ static int add_item(struct hosts *hosts, struct span item, int slots)
 	if (end < item.at + item.len) {
 		if (slots)
 			return fail(TUTTI_EINVAL, "'%.*s': give the slots once", shown(item), item.at);
-		count = (struct span){ end + 1, (size_t)(item.at + item.len - end - 1) };
+		count = (struct span){end + 1, (size_t)(item.at + item.len - end - 1)};
 		if (*end == ':' && item.at[0] != '[' && memchr(count.at, ':', count.len))
 			return fail(TUTTI_EINVAL, "'%.*s': write an IPv6 address in brackets: [::1]:2", shown(item),
-				    item.at);
+			            item.at);
 		if (*end != ':' || !parse_slots(count, &slots))
 			return fail(TUTTI_EINVAL, "'%.*s': expected host:slots with 1 to %d slots", shown(item),
-				    item.at, HOST_SLOTS_MAX);
+			            item.at, HOST_SLOTS_MAX);
 	}
 	if (!is_name(name))
 		return fail(TUTTI_EINVAL, "'%.*s' is not a host name", shown(item), item.at);
@@ -139,7 +139,7 @@ int hosts_add_list(struct hosts *hosts, const char *text)
 {
 	for (const char *s = text;;) {
 		size_t len = strcspn(s, ",");
-		int rc = add_item(hosts, trim((struct span){ s, len }), 0);
+		int rc = add_item(hosts, trim((struct span){s, len}), 0);
 		if (rc != TUTTI_OK)
 			return rc;
 		if (!s[len])
@@ -163,14 +163,14 @@ static int add_line(struct hosts *hosts, struct span line)
 	line = trim(line);
 	if (line.len == 0)
 		return TUTTI_OK;
-	name = (struct span){ line.at, 0 };
+	name = (struct span){line.at, 0};
 	while (name.len < line.len && !isspace((unsigned char)line.at[name.len]))
 		name.len++;
-	rest = trim((struct span){ line.at + name.len, line.len - name.len });
+	rest = trim((struct span){line.at + name.len, line.len - name.len});
 	if (rest.len && (rest.len < klen || memcmp(rest.at, keyword, klen) != 0 ||
-			 !parse_slots((struct span){ rest.at + klen, rest.len - klen }, &slots)))
+	                 !parse_slots((struct span){rest.at + klen, rest.len - klen}, &slots)))
 		return fail(TUTTI_EINVAL, "'%.*s': expected slots=N with 1 to %d slots", shown(rest), rest.at,
-			    HOST_SLOTS_MAX);
+		            HOST_SLOTS_MAX);
 	return add_item(hosts, name, slots);
 }
 
@@ -182,7 +182,7 @@ static int add_plain(struct hosts *hosts, const char *name, const char *text, si
 	for (const char *s = text; s < end; number++) {
 		const char *newline = memchr(s, '\n', (size_t)(end - s));
 		const char *stop = newline ? newline : end;
-		int rc = add_line(hosts, (struct span){ s, (size_t)(stop - s) });
+		int rc = add_line(hosts, (struct span){s, (size_t)(stop - s)});
 		if (rc != TUTTI_OK)
 			return fail_while(rc, "%s:%d", name, number);
 		s = stop + 1;
@@ -194,7 +194,7 @@ static int add_plain(struct hosts *hosts, const char *name, const char *text, si
 
 static struct span span_of(const json_t *string)
 {
-	return (struct span){ json_string_value(string), json_string_length(string) };
+	return (struct span){json_string_value(string), json_string_length(string)};
 }
 
 static int add_json_host(struct hosts *hosts, const json_t *entry)
@@ -242,12 +242,14 @@ static int add_json_root(struct hosts *hosts, const json_t *root)
 		return fail(TUTTI_EINVAL, "expected a list of hosts, or {\"hosts\": [...]}");
 	if (envs && !json_is_array(envs))
 		return fail(TUTTI_EINVAL, "\"envs\" must be a list of \"NAME=VALUE\"");
-	json_array_foreach(list, i, entry) {
+	json_array_foreach(list, i, entry)
+	{
 		rc = add_json_host(hosts, entry);
 		if (rc != TUTTI_OK)
 			return fail_while(rc, "hosts[%zu]", i);
 	}
-	json_array_foreach(envs, i, entry) {
+	json_array_foreach(envs, i, entry)
+	{
 		rc = add_json_env(hosts, entry);
 		if (rc != TUTTI_OK)
 			return rc;
@@ -275,13 +277,13 @@ static bool is_json(struct span s)
 
 	if (s.len < 2 || (s.at[0] != '{' && s.at[0] != '['))
 		return false;
-	inner = trim((struct span){ s.at + 1, s.len - 1 });
+	inner = trim((struct span){s.at + 1, s.len - 1});
 	return s.at[0] == '{' || (inner.len && memchr("{\"]", inner.at[0], 3));
 }
 
 int hosts_add_file(struct hosts *hosts, const char *name, const char *text, size_t len)
 {
-	struct span content = trim((struct span){ text, len });
+	struct span content = trim((struct span){text, len});
 	int before = hosts_slots(hosts), rc;
 
 	if (is_json(content))
@@ -327,7 +329,7 @@ int hosts_place(const struct hosts *hosts, int n, int *taken)
 	}
 	if (left > 0)
 		return fail(TUTTI_EINVAL, "%d ranks, but the hosts have %d slots: write more, as in %s:%d", n, n - left,
-			    hosts->host[hosts->n - 1].name, hosts->host[hosts->n - 1].slots + left);
+		            hosts->host[hosts->n - 1].name, hosts->host[hosts->n - 1].slots + left);
 	return TUTTI_OK;
 }
 

@@ -27,7 +27,7 @@ void sink_flush(struct sink *s)
 	size_t done = 0;
 
 	while (done < s->queue.len) {
-		struct pollfd p = { .fd = s->fd, .events = POLLOUT };
+		struct pollfd p = {.fd = s->fd, .events = POLLOUT};
 		ssize_t n;
 		if (poll(&p, 1, 0) <= 0)
 			break;

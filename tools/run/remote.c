@@ -55,7 +55,7 @@ static void remote_command(struct buf *b)
 
 static void exec_remote_shell(const char *rsh, const char *host)
 {
-	struct buf command = { 0 };
+	struct buf command = {0};
 	char *words = strdup(rsh), *argv[WORDS_MAX + 3], *word;
 	int n = 0;
 
@@ -128,7 +128,7 @@ int agent_start(const char *host, const char *rsh, pid_t *pid, int *fd)
 int agent_end(pid_t pid, double seconds)
 {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0), status = 0;
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct pollfd p = {.fd = fd, .events = POLLIN};
 
 	if (fd < 0 || poll(&p, 1, (int)(seconds * 1000)) == 0)
 		kill(pid, SIGKILL);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HEADER 12
+#define HEADER    12
 #define READ_SIZE 65536
 
 static void *must(void *memory)
@@ -70,7 +70,7 @@ void buf_drop(struct buf *b, size_t len)
 void buf_free(struct buf *b)
 {
 	free(b->data);
-	*b = (struct buf){ 0 };
+	*b = (struct buf){0};
 }
 
 ssize_t buf_fill(struct buf *b, int fd)
@@ -128,7 +128,7 @@ int frame_next(const struct buf *b, size_t *at, struct frame *f)
 
 	if (left < HEADER)
 		return 0;
-	*f = (struct frame){ get_u32(header), get_u32(header + 4), get_u32(header + 8), header + HEADER };
+	*f = (struct frame){get_u32(header), get_u32(header + 4), get_u32(header + 8), header + HEADER};
 	if (f->kind < FRAME_JOB || f->kind > FRAME_FAILED || f->len > FRAME_MAX)
 		return -1;
 	if (left - HEADER < f->len)
@@ -151,8 +151,8 @@ static void add_string(struct buf *b, const char *s)
 
 void job_pack(struct buf *b, const struct job *job)
 {
-	const int numbers[] = { job->size,     job->first, job->count, job->everywhere,
-				job->cwd_must, job->input, job->nenv,  job->argc };
+	const int numbers[] = {job->size,     job->first, job->count, job->everywhere,
+	                       job->cwd_must, job->input, job->nenv,  job->argc};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		buf_add_u32(b, (uint32_t)numbers[i]);

@@ -17,7 +17,7 @@
 #include <sys/types.h>
 
 /** First bytes of an agent. What a login shell printed before them is skipped. */
-#define WIRE_HELLO "\n:tutti-run agent 1:\n"
+#define WIRE_HELLO     "\n:tutti-run agent 1:\n"
 #define WIRE_HELLO_LEN (sizeof(WIRE_HELLO) - 1)
 
 #define FRAME_MAX (16u << 20)

@@ -48,9 +48,9 @@ static json_t *device_json(const struct machine *m, const struct machine_device 
 	static const char *const state[] = {"unknown", "down", "up"};
 	const struct machine_node *near = &m->node[d->near];
 	json_t *o = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "name", d->name, "kind",
-			      d->kind == MACHINE_RDMA ? "rdma" : "network", "state", state[d->state], "mbps",
-			      d->mbps ? json_integer((json_int_t)d->mbps) : json_null(), "address",
-			      text_or_null(d->address), "ip", text_or_null(d->ip), "pci", text_or_null(d->bus));
+	                      d->kind == MACHINE_RDMA ? "rdma" : "network", "state", state[d->state], "mbps",
+	                      d->mbps ? json_integer((json_int_t)d->mbps) : json_null(), "address",
+	                      text_or_null(d->address), "ip", text_or_null(d->ip), "pci", text_or_null(d->bus));
 	if (d->kind == MACHINE_RDMA) {
 		json_object_set_new(o, "port", json_integer(d->port));
 		json_object_set_new(o, "layer", text_or_null(d->layer));
@@ -73,16 +73,16 @@ static json_t *may_use_json(const struct machine *m)
 {
 	char list[4096];
 	return json_pack("{s:i, s:i, s:s, s:o}", "cores", machine_cores(m, &m->may, NULL), "threads",
-			 cpus_count(&m->may), "list", cpus_text(&m->may, list, sizeof(list)), "quota",
-			 m->quota > 0 ? rounded(m->quota) : json_null());
+	                 cpus_count(&m->may), "list", cpus_text(&m->may, list, sizeof(list)), "quota",
+	                 m->quota > 0 ? rounded(m->quota) : json_null());
 }
 
 static json_t *host_json(const struct machine *m)
 {
 	json_t *devices = json_array();
 	json_t *o = json_pack("{s:o, s:o, s:o, s:I, s:i, s:i, s:i}", "name", text_or_null(m->name), "arch",
-			      text_or_null(m->arch), "cpu", text_or_null(m->cpu), "memory", (json_int_t)m->memory,
-			      "packages", m->packages, "cores", m->cores, "threads", m->threads);
+	                      text_or_null(m->arch), "cpu", text_or_null(m->cpu), "memory", (json_int_t)m->memory,
+	                      "packages", m->packages, "cores", m->cores, "threads", m->threads);
 	for (uint32_t i = 0; i < m->ndevices; i++)
 		json_array_append_new(devices, device_json(m, &m->device[i]));
 	json_object_set_new(o, "may_use", may_use_json(m));
@@ -98,7 +98,7 @@ static json_t *rank_json(const struct rank_facts *r)
 {
 	char list[4096];
 	return json_pack("{s:i, s:i, s:i, s:o}", "host", r->host, "memory", r->memory, "pid", r->pid, "threads",
-			 r->bound ? json_string(cpus_text(&r->cpus, list, sizeof(list))) : json_null());
+	                 r->bound ? json_string(cpus_text(&r->cpus, list, sizeof(list))) : json_null());
 }
 
 static json_t *via_json(const struct survey *s, int i, int j)
@@ -134,7 +134,7 @@ static json_t *ring_json(const struct survey *s)
 	for (int i = 0; i < s->n; i++)
 		json_array_append_new(order, json_integer(s->ring[i]));
 	return json_pack("{s:o, s:o, s:o}", "order", order, "slowest_GBps", rounded(s->ring_rate * 1e-9),
-			 "rank_order_slowest_GBps", rounded(s->plain_rate * 1e-9));
+	                 "rank_order_slowest_GBps", rounded(s->plain_rate * 1e-9));
 }
 
 static json_t *survey_json(const struct survey *s)

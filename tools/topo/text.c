@@ -138,7 +138,7 @@ static void print_device(FILE *f, const struct machine *m, const struct machine_
 
 	snprintf(name, sizeof(name), d->kind == MACHINE_RDMA ? "%s:%u" : "%s", d->name, d->port);
 	fprintf(f, "  %-10s %-7s %s, %s", name, d->kind == MACHINE_RDMA ? "RDMA" : "network", state[d->state],
-		speed_text(d->mbps, speed));
+	        speed_text(d->mbps, speed));
 	const char *const more[] = {d->layer, d->ip, d->address, d->bus};
 	for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++)
 		if (more[i][0])
@@ -153,9 +153,9 @@ static void print_use(FILE *f, const struct machine *m)
 	char list[256];
 	uint32_t cores = m->cores ? m->cores : m->threads;
 	fprintf(f, "  this process may use %d of %u core%s, %d of %u thread%s: %s%s\n", machine_cores(m, &m->may, NULL),
-		cores, plural(cores), cpus_count(&m->may), m->threads, plural(m->threads),
-		cpus_text(&m->may, list, sizeof(list)),
-		m->unknown & MACHINE_NO_AFFINITY ? " (assumed: the system does not say)" : "");
+	        cores, plural(cores), cpus_count(&m->may), m->threads, plural(m->threads),
+	        cpus_text(&m->may, list, sizeof(list)),
+	        m->unknown & MACHINE_NO_AFFINITY ? " (assumed: the system does not say)" : "");
 }
 
 static void print_unknown(FILE *f, const struct machine *m)
@@ -185,8 +185,8 @@ static void print_head(FILE *f, const struct machine *m, int host, bool several)
 	if (m->cpu[0])
 		fprintf(f, "%s, ", m->cpu);
 	fprintf(f, "%u package%s, %u core%s, %u thread%s, %s of memory\n", m->packages, plural(m->packages), m->cores,
-		plural(m->cores), m->threads, plural(m->threads),
-		m->memory ? bytes_text(m->memory, size) : "unknown size");
+	        plural(m->cores), m->threads, plural(m->threads),
+	        m->memory ? bytes_text(m->memory, size) : "unknown size");
 }
 
 static char *drawn(const struct machine *m)
@@ -230,7 +230,7 @@ static void print_hosts(FILE *f, const struct survey *s)
 			print_use(f, m);
 		if (m->quota > 0)
 			fprintf(f, "  control groups allow %s the time of %.3g processors\n",
-				s->n > 1 ? "its ranks" : "this process", m->quota);
+			        s->n > 1 ? "its ranks" : "this process", m->quota);
 		for (uint32_t i = 0; i < m->ndevices; i++)
 			print_device(f, m, &m->device[i]);
 		print_unknown(f, m);
@@ -354,8 +354,8 @@ static void print_places(FILE *f, const struct survey *s, int host, int *label)
 	for (int i = 0; i < s->n; i++)
 		if (label[i] == i)
 			flow_add(&list, "%s on %s", ranks_text(label, s->n, i, buf),
-				 s->rank[i].bound ? cpus_text(&s->rank[i].cpus, threads, sizeof(threads))
-						  : "unknown threads");
+			         s->rank[i].bound ? cpus_text(&s->rank[i].cpus, threads, sizeof(threads))
+			                          : "unknown threads");
 	fputc('\n', f);
 }
 
@@ -453,7 +453,7 @@ static int by_value(const void *a, const void *b)
 
 /* The values of a class, the one of pair (i, j), over all ordered pairs: median, extremes, and who has the worst. */
 static void print_range(FILE *f, const struct survey *s, int i, int j, const double *value, double unit,
-			bool most_is_worst)
+                        bool most_is_worst)
 {
 	double *v = calloc((size_t)s->n * (size_t)s->n, sizeof(*v)), worst = 0;
 	int n = 0, a = 0, b = 0;
@@ -472,7 +472,7 @@ static void print_range(FILE *f, const struct survey *s, int i, int j, const dou
 		qsort(v, (size_t)n, sizeof(*v), by_value);
 		double median = (v[(n - 1) / 2] + v[n / 2]) / 2, best = v[most_is_worst ? 0 : n - 1];
 		fprintf(f, "median %.*f, best %.*f, worst %.*f (%d to %d)\n", decimals(median), median, decimals(best),
-			best, decimals(worst), worst, a, b);
+		        best, decimals(worst), worst, a, b);
 	}
 	free(v);
 }
@@ -480,7 +480,7 @@ static void print_range(FILE *f, const struct survey *s, int i, int j, const dou
 static void print_class(FILE *f, const struct survey *s, int i, int j, int pairs)
 {
 	fprintf(f, "  %s, by %s: %d pair%s\n", survey_relation(s, i, j), survey_via(s, i, j), pairs,
-		plural((uint32_t)pairs));
+	        plural((uint32_t)pairs));
 	if (!s->latency)
 		return;
 	if (pairs == 1) {
@@ -489,7 +489,7 @@ static void print_class(FILE *f, const struct survey *s, int i, int j, int pairs
 		bandwidth_cell(s, i, j, there);
 		bandwidth_cell(s, j, i, back);
 		fprintf(f, "    latency, us: %s\n    bandwidth, GB/s: %s from %d to %d, %s back\n", us, there, i, j,
-			back);
+		        back);
 		return;
 	}
 	fputs("    latency, us: ", f);
@@ -528,7 +528,7 @@ static void print_ring(FILE *f, const struct survey *s)
 	for (int i = 0; i < s->n; i++)
 		plain = plain && s->ring[i] == i;
 	fprintf(f, "ring for large messages: slowest step %.*f GB/s", decimals(s->ring_rate * 1e-9),
-		s->ring_rate * 1e-9);
+	        s->ring_rate * 1e-9);
 	if (plain) {
 		fputs(", in rank order\n", f);
 		return;

@@ -20,9 +20,10 @@ struct inproc {
 static struct made {
 	uint64_t nonce;
 	int waiting;
-	struct segment *segment; /* a view of the list's own, so that an early leaver takes nothing away; NULL: it failed */
+	struct segment
+	        *segment; /* a view of the list's own, so that an early leaver takes nothing away; NULL: it failed */
 	struct made *next;
-} *list;
+} * list;
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t list_grew = PTHREAD_COND_INITIALIZER;
 
@@ -81,7 +82,8 @@ static int follow(struct inproc *c, int me)
 	struct made *m = *at;
 	if (rc == TUTTI_OK) {
 		rc = m->segment ? segment_share(&c->segment, m->segment, me)
-				: fail(TUTTI_EUNSUPPORTED, "the lowest rank of this process could not make the shared segment");
+		                : fail(TUTTI_EUNSUPPORTED,
+		                       "the lowest rank of this process could not make the shared segment");
 		if (--m->waiting == 0) {
 			*at = m->next;
 			segment_close(m->segment);
@@ -147,14 +149,14 @@ static void inproc_close(void *ctx)
 }
 
 const struct transport transport_inproc = {
-	.name = "inproc",
-	.what = "threads of one process: plain memory",
-	.open = inproc_open,
-	.address = inproc_address,
-	.attach = inproc_attach,
-	.fabric = inproc_fabric,
-	.connect = inproc_connect,
-	.disconnect = inproc_disconnect,
-	.segment = inproc_segment,
-	.close = inproc_close,
+        .name = "inproc",
+        .what = "threads of one process: plain memory",
+        .open = inproc_open,
+        .address = inproc_address,
+        .attach = inproc_attach,
+        .fabric = inproc_fabric,
+        .connect = inproc_connect,
+        .disconnect = inproc_disconnect,
+        .segment = inproc_segment,
+        .close = inproc_close,
 };

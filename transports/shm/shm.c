@@ -19,10 +19,10 @@
 struct shm {
 	const struct transport_env *env;
 	struct segment *segment;
-	int *local;      /* rank -> index in the segment, -1: cannot share memory */
-	bool *readable;  /* rank -> its memory can be read by process_vm_readv */
+	int *local;     /* rank -> index in the segment, -1: cannot share memory */
+	bool *readable; /* rank -> its memory can be read by process_vm_readv */
 	uint64_t nonce;
-	uint64_t word;   /* random; its address and value go into the address, for the peers' probe */
+	uint64_t word; /* random; its address and value go into the address, for the peers' probe */
 };
 
 struct shm_address {
@@ -128,7 +128,7 @@ static int shm_connect(void *ctx, const struct link_spec *spec, struct link *lin
 	struct shm *c = ctx;
 	int peer = spec->peer;
 	int rc = segment_connect(c->segment, spec, c->env->rank, c->local[peer],
-				 c->readable[peer] ? REACH_PROCESS : REACH_WINDOW, link);
+	                         c->readable[peer] ? REACH_PROCESS : REACH_WINDOW, link);
 	link->peer_pid = c->env->contacts[peer].pid;
 	return rc;
 }
@@ -146,14 +146,14 @@ static struct segment *shm_segment(void *ctx, const int **local)
 }
 
 const struct transport transport_shm = {
-	.name = "shm",
-	.what = "processes of one host: shared memory (memfd), single-copy reads where allowed",
-	.open = shm_open_,
-	.address = shm_address,
-	.attach = shm_attach,
-	.fabric = shm_fabric,
-	.connect = shm_connect,
-	.disconnect = shm_disconnect,
-	.segment = shm_segment,
-	.close = shm_close,
+        .name = "shm",
+        .what = "processes of one host: shared memory (memfd), single-copy reads where allowed",
+        .open = shm_open_,
+        .address = shm_address,
+        .attach = shm_attach,
+        .fabric = shm_fabric,
+        .connect = shm_connect,
+        .disconnect = shm_disconnect,
+        .segment = shm_segment,
+        .close = shm_close,
 };
