@@ -176,11 +176,18 @@ static bool may(const struct tuner *t, const struct query *q, int i, struct plan
 	return !t->reproducible || !q->fold_matters || a->flags & ALGO_RANK_ORDER;
 }
 
-/* While one strand waits for its chunk, another's moves: worth it as soon as there is more than one chunk. */
+/*
+ * In memory a second strand moves while the first waits for its chunk; a third only spreads the working set over more slots.
+ * Across hosts a channel is another socket: worth it where the kernel's work for one is the limit.
+ */
 static int channels_for(const struct tuner *t, const struct query *q)
 {
 	size_t chunks = q->bytes / t->slot;
-	return t->channels > 0 ? t->channels : chunks < 2 ? 1 : chunks < 8 ? 2 : 4;
+	if (t->channels > 0)
+		return t->channels;
+	if (t->shape->nhosts == 1)
+		return chunks < 1 ? 1 : 2;
+	return chunks < 16 ? 1 : chunks < 64 ? 2 : 4;
 }
 
 int tuner_choose(const struct tuner *t, const struct query *q, struct choice *out)

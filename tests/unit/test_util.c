@@ -183,7 +183,7 @@ static void defaults_hold(void **state)
 	assert_int_equal(p.root_fd, -1);
 	assert_int_equal(p.size, 0);
 	assert_null(p.root);
-	assert_int_equal(p.slot, 65536);
+	assert_int_equal(p.slot, 131072);
 	assert_true(p.timeout == 600);
 	assert_false(p.reproducible);
 	assert_string_equal(p.wait, "auto");
@@ -328,7 +328,7 @@ static void must_equal_is_compared(void **state)
 
 	(void)state;
 	setenv("TUTTI_RANK", "1", 1);  /* may differ */
-	setenv("TUTTI_SLOTS", "8", 1); /* the default, spelled out */
+	setenv("TUTTI_SLOTS", "4", 1); /* the default, spelled out */
 	b = equal_text();
 	assert_false(params_differ(a, b, name, va, vb));
 	free(b);
@@ -336,7 +336,7 @@ static void must_equal_is_compared(void **state)
 	b = equal_text();
 	assert_true(params_differ(a, b, name, va, vb));
 	assert_string_equal(name, "TUTTI_SLOTS");
-	assert_string_equal(va, "8");
+	assert_string_equal(va, "4");
 	assert_string_equal(vb, "16");
 	free(b);
 	free(a);

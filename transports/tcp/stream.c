@@ -15,9 +15,9 @@
 #define STAGE  (32u << 10)
 #define DIRECT (8u << 10) /* longer frames are read into their slot, without a copy */
 
-static struct slot *slot_at(const struct stream *s, uint64_t pos)
+static struct slot *slot_at(const struct direction *d, uint64_t pos)
 {
-	return (struct slot *)((uint8_t *)s->ring->first + (size_t)(pos & s->mask) * s->stride);
+	return (struct slot *)((uint8_t *)d->ring->first + (size_t)(pos & d->mask) * d->stride);
 }
 
 /* A connection that is closed on purpose ends with an end of file; one whose process dies shall be reset. */
@@ -28,7 +28,7 @@ static void reset_on_close(int fd, bool on)
 	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
 }
 
-int stream_create(struct stream **out, int fd, int peer, bool outgoing, uint32_t payload, uint32_t nslots)
+int stream_create(struct stream **out, int fd, int peer, uint64_t tag)
 {
 	struct stream *s = calloc(1, sizeof(*s));
 	int on = 1;
@@ -37,46 +37,55 @@ int stream_create(struct stream **out, int fd, int peer, bool outgoing, uint32_t
 		close(fd);
 		return fail(TUTTI_ENOMEM, "out of memory");
 	}
-	*s = (struct stream){.fd = fd, .peer = peer, .outgoing = outgoing, .payload = payload, .mask = nslots - 1};
-	s->stride = (uint32_t)slot_stride(payload);
-	s->ring = aligned_alloc(APART, ring_bytes(payload, nslots));
-	s->stage_bytes = payload > STAGE ? payload : STAGE;
-	if (!outgoing)
-		s->stage = malloc(s->stage_bytes);
-	if (!s->ring || (!outgoing && !s->stage)) {
-		stream_destroy(s);
-		return fail(TUTTI_ENOMEM, "out of memory: a TCP link takes %zu bytes",
-		            ring_bytes(payload, nslots) + s->stage_bytes);
-	}
-	atomic_init(&s->ring->credit, 0);
-	for (uint32_t i = 0; i < nslots; i++)
-		atomic_init(&slot_at(s, i)->seq, 0);
+	*s = (struct stream){.fd = fd, .peer = peer, .tag = tag};
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	reset_on_close(fd, true);
 	*out = s;
 	return TUTTI_OK;
 }
 
-/*
- * A receiver that leaves bytes unread can't help resetting the connection. The byte that it sends before says that it
- * means to; nothing else ever travels that way.
- */
-void stream_destroy(struct stream *s)
+int stream_attach(struct stream *s, bool outgoing, uint32_t payload, uint32_t nslots)
 {
-	if (!s->outgoing)
-		(void)send(s->fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-	reset_on_close(s->fd, false);
-	close(s->fd);
-	free(s->ring);
-	free(s->stage);
-	free(s);
+	struct direction *d = outgoing ? &s->out : &s->in;
+
+	*d = (struct direction){.payload = payload, .mask = nslots - 1, .stride = (uint32_t)slot_stride(payload)};
+	d->ring = aligned_alloc(APART, ring_bytes(payload, nslots));
+	if (!outgoing) {
+		s->stage_bytes = payload > STAGE ? payload : STAGE;
+		s->stage = malloc(s->stage_bytes);
+	}
+	if (!d->ring || (!outgoing && !s->stage)) {
+		stream_detach(s, outgoing);
+		return fail(TUTTI_ENOMEM, "out of memory: a TCP link takes %zu bytes",
+		            ring_bytes(payload, nslots) + (outgoing ? 0 : s->stage_bytes));
+	}
+	atomic_init(&d->ring->credit, 0);
+	for (uint32_t i = 0; i < nslots; i++)
+		atomic_init(&slot_at(d, i)->seq, 0);
+	return TUTTI_OK;
 }
 
-static bool was_meant(const struct stream *s)
+void stream_detach(struct stream *s, bool outgoing)
 {
-	char byte;
+	struct direction *d = outgoing ? &s->out : &s->in;
 
-	return s->outgoing && recv(s->fd, &byte, 1, MSG_DONTWAIT) == 1;
+	free(d->ring);
+	d->ring = NULL;
+	if (outgoing)
+		return;
+	free(s->stage);
+	s->stage = NULL;
+}
+
+/* Bytes that are left unread make a close a reset; the end of file that goes before says that it is meant. */
+void stream_destroy(struct stream *s)
+{
+	stream_detach(s, true);
+	stream_detach(s, false);
+	(void)shutdown(s->fd, SHUT_WR);
+	reset_on_close(s->fd, false);
+	close(s->fd);
+	free(s);
 }
 
 static bool would_block(void)
@@ -84,14 +93,14 @@ static bool would_block(void)
 	return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR || errno == ENOBUFS;
 }
 
-static void broken(struct stream *s, int error)
+/* EPIPE: the end of file came before the reset, so the peer had closed the connection and did not die. */
+static void broken(struct stream *s, const char *how, int error)
 {
 	s->closed = true;
-	if (was_meant(s))
-		return;
-	s->lost = true;
+	s->lost = error != EPIPE;
 	errno = error;
-	(void)fail_errno("the TCP connection %s rank %d broke", s->outgoing ? "to" : "from", s->peer);
+	if (s->lost)
+		(void)fail_errno("the TCP connection with rank %d broke while %s", s->peer, how);
 }
 
 /* ---- sending ----------------------------------------------------------------------------------------------------- */
@@ -147,7 +156,7 @@ static void skip(struct batch *b, size_t n)
 
 static struct slot *published(const struct stream *s, uint64_t pos)
 {
-	struct slot *slot = slot_at(s, pos);
+	struct slot *slot = slot_at(&s->out, pos);
 	return atomic_load_explicit(&slot->seq, memory_order_acquire) == pos + 1 ? slot : NULL; /* A1 */
 }
 
@@ -157,7 +166,7 @@ static void gather(const struct stream *s, struct batch *b)
 
 	b->frames = 0;
 	b->niov = b->bytes = 0;
-	while (b->frames < GATHER && (slot = published(s, s->pos + (unsigned)b->frames)))
+	while (b->frames < GATHER && (slot = published(s, s->out.pos + (unsigned)b->frames)))
 		add_slot(b, slot);
 	if (s->sent)
 		skip(b, s->sent);
@@ -174,29 +183,29 @@ static ssize_t put(const struct stream *s, struct batch *b)
 
 static void taken(struct stream *s, const struct batch *b, size_t n)
 {
-	uint64_t before = s->pos;
+	uint64_t before = s->out.pos;
 
 	n += s->sent;
 	for (int i = 0; i < b->frames && n >= sizeof(struct frame) + b->head[i].len; i++) {
 		n -= sizeof(struct frame) + b->head[i].len;
-		s->pos++;
+		s->out.pos++;
 	}
 	s->sent = n;
-	if (s->pos != before)
-		atomic_store_explicit(&s->ring->credit, s->pos, memory_order_release); /* R2 */
+	if (s->out.pos != before)
+		atomic_store_explicit(&s->out.ring->credit, s->out.pos, memory_order_release); /* R2 */
 }
 
 void stream_send(struct stream *s)
 {
 	struct batch b;
 
-	for (int i = 0; i < ROUNDS && published(s, s->pos); i++) {
+	for (int i = 0; i < ROUNDS && published(s, s->out.pos); i++) {
 		ssize_t n;
 
 		gather(s, &b);
 		n = put(s, &b);
 		if (n < 0 && !would_block()) {
-			broken(s, errno);
+			broken(s, "sending", errno);
 			return;
 		}
 		if (n > 0)
@@ -204,25 +213,25 @@ void stream_send(struct stream *s)
 		if (n < (ssize_t)b.bytes)
 			break;
 	}
-	s->waiting = published(s, s->pos);
+	s->waiting = published(s, s->out.pos);
 }
 
 /* ---- receiving --------------------------------------------------------------------------------------------------- */
 
 bool stream_has_room(struct stream *s)
 {
-	if (s->open || s->pos - s->given <= s->mask)
+	if (s->open || s->in.pos - s->given <= s->in.mask)
 		return true;
-	s->given = atomic_load_explicit(&s->ring->credit, memory_order_acquire); /* A2 */
-	return s->pos - s->given <= s->mask;
+	s->given = atomic_load_explicit(&s->in.ring->credit, memory_order_acquire); /* A2 */
+	return s->in.pos - s->given <= s->in.mask;
 }
 
 static void publish(struct stream *s)
 {
-	struct slot *slot = slot_at(s, s->pos);
+	struct slot *slot = slot_at(&s->in, s->in.pos);
 
 	s->open = false;
-	atomic_store_explicit(&slot->seq, ++s->pos, memory_order_release); /* R1 */
+	atomic_store_explicit(&slot->seq, ++s->in.pos, memory_order_release); /* R1 */
 }
 
 static size_t staged(const struct stream *s)
@@ -233,15 +242,15 @@ static size_t staged(const struct stream *s)
 /* Begins slot pos with the head that stands first in the stage. */
 static void begin(struct stream *s)
 {
-	struct slot *slot = slot_at(s, s->pos);
+	struct slot *slot = slot_at(&s->in, s->in.pos);
 	struct frame head;
 
 	memcpy(&head, s->stage + s->first, sizeof(head));
 	s->first += sizeof(head);
-	if (head.len > s->payload) {
+	if (head.len > s->in.payload) {
 		s->closed = s->lost = true;
 		(void)fail(TUTTI_EPEER, "rank %d sent %u bytes where a TCP link's slot has %u: is it the same version?",
-		           s->peer, head.len, s->payload);
+		           s->peer, head.len, s->in.payload);
 		return;
 	}
 	slot->len = s->rest = s->guess = head.len;
@@ -251,7 +260,7 @@ static void begin(struct stream *s)
 
 static uint8_t *rest_of_slot(const struct stream *s)
 {
-	struct slot *slot = slot_at(s, s->pos);
+	struct slot *slot = slot_at(&s->in, s->in.pos);
 	return slot_payload(slot, slot->len) + slot->len - s->rest;
 }
 
@@ -278,7 +287,7 @@ static void unpack(struct stream *s)
 /* Into the rest of the open slot, and what follows into the stage: after a long frame only the next one's head. */
 static ssize_t fill_open(struct stream *s, size_t *want)
 {
-	size_t ahead = slot_at(s, s->pos)->len > DIRECT ? sizeof(struct frame) : s->stage_bytes;
+	size_t ahead = slot_at(&s->in, s->in.pos)->len > DIRECT ? sizeof(struct frame) : s->stage_bytes;
 	struct iovec iov[2] = {{rest_of_slot(s), s->rest}, {s->stage, ahead}};
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 	ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
@@ -301,7 +310,7 @@ static ssize_t fill_open(struct stream *s, size_t *want)
  */
 static ssize_t fill_guessed(struct stream *s, size_t *want)
 {
-	struct slot *slot = slot_at(s, s->pos);
+	struct slot *slot = slot_at(&s->in, s->in.pos);
 	uint8_t *place = (uint8_t *)(slot + 1);
 	size_t head = sizeof(struct frame) - s->last, guess = s->guess, body, here;
 	struct iovec iov[2] = {{s->stage + s->last, head}, {place, guess}};
@@ -364,7 +373,7 @@ void stream_receive(struct stream *s)
 		if (n == 0)
 			s->closed = true;
 		else if (n < 0 && !would_block())
-			broken(s, errno);
+			broken(s, "receiving", errno);
 		if (n <= 0 || s->closed)
 			return;
 		unpack(s);

@@ -1,13 +1,15 @@
 /*
- * A stream: one socket that carries the slots of one link, in one direction. On the wire a slot is its length and
- * signature, as they stand in it from offset 8, and its payload. There are no acknowledgements: a receiver with a full
- * ring stops reading, and TCP holds the sender.
+ * A stream: one socket between this rank and a peer that carries the slots of up to two links, one in each direction, so
+ * that TCP's acknowledgements travel with data. On the wire a slot is its length and signature, as they stand in it from
+ * offset 8, and its payload. There are no acknowledgements of ours: a receiver with a full ring stops reading, and TCP
+ * holds the sender.
  *
- *   sender    plays the receiving side of the local ring: a slot is given back when the kernel has all of it
- *   receiver  plays the sending side of the local ring: a slot is published when all of it has come
+ *   out  plays the receiving side of the local ring: a slot is given back when the kernel has all of it
+ *   in   plays the sending side of the local ring: a slot is published when all of it has come
  *
- * Either side may end the stream, with or without bytes under way: the other side sees a stream that is closed. When
- * a process dies, its streams are reset (they linger for no time), and the other side sees a peer that is lost.
+ * Either side may end the stream, with or without bytes under way: the other side sees an end of file, a stream that is
+ * closed. When a process dies its streams are reset (they linger for no time), and the other side sees a peer that is
+ * lost.
  */
 #ifndef TUTTI_TCP_STREAM_H
 #define TUTTI_TCP_STREAM_H
@@ -21,29 +23,40 @@ struct frame {
 _Static_assert(offsetof(struct slot, len) == 8 && offsetof(struct slot, sig) == 12 && offsetof(struct slot, data) == 16,
                "a small slot from offset 8 is its image on the wire");
 
+/** One direction: the ring of its link, on this side. */
+struct direction {
+	struct ring *ring; /* NULL: no link uses it */
+	uint32_t stride, mask, payload;
+	uint64_t pos; /* slots that the kernel has taken, or that were published */
+};
+
 struct stream {
 	int fd, peer;
-	bool outgoing;
-	bool watched;     /* in the epoll set */
+	uint64_t tag;     /* its name, equal on both sides */
+	uint32_t watched; /* events in the epoll set; 0: not in it */
 	bool readable;    /* epoll says so */
 	bool closed;      /* nothing more will be read or written */
 	bool lost;        /* closed, because the peer is gone or talks nonsense; the thread's message says how */
-	bool waiting;     /* sender: more is published than the socket took */
-	bool open;        /* receiver: slot pos has its head, and `rest` bytes are to come */
-	unsigned blocked; /* receiver: times in a row that the ring had no room */
-	uint32_t stride, mask, payload;
-	uint64_t pos;   /* slots taken by the kernel, or published */
-	uint64_t given; /* receiver: slots given back, as last read */
-	size_t sent;    /* sender: bytes of slot pos that the kernel has */
+
+	struct direction out;
+	size_t sent;  /* bytes of slot out.pos that the kernel has */
+	bool waiting; /* more is published than the socket took */
+
+	struct direction in;
+	bool open;        /* slot in.pos has its head, and `rest` bytes are to come */
+	unsigned blocked; /* times in a row that the ring had no room */
+	uint64_t given;   /* slots given back, as last read */
 	uint32_t rest;
-	uint32_t guess; /* receiver: length of the last frame; the next one's is probably the same */
+	uint32_t guess; /* length of the last frame; the next one's is probably the same */
 	size_t first, last, stage_bytes;
-	uint8_t *stage; /* receiver: bytes read ahead; frames from first to last */
-	struct ring *ring;
+	uint8_t *stage; /* bytes read ahead; frames from first to last */
 };
 
-/** Takes over fd, also on error. nslots is a power of two. */
-int stream_create(struct stream **out, int fd, int peer, bool outgoing, uint32_t payload, uint32_t nslots);
+/** Takes over fd, also on error. It carries nothing yet. */
+int stream_create(struct stream **out, int fd, int peer, uint64_t tag);
+/** The ring of a link in one direction; nslots is a power of two. */
+int stream_attach(struct stream *s, bool outgoing, uint32_t payload, uint32_t nslots);
+void stream_detach(struct stream *s, bool outgoing);
 void stream_destroy(struct stream *s);
 
 /** Gives published slots to the kernel; `waiting` afterwards tells whether some are left. */

@@ -1,7 +1,7 @@
 /*
- * tcp: sockets between any two ranks. For each link the sender dials the receiver's door under the link's name, and the
- * receiver takes the connection from its own. The rings on both sides are ordinary memory; pump moves slots through
- * streams (stream.h).
+ * tcp: sockets between any two ranks, one for the two links of a lane that join them. The lower rank dials the other's
+ * door under the pair's name, and the other takes the connection from its own. The rings on both sides are ordinary
+ * memory; pump moves slots through streams (stream.h).
  */
 #include "../../src/transport.h"
 #include "../../src/util/error.h"
@@ -82,16 +82,25 @@ static uint64_t tcp_fabric(void *ctx)
 
 /* ---- which sockets may wake us ----------------------------------------------------------------------------------- */
 
-static int watch(struct tcp *t, struct stream *s, bool on)
+static int watch(struct tcp *t, struct stream *s, uint32_t events)
 {
-	struct epoll_event e = {.events = s->outgoing ? EPOLLOUT : EPOLLIN, .data.ptr = s};
+	struct epoll_event e = {.events = events, .data.ptr = s};
+	int what = !s->watched ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
 
-	if (s->watched == on)
+	if (s->watched == events)
 		return TUTTI_OK;
-	if (epoll_ctl(t->epoll, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, s->fd, &e) < 0)
+	if (epoll_ctl(t->epoll, what, s->fd, &e) < 0)
 		return fail_errno("watch the TCP connection with rank %d", s->peer);
-	s->watched = on;
+	s->watched = events;
 	return TUTTI_OK;
+}
+
+/* What is worth waking up for: bytes that have a place, and room in a socket that was full. */
+static uint32_t events_of(const struct stream *s)
+{
+	bool hears = s->in.ring && s->blocked < PATIENCE;
+
+	return s->closed ? 0 : (hears ? EPOLLIN : 0) | (s->waiting ? EPOLLOUT : 0);
 }
 
 /* ---- links ------------------------------------------------------------------------------------------------------- */
@@ -107,8 +116,7 @@ static int keep(struct tcp *t, struct stream *s)
 		t->cap = cap;
 	}
 	t->streams[t->n++] = s;
-	t->incoming += !s->outgoing;
-	return watch(t, s, !s->outgoing);
+	return TUTTI_OK;
 }
 
 static void drop(struct tcp *t, struct stream *s)
@@ -117,31 +125,41 @@ static void drop(struct tcp *t, struct stream *s)
 		if (t->streams[i] != s)
 			continue;
 		t->streams[i] = t->streams[--t->n];
-		t->incoming -= !s->outgoing;
 		break;
 	}
-	(void)watch(t, s, false);
+	(void)watch(t, s, 0);
 	stream_destroy(s);
+}
+
+/* The last link of a stream takes it along. */
+static void detach(struct tcp *t, struct stream *s, bool outgoing)
+{
+	t->incoming -= !outgoing && s->in.ring;
+	stream_detach(s, outgoing);
+	if (!s->in.ring && !s->out.ring)
+		drop(t, s);
 }
 
 static void tcp_disconnect(void *ctx, struct link *link)
 {
 	if (link->wire)
-		drop(ctx, link->wire);
+		detach(ctx, link->wire, link->outgoing);
 	link->wire = NULL;
 	link->ready = false;
 }
 
 static void describe(struct tcp *t, const struct link_spec *spec, struct stream *s, struct link *link)
 {
+	struct direction *d = spec->outgoing ? &s->out : &s->in;
+
 	*link = (struct link){
-	        .slots = (uint8_t *)s->ring->first,
-	        .stride = s->stride,
-	        .mask = s->mask,
-	        .payload = s->payload,
+	        .slots = (uint8_t *)d->ring->first,
+	        .stride = d->stride,
+	        .mask = d->mask,
+	        .payload = d->payload,
 	        .outgoing = spec->outgoing,
 	        .ready = true,
-	        .credit = &s->ring->credit,
+	        .credit = &d->ring->credit,
 	        .reach = REACH_NONE,
 	        .refer_any = REFER_BYTES,
 	        .refer_window = REFER_NEVER,
@@ -151,14 +169,22 @@ static void describe(struct tcp *t, const struct link_spec *spec, struct stream 
 	};
 }
 
-static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *link)
+/* The stream of the pair and lane: the one that the link the other way made, or a new one. */
+static int find_stream(struct tcp *t, const struct link_spec *spec, struct stream **out)
 {
-	struct tcp *t = ctx;
-	uint64_t tag = link_tag(spec, t->env->rank);
-	struct stream *s;
+	bool lower = t->env->rank < spec->peer;
+	struct link_spec pair = *spec;
+	uint64_t tag;
 	int fd, rc;
 
-	if (spec->outgoing) {
+	pair.outgoing = lower;
+	tag = link_tag(&pair, t->env->rank);
+	for (int i = 0; i < t->n; i++)
+		if (t->streams[i]->tag == tag) {
+			*out = t->streams[i];
+			return TUTTI_OK;
+		}
+	if (lower) {
 		rc = t->env->dial(t->env, spec->peer, tag, &fd);
 		if (rc == TUTTI_EPEER)
 			t->env->lost(t->env, spec->peer, fail_text());
@@ -169,12 +195,30 @@ static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *lin
 		if (fd < 0)
 			return LINK_PENDING;
 	}
-	rc = stream_create(&s, fd, spec->peer, spec->outgoing, spec->payload, spec->nslots);
+	rc = stream_create(out, fd, spec->peer, tag);
 	if (rc != TUTTI_OK)
 		return rc;
-	rc = keep(t, s);
+	rc = keep(t, *out);
+	if (rc != TUTTI_OK)
+		stream_destroy(*out);
+	return rc;
+}
+
+static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *link)
+{
+	struct tcp *t = ctx;
+	struct stream *s;
+	int rc = find_stream(t, spec, &s);
+
+	if (rc != TUTTI_OK)
+		return rc;
+	rc = stream_attach(s, spec->outgoing, spec->payload, spec->nslots);
+	if (rc == TUTTI_OK) {
+		t->incoming += !spec->outgoing;
+		rc = watch(t, s, events_of(s));
+	}
 	if (rc != TUTTI_OK) {
-		drop(t, s);
+		detach(t, s, spec->outgoing);
 		return rc;
 	}
 	describe(t, spec, s, link);
@@ -183,33 +227,26 @@ static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *lin
 
 /* ---- moving ------------------------------------------------------------------------------------------------------ */
 
-/* After a stream has moved: a socket is watched while it is waited for, and whoever lost a peer says so. */
-static int settle(struct tcp *t, struct stream *s, bool wanted)
+static void move_out(struct stream *s)
 {
-	if (s->lost)
-		t->env->lost(t->env, s->peer, fail_text());
-	return watch(t, s, wanted && !s->closed);
-}
-
-static int pump_out(struct tcp *t, struct stream *s)
-{
-	stream_send(s);
-	return settle(t, s, s->waiting);
+	if (s->out.ring && !s->closed)
+		stream_send(s);
 }
 
 /* The socket of a full ring leaves the epoll set, but not at once: most rings are full for a moment only. */
-static int pump_in(struct tcp *t, struct stream *s, bool look)
+static void move_in(struct stream *s, bool look)
 {
+	if (!s->in.ring || s->closed)
+		return;
 	if (!stream_has_room(s)) {
 		s->blocked += s->blocked < PATIENCE;
-		return s->blocked < PATIENCE ? TUTTI_OK : watch(t, s, false);
+		return;
 	}
+	if (!look && s->watched & EPOLLIN && !s->readable && s->first == s->last)
+		return;
 	s->blocked = 0;
-	if (!look && s->watched && !s->readable && s->first == s->last)
-		return TUTTI_OK;
 	s->readable = false;
 	stream_receive(s);
-	return settle(t, s, true);
 }
 
 static void find_readable(struct tcp *t)
@@ -236,7 +273,11 @@ static int tcp_pump(void *ctx)
 
 		if (s->closed)
 			continue;
-		rc = s->outgoing ? pump_out(t, s) : pump_in(t, s, look);
+		move_out(s);
+		move_in(s, look);
+		if (s->lost)
+			t->env->lost(t->env, s->peer, fail_text());
+		rc = watch(t, s, events_of(s));
 		first = first == TUTTI_OK ? rc : first;
 	}
 	return first;
