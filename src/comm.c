@@ -128,6 +128,7 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	c->size = spec->size;
 	c->timeout = spec->timeout;
 	c->progress = spec->progress;
+	recipes_clear(c->recipes);
 	c->tail = &c->head;
 	c->fd = c->timer = -1;
 	wait_begin(&c->poll, &c->site);
@@ -386,7 +387,10 @@ int comm_split(struct tutti_comm *c, int color, int key, struct tutti_comm **out
 		                .count = sizeof(mine),
 		                .dtype = TUTTI_U8,
 		                .root = -1};
-		rc = request_start(c, &op, &req); /* the answer is needed here, also inside a group */
+		struct recipe space;
+		struct recipe *p;
+		rc = recipe_of(c, &op, &space, &p);
+		rc = rc ? rc : request_start(c, &op, p, &req); /* the answer is needed here, also inside a group */
 	}
 	if (rc || (rc = request_wait(&req, 1, false)) != TUTTI_OK)
 		goto out;

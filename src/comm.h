@@ -1,6 +1,7 @@
 /*
  * A communicator: some ranks of a world, the calls that they have made on it, and what those calls need: plans, links, the
- * direct tier, a queue. comm.c makes and ends them; request.c runs calls; api.c is the public face.
+ * direct tier, a queue. comm.c makes and ends them; call.c and run.c know one call, request.c how calls
+ * follow each other; api.c and start.c are the public face.
  *
  * Locks. A communicator is used by one thread at a time, so a blocking call on an idle one takes no lock. As soon as
  * requests are queued, other threads may move them (a progress thread, a team in tutti_work, a thread that waits on
@@ -11,6 +12,7 @@
 #define TUTTI_COMM_H
 
 #include "algo/algo.h"
+#include "call.h"
 #include "control/control.h"
 #include "direct/direct.h"
 #include "engine.h"
@@ -36,18 +38,6 @@ struct comm_plan {
 	struct comm_plan *next;
 };
 
-/** Arguments of a call, checked. */
-struct op {
-	enum coll coll;
-	const void *in;
-	void *out;
-	size_t count;
-	enum tutti_dtype dtype;
-	enum tutti_op op;
-	int root;                                          /* or peer; -1 */
-	const size_t *counts, *displs, *rcounts, *rdispls; /* v-forms; rcounts, rdispls: alltoallv's receiving side */
-};
-
 struct tutti_request {
 	struct tutti_comm *comm; /* NULL once the communicator has ended */
 	struct call call;
@@ -57,8 +47,8 @@ struct tutti_request {
 	struct tutti_request *next;                 /* of the communicator's unfinished ones, in issue order */
 	struct tutti_request *open_next, **open_at; /* of the communicator's open ones */
 	struct tutti_request *behind;               /* runs only after this one; NULL: free to run */
-	int lane; /* which queue: 0 collectives, 1 + 2 peer sends, 2 + 2 peer receives */
-	enum { RUN_NOTHING, RUN_PLAN, RUN_DIRECT, RUN_SELF } kind;
+	int lane;
+	enum run_kind kind;
 	bool copied; /* RUN_SELF */
 	struct comm_plan *plan;
 	struct run *run; /* made when it starts */
@@ -66,7 +56,6 @@ struct tutti_request {
 	struct op op;
 	size_t *vectors; /* copies of the v-forms' arrays */
 	uint32_t sig;
-	struct choice choice;
 	uint64_t foreign_ns;   /* when another call's slot was seen first; 0: never */
 	bool told;             /* and the control plane was told */
 	uint64_t unreached_ns; /* when a peer could not be connected to; 0: never */
@@ -83,6 +72,7 @@ struct tutti_comm {
 	struct shape shape;
 	struct tuner tuner;
 	struct flight flight;
+	struct recipe recipes[RECIPES]; /* of calls made lately */
 	struct control_comm *control;
 	struct wait_site site;
 	double timeout;
@@ -134,9 +124,24 @@ void comm_lock(struct tutti_comm *c);
 bool comm_trylock(struct tutti_comm *c);
 void comm_unlock(struct tutti_comm *c);
 
+/* run.c */
+/** Fills in *r. Only after this has gone well does the call count. */
+int run_prepare(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p);
+/**
+ * A call of the direct tier, on an idle communicator: what peers wait for is published before anything is written down.
+ * false: it must wait for longer than a moment, and continues as *r.
+ */
+bool run_direct(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p);
+/** Does what can be done without waiting. */
+enum advance run_advance(struct tutti_comm *c, struct tutti_request *r);
+bool run_finished(const struct tutti_request *r);
+void run_release(struct tutti_request *r);
+/** What one rank can't do any more ends the call on all of them; the text is the thread's message. */
+void run_raise(struct tutti_comm *c, const struct tutti_request *r, int status);
+
 /* request.c */
 /** Starts a call: blocks, or queues it and fills *req, or leaves it to the group's end. */
-int request_start(struct tutti_comm *c, const struct op *op, struct tutti_request **req);
+int request_start(struct tutti_comm *c, const struct op *op, struct recipe *p, struct tutti_request **req);
 /** Moves the communicator's queue; true when something moved. Takes the lock if it is free. */
 bool comm_progress(struct tutti_comm *c);
 /** Completes all unfinished requests with `status`, `why`. */
@@ -160,6 +165,5 @@ void comm_look(struct tutti_comm *c);
 int mem_alloc(struct tutti_comm *c, size_t bytes, void **ptr);
 int mem_free(struct tutti_comm *c, void *ptr);
 void mem_free_all(struct tutti_comm *c);
-int comm_choose(struct tutti_comm *c, const struct op *op, struct choice *choice);
 
 #endif

@@ -37,6 +37,18 @@ const char *coll_name(enum coll coll);
 /** The collective of that name, or -1. */
 int coll_by_name(const char *name);
 
+static inline bool coll_reduces(enum coll coll)
+{
+	return coll == COLL_ALLREDUCE || coll == COLL_REDUCE_SCATTER || coll == COLL_REDUCE;
+}
+
+/** Does each rank own a part of the longer buffer? */
+static inline bool coll_owned(enum coll coll)
+{
+	return coll == COLL_ALLGATHER || coll == COLL_REDUCE_SCATTER || coll == COLL_GATHER || coll == COLL_SCATTER ||
+	       coll == COLL_ALLTOALL;
+}
+
 /**
  * How a collective's blocks stand in the callers' buffers. Two families:
  *   whole    allreduce, reduce, broadcast: the vector of `count` elements is cut into nblocks nearly equal blocks, which

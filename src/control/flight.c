@@ -42,11 +42,6 @@ bool flight_read(struct flight *f, uint64_t number, struct call *out)
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 
-static bool reduces(const struct call *c)
-{
-	return c->coll == COLL_ALLREDUCE || c->coll == COLL_REDUCE || c->coll == COLL_REDUCE_SCATTER;
-}
-
 static char *describe(const struct call *c, char *buf, size_t cap, bool with_number)
 {
 	buf[0] = '\0';
@@ -59,7 +54,7 @@ static char *describe(const struct call *c, char *buf, size_t cap, bool with_num
 		add(buf, cap, " (%s, counts %08" PRIx32, dtype_name(c->dtype), (uint32_t)(c->count ^ c->count >> 32));
 	else
 		add(buf, cap, " (%" PRIu64 " x %s", c->count, dtype_name(c->dtype));
-	if (reduces(c))
+	if (coll_reduces((enum coll)c->coll))
 		add(buf, cap, ", %s", op_name(c->op));
 	if (c->root >= 0)
 		add(buf, cap, ", root %d", c->root);
@@ -125,7 +120,7 @@ static void put_call(FILE *file, struct flight *f, const struct call *c, bool fi
 	fprintf(file, "\"call\":%" PRIu64 ",\"what\":\"%s\",\"vector\":%s,", c->number, coll_name(c->coll),
 	        c->vector ? "true" : "false");
 	fprintf(file, "\"count\":%" PRIu64 ",\"dtype\":\"%s\",", c->count, dtype_name(c->dtype));
-	if (reduces(c))
+	if (coll_reduces((enum coll)c->coll))
 		fprintf(file, "\"op\":\"%s\",", op_name(c->op));
 	if (c->root >= 0)
 		fprintf(file, "\"root\":%d,", c->root);

@@ -118,7 +118,7 @@ static int blocks_in_buffer(const struct direct *d, const struct direct_run *x)
 	return x->coll == COLL_REDUCE_SCATTER ? d->n : 1;
 }
 
-static void plan_pieces(struct direct *d, struct direct_run *x)
+void direct_cut(const struct direct *d, struct direct_run *x)
 {
 	size_t room = d->buffer / (size_t)blocks_in_buffer(d, x);
 	size_t most = room / LINE * LINE;
@@ -128,6 +128,12 @@ static void plan_pieces(struct direct *d, struct direct_run *x)
 	size_t even = (x->bytes + x->npieces - 1) / x->npieces;
 	x->piece = (even + LINE - 1) / LINE * LINE;
 	x->piece = x->piece > most ? most : x->piece;
+}
+
+static void start(struct direct *d, struct direct_run *x)
+{
+	if (!x->npieces)
+		direct_cut(d, x);
 	x->first = d->epoch + 1;
 	d->epoch += x->npieces;
 	x->started = true;
@@ -386,10 +392,23 @@ static bool collect_shares(struct direct *d, struct direct_run *x)
 
 /* ---- a call -------------------------------------------------------------------------------------------------------- */
 
+/* Most calls: one piece, one wait. */
+static enum advance advance_short(struct direct *d, struct direct_run *x)
+{
+	bool moved = false;
+	if (!x->published && publishes(d, x) && !(moved = publish(d, x)))
+		return ADVANCE_STUCK;
+	if (collect(d, x))
+		return ADVANCE_DONE;
+	return moved ? ADVANCE_MOVED : ADVANCE_STUCK;
+}
+
 enum advance direct_advance(struct direct *d, struct direct_run *x)
 {
 	if (!x->started)
-		plan_pieces(d, x);
+		start(d, x);
+	if (x->npieces == 1 && !x->two_shot)
+		return advance_short(d, x);
 	bool moved = false, again;
 	if (!publishes(d, x))
 		x->published = x->npieces;

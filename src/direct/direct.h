@@ -51,6 +51,9 @@ void direct_close(struct direct *d);
 /** Can the tier do this collective at all? */
 bool direct_serves(enum coll coll);
 
+/** How a run is cut into pieces: part of what is kept of a call that repeats; else done when it starts. */
+void direct_cut(const struct direct *d, struct direct_run *run);
+
 /** Does what can be done without waiting. Runs of one communicator are advanced one after the other, in call order. */
 enum advance direct_advance(struct direct *d, struct direct_run *run);
 

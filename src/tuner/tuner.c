@@ -94,15 +94,10 @@ static int log2_up(int n)
 	return d;
 }
 
-static bool reduces(enum coll c)
-{
-	return c == COLL_ALLREDUCE || c == COLL_REDUCE_SCATTER || c == COLL_REDUCE;
-}
-
 static struct volume volume_of(const char *algo, enum coll coll, int n, double bytes, size_t slot)
 {
 	double lg = log2_up(n), part = bytes * (n - 1) / n, chunks = ceil(bytes / (double)slot);
-	double red = reduces(coll) ? 1 : 0, twice = coll == COLL_ALLREDUCE ? 2 : 1;
+	double red = coll_reduces(coll) ? 1 : 0, twice = coll == COLL_ALLREDUCE ? 2 : 1;
 	bool rooted = coll == COLL_BROADCAST || coll == COLL_REDUCE;
 	if (strcmp(algo, "ring") == 0)
 		return rooted ? (struct volume){n - 1 + chunks, bytes, red * bytes}

@@ -1,0 +1,305 @@
+/* What is wrong with a call's arguments, what it touches, and how it is run. See call.h. */
+#include "call.h"
+
+#include <string.h>
+
+#include "comm.h"
+#include "util/error.h"
+
+/* ---- checks --------------------------------------------------------------------------------------------------------- */
+
+int call_check_type(enum tutti_dtype t)
+{
+	return (unsigned)t < KERNEL_DTYPES ? TUTTI_OK : fail(TUTTI_EINVAL, "unknown element type %d", (int)t);
+}
+
+int call_check_op(enum tutti_op op)
+{
+	return (unsigned)op < KERNEL_OPS ? TUTTI_OK : fail(TUTTI_EINVAL, "unknown reduction operation %d", (int)op);
+}
+
+static int check_rank(const struct tutti_comm *c, int rank, const char *what)
+{
+	if (rank >= 0 && rank < c->size)
+		return TUTTI_OK;
+	return fail(TUTTI_EINVAL, "%s %d is not a rank of %s (0 to %d)", what, rank, c->name, c->size - 1);
+}
+
+/* Bytes of `parts` parts of count elements, without overflow. */
+static int check_bytes(size_t count, size_t parts, enum tutti_dtype t, size_t *bytes)
+{
+	size_t n;
+	if (__builtin_mul_overflow(count, parts, &n) || __builtin_mul_overflow(n, dtype_bytes(t), bytes) ||
+	    *bytes > PTRDIFF_MAX)
+		return fail(TUTTI_EINVAL, "%zu x %zu elements of %zu bytes are more than memory can hold", count, parts,
+		            dtype_bytes(t));
+	return TUTTI_OK;
+}
+
+/* Sum of the v-forms' counts, and that all parts lie within what can be addressed. */
+static int check_counts(const struct tutti_comm *c, const size_t *counts, const size_t *displs, enum tutti_dtype t,
+                        const char *what, size_t *span)
+{
+	size_t at = 0, bytes;
+	*span = 0;
+	if (!counts)
+		return fail(TUTTI_EINVAL, "%s is NULL", what);
+	for (int r = 0; r < c->size; r++) {
+		size_t end, begin = displs ? displs[r] : at;
+		if (__builtin_add_overflow(begin, counts[r], &end) || check_bytes(end, 1, t, &bytes) != 0)
+			return fail(TUTTI_EINVAL, "%s[%d] = %zu reaches beyond what memory can hold", what, r,
+			            counts[r]);
+		at = end;
+		if (counts[r] && bytes > *span)
+			*span = bytes;
+	}
+	return TUTTI_OK;
+}
+
+static int check_buffer(const void *p, size_t bytes, const char *name)
+{
+	if (bytes && !p)
+		return fail(TUTTI_EINVAL, "%s is NULL, but %zu bytes of it are needed", name, bytes);
+	return TUTTI_OK;
+}
+
+/* `in` and `out` may only meet where `in_place` says. */
+static int check_overlap(const void *in, size_t in_bytes, const void *out, size_t out_bytes, const void *expect_in,
+                         const void *expect_out)
+{
+	const char *a = in, *b = out;
+	if (!in_bytes || !out_bytes || a + in_bytes <= b || b + out_bytes <= a)
+		return TUTTI_OK;
+	if (expect_in && a == expect_in && b == expect_out)
+		return TUTTI_OK;
+	return fail(TUTTI_EINVAL, "in and out overlap, and not in the form that counts as in place");
+}
+
+int call_check_buffers(const struct op *op, const struct extent *x)
+{
+	int rc = check_buffer(op->in, x->in, "in");
+	if (!rc)
+		rc = check_buffer(op->out, x->out, "out");
+	if (rc)
+		return rc;
+	const char *in = op->in, *out = op->out;
+	bool meets = x->in && x->out && in + x->in_at == out + x->out_at && op->coll != COLL_ALLTOALL;
+	return check_overlap(in, x->in, out, x->out, meets ? in : NULL, out);
+}
+
+/* What a call touches, by collective. parts: size for buffers that hold all ranks' parts. */
+static int measure(const struct tutti_comm *c, const struct op *op, struct extent *x)
+{
+	size_t n = (size_t)c->size, one, all, part, esize = dtype_bytes(op->dtype);
+	bool root = op->root == c->rank;
+	int rc;
+	if (op->counts) {
+		rc = check_counts(c, op->counts, op->displs, op->dtype, op->rcounts ? "sendcounts" : "counts", &all);
+		one = rc ? 0 : op->counts[c->rank] * esize;
+		size_t before = 0;
+		for (int r = 0; r < c->rank; r++)
+			before += op->counts[r];
+		part = (op->displs ? op->displs[c->rank] : before) * esize;
+	} else {
+		rc = check_bytes(op->count, 1, op->dtype, &one);
+		rc = rc ? rc : check_bytes(op->count, n, op->dtype, &all);
+		part = (size_t)c->rank * one;
+	}
+	if (rc)
+		return rc;
+	*x = (struct extent){0};
+	switch (op->coll) {
+	case COLL_ALLREDUCE:
+		*x = (struct extent){one, one, 0, 0};
+		break;
+	case COLL_BROADCAST:
+		*x = (struct extent){root ? one : 0, one, 0, 0};
+		break;
+	case COLL_REDUCE:
+		*x = (struct extent){one, root ? one : 0, 0, 0};
+		break;
+	case COLL_ALLGATHER:
+		*x = (struct extent){one, all, 0, part};
+		break;
+	case COLL_REDUCE_SCATTER:
+		*x = (struct extent){all, one, part, 0};
+		break;
+	case COLL_GATHER:
+		*x = (struct extent){one, root ? all : 0, 0, part};
+		break;
+	case COLL_SCATTER:
+		*x = (struct extent){root ? all : 0, one, part, 0};
+		break;
+	case COLL_ALLTOALL:
+		*x = (struct extent){all, all, 0, 0};
+		if (op->rcounts)
+			rc = check_counts(c, op->rcounts, op->rdispls, op->dtype, "recvcounts", &x->out);
+		if (!rc && op->rcounts && op->rcounts[c->rank] != op->counts[c->rank])
+			rc = fail(TUTTI_EINVAL, "rank %d sends %zu elements to itself, but receives %zu", c->rank,
+			          op->counts[c->rank], op->rcounts[c->rank]);
+		break;
+	case COLL_SEND:
+		x->in = one;
+		break;
+	case COLL_RECV:
+		x->out = one;
+		break;
+	default:
+		break;
+	}
+	return rc;
+}
+
+static int check(const struct tutti_comm *c, const struct op *op, struct extent *x)
+{
+	int rc = call_check_type(op->dtype);
+	if (!rc)
+		rc = call_check_op(op->op);
+	if (!rc && op->root != -1)
+		rc = check_rank(c, op->root, is_message(op->coll) ? "peer" : "root");
+	return rc ? rc : measure(c, op, x);
+}
+
+/* ---- choice ---------------------------------------------------------------------------------------------------------- */
+
+/* Elements of the larger of the two buffers. */
+static size_t largest(const struct tutti_comm *c, const struct op *op)
+{
+	size_t n = (size_t)c->size, sum = 0, back = 0;
+	if (!coll_owned(op->coll))
+		return op->count;
+	if (!is_vector(op))
+		return n * op->count;
+	if (op->coll == COLL_ALLTOALL)
+		return 1; /* counts differ from rank to rank: nothing may depend on them */
+	for (size_t r = 0; r < n; r++) {
+		sum += op->counts[r];
+		back += op->rcounts ? op->rcounts[r] : 0;
+	}
+	return sum > back ? sum : back;
+}
+
+static bool order_matters(const struct op *op)
+{
+	bool is_float = op->dtype >= TUTTI_F16;
+	return coll_reduces(op->coll) && is_float && op->op != TUTTI_MIN && op->op != TUTTI_MAX;
+}
+
+int call_choose(const struct tutti_comm *c, const struct op *op, struct choice *choice)
+{
+	size_t esize = dtype_bytes(op->dtype);
+	struct query q = {op->coll, largest(c, op) * esize, esize, op->root < 0 ? 0 : op->root, order_matters(op)};
+	struct tuner t = c->tuner;
+	t.direct = t.direct && !is_vector(op); /* the direct tier knows even parts only */
+	return tuner_choose(&t, &q, choice);
+}
+
+/* ---- recipes --------------------------------------------------------------------------------------------------------- */
+
+static uint64_t hash_counts(const size_t *counts, int n)
+{
+	uint64_t h = 1469598103934665603u;
+	for (int i = 0; i < n; i++)
+		h = (h ^ counts[i]) * 1099511628211u;
+	return h >> 1;
+}
+
+static struct call record_of(const struct tutti_comm *c, const struct op *op)
+{
+	struct call call = {
+	        .count = op->count,
+	        .coll = (uint8_t)op->coll,
+	        .dtype = (uint8_t)op->dtype,
+	        .op = (uint8_t)(coll_reduces(op->coll) ? op->op : 0),
+	        .vector = is_vector(op),
+	        .root = is_message(op->coll) ? -1 : op->root,
+	};
+	if (is_vector(op))
+		call.count = op->coll == COLL_ALLTOALL ? 0 : hash_counts(op->counts, c->size);
+	return call;
+}
+
+static uint64_t salt_of(const struct call *call)
+{
+	uint64_t word = call_word(call);
+	if (is_message((enum coll)call->coll)) /* both ends of a message sign alike */
+		word = (uint64_t)COLL_SEND | (uint64_t)call->dtype << 8;
+	return (call->count + 0x7f4a7c15u) * 0xc2b2ae3d27d4eb4fu ^ word;
+}
+
+static bool nothing_to_move(const struct op *op)
+{
+	return op->count == 0 && !is_vector(op) && op->coll != COLL_BARRIER;
+}
+
+static struct direct_run direct_of(const struct tutti_comm *c, const struct recipe *p)
+{
+	size_t esize = dtype_bytes(p->op.dtype);
+	return (struct direct_run){
+	        .coll = p->op.coll,
+	        .two_shot = p->choice.two_shot,
+	        .stepwise = c->world->params.reproducible,
+	        .bytes = p->op.count * esize,
+	        .esize = esize,
+	        .kernels = kernel_table(),
+	        .dtype = p->op.dtype,
+	        .op = p->op.op,
+	        .root = p->op.root,
+	};
+}
+
+static int make(struct tutti_comm *c, const struct op *op, struct recipe *p)
+{
+	bool message = is_message(op->coll);
+	*p = (struct recipe){.op = *op, .kind = RUN_NOTHING};
+	int rc = check(c, op, &p->touches);
+	if (rc)
+		return rc;
+	p->record = record_of(c, op);
+	p->salt = salt_of(&p->record);
+	p->lane = !message ? 0 : (op->coll == COLL_SEND ? 1 : 2) + 2 * op->root;
+	if (message && op->root == c->rank) {
+		p->kind = RUN_SELF;
+		return TUTTI_OK;
+	}
+	if (!message && (c->size == 1 || nothing_to_move(op))) {
+		p->kind = c->size == 1 ? RUN_ALONE : RUN_NOTHING;
+		return TUTTI_OK;
+	}
+	if (!message && (rc = call_choose(c, op, &p->choice)) != TUTTI_OK)
+		return rc;
+	if (!message && !p->choice.algo) {
+		p->kind = RUN_DIRECT;
+		p->direct = direct_of(c, p);
+		return TUTTI_OK;
+	}
+	p->kind = RUN_PLAN;
+	p->plan = comm_plan(c, op->coll, p->choice.algo, op->root < 0 ? 0 : op->root, message ? 1 : p->choice.channels);
+	return p->plan ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory: plan of %s", coll_name(op->coll));
+}
+
+static bool same(const struct op *a, const struct op *b)
+{
+	return a->coll == b->coll && a->dtype == b->dtype && a->op == b->op && a->root == b->root && a->count == b->count;
+}
+
+void recipes_clear(struct recipe *kept)
+{
+	for (int i = 0; i < RECIPES; i++)
+		kept[i].op.count = SIZE_MAX;
+}
+
+int recipe_of(struct tutti_comm *c, const struct op *op, struct recipe *space, struct recipe **out)
+{
+	struct recipe *p = &c->recipes[(op->count * 31 + (size_t)op->coll) % RECIPES];
+	*out = space;
+	if (is_vector(op) || op->count == SIZE_MAX)
+		return make(c, op, space);
+	*out = p;
+	if (same(&p->op, op))
+		return TUTTI_OK;
+	int rc = make(c, op, p);
+	if (rc)
+		p->op.count = SIZE_MAX;
+	return rc;
+}

@@ -1,0 +1,77 @@
+/*
+ * A call: its arguments, and what follows from them. Everything but the addresses of the buffers repeats from call to call
+ * in a model, so what follows from the rest (that it is valid, which bytes it touches, how it is run) is kept as a recipe.
+ */
+#ifndef TUTTI_CALL_H
+#define TUTTI_CALL_H
+
+#include "control/control.h"
+#include "direct/direct.h"
+#include "tuner/tuner.h"
+
+struct tutti_comm;
+struct comm_plan;
+
+/** Arguments of a call. */
+struct op {
+	enum coll coll;
+	enum tutti_dtype dtype;
+	enum tutti_op op;
+	int root; /* or peer; -1 */
+	size_t count;
+	const void *in;
+	void *out;
+	const size_t *counts, *displs, *rcounts, *rdispls; /* v-forms; rcounts, rdispls: alltoallv's receiving side */
+};
+
+/** Bytes that a call reads and writes on this rank. In place: in + in_at == out + out_at. */
+struct extent {
+	size_t in, out, in_at, out_at;
+};
+
+enum run_kind { RUN_NOTHING, RUN_ALONE, RUN_PLAN, RUN_DIRECT, RUN_SELF };
+
+struct recipe {
+	struct op op; /* of which coll, dtype, op, root and count count; count SIZE_MAX: an empty place */
+	struct extent touches;
+	enum run_kind kind;
+	int lane; /* which queue: 0 collectives, 1 + 2 peer sends, 2 + 2 peer receives */
+	struct choice choice;
+	struct comm_plan *plan;
+	struct call record; /* all but its number */
+	uint64_t salt;      /* of its signature, likewise */
+	struct direct_run direct;
+};
+
+#define RECIPES 16 /* a communicator's; a power of two */
+
+static inline bool is_message(enum coll coll)
+{
+	return coll == COLL_SEND || coll == COLL_RECV;
+}
+
+static inline bool is_vector(const struct op *op)
+{
+	return op->counts != NULL;
+}
+
+int call_check_type(enum tutti_dtype t);
+int call_check_op(enum tutti_op op);
+/** NULL buffers, and buffers that overlap otherwise than in place. */
+int call_check_buffers(const struct op *op, const struct extent *x);
+/** How a collective is run here, or EINVAL when overrides leave nothing. */
+int call_choose(const struct tutti_comm *c, const struct op *op, struct choice *choice);
+/** The recipe of a call, kept or fresh; `space` is used when it can't be kept. EINVAL says what is wrong with the call. */
+int recipe_of(struct tutti_comm *c, const struct op *op, struct recipe *space, struct recipe **out);
+void recipes_clear(struct recipe *kept);
+
+/** Of the call as number `number` of its kind; both ends of a message sign alike. */
+static inline uint32_t call_signature(uint64_t salt, uint64_t number)
+{
+	uint64_t h = number * 0x9e3779b97f4a7c15u ^ salt;
+	h ^= h >> 32;
+	h *= 0xd6e8feb86659fd93u;
+	return (uint32_t)(h >> 32);
+}
+
+#endif

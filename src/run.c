@@ -1,0 +1,426 @@
+/*
+ * One call in motion: from its recipe to a run of a plan or of the direct tier, and what moves it. Nothing here waits and
+ * nothing here knows of other calls; request.c does.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm.h"
+#include "util/clock.h"
+#include "util/error.h"
+
+#define VERDICT_NS 1000000000u /* for the control plane's account of what this rank sees only the end of */
+
+/* ---- layouts ----------------------------------------------------------------------------------------------------------- */
+
+static struct layout_side whole(const struct op *op)
+{
+	return (struct layout_side){.kind = LAYOUT_WHOLE, .count = op->count};
+}
+static struct layout_side ranks(const struct op *op)
+{
+	return (struct layout_side){
+	        .kind = LAYOUT_RANKS, .count = op->count, .counts = op->counts, .displs = op->displs};
+}
+static struct layout_side own(const struct op *op, int rank)
+{
+	return (struct layout_side){.kind = LAYOUT_OWN, .own = rank, .count = op->count, .counts = op->counts};
+}
+
+static struct layout layout_of(const struct tutti_comm *c, const struct op *op, const struct plan *p)
+{
+	struct layout l = {.nblocks = p->nblocks, .parts = p->parts};
+	bool at_root = op->root == c->rank;
+	switch (op->coll) {
+	case COLL_ALLREDUCE:
+		l.in = l.out = whole(op);
+		break;
+	case COLL_BROADCAST:
+		l.out = whole(op);
+		if (at_root)
+			l.in = whole(op);
+		break;
+	case COLL_REDUCE:
+		l.in = whole(op);
+		if (at_root)
+			l.out = whole(op);
+		break;
+	case COLL_ALLGATHER:
+		l.in = own(op, c->rank);
+		l.out = ranks(op);
+		break;
+	case COLL_REDUCE_SCATTER:
+		l.in = ranks(op);
+		l.out = own(op, c->rank);
+		break;
+	case COLL_GATHER:
+		l.in = own(op, c->rank);
+		if (at_root)
+			l.out = ranks(op);
+		break;
+	case COLL_SCATTER:
+		l.out = own(op, c->rank);
+		if (at_root)
+			l.in = ranks(op);
+		break;
+	case COLL_ALLTOALL:
+		l.in = l.out = ranks(op);
+		if (op->rcounts) {
+			l.out.counts = op->rcounts;
+			l.out.displs = op->rdispls;
+		}
+		break;
+	case COLL_SEND:
+		l.in = whole(op);
+		break;
+	case COLL_RECV:
+		l.out = whole(op);
+		break;
+	default:
+		break;
+	}
+	return l;
+}
+
+static size_t longest_block(const struct tutti_comm *c, const struct layout *l)
+{
+	size_t most = 0;
+	const struct layout_side *sides[] = {&l->in, &l->out};
+	for (int i = 0; i < 2; i++) {
+		const struct layout_side *s = sides[i];
+		size_t len = s->kind == LAYOUT_NONE ? 0 : s->count;
+		for (int r = 0; s->counts && s->kind != LAYOUT_NONE && r < c->size; r++)
+			len = r == 0 || s->counts[r] > len ? s->counts[r] : len;
+		len = span_share(len, s->kind == LAYOUT_WHOLE ? l->nblocks : l->parts, 0).len;
+		most = len > most ? len : most;
+	}
+	return most;
+}
+
+/* ---- making a run --------------------------------------------------------------------------------------------------------- */
+
+static int scratch_for(struct tutti_comm *c, struct run *x, const struct plan *p, size_t payload)
+{
+	size_t tmp = p->uses_tmp ? (size_t)p->nstrands * (size_t)p->nblocks * x->chunk * x->esize : 0;
+	size_t need = payload + tmp;
+	if (need > c->scratch_bytes) {
+		uint8_t *s = aligned_alloc(4096, (need + 4095) / 4096 * 4096);
+		if (!s)
+			return fail(TUTTI_ENOMEM, "out of memory: %zu bytes of scratch", need);
+		free(c->scratch);
+		c->scratch = s;
+		c->scratch_bytes = need;
+	}
+	x->bounce = c->scratch;
+	x->tmp = c->scratch + payload;
+	return TUTTI_OK;
+}
+
+static int make_run(struct tutti_comm *c, struct tutti_request *r)
+{
+	const struct plan *p = r->plan->plan;
+	const struct op *op = &r->op;
+	size_t payload = (size_t)c->world->params.slot;
+	struct run *x = calloc(1, sizeof(*x) + (size_t)p->nstrands * sizeof(x->strand[0]));
+	if (!x)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	const struct kernel_table *k = kernel_table();
+	enum tutti_op step = op->op == TUTTI_AVG ? TUTTI_SUM : op->op;
+	*x = (struct run){
+	        .plan = p,
+	        .links = r->plan->links,
+	        .layout = layout_of(c, op, p),
+	        .in = op->in,
+	        .out = op->out,
+	        .esize = dtype_bytes(op->dtype),
+	        .divisor = (uint32_t)c->size,
+	        .sig = r->sig,
+	        .left = p->nstrands,
+	        .reduce = k->two[op->dtype][step],
+	        .final = k->two[op->dtype][op->op],
+	};
+	size_t most = engine_chunk(payload, p->max_set, x->esize), len = longest_block(c, &x->layout);
+	int rc = most ? TUTTI_OK
+	              : fail(TUTTI_EUNSUPPORTED,
+	                     "TUTTI_SLOT=%zu is too small for %s on %d ranks: %d elements of %zu bytes must fit",
+	                     payload, p->algo, c->size, p->max_set, x->esize);
+	x->chunk = most;
+	x->nchunks = op->coll == COLL_BARRIER ? 1 : most ? (len + most - 1) / most : 0;
+	if (x->nchunks > 1 && op->coll != COLL_ALLTOALL) { /* equal chunks, whole lines; all ranks compute the same */
+		size_t line = LINE / x->esize, even = (len + x->nchunks - 1) / x->nchunks;
+		even = (even + line - 1) / line * line;
+		x->chunk = even < most ? even : most;
+	}
+	if (!rc && !is_message(op->coll))
+		rc = scratch_for(c, x, p, payload);
+	if (x->nchunks == 0)
+		x->left = 0;
+	if (rc)
+		free(x);
+	else
+		r->run = x;
+	return rc;
+}
+
+/* A communicator of one rank: the result is the input. */
+static void alone(const struct op *op)
+{
+	size_t esize = dtype_bytes(op->dtype);
+	const uint8_t *in = op->in;
+	uint8_t *out = op->out;
+	size_t count = is_vector(op) ? op->counts[0] : op->count;
+	bool out_parts = op->coll == COLL_ALLGATHER || op->coll == COLL_GATHER || op->coll == COLL_ALLTOALL;
+	bool in_parts = op->coll == COLL_REDUCE_SCATTER || op->coll == COLL_SCATTER || op->coll == COLL_ALLTOALL;
+	if (in_parts && op->displs)
+		in += op->displs[0] * esize;
+	if (out_parts && (op->rdispls || op->displs))
+		out += (op->rdispls ? op->rdispls[0] : op->displs[0]) * esize;
+	bool reduces = op->coll == COLL_ALLREDUCE || op->coll == COLL_REDUCE_SCATTER || op->coll == COLL_REDUCE;
+	const void *src[1] = {in};
+	if (reduces && count)
+		kernel_table()->many[op->dtype][op->op](out, src, 1, count, 1);
+	else if (count && in != out)
+		memmove(out, in, count * esize);
+}
+
+/* The v-forms' arrays are the caller's until the call returns: keep copies, and spell out packed places. */
+static int copy_vectors(const struct tutti_comm *c, struct tutti_request *r)
+{
+	struct op *op = &r->op;
+	if (!is_vector(op))
+		return TUTTI_OK;
+	size_t n = (size_t)c->size;
+	r->vectors = calloc(4 * n, sizeof(size_t));
+	if (!r->vectors)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	const size_t **counts[] = {&op->counts, &op->rcounts}, **displs[] = {&op->displs, &op->rdispls};
+	for (size_t side = 0; side < 2; side++) {
+		if (!*counts[side])
+			continue;
+		size_t *to = r->vectors + 2 * side * n, at = 0;
+		for (size_t i = 0; i < n; i++) {
+			to[i] = (*counts[side])[i];
+			to[n + i] = *displs[side] ? (*displs[side])[i] : at;
+			at += to[i];
+		}
+		*counts[side] = to;
+		*displs[side] = to + n;
+	}
+	return TUTTI_OK;
+}
+
+static void fill(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p,
+                 uint64_t number)
+{
+	*r = (struct tutti_request){.comm = c,
+	                            .op = *op,
+	                            .call = p->record,
+	                            .sig = call_signature(p->salt, number),
+	                            .kind = p->kind,
+	                            .lane = p->lane,
+	                            .plan = p->plan,
+	                            .direct = p->direct};
+	r->call.number = number;
+	r->direct.in = op->in;
+	r->direct.out = op->out;
+	r->direct.sig = r->sig;
+}
+
+int run_prepare(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p)
+{
+	uint64_t *number = is_message(op->coll) ? &c->p2p[2 * op->root + (op->coll == COLL_RECV)] : &c->number;
+	fill(c, r, op, p, *number + 1);
+	int rc = copy_vectors(c, r);
+	if (rc)
+		return rc;
+	if (p->kind == RUN_ALONE)
+		alone(&r->op);
+	++*number;
+	if (!is_message(op->coll))
+		flight_start(&c->flight, &r->call);
+	return TUTTI_OK;
+}
+
+bool run_direct(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p)
+{
+	if (!p->direct.npieces)
+		direct_cut(c->direct, &p->direct);
+	struct direct_run x = p->direct;
+	struct call call = p->record;
+	call.number = ++c->number;
+	x.in = op->in;
+	x.out = op->out;
+	x.sig = call_signature(p->salt, call.number);
+	enum advance a = direct_advance(c->direct, &x);
+	flight_start(&c->flight, &call);
+	for (int i = 0; a != ADVANCE_DONE && i < WAIT_EAGER && !c->site.how->crowded; i++)
+		a = direct_advance(c->direct, &x);
+	if (a == ADVANCE_DONE) {
+		flight_finish(&c->flight, call.number);
+		return true;
+	}
+	fill(c, r, op, p, call.number);
+	r->direct = x;
+	return false;
+}
+
+void run_release(struct tutti_request *r)
+{
+	if (r->run)
+		engine_end(r->run);
+	free(r->run);
+	free(r->vectors);
+	r->run = NULL;
+	r->vectors = NULL;
+}
+
+/* ---- moving ----------------------------------------------------------------------------------------------------------------- */
+
+/* What one rank can't do any more ends the call on all of them. */
+void run_raise(struct tutti_comm *c, const struct tutti_request *r, int status)
+{
+	char text[900], what[160];
+	snprintf(text, sizeof(text), "rank %d in %s: %s", c->rank, call_text(&r->call, what, sizeof(what)),
+	         fail_text());
+	control_raise(c->control, status, text);
+}
+
+/*
+ * A slot of another call: the control plane finds out who called what, and raises that on all. What has no record there
+ * (a message, the counts between a pair) is raised from here.
+ */
+static void foreign_slot(struct tutti_comm *c, struct tutti_request *r)
+{
+	bool message = is_message(r->op.coll);
+	uint64_t now = now_ns();
+	if (!r->foreign_ns)
+		r->foreign_ns = now;
+	if (!message && !r->told) {
+		control_waiting(c->control, r->call.number, 0);
+		r->told = true;
+	}
+	if (!message && now - r->foreign_ns < 2000000000u)
+		return;
+	if (message)
+		fail(TUTTI_EMISMATCH,
+		     "message %llu from rank %d is not %zu x %s: the sender's count or type is another",
+		     (unsigned long long)r->call.number, r->op.root, r->op.count, dtype_name(r->op.dtype));
+	else
+		fail(TUTTI_EMISMATCH,
+		     "what a peer sent is not what this rank expects: their counts for the pair differ");
+	run_raise(c, r, TUTTI_EMISMATCH);
+}
+
+static enum advance failed(struct tutti_request *r, int status)
+{
+	r->status = status;
+	return ADVANCE_FAILED;
+}
+
+/* Why a peer can't be reached, the control plane knows best: that it died, or left. It has a moment to say so. */
+static int connect_links(struct tutti_comm *c, struct tutti_request *r)
+{
+	if (r->unreached_ns && now_ns() - r->unreached_ns < VERDICT_NS)
+		return LINK_PENDING;
+	int rc = comm_connect(c, r->plan);
+	if (rc != TUTTI_EPEER || r->unreached_ns)
+		return rc;
+	r->unreached_ns = now_ns();
+	return LINK_PENDING;
+}
+
+static bool verdict_due(struct tutti_request *r)
+{
+	uint64_t now = now_ns();
+	if (!r->unreached_ns)
+		r->unreached_ns = now;
+	return now - r->unreached_ns >= VERDICT_NS;
+}
+
+static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r)
+{
+	int rc;
+	if (!r->run) {
+		rc = connect_links(c, r);
+		if (rc == LINK_PENDING)
+			return (rc = world_pump(c->world)) ? failed(r, rc) : ADVANCE_STUCK;
+		if (rc || (rc = make_run(c, r)) != TUTTI_OK)
+			return failed(r, rc);
+	}
+	enum advance a = engine_advance(r->run);
+	if (a == ADVANCE_DONE)
+		return a;
+	if (a == ADVANCE_FAILED) /* a peer's memory can't be read: it is tried again until the verdict is due */
+		return verdict_due(r) ? failed(r, r->run->status) : ADVANCE_STUCK;
+	if ((rc = world_pump(c->world)) != TUTTI_OK)
+		return failed(r, rc);
+	if (r->run->foreign) {
+		r->run->foreign = false;
+		foreign_slot(c, r);
+	}
+	return a;
+}
+
+static enum advance advance_direct(struct tutti_comm *c, struct tutti_request *r)
+{
+	int rc = comm_direct(c);
+	if (rc)
+		return rc == LINK_PENDING ? ADVANCE_STUCK : failed(r, rc);
+	enum advance a = direct_advance(c->direct, &r->direct);
+	if (r->direct.foreign) {
+		r->direct.foreign = false;
+		foreign_slot(c, r);
+	}
+	return a;
+}
+
+/* A message to oneself is a copy, made when both of its ends are first in their queues; then each is done when seen next. */
+static enum advance advance_self(struct tutti_comm *c, struct tutti_request *r)
+{
+	struct tutti_request *other = c->head;
+	if (r->copied)
+		return ADVANCE_DONE;
+	while (other && (other->kind != RUN_SELF || other->op.coll == r->op.coll || other->behind || other->copied))
+		other = other->next;
+	if (!other)
+		return ADVANCE_STUCK;
+	const struct op *send = r->op.coll == COLL_SEND ? &r->op : &other->op,
+	                *recv = send == &r->op ? &other->op : &r->op;
+	if (send->count != recv->count || send->dtype != recv->dtype)
+		return failed(r, fail(TUTTI_EMISMATCH, "message %llu to oneself: %zu x %s are sent, %zu x %s received",
+		                      (unsigned long long)r->call.number, send->count, dtype_name(send->dtype),
+		                      recv->count, dtype_name(recv->dtype)));
+	if (send->count)
+		memcpy(recv->out, send->in, send->count * tutti_dtype_size(send->dtype));
+	r->copied = other->copied = true;
+	return ADVANCE_DONE;
+}
+
+enum advance run_advance(struct tutti_comm *c, struct tutti_request *r)
+{
+	switch (r->kind) {
+	case RUN_SELF:
+		return advance_self(c, r);
+	case RUN_PLAN:
+		return advance_plan(c, r);
+	case RUN_DIRECT:
+		return advance_direct(c, r);
+	default:
+		return ADVANCE_DONE;
+	}
+}
+
+bool run_finished(const struct tutti_request *r)
+{
+	switch (r->kind) {
+	case RUN_PLAN:
+		return r->run && r->run->left == 0;
+	case RUN_DIRECT:
+		return r->direct.finished == r->direct.npieces && r->direct.started;
+	case RUN_SELF:
+		return r->copied;
+	default:
+		return true;
+	}
+}
