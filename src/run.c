@@ -269,6 +269,8 @@ void run_release(struct tutti_request *r)
 {
 	if (r->run)
 		engine_end(r->run);
+	if (r->kind == RUN_DIRECT && r->comm->direct)
+		direct_end(r->comm->direct, &r->direct);
 	free(r->run);
 	free(r->vectors);
 	r->run = NULL;

@@ -352,10 +352,16 @@ void segment_free(struct segment *s, void *p)
 	merge(s);
 }
 
-bool segment_contains(const struct segment *s, const void *p, size_t bytes)
+bool segment_of_threads(const struct segment *s)
+{
+	return s->map->fd < 0;
+}
+
+bool segment_reaches(const struct segment *s, const void *p, size_t bytes)
 {
 	const uint8_t *b = p, *lo = s->map->base;
-	return b >= lo && b < lo + s->map->bytes && bytes <= (size_t)(lo + s->map->bytes - b);
+	return segment_of_threads(s) ||
+	       (b >= lo && b < lo + s->map->bytes && bytes <= (size_t)(lo + s->map->bytes - b));
 }
 
 /* ---- directory --------------------------------------------------------------------------------------------------- */

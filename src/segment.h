@@ -32,7 +32,10 @@ void segment_close(struct segment *seg);
 /** Zeroed pages of the own region; ENOMEM as NULL. Freed pages go back to the system. */
 void *segment_alloc(struct segment *seg, size_t bytes);
 void segment_free(struct segment *seg, void *p);
-bool segment_contains(const struct segment *seg, const void *p, size_t bytes);
+/** Can every local rank read these bytes where they are? In the segment; or anywhere, when the ranks are threads. */
+bool segment_reaches(const struct segment *seg, const void *p, size_t bytes);
+/** Are the local ranks threads of one process? */
+bool segment_of_threads(const struct segment *seg);
 
 /**
  * Areas: heap pages that peers find under a key. The owner makes one, fills it in, then publishes it. It is reclaimed when
@@ -49,7 +52,7 @@ void segment_let_go(void *area);
 _Atomic uint32_t *segment_bell(struct segment *seg, int local);
 int segment_me(const struct segment *seg);
 int segment_size(const struct segment *seg);
-/** ours = theirs + shift, for addresses inside the segment as rank `local` sees them. */
+/** ours = theirs + shift, for addresses that local rank `local` can let others read. */
 intptr_t segment_shift(const struct segment *seg, int local);
 
 /**

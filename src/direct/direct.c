@@ -1,6 +1,7 @@
 /* One-shot and two-shot collectives over memory that all members read. See direct.h for the protocol. */
 #include "direct.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,11 +15,12 @@ struct word {
 	_Alignas(APART) _Atomic uint64_t epoch;
 };
 
-/* What a rank shows to the others. The buffers follow. */
+/* What a rank shows to the others. The buffers follow. A flag's line holds a slot_ref where the bytes are elsewhere. */
 struct direct_area {
 	struct word done;
 	struct flag input[DIRECT_BUFFERS];
-	struct word share[DIRECT_BUFFERS]; /* two-shot: the own share is folded and stands in the buffer */
+	struct flag share[DIRECT_BUFFERS]; /* two-shot: the own share is folded */
+	struct word lease; /* LEASE_READING: what others have lent; LEASE_REVOKED: what this rank lent */
 	_Alignas(APART) uint8_t buffers[];
 };
 
@@ -29,6 +31,7 @@ struct direct {
 	size_t buffer;
 	uint64_t epoch;            /* last one given to a piece */
 	struct direct_area **area; /* of each member */
+	intptr_t *shift;           /* our address of what member i lends = its own + shift */
 	_Atomic uint32_t **bell;
 	uint64_t *known; /* member i is done at least with this epoch */
 	int *local;
@@ -51,12 +54,13 @@ int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int
 	d->buffer = (buffer + APART - 1) / APART * APART;
 	d->buffer = d->buffer < m * APART ? m * APART : d->buffer; /* a line of each rank's block at least */
 	d->area = calloc(m, sizeof(*d->area));
+	d->shift = calloc(m, sizeof(*d->shift));
 	d->bell = calloc(m, sizeof(*d->bell));
 	d->known = calloc(m, sizeof(*d->known));
 	d->local = calloc(m, sizeof(*d->local));
 	d->source = calloc(m, sizeof(*d->source));
 	int rc = TUTTI_ENOMEM;
-	if (!d->area || !d->bell || !d->known || !d->local || !d->source) {
+	if (!d->area || !d->shift || !d->bell || !d->known || !d->local || !d->source) {
 		fail(rc, "out of memory");
 		goto out;
 	}
@@ -81,6 +85,7 @@ int direct_ready(struct direct *d)
 		int i = d->found;
 		if (i != d->me && !(d->area[i] = segment_find(d->seg, d->local[i], d->key)))
 			return LINK_PENDING;
+		d->shift[i] = segment_shift(d->seg, d->local[i]);
 	}
 	return TUTTI_OK;
 }
@@ -98,6 +103,7 @@ void direct_close(struct direct *d)
 			segment_let_go(d->area[i]);
 	}
 	free(d->area);
+	free(d->shift);
 	free(d->bell);
 	free(d->known);
 	free(d->local);
@@ -113,14 +119,25 @@ struct stretch {
 };
 
 /* Blocks that stand side by side in a buffer: a reduce-scatter and a two-shot allreduce publish one for each member. */
-static int blocks_in_buffer(const struct direct *d, const struct direct_run *x)
+static size_t blocks_in_buffer(const struct direct *d, const struct direct_run *x)
 {
-	return x->coll == COLL_REDUCE_SCATTER ? d->n : 1;
+	return x->coll == COLL_REDUCE_SCATTER ? (size_t)d->n : 1;
+}
+
+/* From here on, a copy costs more than waiting until all others have read. */
+static bool is_long(const struct direct *d, const struct direct_run *x)
+{
+	return x->bytes >= d->buffer / 2;
+}
+
+static bool publishes(const struct direct *d, const struct direct_run *x)
+{
+	return x->coll != COLL_BROADCAST || x->root == d->me;
 }
 
 void direct_cut(const struct direct *d, struct direct_run *x)
 {
-	size_t room = d->buffer / (size_t)blocks_in_buffer(d, x);
+	size_t room = d->buffer / blocks_in_buffer(d, x);
 	size_t most = room / LINE * LINE;
 	most = most < x->esize ? x->esize : most;
 	x->npieces = x->bytes ? (x->bytes + most - 1) / most : 1;
@@ -137,6 +154,12 @@ static void start(struct direct *d, struct direct_run *x)
 	x->first = d->epoch + 1;
 	d->epoch += x->npieces;
 	x->started = true;
+	if (!is_long(d, x))
+		return;
+	/* a fold in one shot writes where others may still have to read */
+	bool kept = x->coll != COLL_ALLREDUCE || x->two_shot || x->in != x->out;
+	x->lends_in = kept && publishes(d, x) && segment_reaches(d->seg, x->in, blocks_in_buffer(d, x) * x->bytes);
+	x->lends_out = x->two_shot && segment_reaches(d->seg, x->out, x->bytes);
 }
 
 static struct stretch stretch_of(const struct direct_run *x, size_t k)
@@ -157,14 +180,29 @@ static struct stretch share_of(const struct direct *d, struct stretch s, int i)
 	return (struct stretch){at, end - at};
 }
 
-/* Where member i's published bytes of epoch e stand. */
-static uint8_t *published_at(const struct direct *d, const struct direct_run *x, int i, uint64_t e, size_t len)
+/* Where member i puts the bytes of epoch e that it does not lend. */
+static uint8_t *buffer_of(const struct direct *d, const struct direct_run *x, int i, uint64_t e, size_t len)
 {
 	struct direct_area *a = d->area[i];
 	size_t b = e % DIRECT_BUFFERS;
-	if (len * (size_t)blocks_in_buffer(d, x) <= SLOT_INLINE && !x->two_shot)
+	if (len * blocks_in_buffer(d, x) <= SLOT_INLINE && !x->two_shot)
 		return a->input[b].line.data;
 	return a->buffers + b * d->buffer;
+}
+
+/* The bytes that member i lent with a flag of its, as this rank sees them; NULL: it has put them into its buffer. */
+static const uint8_t *lent(const struct direct *d, const struct slot *flag, int i)
+{
+	const struct slot_ref *ref = (const struct slot_ref *)flag->data;
+	return flag->len & SLOT_REF ? (const uint8_t *)(uintptr_t)ref->addr + d->shift[i] : NULL;
+}
+
+/* Stretch s of a block of member i's input. */
+static const uint8_t *input_at(const struct direct *d, const struct direct_run *x, int i, uint64_t e, struct stretch s,
+                               size_t block)
+{
+	const uint8_t *there = lent(d, &d->area[i]->input[e % DIRECT_BUFFERS].line, i);
+	return there ? there + block * x->bytes + s.at : buffer_of(d, x, i, e, s.len) + block * s.len;
 }
 
 /* ---- flags -------------------------------------------------------------------------------------------------------- */
@@ -191,11 +229,14 @@ static bool buffer_free(struct direct *d, uint64_t e)
 	return true;
 }
 
-static void raise_input(struct direct *d, struct direct_run *x, uint64_t e)
+/* lend: the bytes that the flag is about, when they are not in the buffer. */
+static void raise_flag(struct direct *d, struct direct_run *x, struct slot *flag, uint64_t e, const uint8_t *lend)
 {
-	struct slot *line = &d->area[d->me]->input[e % DIRECT_BUFFERS].line;
-	line->sig = x->sig;
-	atomic_store_explicit(&line->seq, e, memory_order_release); /* R3 */
+	flag->sig = x->sig;
+	flag->len = lend ? SLOT_REF : 0;
+	if (lend)
+		*(struct slot_ref *)flag->data = (struct slot_ref){(uint64_t)(uintptr_t)lend, x->bytes};
+	atomic_store_explicit(&flag->seq, e, memory_order_release); /* R3 */
 	wake_all(d);
 }
 
@@ -224,7 +265,7 @@ static bool all_inputs_there(struct direct *d, struct direct_run *x, uint64_t e)
 static void finish(struct direct *d, struct direct_run *x, uint64_t e)
 {
 	atomic_store_explicit(&d->area[d->me]->done.epoch, e, memory_order_release); /* R4 */
-	if (x->coll == COLL_BROADCAST)
+	if (x->coll == COLL_BROADCAST || is_long(d, x))
 		wake_all(d);
 	x->finished++;
 }
@@ -261,19 +302,16 @@ static void fold(const struct direct *d, const struct direct_run *x, uint8_t *ou
 
 /* ---- one-shot ----------------------------------------------------------------------------------------------------- */
 
-static bool publishes(const struct direct *d, const struct direct_run *x)
-{
-	return x->coll != COLL_BROADCAST || x->root == d->me;
-}
-
 static bool publish(struct direct *d, struct direct_run *x)
 {
 	uint64_t e = x->first + x->published;
 	if (!buffer_free(d, e))
 		return false;
 	struct stretch s = stretch_of(x, x->published);
-	uint8_t *to = published_at(d, x, d->me, e, s.len);
-	if (x->coll == COLL_REDUCE_SCATTER) {
+	uint8_t *to = buffer_of(d, x, d->me, e, s.len);
+	if (x->lends_in) {
+		/* it is there already */
+	} else if (x->coll == COLL_REDUCE_SCATTER) {
 		for (int i = 0; i < d->n; i++)
 			if (i != d->me)
 				memcpy(to + (size_t)i * s.len, x->in + (size_t)i * x->bytes + s.at, s.len);
@@ -284,7 +322,7 @@ static bool publish(struct direct *d, struct direct_run *x)
 	} else if (s.len) {
 		memcpy(to, x->in + s.at, s.len);
 	}
-	raise_input(d, x, e);
+	raise_flag(d, x, &d->area[d->me]->input[e % DIRECT_BUFFERS].line, e, x->lends_in ? x->in : NULL);
 	x->published++;
 	return true;
 }
@@ -295,7 +333,7 @@ static bool collect_fold(struct direct *d, struct direct_run *x, uint64_t e, str
 		return false;
 	size_t mine = x->coll == COLL_REDUCE_SCATTER ? (size_t)d->me : 0;
 	for (int i = 0; i < d->n; i++)
-		d->source[i] = published_at(d, x, i, e, s.len) + mine * s.len;
+		d->source[i] = input_at(d, x, i, e, s, mine);
 	d->source[d->me] = x->in + mine * x->bytes + s.at;
 	fold(d, x, x->out + s.at, s.len);
 	return true;
@@ -307,7 +345,7 @@ static bool collect_gather(struct direct *d, struct direct_run *x, uint64_t e, s
 		return false;
 	for (int k = 0; k < d->n; k++) {
 		int i = (d->me + k) % d->n;
-		const uint8_t *from = i == d->me ? x->in + s.at : published_at(d, x, i, e, s.len);
+		const uint8_t *from = i == d->me ? x->in + s.at : input_at(d, x, i, e, s, 0);
 		uint8_t *to = x->out + (size_t)i * x->bytes + s.at;
 		if (s.len && to != from)
 			memcpy(to, from, s.len);
@@ -324,7 +362,7 @@ static bool collect_broadcast(struct direct *d, struct direct_run *x, uint64_t e
 	}
 	if (!input_there(d, x, x->root, e))
 		return false;
-	memcpy(x->out + s.at, published_at(d, x, x->root, e, s.len), s.len);
+	memcpy(x->out + s.at, input_at(d, x, x->root, e, s, 0), s.len);
 	return true;
 }
 
@@ -360,15 +398,15 @@ static bool fold_share(struct direct *d, struct direct_run *x)
 		return false;
 	struct stretch s = stretch_of(x, x->folded), own = share_of(d, s, d->me);
 	for (int i = 0; i < d->n; i++)
-		d->source[i] = published_at(d, x, i, e, s.len) + own.at;
+		d->source[i] = input_at(d, x, i, e, s, 0) + own.at;
+	uint8_t *out = x->out + s.at + own.at, *to = x->lends_out ? out : buffer_of(d, x, d->me, e, s.len) + own.at;
 	d->source[d->me] = x->in + s.at + own.at;
-	uint8_t *to = published_at(d, x, d->me, e, s.len) + own.at;
 	if (own.len) {
 		fold(d, x, to, own.len);
-		memcpy(x->out + s.at + own.at, to, own.len);
+		if (to != out)
+			memcpy(out, to, own.len);
 	}
-	atomic_store_explicit(&d->area[d->me]->share[e % DIRECT_BUFFERS].epoch, e, memory_order_release); /* R3 */
-	wake_all(d);
+	raise_flag(d, x, &d->area[d->me]->share[e % DIRECT_BUFFERS].line, e, x->lends_out ? x->out : NULL);
 	x->folded++;
 	return true;
 }
@@ -376,18 +414,70 @@ static bool fold_share(struct direct *d, struct direct_run *x)
 static bool collect_shares(struct direct *d, struct direct_run *x)
 {
 	uint64_t e = x->first + x->finished;
+	size_t b = e % DIRECT_BUFFERS;
 	for (int i = 0; i < d->n; i++)
-		if (i != d->me && atomic_load_explicit(&d->area[i]->share[e % DIRECT_BUFFERS].epoch,
-		                                       memory_order_acquire) != e) /* A3 */
+		if (i != d->me &&
+		    atomic_load_explicit(&d->area[i]->share[b].line.seq, memory_order_acquire) != e) /* A3 */
 			return false;
 	struct stretch s = stretch_of(x, x->finished);
 	for (int k = 1; k < d->n; k++) {
 		int i = (d->me + k) % d->n;
 		struct stretch v = share_of(d, s, i);
-		memcpy(x->out + s.at + v.at, published_at(d, x, i, e, s.len) + v.at, v.len);
+		const uint8_t *there = lent(d, &d->area[i]->share[b].line, i);
+		memcpy(x->out + s.at + v.at, (there ? there + s.at : buffer_of(d, x, i, e, s.len)) + v.at, v.len);
 	}
 	finish(d, x, e);
 	return true;
+}
+
+/* ---- lending ------------------------------------------------------------------------------------------------------- */
+
+static bool revoked(const struct direct *d)
+{
+	for (int i = 0; i < d->n; i++)
+		if (i != d->me &&
+		    atomic_load_explicit(&d->area[i]->lease.epoch, memory_order_seq_cst) & LEASE_REVOKED) /* A18 */
+			return true;
+	return false;
+}
+
+/* A step that may read what others lent. What was read while one of them took it back is worth nothing: no end is seen. */
+static bool borrow(struct direct *d, struct direct_run *x, bool (*step)(struct direct *, struct direct_run *))
+{
+	_Atomic uint64_t *lease = &d->area[d->me]->lease.epoch;
+	if (!is_long(d, x))
+		return step(d, x);
+	(void)atomic_fetch_or_explicit(lease, LEASE_READING, memory_order_seq_cst); /* R18 */
+	bool moved = !revoked(d) && step(d, x);
+	x->spoilt |= revoked(d);
+	(void)atomic_fetch_and_explicit(lease, ~(uint64_t)LEASE_READING, memory_order_seq_cst); /* R18 */
+	return moved && !x->spoilt;
+}
+
+/* Have all others read all that this rank lent? */
+static bool returned(struct direct *d, const struct direct_run *x)
+{
+	uint64_t last = x->first + x->npieces - 1;
+	for (int i = 0; i < d->n && (x->lends_in || x->lends_out); i++) {
+		if (i == d->me || d->known[i] >= last)
+			continue;
+		d->known[i] = atomic_load_explicit(&d->area[i]->done.epoch, memory_order_acquire); /* A4 */
+		if (d->known[i] < last)
+			return false;
+	}
+	return true;
+}
+
+void direct_end(struct direct *d, struct direct_run *x)
+{
+	if (!x->started || !(x->lends_in || x->lends_out) || (x->finished == x->npieces && returned(d, x)))
+		return;
+	(void)atomic_fetch_or_explicit(&d->area[d->me]->lease.epoch, LEASE_REVOKED, memory_order_seq_cst); /* R18 */
+	/* threads: the reader is there, and done in a moment; a process that reads finds out afterwards */
+	for (int i = 0; i < d->n && segment_of_threads(d->seg); i++)
+		while (i != d->me &&
+		       atomic_load_explicit(&d->area[i]->lease.epoch, memory_order_seq_cst) & LEASE_READING) /* A18 */
+			sched_yield();
 }
 
 /* ---- a call -------------------------------------------------------------------------------------------------------- */
@@ -398,9 +488,9 @@ static enum advance advance_short(struct direct *d, struct direct_run *x)
 	bool moved = false;
 	if (!x->published && publishes(d, x) && !(moved = publish(d, x)))
 		return ADVANCE_STUCK;
-	if (collect(d, x))
-		return ADVANCE_DONE;
-	return moved ? ADVANCE_MOVED : ADVANCE_STUCK;
+	if (x->finished == 0 && !borrow(d, x, collect))
+		return moved ? ADVANCE_MOVED : ADVANCE_STUCK;
+	return returned(d, x) ? ADVANCE_DONE : ADVANCE_STUCK;
 }
 
 enum advance direct_advance(struct direct *d, struct direct_run *x)
@@ -419,13 +509,13 @@ enum advance direct_advance(struct direct *d, struct direct_run *x)
 			again |= publish(d, x);
 		if (x->two_shot) {
 			if (x->folded < x->published)
-				again |= fold_share(d, x);
+				again |= borrow(d, x, fold_share);
 			if (x->finished < x->folded)
-				again |= collect_shares(d, x);
+				again |= borrow(d, x, collect_shares);
 		} else if (x->finished < x->published) {
-			again |= collect(d, x);
+			again |= borrow(d, x, collect);
 		}
 		moved |= again;
 	} while (again && x->finished < x->npieces);
-	return x->finished == x->npieces ? ADVANCE_DONE : moved ? ADVANCE_MOVED : ADVANCE_STUCK;
+	return x->finished == x->npieces && returned(d, x) ? ADVANCE_DONE : moved ? ADVANCE_MOVED : ADVANCE_STUCK;
 }

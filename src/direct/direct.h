@@ -11,7 +11,11 @@
  * proves that it is done with e - 2 (a rank publishes at most one piece ahead), so in calls where everyone waits for
  * everyone the `done` words are never read; after a broadcast they are.
  *
- * Memory order (docs/memory-model.md): R3 flag of a piece / A3; R4 done / A4.
+ * Blocks from half a buffer on, in memory that all others can read (tutti_mem_alloc, or any when ranks are threads) are not copied: the flag
+ * lends their address, and the call ends when all others are done with it. A call that fails takes back what it lent: the
+ * lease word of each rank says that it reads, and that it revoked.
+ *
+ * Memory order (docs/memory-model.md): R3 flag of a piece / A3; R4 done / A4; R18 lease / A18.
  */
 #ifndef TUTTI_DIRECT_H
 #define TUTTI_DIRECT_H
@@ -40,6 +44,8 @@ struct direct_run {
 	size_t piece, npieces, published, folded, finished;
 	uint64_t first; /* epoch of piece 0 */
 	bool started, foreign;
+	bool lends_in, lends_out; /* others read this rank's buffers in place */
+	bool spoilt;              /* what another rank lent was taken back: the call has failed there */
 };
 
 /** local[i]: index in the segment of member i. buffer: bytes of one of the buffers. Publishes the own area. */
@@ -53,6 +59,9 @@ bool direct_serves(enum coll coll);
 
 /** How a run is cut into pieces: part of what is kept of a call that repeats; else done when it starts. */
 void direct_cut(const struct direct *d, struct direct_run *run);
+
+/** Before the caller gets its buffers back: where a call ended early, no other rank uses what was lent to it any more. */
+void direct_end(struct direct *d, struct direct_run *run);
 
 /** Does what can be done without waiting. Runs of one communicator are advanced one after the other, in call order. */
 enum advance direct_advance(struct direct *d, struct direct_run *run);

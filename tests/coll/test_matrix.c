@@ -44,7 +44,8 @@ enum dim {
 	COUNT,
 	ROOT,
 	ALIGN,
-	MODE, /* of a case */
+	MODE,
+	MEMORY, /* of a case */
 	DIMS,
 	WORLD_DIMS = COLL
 };
@@ -68,9 +69,10 @@ static const char *const fixed_values[DIMS][VALUES] = {
         [ROOT] = {"first", "last", "middle"},
         [ALIGN] = {"0", "1", "4", "61"},
         [MODE] = {"block", "wait", "test"},
+        [MEMORY] = {"plain", "shared", "mixed"},
 };
 static const char *const dim_names[DIMS] = {"way",  "n",  "algo",  "slot",  "slots", "channels", "driver", "coll",
-                                            "type", "op", "place", "count", "root",  "align",    "mode"};
+                                            "type", "op", "place", "count", "root",  "align",    "mode",   "memory"};
 
 static const char *values[DIMS][VALUES];
 static int nvalues[DIMS], first_value[DIMS + 1];
@@ -477,6 +479,8 @@ static int root_of(const struct point *p, int n)
 struct memory {
 	unsigned char *all, *base, *want;
 	size_t bytes;
+	struct tutti_comm *comm;
+	bool shared; /* from tutti_mem_alloc */
 };
 
 #define PERIOD 4093 /* the data repeat; a prime, so that no block or chunk is a multiple of it */
@@ -500,11 +504,25 @@ static int put_parts(unsigned char *base, const struct shape *s, const struct pa
 	return 0;
 }
 
+/* Mixed: every other rank's buffers are such as its peers can read. */
+static bool is_shared(const struct point *p, int rank)
+{
+	return p->v[MEMORY] >= 0 && (is(p, MEMORY, "shared") || (is(p, MEMORY, "mixed") && rank % 2));
+}
+
+static void *get(struct tutti_comm *c, bool shared, size_t bytes)
+{
+	void *p = NULL;
+	if (!shared)
+		return aligned_alloc(64, (bytes + 63) / 64 * 64);
+	return tutti_mem_alloc(c, bytes, &p) == TUTTI_OK ? p : NULL;
+}
+
 static int prepare(struct memory *m, const struct shape *s, const struct area *a, size_t align, const struct exact *x)
 {
 	size_t span = a->span * tutti_dtype_size(s->type);
 	m->bytes = span + 2 * GUARD + align;
-	m->all = aligned_alloc(64, (m->bytes + 63) / 64 * 64);
+	m->all = get(m->comm, m->shared, m->bytes);
 	m->want = malloc(m->bytes);
 	if (!m->all || !m->want)
 		return ranks_fail("out of memory");
@@ -569,7 +587,7 @@ static int run_case(const struct point *p, uint64_t data_seed, struct tutti_comm
 	size_t esize = tutti_dtype_size(t), count = p->v[COUNT] < 0 ? 0 : count_of(p, coll, esize);
 	bool parts = coll->in == EXTENT_PARTS || coll->out == EXTENT_PARTS;
 	size_t align = p->v[ALIGN] < 0 ? 0 : (size_t)number(p, ALIGN);
-	struct memory m[2] = {{NULL, NULL, NULL, 0}, {NULL, NULL, NULL, 0}};
+	struct memory m[2] = {{.comm = c, .shared = is_shared(p, rank)}, {.comm = c, .shared = is_shared(p, rank)}};
 	struct exact x = {.type = t, .op = coll->reduces ? op : EXACT_COPY, .nranks = n, .seed = data_seed};
 	struct shape s;
 	char what[512] = "TUTTI_TEST_CASE='";
@@ -587,7 +605,10 @@ static int run_case(const struct point *p, uint64_t data_seed, struct tutti_comm
 		failed = ranks_fail("%s: status %d: %s", what, rc, tutti_last_error(c));
 	for (int i = 0; i < 2; i++) {
 		failed |= failed ? 0 : compare(&m[i], &s, i, what);
-		free(m[i].all);
+		if (!m[i].shared)
+			free(m[i].all);
+		else if (m[i].all && tutti_mem_free(c, m[i].all))
+			failed |= ranks_fail("%s: %s", what, tutti_last_error(c));
 		free(m[i].want);
 	}
 	shape_free(&s);
