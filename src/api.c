@@ -52,8 +52,9 @@ static int call(struct tutti_comm *c, const struct op *op, struct tutti_request 
 		rc = call_check_buffers(op, &recipe->touches);
 	rc = rc ? fail_while(rc, "tutti_%s%s", coll_name(op->coll), op->counts ? "v" : "")
 	        : request_start(c, op, recipe, req);
-	if (rc)
-		group_failed(rc);
+	if (rc == TUTTI_OK)
+		return TUTTI_OK;
+	group_failed(rc);
 	return keep(c, rc);
 }
 

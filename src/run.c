@@ -210,7 +210,7 @@ static int copy_vectors(const struct tutti_comm *c, struct tutti_request *r)
 	return TUTTI_OK;
 }
 
-static void fill(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p,
+static void fill(struct tutti_comm *c, struct tutti_request *r, const struct op *op, const struct recipe *p,
                  uint64_t number)
 {
 	*r = (struct tutti_request){.comm = c,
@@ -222,15 +222,13 @@ static void fill(struct tutti_comm *c, struct tutti_request *r, const struct op 
 	                            .plan = p->plan,
 	                            .direct = p->direct};
 	r->call.number = number;
-	r->direct.in = op->in;
-	r->direct.out = op->out;
-	r->direct.sig = r->sig;
 }
 
 int run_prepare(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p)
 {
 	uint64_t *number = is_message(op->coll) ? &c->p2p[2 * op->root + (op->coll == COLL_RECV)] : &c->number;
 	fill(c, r, op, p, *number + 1);
+	direct_begin(&r->direct, op->in, op->out, r->sig);
 	int rc = copy_vectors(c, r);
 	if (rc)
 		return rc;
@@ -244,24 +242,21 @@ int run_prepare(struct tutti_comm *c, struct tutti_request *r, const struct op *
 
 bool run_direct(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p)
 {
-	if (!p->direct.npieces)
-		direct_cut(c->direct, &p->direct);
-	struct direct_run x = p->direct;
-	struct call call = p->record;
-	call.number = ++c->number;
-	x.in = op->in;
-	x.out = op->out;
-	x.sig = call_signature(p->salt, call.number);
-	enum advance a = direct_advance(c->direct, &x);
-	flight_start(&c->flight, &call);
+	struct direct_run *x = &p->direct;
+	uint64_t number = ++c->number;
+	if (!x->npieces)
+		direct_cut(c->direct, x);
+	direct_begin(x, op->in, op->out, call_signature(p->salt, number));
+	enum advance a = direct_advance(c->direct, x);
+	p->record.number = number;
+	flight_start(&c->flight, &p->record);
 	for (int i = 0; a != ADVANCE_DONE && i < WAIT_EAGER && !c->site.how->crowded; i++)
-		a = direct_advance(c->direct, &x);
+		a = direct_advance(c->direct, x);
 	if (a == ADVANCE_DONE) {
-		flight_finish(&c->flight, call.number);
+		flight_finish(&c->flight, number);
 		return true;
 	}
-	fill(c, r, op, p, call.number);
-	r->direct = x;
+	fill(c, r, op, p, number);
 	return false;
 }
 

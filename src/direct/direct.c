@@ -145,6 +145,7 @@ void direct_cut(const struct direct *d, struct direct_run *x)
 	size_t even = (x->bytes + x->npieces - 1) / x->npieces;
 	x->piece = (even + LINE - 1) / LINE * LINE;
 	x->piece = x->piece > most ? most : x->piece;
+	x->inlined = x->bytes * blocks_in_buffer(d, x) <= SLOT_INLINE && !x->two_shot;
 }
 
 static void start(struct direct *d, struct direct_run *x)
@@ -181,13 +182,11 @@ static struct stretch share_of(const struct direct *d, struct stretch s, int i)
 }
 
 /* Where member i puts the bytes of epoch e that it does not lend. */
-static uint8_t *buffer_of(const struct direct *d, const struct direct_run *x, int i, uint64_t e, size_t len)
+static uint8_t *buffer_of(const struct direct *d, const struct direct_run *x, int i, uint64_t e)
 {
 	struct direct_area *a = d->area[i];
 	size_t b = e % DIRECT_BUFFERS;
-	if (len * blocks_in_buffer(d, x) <= SLOT_INLINE && !x->two_shot)
-		return a->input[b].line.data;
-	return a->buffers + b * d->buffer;
+	return x->inlined ? a->input[b].line.data : a->buffers + b * d->buffer;
 }
 
 /* The bytes that member i lent with a flag of its, as this rank sees them; NULL: it has put them into its buffer. */
@@ -202,7 +201,7 @@ static const uint8_t *input_at(const struct direct *d, const struct direct_run *
                                size_t block)
 {
 	const uint8_t *there = lent(d, &d->area[i]->input[e % DIRECT_BUFFERS].line, i);
-	return there ? there + block * x->bytes + s.at : buffer_of(d, x, i, e, s.len) + block * s.len;
+	return there ? there + block * x->bytes + s.at : buffer_of(d, x, i, e) + block * s.len;
 }
 
 /* ---- flags -------------------------------------------------------------------------------------------------------- */
@@ -308,7 +307,7 @@ static bool publish(struct direct *d, struct direct_run *x)
 	if (!buffer_free(d, e))
 		return false;
 	struct stretch s = stretch_of(x, x->published);
-	uint8_t *to = buffer_of(d, x, d->me, e, s.len);
+	uint8_t *to = buffer_of(d, x, d->me, e);
 	if (x->lends_in) {
 		/* it is there already */
 	} else if (x->coll == COLL_REDUCE_SCATTER) {
@@ -399,7 +398,7 @@ static bool fold_share(struct direct *d, struct direct_run *x)
 	struct stretch s = stretch_of(x, x->folded), own = share_of(d, s, d->me);
 	for (int i = 0; i < d->n; i++)
 		d->source[i] = input_at(d, x, i, e, s, 0) + own.at;
-	uint8_t *out = x->out + s.at + own.at, *to = x->lends_out ? out : buffer_of(d, x, d->me, e, s.len) + own.at;
+	uint8_t *out = x->out + s.at + own.at, *to = x->lends_out ? out : buffer_of(d, x, d->me, e) + own.at;
 	d->source[d->me] = x->in + s.at + own.at;
 	if (own.len) {
 		fold(d, x, to, own.len);
@@ -424,7 +423,7 @@ static bool collect_shares(struct direct *d, struct direct_run *x)
 		int i = (d->me + k) % d->n;
 		struct stretch v = share_of(d, s, i);
 		const uint8_t *there = lent(d, &d->area[i]->share[b].line, i);
-		memcpy(x->out + s.at + v.at, (there ? there + s.at : buffer_of(d, x, i, e, s.len)) + v.at, v.len);
+		memcpy(x->out + s.at + v.at, (there ? there + s.at : buffer_of(d, x, i, e)) + v.at, v.len);
 	}
 	finish(d, x, e);
 	return true;

@@ -42,11 +42,22 @@ struct direct_run {
 	uint32_t sig;
 	/* progress: pieces published, folded (two-shot: own shares published), finished */
 	size_t piece, npieces, published, folded, finished;
+	bool inlined; /* the flag's line has room for the bytes */
 	uint64_t first; /* epoch of piece 0 */
 	bool started, foreign;
 	bool lends_in, lends_out; /* others read this rank's buffers in place */
 	bool spoilt;              /* what another rank lent was taken back: the call has failed there */
 };
+
+/** A run of that shape, from its beginning. */
+static inline void direct_begin(struct direct_run *x, const void *in, void *out, uint32_t sig)
+{
+	x->in = in;
+	x->out = out;
+	x->sig = sig;
+	x->published = x->folded = x->finished = 0;
+	x->started = x->foreign = x->lends_in = x->lends_out = x->spoilt = false;
+}
 
 /** local[i]: index in the segment of member i. buffer: bytes of one of the buffers. Publishes the own area. */
 int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int *local, int n, int me, size_t buffer);
