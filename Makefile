@@ -104,7 +104,7 @@ $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/driver.o $(TOOLLIB) $(C
 
 # ---- what people type ----
 
-.PHONY: deps demo check check-full check-fuzz check-cross bench man layering format install uninstall
+.PHONY: deps demo check check-full check-fuzz check-cross bench compare man layering format install uninstall
 deps:
 	$(Q)tools/setup.sh build
 
@@ -131,6 +131,13 @@ check-cross:
 
 bench: all
 	$(Q)$(B)/bin/floor && $(B)/bin/tutti-run -n 2 $(B)/bin/tutti-perf allreduce -b 8 -e 64M -f 4
+
+# Beside Open MPI, MPICH and Gloo, where they can be had: all of it takes half an hour or more; ARGS narrows it:
+# ARGS="-n 2 -t shm -c allreduce -d f32 -e 1M".
+compare: deps
+	$(Q)for peer in openmpi mpich gloo gnuplot; do tools/setup.sh $$peer || echo "compare: no $$peer"; done
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)perf/compare/compare.sh -a -B $(B) $(ARGS)
 
 MANS    := $(TOOLS) $(filter tutti-%,$(PERFS))
 man: all

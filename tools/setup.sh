@@ -1,9 +1,12 @@
 #!/bin/sh
-# Names and installs what is missing: setup.sh build|check|cross. As root, or through sudo where that asks for no
-# password; otherwise it prints the command to type and fails.
+# Names and installs what is missing: setup.sh build|check|cross, or what one peer of the comparison needs:
+# openmpi|mpich|gloo|gnuplot. As root, or through sudo where that asks for no password; otherwise it prints the command
+# to type and fails.
 set -eu
 build="gcc g++ make pkg-config libhwloc-dev libsodium-dev libjansson-dev"
-check="$build libcmocka-dev openmpi-bin libopenmpi-dev mpich libmpich-dev iproute2 ethtool procps util-linux python3"
+openmpi="openmpi-bin libopenmpi-dev"
+mpich="mpich libmpich-dev"
+check="$build libcmocka-dev $openmpi $mpich iproute2 ethtool procps util-linux python3"
 cross="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 cross_arm="libc6:arm64 libhwloc-dev:arm64 libsodium-dev:arm64 libjansson-dev:arm64 libcmocka-dev:arm64"
 
@@ -11,7 +14,11 @@ case ${1:-build} in
 build) want=$build ;;
 check) want=$check ;;
 cross) want="$cross $cross_arm" ;;
-*) echo "usage: $0 build|check|cross" >&2; exit 2 ;;
+openmpi) want=$openmpi ;;
+mpich) want=$mpich ;;
+gloo) want=libgloo-dev ;;
+gnuplot) want=gnuplot-nox ;;
+*) echo "usage: $0 build|check|cross|openmpi|mpich|gloo|gnuplot" >&2; exit 2 ;;
 esac
 
 command -v dpkg-query >/dev/null || { echo "tutti: not a Debian system; needed: $want" >&2; exit 0; }
