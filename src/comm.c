@@ -74,23 +74,36 @@ static void number_hosts(struct tutti_comm *c)
 	c->shape = (struct shape){c->size, nhosts, c->host};
 }
 
-/* Priors, in seconds; measured tables replace them. Only their ratios matter. */
-static const struct link_cost memory_cost = {0.4e-6, 1 / 8e9}, network_cost = {12e-6, 1 / 1.2e9};
+/* The dearest kinds of links inside a host and between hosts. */
+static void kinds_of_links(const struct tutti_comm *c, enum cost_link *near, enum cost_link *far)
+{
+	*near = COST_INPROC;
+	*far = COST_LOOPBACK;
+	for (int r = 1; r < c->size; r++) {
+		int q = 0; /* the lowest on the same host; else 0 */
+		while (q < r && c->host[q] != c->host[r])
+			q++;
+		enum cost_link *kind = q < r ? near : far;
+		enum cost_link link = world_link(c->world, c->members[q < r ? q : 0], c->members[r]);
+		*kind = link > *kind ? link : *kind;
+	}
+}
 
 static int start_tuner(struct tutti_comm *c)
 {
 	const struct params *p = &c->world->params;
 	bool shared = c->shape.nhosts == 1 && c->world->segment != NULL;
+	enum cost_link near, far;
 	c->tuner = (struct tuner){
 	        .shape = &c->shape,
 	        .direct = shared && p->direct_max > 0,
 	        .reproducible = p->reproducible,
-	        .near = shared || c->world->segment ? memory_cost : network_cost,
-	        .far = network_cost,
-	        .gamma = 1 / 10e9,
 	        .slot = (size_t)p->slot,
 	        .channels = (int)p->channels,
+	        .sockets = c->world->sockets,
 	};
+	kinds_of_links(c, &near, &far);
+	tuner_prices(&c->tuner, &c->world->costs, near, far);
 	return tuner_allow(&c->tuner, p->algo);
 }
 

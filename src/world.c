@@ -2,11 +2,13 @@
  * How a world comes up, on all ranks alike:
  *
  *   door opens · transports open and give addresses · bootstrap, or the caller's all-gather: contacts of all
- *   contacts are compared · transports attach · second all-gather: fabrics, so all know who reaches whom by what
+ *   contacts are compared · transports attach · second all-gather: fabrics, so all know who reaches whom by what;
+ *   what all must reckon with alike: rank 0's costs of links, the fewest descriptors that a rank has left
  *   hosts and ways are derived · control plane connects · third all-gather: all are up, or all fail · bootstrap closes
  */
 #include "world.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -15,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "comm.h"
@@ -148,18 +151,57 @@ static int gather_all(const struct tutti_oob *gather, const void *mine, void *al
 	return fail(TUTTI_ESYSTEM, "the caller's all-gather failed (it returned %d)", rc);
 }
 
-static int gather_fabrics(struct world *w, const struct tutti_oob *gather)
+/* What the second all-gather carries. No holes. */
+struct facts {
+	uint64_t fabric[WORLD_TRANSPORTS];
+	uint64_t files; /* descriptors that this rank may still open */
+	struct costs costs;
+};
+
+/* Of what the process has left, its ranks (threads) have equal parts. */
+static uint64_t files_left(const struct world *w)
 {
-	size_t n = (size_t)w->nranks, row = sizeof(uint64_t) * WORLD_TRANSPORTS;
-	uint64_t mine[WORLD_TRANSPORTS] = {0}, *all = calloc(n, row);
+	struct rlimit limit;
+	const struct contact *me = &w->contacts[w->rank];
+	uint64_t used = 0, ranks = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	while (dir && readdir(dir))
+		used++;
+	if (dir)
+		closedir(dir);
+	for (int r = 0; r < w->nranks; r++)
+		ranks += w->contacts[r].pid == me->pid &&
+		         memcmp(w->contacts[r].host_hint, me->host_hint, sizeof(me->host_hint)) == 0;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+		return INT32_MAX;
+	return limit.rlim_cur > used ? (limit.rlim_cur - used) / ranks : 0;
+}
+
+/* A plan gets half of what is left to the poorest: other collectives and communicators come after it. */
+static int sockets_of(const struct facts *all, size_t n)
+{
+	uint64_t least = INT32_MAX;
+	for (size_t r = 0; r < n; r++)
+		least = all[r].files < least ? all[r].files : least;
+	return least < 4 ? 1 : (int)(least / 2);
+}
+
+static int gather_facts(struct world *w, const struct tutti_oob *gather)
+{
+	size_t n = (size_t)w->nranks;
+	struct facts mine = {.files = files_left(w)}, *all = calloc(n, sizeof(*all));
 	if (!all)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	for (int i = 0; i < w->ntransports; i++)
-		mine[i] = w->transport[i].usable ? w->transport[i].t->fabric(w->transport[i].ctx) : 0;
-	int rc = gather_all(gather, mine, all, row);
+		mine.fabric[i] = w->transport[i].usable ? w->transport[i].t->fabric(w->transport[i].ctx) : 0;
+	if (w->rank == 0 && n > 1)
+		costs_load(&mine.costs, w->params.tune_file);
+	int rc = gather_all(gather, &mine, all, sizeof(mine));
 	for (int i = 0; i < w->ntransports && !rc; i++)
 		for (size_t r = 0; r < n; r++)
-			w->transport[i].fabric[r] = all[r * WORLD_TRANSPORTS + (size_t)i];
+			w->transport[i].fabric[r] = all[r].fabric[i];
+	w->costs = all[0].costs;
+	w->sockets = sockets_of(all, n);
 	free(all);
 	return rc;
 }
@@ -225,6 +267,14 @@ static void derive_ways(struct world *w)
 			if (same_fabric(&w->transport[i], r, w->rank))
 				w->via[r] = i;
 	}
+}
+
+enum cost_link world_link(const struct world *w, int a, int b)
+{
+	for (int i = 0; i < w->ntransports; i++)
+		if (w->transport[i].t->segment && same_fabric(&w->transport[i], a, b))
+			return strcmp(w->transport[i].t->name, "inproc") == 0 ? COST_INPROC : COST_SHM;
+	return w->near[a] == w->near[b] ? COST_LOOPBACK : COST_NETWORK;
 }
 
 /* The control plane's hosts: ranks that could reach each other by local socket, whether or not they share memory. */
@@ -449,7 +499,7 @@ static int come_up(struct world *w, const struct world_start *start)
 		rc = agree(w);
 	if (!rc) {
 		attach_transports(w);
-		rc = gather_fabrics(w, &gather);
+		rc = gather_facts(w, &gather);
 	}
 	if (!rc) {
 		derive_hosts(w);

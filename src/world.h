@@ -12,6 +12,7 @@
 #include "launch/launch.h"
 #include "segment.h"
 #include "transport.h"
+#include "tuner/costs.h"
 #include "wait.h"
 
 #include <pthread.h>
@@ -46,6 +47,8 @@ struct world {
 	_Atomic uint32_t lonely_bell; /* the sleep word where there is no segment */
 	struct wait_policy_of wait;
 	bool pumps;                    /* some rank is reached through a transport that must be pumped */
+	struct costs costs;            /* rank 0's: the same on all ranks, as is what follows */
+	int sockets;                   /* that a rank may spend on one plan */
 	struct net_limit limit;        /* of start-up */
 	struct tutti_comm *connecting; /* whose links are being made; guarded by the lock */
 	pthread_mutex_t lock;          /* transports and segment; the list of communicators */
@@ -91,6 +94,8 @@ static inline bool world_progress(struct world *w, const struct tutti_comm *but)
 }
 /** Something was queued: the progress thread, if there is one, wakes up. */
 void world_work(struct world *w);
+/** The kind of link between two ranks; the same on all ranks. */
+enum cost_link world_link(const struct world *w, int a, int b);
 /** Name of the transport that reaches a rank, "self" for oneself. */
 const char *world_via(const struct world *w, int rank);
 

@@ -14,6 +14,7 @@
 #include "../src/util/error.h"
 #include "../src/util/param.h"
 #include "cli/cli.h"
+#include "tune/tune.h"
 #include "tutti.h"
 
 enum {
@@ -23,6 +24,7 @@ enum {
 	OPT_KERNELS,
 	OPT_PLAN,
 	OPT_CHECK,
+	OPT_TUNE,
 	OPT_RANKS,
 	OPT_RANK,
 	OPT_ROOT,
@@ -41,6 +43,8 @@ static const struct cli_option options[] = {
         {OPT_PLAN, 0, "plan", "COLL:ALGO", "Print the plan of an algorithm: --plan allreduce:ring -n 8."},
         {OPT_CHECK, 0, "check", "COLL:ALGO",
          "Prove the plan of every rank: right sums, nothing overwritten, no deadlock."},
+        {OPT_TUNE, 0, "tune", NULL,
+         "Measure what the links of this job cost, and write the table by which algorithms are chosen from then on."},
         {OPT_RANKS, 'n', "ranks", "N", "Ranks of the plan. Default: 4."},
         {OPT_RANK, 'r', "rank", "R", "Only this rank's plan. Default: all up to 8 ranks, else rank 0."},
         {OPT_ROOT, 0, "root", "R", "Root of a rooted collective. Default: 0."},
@@ -59,10 +63,22 @@ static const struct cli cli = {
                 "transports, "
                 "kernels. Under a launcher it makes a communicator and says what reaches whom.",
         .options = options,
+        .more = "Without --tune algorithms are chosen by priors. It takes some seconds. Run it as the ranks of a job "
+                "on "
+                "the hosts that matter: a pair of ranks is measured for each kind of link between them; memory and "
+                "sockets within this machine are measured between threads where the job has no such ranks. Rank 0 "
+                "writes the table, and the rank 0 of a later job on this machine reads it for all: the file that "
+                "TUTTI_TUNE_FILE names, or tutti/tune-HOSTNAME in $XDG_CACHE_HOME, by default ~/.cache. "
+                "TUTTI_TUNE_FILE=none ignores it.\n\n"
+                "Examples:\n\n"
+                "tutti-info --params\n\n"
+                "tutti-info --check allreduce:ring -n 8\n\n"
+                "tutti-run -n 2 tutti-info --tune\n\n"
+                "tutti-run -H node1,node2 tutti-info --tune",
 };
 
 struct asked {
-	int transports, params, algos, kernels, check;
+	int transports, params, algos, kernels, check, tune;
 	const char *plan;
 	int n, rank, root, channels, hosts;
 };
@@ -100,6 +116,26 @@ static int show_transports(void)
 		}
 	tutti_comm_destroy(c);
 	return 0;
+}
+
+/* What is about to be written need not be there, or right. */
+static int measure_costs(void)
+{
+	struct tutti_comm *c;
+	const char *given = getenv("TUTTI_TUNE_FILE");
+	char *file = strdup(given ? given : "");
+	int rc = file && setenv("TUTTI_TUNE_FILE", "none", 1) == 0 ? tutti_comm_from_env(&c, NULL) : TUTTI_ENOMEM;
+	if (rc) {
+		fprintf(stderr, "tutti-info: %s\n", tutti_last_error(NULL));
+		free(file);
+		return 1;
+	}
+	rc = tune(c, file);
+	if (rc)
+		fprintf(stderr, "tutti-info: rank %d: %s\n", tutti_comm_rank(c), fail_text());
+	tutti_comm_destroy(c);
+	free(file);
+	return rc != 0;
 }
 
 static void show_params(void)
@@ -266,6 +302,9 @@ static int read_options(struct asked *q, int argc, char **argv)
 		case OPT_PLAN:
 			q->plan = value;
 			break;
+		case OPT_TUNE:
+			q->tune = 1;
+			break;
 		case OPT_RANKS:
 			q->n = number(value, 1, 4096, "-n");
 			break;
@@ -311,6 +350,8 @@ int main(int argc, char **argv)
 		return rc;
 	if (q.plan)
 		return with_plan(&q);
+	if (q.tune)
+		return measure_costs();
 	bool all = !q.transports && !q.params && !q.algos && !q.kernels;
 	if (all)
 		printf("tutti %d.%d.%d\n", tutti_version() / 10000, tutti_version() / 100 % 100, tutti_version() % 100);

@@ -1,4 +1,4 @@
-/* The cost model and the overrides. Formulas: rounds, bytes through the busiest link, bytes reduced by the busiest rank. */
+/* The overrides, and the choice among what they leave. */
 #include "tuner.h"
 
 #include <math.h>
@@ -7,6 +7,7 @@
 
 #include "../direct/direct.h"
 #include "../util/error.h"
+#include "model.h"
 
 /* ---- TUTTI_ALGO ---------------------------------------------------------------------------------------------------- */
 
@@ -35,10 +36,18 @@ static int allow_for(struct tuner *t, enum coll coll, const char *list, size_t l
 {
 	bool exclude = len && *list == '^';
 	uint64_t bits = 0;
-	for (const char *p = list + exclude, *end = list + len; p < end;) {
+	const char *p = list + exclude, *end = list + len;
+	if (p == end)
+		return fail(TUTTI_EINVAL, "TUTTI_ALGO=%s: no algorithm after \"%s:%s\"", text, coll_name(coll),
+		            exclude ? "^" : "");
+	for (bool last = false; !last;) {
 		const char *comma = memchr(p, ',', (size_t)(end - p));
 		size_t n = (size_t)((comma ? comma : end) - p);
 		uint64_t bit = bit_of(p, n, coll);
+		last = !comma;
+		if (!n)
+			return fail(TUTTI_EINVAL, "TUTTI_ALGO=%s: a comma with no algorithm %s it", text,
+			            last ? "after" : "before");
 		if (!bit) {
 			char names[200];
 			names_of(coll, names, sizeof(names));
@@ -48,8 +57,6 @@ static int allow_for(struct tuner *t, enum coll coll, const char *list, size_t l
 		bits |= bit;
 		p += n + 1;
 	}
-	if (!bits)
-		return fail(TUTTI_EINVAL, "TUTTI_ALGO=%s: no algorithm after \"%s:\"", text, coll_name(coll));
 	t->allowed[coll] = exclude ? ~bits : bits;
 	t->forced[coll] = !exclude;
 	return TUTTI_OK;
@@ -58,7 +65,7 @@ static int allow_for(struct tuner *t, enum coll coll, const char *list, size_t l
 int tuner_allow(struct tuner *t, const char *text)
 {
 	for (int i = 0; i < COLL_COUNT; i++)
-		t->allowed[i] = ~0ull;
+		t->allowed[i] = ~0ull, t->forced[i] = false;
 	for (const char *p = text; p && *p;) {
 		size_t len = strcspn(p, ";"), name = strcspn(p, ":;");
 		char coll[32] = "";
@@ -79,88 +86,6 @@ int tuner_allow(struct tuner *t, const char *text)
 	return TUTTI_OK;
 }
 
-/* ---- cost ---------------------------------------------------------------------------------------------------------- */
-
-/* Rounds of messages, bytes that pass the busiest link end, bytes that the busiest rank reduces; links of one kind. */
-struct volume {
-	double rounds, wire, reduced;
-};
-
-static int log2_up(int n)
-{
-	int d = 0;
-	while ((1 << d) < n)
-		d++;
-	return d;
-}
-
-static struct volume volume_of(const char *algo, enum coll coll, int n, double bytes, size_t slot)
-{
-	double lg = log2_up(n), part = bytes * (n - 1) / n, chunks = ceil(bytes / (double)slot);
-	double red = coll_reduces(coll) ? 1 : 0, twice = coll == COLL_ALLREDUCE ? 2 : 1;
-	bool rooted = coll == COLL_BROADCAST || coll == COLL_REDUCE;
-	if (strcmp(algo, "ring") == 0)
-		return rooted ? (struct volume){n - 1 + chunks, bytes, red * bytes}
-		              : (struct volume){twice * (n - 1), twice * part, red * part};
-	if (strcmp(algo, "tree") == 0)
-		return (struct volume){2 * twice * lg + chunks, twice * bytes, red * bytes};
-	if (strcmp(algo, "doubling") == 0)
-		return coll == COLL_ALLREDUCE ? (struct volume){lg + (n != 1 << (int)lg), bytes * lg, bytes * lg}
-		                              : (struct volume){lg, part, red * part};
-	if (strcmp(algo, "halving") == 0 || strcmp(algo, "pat") == 0 || strcmp(algo, "bruck") == 0)
-		return (struct volume){twice * lg, twice * part, red * part};
-	if (strcmp(algo, "pairwise") == 0 || strcmp(algo, "linear") == 0)
-		return rooted || coll == COLL_GATHER || coll == COLL_SCATTER
-		               ? (struct volume){1, bytes * (rooted ? n - 1 : 1), red * bytes * (n - 1)}
-		               : (struct volume){twice, twice * part, red * part};
-	return (struct volume){lg, bytes * (rooted ? lg : 1), red * bytes * lg}; /* binomial, dissemination */
-}
-
-static double price(struct volume v, struct link_cost c, double gamma)
-{
-	return v.rounds * c.alpha + v.wire * c.beta + v.reduced * gamma;
-}
-
-/*
- * A rank that talks to all others at once pays for each message, if less than for a round; and streams from many that meet
- * at one cable take turns badly (8 hosts with a switch between them: 0.64 of the cable, where a ring had all of it).
- */
-static double fan_out(const char *algo, int n, struct volume v, struct link_cost c, bool cables)
-{
-	bool all = strcmp(algo, "pairwise") == 0 || strcmp(algo, "linear") == 0;
-	return all ? (n - 2) * (c.alpha * 0.3 + (cables ? v.wire * c.beta * 0.05 : 0)) : 0;
-}
-
-/* Inside: pairwise on all ranks of a host. Across: each lane has its share, and all lanes leave a host by the same way. */
-static double hierarchy_seconds(const struct tuner *t, const struct algo *a, const struct query *q)
-{
-	int hosts = t->shape->nhosts, local = t->shape->nranks / hosts > 1 ? t->shape->nranks / hosts : 1;
-	bool ring = strcmp(a->name, "hierarchy-ring") == 0;
-	const char *across = ring                        ? "ring"
-	                     : q->coll == COLL_ALLREDUCE ? "doubling"
-	                     : q->coll == COLL_ALLGATHER ? "bruck"
-	                                                 : "binomial";
-	struct volume far = volume_of(across, q->coll, hosts, (double)q->bytes, t->slot);
-	far.reduced /= local;
-	return price(volume_of("pairwise", q->coll, local, (double)q->bytes, t->slot), t->near, t->gamma) +
-	       price(far, t->far, t->gamma);
-}
-
-static double algo_seconds(const struct tuner *t, const struct algo *a, const struct query *q)
-{
-	int n = t->shape->nranks, hosts = t->shape->nhosts;
-	double bytes = (double)q->bytes;
-	if (strncmp(a->name, "hierarchy", 9) == 0)
-		return hierarchy_seconds(t, a, q);
-	struct link_cost c = hosts > 1 ? t->far : t->near;
-	struct volume v = volume_of(a->name, q->coll, n, bytes, t->slot);
-	double s = price(v, c, t->gamma) + fan_out(a->name, n, v, c, hosts > 1);
-	/* several ranks of a host share its way out; a ring crosses it once */
-	if (hosts > 1 && n > hosts && strcmp(a->name, "ring") != 0)
-		s += (n / hosts - 1) * v.wire * c.beta;
-	return s;
-}
-
 /* ---- choice -------------------------------------------------------------------------------------------------------- */
 
 static bool may(const struct tuner *t, const struct query *q, int i, struct plan_args *args)
@@ -175,7 +100,7 @@ static bool may(const struct tuner *t, const struct query *q, int i, struct plan
  * In memory a second strand moves while the first waits for its chunk; a third only spreads the working set over more slots.
  * Across hosts a channel is another socket: worth it where the kernel's work for one is the limit.
  */
-static int channels_for(const struct tuner *t, const struct query *q)
+static int channels_wanted(const struct tuner *t, const struct query *q)
 {
 	size_t chunks = q->bytes / t->slot;
 	if (t->channels > 0)
@@ -185,35 +110,69 @@ static int channels_for(const struct tuner *t, const struct query *q)
 	return chunks < 16 ? 1 : chunks < 64 ? 2 : 4;
 }
 
+/* As many as there are sockets for; 0: not even for one. */
+static int channels_for(const struct tuner *t, const struct query *q, const struct algo *a)
+{
+	int channels = channels_wanted(t, q);
+	while (t->sockets && channels && model_sockets(a, q->coll, t->shape, channels) > t->sockets)
+		channels--;
+	return channels;
+}
+
+static void consider(struct choice *best, const struct choice *one)
+{
+	if (one->seconds < best->seconds)
+		*best = *one;
+}
+
+static void consider_direct(const struct tuner *t, const struct query *q, struct choice *best)
+{
+	if (!t->direct || !direct_serves(q->coll) || !(t->allowed[q->coll] & DIRECT_BIT))
+		return;
+	bool can_twice = q->coll == COLL_ALLREDUCE && t->shape->nranks > 2;
+	for (int twice = 0; twice <= can_twice; twice++)
+		consider(best, &(struct choice){NULL, twice, 1, model_direct(t, q, twice)});
+}
+
+/* Where none has sockets enough, all compete: what is then short is said by who needs it. */
+static void consider_plans(const struct tuner *t, const struct query *q, bool enough, struct choice *best)
+{
+	struct plan_args args = {.coll = q->coll,
+	                         .rank = 0,
+	                         .nranks = t->shape->nranks,
+	                         .root = q->root,
+	                         .channels = 1,
+	                         .shape = t->shape};
+	for (int i = 0; algo_table[i]; i++) {
+		int channels = channels_for(t, q, algo_table[i]);
+		if (may(t, q, i, &args) && (channels || !enough))
+			consider(best, &(struct choice){algo_table[i], false, channels ? channels : 1,
+			                                model_plan(t, algo_table[i], q)});
+	}
+}
+
 int tuner_choose(const struct tuner *t, const struct query *q, struct choice *out)
 {
-	int n = t->shape->nranks;
-	struct plan_args args = {
-	        .coll = q->coll, .rank = 0, .nranks = n, .root = q->root, .channels = 1, .shape = t->shape};
 	*out = (struct choice){.channels = 1, .seconds = INFINITY};
-	if (t->direct && direct_serves(q->coll) && t->allowed[q->coll] & DIRECT_BIT) {
-		/* one-shot: everybody reads everything; two-shot: one more wait, less to fold */
-		double one = t->near.alpha + (n - 1) * (double)q->bytes * (t->near.beta + t->gamma) / 2;
-		double two = 2 * t->near.alpha + (double)q->bytes * (2 * t->near.beta + t->gamma);
-		bool twice = q->coll == COLL_ALLREDUCE && n > 2 && two < one;
-		out->two_shot = twice;
-		out->seconds = twice ? two : one;
+	consider_direct(t, q, out);
+	consider_plans(t, q, true, out);
+	if (isinf(out->seconds))
+		consider_plans(t, q, false, out);
+	if (!isinf(out->seconds))
 		return TUTTI_OK;
-	}
-	for (int i = 0; algo_table[i]; i++) {
-		if (!may(t, q, i, &args))
-			continue;
-		double s = algo_seconds(t, algo_table[i], q);
-		if (s < out->seconds)
-			*out = (struct choice){.algo = algo_table[i], .channels = 1, .seconds = s};
-	}
-	if (out->algo) {
-		out->channels = channels_for(t, q);
-		return TUTTI_OK;
-	}
 	if (t->forced[q->coll])
 		return fail(TUTTI_EINVAL, "TUTTI_ALGO forces algorithms of %s that cannot do this call%s",
 		            coll_name(q->coll),
 		            t->reproducible && q->fold_matters ? " with TUTTI_REPRODUCIBLE=1" : " on these ranks");
-	return fail(TUTTI_EINVAL, "TUTTI_ALGO leaves no algorithm for %s on %d ranks", coll_name(q->coll), n);
+	return fail(TUTTI_EINVAL, "TUTTI_ALGO leaves no algorithm for %s on %d ranks", coll_name(q->coll),
+	            t->shape->nranks);
+}
+
+void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, enum cost_link far)
+{
+	t->near = c->link[near];
+	t->far = c->link[far];
+	t->direct_cost = c->direct[near < COST_MEMORIES ? near : COST_SHM];
+	t->copy = c->copy;
+	t->reduce = c->reduce;
 }

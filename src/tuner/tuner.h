@@ -1,26 +1,25 @@
 /*
  * The tuner chooses how a call is run, from values that all ranks know: collective, bytes, type, operation, ranks, hosts,
- * kinds of links, overrides. It is a cost model (latency, bytes on links, bytes reduced) with priors.
+ * kinds of links, overrides. All that can do the call compete by the prices of the cost model (model.h), the direct tier
+ * among them.
  */
 #ifndef TUTTI_TUNER_H
 #define TUTTI_TUNER_H
 
 #include "../algo/algo.h"
+#include "costs.h"
 #include "tutti.h"
-
-/** Cost of one kind of link: seconds a message, seconds a byte. */
-struct link_cost {
-	double alpha, beta;
-};
 
 struct tuner {
 	const struct shape *shape;
 	bool direct; /* all ranks of the communicator share memory */
 	bool reproducible;
 	struct link_cost near, far; /* inside a host; between hosts (or wherever the slowest link is) */
-	double gamma;               /* seconds a byte reduced */
-	size_t slot;                /* payload of a slot */
-	int channels;               /* TUTTI_CHANNELS; 0: chosen */
+	struct direct_cost direct_cost;
+	double copy, reduce; /* seconds a byte */
+	size_t slot;         /* payload of a slot */
+	int channels;        /* TUTTI_CHANNELS; 0: chosen */
+	int sockets;         /* that a plan may have at a rank; 0: no limit */
 	/* per collective: names allowed by TUTTI_ALGO, as bits over algo_table, DIRECT_BIT for the direct tier */
 	uint64_t allowed[COLL_COUNT];
 	bool forced[COLL_COUNT];
@@ -42,6 +41,9 @@ struct choice {
 	int channels;
 	double seconds; /* predicted */
 };
+
+/** Takes over the prices of links of two kinds, inside a host and between hosts. */
+void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, enum cost_link far);
 
 /** Parses TUTTI_ALGO; EINVAL names the part, the place and what exists. */
 int tuner_allow(struct tuner *t, const char *text);

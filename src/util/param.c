@@ -92,8 +92,8 @@ static bool parse_int(const char *text, int64_t *out)
 	return true;
 }
 
-/* Digits with an optional fraction; not strtod, whose decimal point depends on the application's locale. */
-static bool parse_num(const char *text, double *out)
+/* Not strtod, whose decimal point depends on the application's locale. */
+bool parse_decimal(const char *text, double *out)
 {
 	double value = 0, scale = 1;
 	const char *s = text;
@@ -183,7 +183,7 @@ static int set_field(struct params *p, int id, const char *text, bool is_default
 		*(int64_t *)field_of(p, id) = i;
 		return TUTTI_OK;
 	case T_num:
-		if (!parse_num(text, &d) || d <= 0 || d > r->most)
+		if (!parse_decimal(text, &d) || d <= 0 || d > r->most)
 			return malformed(id, text);
 		*(double *)field_of(p, id) = d;
 		return TUTTI_OK;

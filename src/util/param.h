@@ -42,7 +42,8 @@
 	X(log, "TUTTI_LOG", str, "warn", 0, "error, warn, info or debug")                                              \
 	X(flight, "TUTTI_FLIGHT", str, "", 0,                                                                          \
 	  "file that receives each rank's last operations, at the end and on error; %r: rank")                         \
-	X(tune_file, "TUTTI_TUNE_FILE", str, "", 0, "table of measured costs; rank 0's is used by all")                \
+	X(tune_file, "TUTTI_TUNE_FILE", str, "", 0,                                                                    \
+	  "table of measured costs, rank 0's for all; none: ignore it; default: that of tutti-info --tune")            \
 	X(topo_file, "TUTTI_TOPO_FILE", str, "", 0, "topology to believe instead of the one found")
 
 struct params {
@@ -79,5 +80,7 @@ bool param_row(int i, struct param_row *row);
 
 /** "64K" -> 65536; K, M, G, T are powers of 1024; false on anything else. Shared by programs' options. */
 bool parse_size(const char *text, int64_t *out);
+/** Digits with an optional fraction, after a point in every locale. */
+bool parse_decimal(const char *text, double *out);
 
 #endif

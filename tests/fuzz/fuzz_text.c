@@ -15,7 +15,10 @@ static void algorithms(const char *text)
 {
 	int host[5] = {0, 0, 1, 1, 1};
 	struct shape shape = {5, 2, host};
-	struct tuner t = {.shape = &shape, .near = {1e-6, 1e-9}, .far = {1e-5, 1e-9}, .gamma = 1e-10, .slot = 65536};
+	struct tuner t = {.shape = &shape, .slot = 65536};
+	struct costs costs;
+	costs_priors(&costs);
+	tuner_prices(&t, &costs, COST_SHM, COST_NETWORK);
 	if (tuner_allow(&t, text) != TUTTI_OK) {
 		if (!fail_text()[0])
 			abort();

@@ -1,0 +1,19 @@
+/*
+ * The cost model: what a call would take by an algorithm, in seconds, and how many sockets. An algorithm is a volume:
+ * rounds of messages, bytes that pass the busiest link end, bytes that the busiest rank reduces and copies; a link has
+ * prices for these (costs.h). It is as coarse as that: it must put algorithms in order, not foretell times.
+ */
+#ifndef TUTTI_MODEL_H
+#define TUTTI_MODEL_H
+
+#include "tuner.h"
+
+/** By a plan of `algo`. */
+double model_plan(const struct tuner *t, const struct algo *algo, const struct query *q);
+/** By the direct tier. */
+double model_direct(const struct tuner *t, const struct query *q, bool two_shot);
+
+/** Sockets that no rank exceeds with a plan of `algo`, where only the ranks of a host share memory. */
+int model_sockets(const struct algo *algo, enum coll coll, const struct shape *shape, int channels);
+
+#endif
