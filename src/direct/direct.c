@@ -118,7 +118,7 @@ struct stretch {
 	size_t at, len;
 };
 
-/* Blocks that stand side by side in a buffer: a reduce-scatter and a two-shot allreduce publish one for each member. */
+/* Blocks that stand side by side in a buffer: a reduce-scatter publishes one for each member. */
 static size_t blocks_in_buffer(const struct direct *d, const struct direct_run *x)
 {
 	return x->coll == COLL_REDUCE_SCATTER ? (size_t)d->n : 1;
