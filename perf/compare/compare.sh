@@ -14,7 +14,7 @@ usage: compare.sh [options]         lists are separated by commas
   -r ROUNDS       how often everything is measured                                [3]
   -m MS           how long a size is measured in a round                          [50]
   -l SECONDS      how long one peer may take in a round; then it has hung         [60]
-  -p CPUS         where to run                                                    [the first two cores]
+  -p CPUS         where to run, one by one                                        [the first two cores]
   -B BUILD        where Tutti was built                                           [build]
   -o FOLDER       for table.txt, compare.json and a picture of each table         [BUILD/compare]
 END
@@ -97,8 +97,9 @@ command -v gnuplot >/dev/null || left_out "" pictures "gnuplot is not here"
 
 # --- one peer, one round: lines "bytes us p99 first calls" ---
 
+# sizes MIN: both ends and the powers of four between
 sizes() {
-	awk -v min="$min" -v max="$max" 'BEGIN {
+	awk -v min="$1" -v max="$max" 'BEGIN {
 		print min; for (b = 1; b < max; b *= 4) if (b > min) print b; if (max > min) print max }'
 }
 # The floor has sizes of its own: between them it is a straight line in both logarithms. The larger buffer of an
@@ -109,7 +110,7 @@ floor_at() { # VIA COLLECTIVE
 	[ "$2" != allreduce ] || share=1
 	while [ $whole -lt "$max" ]; do whole=$((whole * step)); done
 	{ [ "$1" != shm ] || taskset -c "$cpus" "$build/bin/floor" --only line
-	taskset -c "$cpus" "$build/bin/floor" --only $only --max $whole; sizes; } | awk -v share=$share '
+	taskset -c "$cpus" "$build/bin/floor" --only $only --max $whole; sizes "$min"; } | awk -v share=$share '
 		$1 == "line-exchange" { x[++n] = 8; y[n] = $4 }
 		$1 == "exchange" || $1 == "tcp-exchange" { x[++n] = $3; y[n] = $4 }
 		NF == 1 {
@@ -127,8 +128,8 @@ start() (
 	tutti-*) [ "$least" -gt $((1 << 20)) ] || least=$((1 << 20)) ;;
 	gloo-f16) element=f16 ;;
 	esac
-	under="timeout -k 5 $limit taskset -c $cpus"
-	what="$4 $element $least $max $cpus $budget"
+	under="timeout --foreground -k 5 $limit taskset -c $cpus"
+	what="$4 $element $(sizes "$least" | paste -sd,) $cpus $budget"
 	export COMPARE_RANKS="$3"
 	case $1 in
 	tutti-threads) $under "$work/$1" $what ;;
@@ -174,7 +175,10 @@ one_round() {
 	rc=$?
 	awk -v cell="$2 $3 $4 $5 $1" 'NF == 5 && $1 + 0 { print cell, $0 }' "$work/rows" >>"$work/samples"
 	case $rc in
-	0) return 0 ;;
+	0)
+		[ ! -s "$work/rows" ] || return 0
+		left_out "$2 $3 $4 $5" "$1" "measured nothing: $(head -1 "$work/err")"
+		;;
 	124 | 137) left_out "$2 $3 $4 $5" "$1" "hangs, or is too slow: ended after $limit s" ;;
 	*) left_out "$2 $3 $4 $5" "$1" "failed with status $rc: $(grep -v '^[=[:space:]-]*$' "$work/err" | head -1)" ;;
 	esac

@@ -2,11 +2,11 @@
  * The loop that all peers of a comparison run, so that only the library differs: the same sizes, buffers, data and
  * statistics. Each peer is this file plus one of backend_*.
  *
- *   PROGRAM COLLECTIVE ELEMENT MIN MAX CPUS MS
+ *   PROGRAM COLLECTIVE ELEMENT SIZES CPUS MS
  *
- * prints, from rank 0, a line for MIN, MAX and each power of four between: bytes of the larger buffer; microseconds of
- * a call: median, 99th percentile, the first one on fresh buffers; how many calls were timed. CPUS is a list with
- * commas: rank i runs on the i-th, unless there are fewer CPUs than ranks. MS is how long a size is measured.
+ * prints, from rank 0, a line for each size: bytes of the larger buffer; microseconds of a call: median, 99th
+ * percentile, the first one on fresh buffers; how many calls were timed. SIZES and CPUS are lists with commas: rank i
+ * runs on the i-th CPU, unless there are fewer CPUs than ranks. MS is how long a size is measured.
  *
  * There are eight pairs of buffers, which start at different distances from a page and are used in turn. The first call
  * on each pair, and one more after the last timed call, is verified to the last bit. Before each timed call one element
@@ -32,7 +32,7 @@
 #define CALLS_MIN 10
 #define CALLS_MAX 20000
 #define PERIOD    13 /* prime: no block is a multiple of it */
-#define CPUS_MAX  256
+#define LIST_MAX  256
 
 static const struct collective {
 	const char *name;
@@ -53,9 +53,10 @@ static const struct {
 static struct {
 	const struct collective *what;
 	enum element element;
-	size_t min, max;
+	size_t sizes[LIST_MAX];
+	int nsizes;
 	double budget_us, clock_us;
-	int cpus[CPUS_MAX], ncpus, ranks;
+	int cpus[LIST_MAX], ncpus, ranks;
 } job;
 
 struct work {
@@ -309,14 +310,8 @@ static void measure(size_t bytes)
 
 static int measure_all(void)
 {
-	size_t power = 1;
-	measure(job.min);
-	while (power <= job.min)
-		power *= 4;
-	for (; power < job.max; power *= 4)
-		measure(power);
-	if (job.max > job.min)
-		measure(job.max);
+	for (int i = 0; i < job.nsizes; i++)
+		measure(job.sizes[i]);
 	return 0;
 }
 
@@ -348,27 +343,29 @@ static void pin_process(void)
 
 static bool parse(char **argv)
 {
+	bool known = false;
 	for (size_t i = 0; i < sizeof(collectives) / sizeof(*collectives); i++)
 		if (strcmp(argv[1], collectives[i].name) == 0)
 			job.what = &collectives[i];
 	for (int e = F32; e <= F16; e++)
-		if (strcmp(argv[2], elements[e].name) == 0 && backend.elements >> e & 1) {
+		if (strcmp(argv[2], elements[e].name) == 0) {
 			job.element = (enum element)e;
-			job.min = strtoull(argv[3], NULL, 10);
+			known = backend.elements >> e & 1;
 		}
-	job.max = strtoull(argv[4], NULL, 10);
-	for (char *p = strtok(argv[5], ","); p && job.ncpus < CPUS_MAX; p = strtok(NULL, ","))
+	for (char *p = strtok(argv[3], ","); p && job.nsizes < LIST_MAX; p = strtok(NULL, ","))
+		job.sizes[job.nsizes++] = strtoull(p, NULL, 10);
+	for (char *p = strtok(argv[4], ","); p && job.ncpus < LIST_MAX; p = strtok(NULL, ","))
 		job.cpus[job.ncpus++] = atoi(p);
-	job.budget_us = atof(argv[6]) * 1e3;
+	job.budget_us = atof(argv[5]) * 1e3;
 	job.ranks = getenv("COMPARE_RANKS") ? atoi(getenv("COMPARE_RANKS")) : 0;
-	return job.what && job.min && job.max >= job.min && job.ncpus && job.ranks > 0;
+	return job.what && known && job.nsizes && job.ncpus && job.ranks > 0;
 }
 
 int main(int argc, char **argv)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* a launcher that is ended takes its ranks along */
-	if (argc != 7 || !parse(argv)) {
-		fprintf(stderr, "usage: COMPARE_RANKS=N %s COLLECTIVE ELEMENT MIN MAX CPUS MS\n", argv[0]);
+	if (argc != 6 || !parse(argv)) {
+		fprintf(stderr, "usage: COMPARE_RANKS=N %s COLLECTIVE ELEMENT SIZES CPUS MS\n", argv[0]);
 		return 2;
 	}
 	pin_process();
