@@ -20,7 +20,7 @@ struct rank {
 	int failed;            /* the status of the call that failed */
 };
 
-static void explain(const struct bench *b, const struct call *call, size_t count)
+static void explain(const struct bench *b, const struct call *call, size_t count, const struct half h[2])
 {
 	char text[1024];
 	enum tutti_op op = call->op < 0 ? TUTTI_SUM : (enum tutti_op)call->op;
@@ -28,7 +28,7 @@ static void explain(const struct bench *b, const struct call *call, size_t count
 	if (tutti_comm_explain(b->comm, call->coll->name, count, (enum tutti_dtype)call->type, op, text,
 	                       sizeof(text)) != TUTTI_OK)
 		snprintf(text, sizeof(text), "can't be explained: %s", tutti_last_error(b->comm));
-	report_remark(text);
+	report_explain(text, h);
 }
 
 static int do_row(struct bench *b, const struct call *call, struct report *report)
@@ -46,7 +46,7 @@ static int do_row(struct bench *b, const struct call *call, struct report *repor
 		return TUTTI_ENOMEM;
 	report_row(report, call, &s, h);
 	if (b->o->explain)
-		explain(b, call, s.count);
+		explain(b, call, s.count, h);
 	shape_free(&s);
 	return TUTTI_OK;
 }

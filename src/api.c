@@ -441,7 +441,7 @@ int tutti_comm_explain(const struct tutti_comm *comm, const char *coll, size_t c
 	}
 	if ((rc = call_choose(c, &o, &choice)) != TUTTI_OK)
 		return rc;
-	snprintf(text, cap, "%s %s x%d, predicted %.1f us", ways,
+	snprintf(text, cap, "%s %s x%d, predicted %.2f us", ways,
 	         choice.algo       ? choice.algo->name
 	         : choice.two_shot ? "direct two-shot"
 	                           : "direct one-shot",

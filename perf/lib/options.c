@@ -42,7 +42,7 @@
 	D(busy, 0, "busy", REAL, "US", "0", "compute between calls, as a decoder does")                                \
 	N(cold, 0, "cold", SWITCH, FLAG, "empty the caches between calls")                                             \
 	D(skew, 0, "skew", REAL, "US", "0", "each rank starts each call up to US late, at random")                     \
-	N(explain, 0, "explain", SWITCH, FLAG, "print how each call is done")                                          \
+	N(explain, 0, "explain", SWITCH, FLAG, "print how each call is done, and the predicted time")                  \
 	N(help, 'h', "help", SWITCH, NULL, "print this text")                                                          \
 	N(man, 0, "man", SWITCH, NULL, "print the manual page")
 

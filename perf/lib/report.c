@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -89,12 +90,25 @@ static void print_half(const struct options *o, const struct shape *s, const str
 		print_time(h->t.cpu);
 }
 
-void report_remark(const char *text)
+static void print_remark(const char *text)
 {
 	for (size_t n; *text; text += n + (text[n] == '\n')) {
 		n = strcspn(text, "\n");
 		printf("#     %.*s\n", (int)n, text);
 	}
+}
+
+void report_explain(const char *text, const struct half h[2])
+{
+	static const char mark[] = "predicted ";
+	const struct half *half = h[0].ran ? &h[0] : &h[1];
+	const char *at = strstr(text, mark);
+	double predicted = at ? strtod(at + strlen(mark), NULL) : 0;
+
+	print_remark(text);
+	if (predicted > 0 && half->ran)
+		printf("#     measured %.2f us, the median: %.2f of what was predicted\n", half->t.p50,
+		       half->t.p50 / predicted);
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */

@@ -20,8 +20,8 @@ int report_open(struct report *r, const struct options *o, int nranks, int argc,
 /** One row. */
 void report_row(struct report *r, const struct call *call, const struct shape *s, const struct half h[2]);
 
-/** A remark under the row: how it was done. */
-void report_remark(const char *text);
+/** Under the row: how it was done, in the library's words; where they hold a prediction, what was measured next to it. */
+void report_explain(const char *text, const struct half h[2]);
 
 /** The end: prints the sums, or that a call `failed`, and writes the file. Returns 0 when all was right and written. */
 int report_close(struct report *r, bool failed);

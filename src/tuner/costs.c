@@ -34,8 +34,8 @@ static const struct row {
         {{"shm", "processes that share memory: the same", 3}, LINK(COST_SHM), {400, 0.125, 120}},
         {{"loopback", "sockets within a machine: the same", 3}, LINK(COST_LOOPBACK), {12000, 0.8333, 3600}},
         {{"network", "machines: the same", 3}, LINK(COST_NETWORK), {12000, 0.8333, 3600}},
-        {{"direct-inproc", "direct tier between threads: latency, byte", 2}, MEMORY(COST_INPROC), {200, 0.03}},
-        {{"direct-shm", "direct tier between processes: the same", 2}, MEMORY(COST_SHM), {200, 0.03}},
+        {{"direct-inproc", "direct tier between threads: latency, byte", 2}, MEMORY(COST_INPROC), {380, 0.03}},
+        {{"direct-shm", "direct tier between processes: the same", 2}, MEMORY(COST_SHM), {380, 0.03}},
         {{"copy", "a byte copied", 1}, offsetof(struct costs, copy), {0.03}},
         {{"reduce", "a byte reduced", 1}, offsetof(struct costs, reduce), {0.1}},
 };

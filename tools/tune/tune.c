@@ -1,11 +1,13 @@
 /*
  * Measuring costs; see tune.h. Two ranks exchange: an all-gather of two ranks in place is nothing but that, by a plan over
- * links or by the direct tier, whichever is allowed. A latency is the time of a few bytes, the price of a byte the slope
- * between two large sizes. Every figure is a lower quartile: what is possible when nobody interferes.
+ * links or by the direct tier, whichever is allowed. A latency is the time of a few bytes; the price of a byte is what
+ * the time of more bytes is above it, averaged over sizes. Every time is a lower quartile: what is possible when nobody
+ * interferes.
  */
 #include "tune.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -19,11 +21,11 @@
 #include "../../src/util/error.h"
 
 #define SMALL   8
-#define MIDDLE  ((size_t)128 << 10)
 #define LARGE   ((size_t)1 << 20)
 #define BUFFERS 4  /* used in turn: together they leave a core's cache */
-#define BURST   64 /* messages, one after the other */
-#define SAMPLES 4000
+#define LANES   8  /* messages at once, each on a link of its own */
+#define BATCH   16 /* small exchanges in a sample: one alone may find the peer's part already there */
+#define SAMPLES 1000
 #define SECONDS 0.2 /* for each figure, more where a single sample takes longer */
 
 /* ---- samples --------------------------------------------------------------------------------------------------------- */
@@ -32,7 +34,7 @@ struct meter {
 	struct tutti_comm *c; /* of two */
 	uint8_t *buffer;      /* BUFFERS times two parts of LARGE */
 	double *sample;
-	size_t bytes; /* of a part, or messages of a burst */
+	size_t bytes; /* of a part */
 	int turn;
 };
 
@@ -53,87 +55,89 @@ static double quartile(double *v, int n)
 	return v[n / 4];
 }
 
-/* Parts exchanged in place. Before, outside the timed interval, a caller has written its own. */
-static int exchange(struct meter *m, double *took)
+/* A caller has written its part before; where that takes long, outside the timed interval. */
+static uint8_t *write_own(struct meter *m)
 {
-	uint8_t *out = m->buffer + (size_t)m->turn * 2 * LARGE, *own = out + (size_t)m->c->rank * m->bytes;
+	uint8_t *own = m->buffer + (size_t)m->turn * 2 * LARGE + (size_t)m->c->rank * m->bytes;
 	for (size_t i = 0; i < m->bytes; i += 64)
 		own[i]++;
 	m->turn = (m->turn + 1) % BUFFERS;
-	double begin = seconds();
-	int rc = tutti_allgather(own, out, m->bytes, TUTTI_U8, m->c, NULL);
-	*took = seconds() - begin;
-	return rc;
+	return own;
 }
 
-/* Small messages from rank 0, and one back. */
-static int burst(struct meter *m, double *took)
+/* Seconds of `batch` exchanges of parts, in place. */
+static int exchange(struct meter *m, int batch, double *took)
 {
-	uint64_t word = 0;
-	int peer = 1 - m->c->rank;
-	double begin = seconds();
 	int rc = TUTTI_OK;
-	for (size_t i = 0; i <= m->bytes && !rc; i++)
-		rc = (peer == 1) == (i < m->bytes) ? tutti_send(&word, 1, TUTTI_U64, peer, m->c, NULL)
-		                                   : tutti_recv(&word, 1, TUTTI_U64, peer, m->c, NULL);
+	uint8_t *own = write_own(m);
+	double begin = seconds();
+	for (int i = 0; i < batch && !rc; i++) {
+		own = i ? write_own(m) : own;
+		rc = tutti_allgather(own, own - (size_t)m->c->rank * m->bytes, m->bytes, TUTTI_U8, m->c, NULL);
+	}
 	*took = seconds() - begin;
 	return rc;
 }
 
-/* The lower quartile of one of the two on rank 0: as many as fit the time, at least five. */
-static int sample(struct meter *m, int (*fn)(struct meter *m, double *took), size_t bytes, double *figure)
+/* The lower quartile on rank 0: of as many samples as fit the time, at least five. */
+static int sample(struct meter *m, size_t bytes, double *figure)
 {
+	int rc = TUTTI_OK, batch = bytes < 1024 ? BATCH : 1;
 	uint64_t n = 3; /* the first few connect and warm up, and the last of them tells how many fit */
 	double took = 0;
-	int rc = TUTTI_OK;
 	m->bytes = bytes;
 	for (uint64_t i = 0; i < n && !rc; i++)
-		rc = fn(m, &took);
+		rc = exchange(m, batch, &took);
 	n = took < SECONDS / SAMPLES ? SAMPLES : took < SECONDS / 5 ? (uint64_t)(SECONDS / took) : 5;
 	rc = rc ? rc : tutti_broadcast(&n, &n, 1, TUTTI_U64, 0, m->c, NULL);
 	for (uint64_t i = 0; i < n && !rc; i++)
-		rc = fn(m, &m->sample[i]);
-	*figure = rc ? 0 : quartile(m->sample, (int)n);
+		rc = exchange(m, batch, &m->sample[i]);
+	*figure = rc ? 0 : quartile(m->sample, (int)n) / batch;
 	return rc;
 }
 
 /* ---- a pair of ranks ------------------------------------------------------------------------------------------------- */
 
 /* Recipes made under other overrides are forgotten. */
-static int allow(struct meter *m, const char *algo)
+static int allow(struct meter *m, const char *algo, int channels)
 {
 	recipes_clear(m->c->recipes);
+	m->c->tuner.channels = channels;
 	return tuner_allow(&m->c->tuner, algo);
 }
 
-/* Latency and price of a byte of an exchange. A slope lost in noise is that of all the bytes. */
+/* A byte's price is not the same at all sizes; the geometric mean is wrong by the least factor. */
 static int measure_exchange(struct meter *m, double *alpha, double *beta)
 {
-	double middle = 0, large = 0;
-	int rc = sample(m, exchange, SMALL, alpha);
-	rc = rc ? rc : sample(m, exchange, MIDDLE, &middle);
-	rc = rc ? rc : sample(m, exchange, LARGE, &large);
-	*beta = large > middle ? (large - middle) / (double)(LARGE - MIDDLE) : large / (double)LARGE;
+	static const size_t sizes[] = {LARGE / 64, LARGE / 8, LARGE};
+	enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+	double sum = 0, took = 0;
+	int rc = sample(m, SMALL, alpha);
+	for (int i = 0; i < SIZES && !rc; i++) {
+		rc = sample(m, sizes[i], &took);
+		sum += log((took > *alpha ? took - *alpha : took) / (double)sizes[i]);
+	}
+	*beta = exp(sum / SIZES);
 	return rc;
 }
 
+/* A channel is a link of its own to the same peer, as others are to other peers. */
 static int measure_link(struct meter *m, struct link_cost *cost)
 {
-	double one = 0, many = 0;
-	int rc = allow(m, "allgather:pairwise");
+	double many = 0;
+	int rc = allow(m, "allgather:ring", 1);
 	rc = rc ? rc : measure_exchange(m, &cost->alpha, &cost->beta);
-	rc = rc ? rc : sample(m, burst, 1, &one);
-	rc = rc ? rc : sample(m, burst, BURST, &many);
-	/* it can't be dearer than a round of its own */
-	cost->gap = many > one ? (many - one) / (BURST - 1) : cost->alpha;
-	cost->gap = cost->gap < cost->alpha ? cost->gap : cost->alpha;
+	rc = rc ? rc : allow(m, "allgather:ring", LANES);
+	rc = rc ? rc : sample(m, LANES * SMALL, &many);
+	double gap = (many - cost->alpha) / (LANES - 1), least = cost->alpha / 20;
+	cost->gap = gap < least ? least : gap > cost->alpha ? cost->alpha : gap; /* no dearer than a round of its own */
 	return rc;
 }
 
 /* What a rank shows it copies first; the rest of the time is that of reading. */
 static int measure_direct(struct meter *m, double copy, struct direct_cost *cost)
 {
-	int rc = allow(m, "allgather:direct");
+	int rc = allow(m, "allgather:direct", 1);
 	rc = rc ? rc : measure_exchange(m, &cost->alpha, &cost->beta);
 	cost->beta = cost->beta > 2 * copy ? cost->beta - copy : cost->beta / 2;
 	return rc;
@@ -231,11 +235,26 @@ struct thread_rank {
 	char why[256];
 };
 
+/* A launcher may have bound this process to one core. Each of two threads gets every second one that there is. */
+static void spread(int i)
+{
+	cpu_set_t all, mine;
+	memset(&all, 0xff, sizeof(all));
+	CPU_ZERO(&mine);
+	if (sched_setaffinity(0, sizeof(all), &all) < 0 || sched_getaffinity(0, sizeof(all), &all) < 0)
+		return;
+	for (int cpu = 0, turn = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &all) && turn++ % 2 == i)
+			CPU_SET(cpu, &mine);
+	(void)sched_setaffinity(0, sizeof(mine), &mine); /* refused where there is only one */
+}
+
 static void *run_thread(void *arg)
 {
 	struct thread_rank *t = arg;
 	struct tutti_config config = TUTTI_CONFIG_INIT;
 	struct tutti_comm *c = NULL;
+	spread(t->rank);
 	config.transport = t->transport;
 	config.start_timeout = 10;
 	t->rc = tutti_comm_create(&c, 2, t->id, t->rank, &config);
@@ -246,14 +265,6 @@ static void *run_thread(void *arg)
 	if (c)
 		tutti_comm_destroy(c);
 	return NULL;
-}
-
-/* A launcher may have bound this process to one core; two threads need two. */
-static void use_all_cores(void)
-{
-	cpu_set_t all;
-	memset(&all, 0xff, sizeof(all));
-	(void)sched_setaffinity(0, sizeof(all), &all);
 }
 
 static void measure_threads(const char *transport, enum cost_link kind, struct costs *costs)
@@ -364,7 +375,6 @@ int tune(struct tutti_comm *c, const char *file)
 	if (rc || (rc = measure_job(c, &costs)) != TUTTI_OK)
 		return rc;
 	if (c->rank == 0) {
-		use_all_cores();
 		for (size_t i = 0; i < sizeof(stand_in) / sizeof(stand_in[0]); i++)
 			if (!(costs.measured >> (COST_ROW_LINK + stand_in[i].kind) & 1))
 				measure_threads(stand_in[i].transport, stand_in[i].kind, &costs);
