@@ -34,6 +34,15 @@ static bool is_wide(const char *algo)
 
 /* ---- plans: links of one kind ------------------------------------------------------------------------------------ */
 
+/* With ranks beyond a power of two some stand in for two: their neighbour's data comes first, its result goes last. */
+static struct volume halving(int n, double bytes, double red, double twice)
+{
+	int lg = log2_up(n), beyond = n != 1 << lg;
+	double power = 1 << (lg - beyond), part = bytes * (power - 1) / power;
+	return (struct volume){twice * (lg - beyond) + 2 * beyond, twice * part + beyond * bytes,
+	                       red * (part + beyond * bytes), 0};
+}
+
 static struct volume volume_of(const char *algo, enum coll coll, int n, double bytes, size_t slot)
 {
 	double lg = log2_up(n), part = bytes * (n - 1) / n, chunks = ceil(bytes / (double)slot);
@@ -47,7 +56,9 @@ static struct volume volume_of(const char *algo, enum coll coll, int n, double b
 	if (strcmp(algo, "doubling") == 0)
 		return coll == COLL_ALLREDUCE ? (struct volume){lg + (n != 1 << (int)lg), bytes * lg, bytes * lg, 0}
 		                              : (struct volume){lg, part, red * part, 0};
-	if (strcmp(algo, "halving") == 0 || strcmp(algo, "pat") == 0 || strcmp(algo, "bruck") == 0)
+	if (strcmp(algo, "halving") == 0)
+		return halving(n, bytes, red, twice);
+	if (strcmp(algo, "pat") == 0 || strcmp(algo, "bruck") == 0)
 		return (struct volume){twice * lg, twice * part, red * part, 0};
 	if (is_wide(algo))
 		return rooted || coll == COLL_GATHER || coll == COLL_SCATTER

@@ -308,6 +308,24 @@ static void a_longer_latency_moves_halving_to_longer_messages(void **state)
 	}
 }
 
+/* Beyond a power of two halving sends everything once more. */
+static void halving_is_for_powers_of_two(void **state)
+{
+	struct costs costs;
+	struct shape shape;
+	int host[MOST_RANKS];
+	(void)state;
+	costs_priors(&costs);
+	for (int n = 3; n <= MOST_RANKS; n++) {
+		struct tuner t = tuner_of(&shape, host, n, n, &costs);
+		struct choice best = choose(&t, COLL_ALLREDUCE, 256 << 20);
+		assert_true((n & (n - 1)) == 0 || strcmp(best.algo->name, "halving") != 0);
+		assert_int_equal(tuner_allow(&t, "allreduce:halving"), 0);
+		double halving = choose(&t, COLL_ALLREDUCE, 256 << 20).seconds;
+		assert_true((n & (n - 1)) == 0 ? halving == best.seconds : halving > best.seconds * 1.1);
+	}
+}
+
 static void a_dear_direct_tier_leaves_long_messages_to_plans(void **state)
 {
 	struct costs costs;
@@ -459,10 +477,57 @@ static void all_ranks_choose_by_the_table_of_rank_0(void **state)
 	}
 }
 
+/* ---- tutti-info --tune ----------------------------------------------------------------------------------------------- */
+
+static char programs[512]; /* the folder */
+
+/* Runs a line with `table` as the file; 0 is the good end. Its words are in the file "said". */
+static int run_line(const char *line)
+{
+	char all[1500];
+	snprintf(all, sizeof(all), "cd %s && TUTTI_TUNE_FILE=%s timeout 100 %s >%s/said 2>&1", programs, table, line,
+	         folder);
+	return system(all);
+}
+
+/* One run by ranks, one by a process alone on top of a damaged table: both leave one that has all but the network. */
+static void measuring_leaves_a_table(void **state)
+{
+	static const char *const lines[] = {"./tutti-run -n 2 ./tutti-info --tune", "./tutti-info --tune"};
+	struct costs c;
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		if (i == 0)
+			snprintf(table, sizeof(table), "%s/new/folder/table", folder);
+		else
+			snprintf(table, sizeof(table), "%s", file_in_folder("torn", "tutti-tune 1\nshm 1"));
+		if (run_line(lines[i]) != 0)
+			fail_with("%s failed", lines[i]);
+		costs_priors(&c);
+		if (costs_read(&c, table) != TUTTI_OK)
+			fail_with("%s: %s", lines[i], fail_text());
+		assert_true(c.measured == ((1u << COST_ROWS) - 1 - (1u << (COST_ROW_LINK + COST_NETWORK))));
+	}
+	/* what can't be measured here stays as it was */
+	snprintf(table, sizeof(table), "%s", file_in_folder("kept", "tutti-tune 1\nnetwork 7000 7 700\n"));
+	assert_int_equal(run_line(lines[1]), 0);
+	costs_priors(&c);
+	assert_int_equal(costs_read(&c, table), TUTTI_OK);
+	assert_ns(c.link[COST_NETWORK].alpha, 7000);
+	assert_true(c.measured == (1u << COST_ROWS) - 1);
+}
+
 static int make_folder(void **state)
 {
 	(void)state;
-	return mkdtemp(folder) ? 0 : -1;
+	ssize_t n = readlink("/proc/self/exe", programs, sizeof(programs) - 5);
+	if (n < 0 || !mkdtemp(folder))
+		return -1;
+	programs[n] = '\0';
+	for (int up = 0; up < 3; up++)
+		*strrchr(programs, '/') = '\0';
+	strcat(programs, "/bin");
+	return 0;
 }
 
 static int remove_folder(void **state)
@@ -484,11 +549,13 @@ int main(void)
 	        cmocka_unit_test_setup(lists_of_algorithms, fresh),
 	        cmocka_unit_test_setup(unmeasured_memory_is_for_the_direct_tier, fresh),
 	        cmocka_unit_test_setup(a_longer_latency_moves_halving_to_longer_messages, fresh),
+	        cmocka_unit_test_setup(halving_is_for_powers_of_two, fresh),
 	        cmocka_unit_test_setup(a_dear_direct_tier_leaves_long_messages_to_plans, fresh),
 	        cmocka_unit_test_setup(a_dear_latency_keeps_to_one_shot, fresh),
 	        cmocka_unit_test_setup(no_plan_takes_more_sockets_than_the_model_says, fresh),
 	        cmocka_unit_test_setup(few_sockets_mean_fewer_channels, fresh),
 	        cmocka_unit_test_setup(all_ranks_choose_by_the_table_of_rank_0, fresh),
+	        cmocka_unit_test_setup(measuring_leaves_a_table, fresh),
 	};
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
