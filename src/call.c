@@ -280,7 +280,8 @@ static int make(struct tutti_comm *c, const struct op *op, struct recipe *p)
 
 static bool same(const struct op *a, const struct op *b)
 {
-	return a->coll == b->coll && a->dtype == b->dtype && a->op == b->op && a->root == b->root && a->count == b->count;
+	return a->coll == b->coll && a->dtype == b->dtype && a->op == b->op && a->root == b->root &&
+	       a->count == b->count;
 }
 
 void recipes_clear(struct recipe *kept)

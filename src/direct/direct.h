@@ -42,7 +42,7 @@ struct direct_run {
 	uint32_t sig;
 	/* progress: pieces published, folded (two-shot: own shares published), finished */
 	size_t piece, npieces, published, folded, finished;
-	bool inlined; /* the flag's line has room for the bytes */
+	bool inlined;   /* the flag's line has room for the bytes */
 	uint64_t first; /* epoch of piece 0 */
 	bool started, foreign;
 	bool lends_in, lends_out; /* others read this rank's buffers in place */

@@ -366,8 +366,9 @@ static void test_traffic(void **state)
 		for (size_t i = 0; i < sizeof(payloads) / sizeof(payloads[0]); i++)
 			for (int tiny = 0; tiny < 2; tiny++)
 				for (uint32_t nslots = 2; nslots <= 32; nslots *= 4)
-					traffic((enum kind)kind, tiny ? (kind == LOCAL_PAIR ? 2048 : 32768) : 0, payloads[i], nslots, 2,
-					        payloads[i] > 1000 ? 60 : 300, i * 100 + nslots);
+					traffic((enum kind)kind, tiny ? (kind == LOCAL_PAIR ? 2048 : 32768) : 0,
+					        payloads[i], nslots, 2, payloads[i] > 1000 ? 60 : 300,
+					        i * 100 + nslots);
 }
 
 static void test_many_links(void **state)
