@@ -56,18 +56,19 @@ transports() {
 	grep -q hierarchy "$work/explain"
 }
 
-# The part that an all-reduce of 16 MiB gets of what the cables allow: a host sends and receives 2 (h - 1) / h of the
-# data, and of 1514 bytes of a full frame 1448 are payload.
+# The part that an all-reduce gets of what the cables allow: a host sends and receives 2 (h - 1) / h of the data, and of 1514
+# bytes of a full frame 1448 are payload.
 use_of_the_cables() {
-	perf "$1" allreduce -b 16M -e 16M -c 0 --explain >"$work/use" || return 1
+	bytes=$(((rate < 1000 ? 16 : 64) << 20))
+	perf "$1" allreduce -b $bytes -e $bytes -c 0 --explain >"$work/use" || return 1
 	cat "$work/use"
-	awk -v rate="$rate" -v shape="$1" '
-		$1 == 16777216 {
+	awk -v rate="$rate" -v shape="$1" -v bytes="$bytes" '
+		$1 == bytes {
 			us = $6 < $10 ? $6 : $10
 			h = shape + 0
-			ideal = 2 * (h - 1) / h * 16777216 * 1514 / 1448 * 8 / rate
-			printf "%s, %d Mbit/s, all-reduce of 16 MiB: %.2f of what the cables allow (aim: 0.90)\n",
-				shape, rate, ideal / us
+			ideal = 2 * (h - 1) / h * bytes * 1514 / 1448 * 8 / rate
+			printf "%s, %d Mbit/s, all-reduce of %d MiB: %.2f of what the cables allow (aim: 0.90)\n",
+				shape, rate, bytes / 1048576, ideal / us
 			good = ideal / us > 0.5
 		}
 		END { exit !good }' "$work/use" >>"$work/figures"
