@@ -20,5 +20,5 @@ for t in $tests; do emulate "$t" "$t"; done
 one="TUTTI_TEST_SEED=5 TUTTI_TEST_WORLD=0" # a world takes half a minute
 emulate coll/test_matrix coll/matrix_2_threads "$one TUTTI_TEST_ONLY='way=inproc n=2 slot=4096'"
 emulate coll/test_matrix coll/matrix_3_shm "$one TUTTI_TEST_ONLY='way=shm n=3 slot=4096'"
-emulate coll/test_matrix coll/matrix_4_tcp "$one TUTTI_TEST_ONLY='way=tcp n=4 slot=65536'"
+emulate coll/test_matrix coll/matrix_4_tcp "$one TUTTI_TEST_ONLY='way=tcp n=4 slot=131072'"
 tests/run.sh 900 $list
