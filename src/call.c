@@ -290,9 +290,18 @@ void recipes_clear(struct recipe *kept)
 		kept[i].op.count = SIZE_MAX;
 }
 
+/* Counts are mostly multiples of large powers of two: only the upper bits of a product tell them apart. */
+static struct recipe *place_of(struct tutti_comm *c, const struct op *op)
+{
+	uint64_t h = (op->count ^ (uint64_t)op->coll << 40 ^ (uint64_t)op->dtype << 48 ^
+	              (uint64_t)(unsigned)op->root << 52) *
+	             0x9e3779b97f4a7c15u;
+	return &c->recipes[(h >> 32) % RECIPES];
+}
+
 int recipe_of(struct tutti_comm *c, const struct op *op, struct recipe *space, struct recipe **out)
 {
-	struct recipe *p = &c->recipes[(op->count * 31 + (size_t)op->coll) % RECIPES];
+	struct recipe *p = place_of(c, op);
 	*out = space;
 	if (is_vector(op) || op->count == SIZE_MAX)
 		return make(c, op, space);

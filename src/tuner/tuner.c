@@ -64,8 +64,10 @@ static int allow_for(struct tuner *t, enum coll coll, const char *list, size_t l
 
 int tuner_allow(struct tuner *t, const char *text)
 {
-	for (int i = 0; i < COLL_COUNT; i++)
-		t->allowed[i] = ~0ull, t->forced[i] = false;
+	for (int i = 0; i < COLL_COUNT; i++) {
+		t->allowed[i] = ~0ull;
+		t->forced[i] = false;
+	}
 	for (const char *p = text; p && *p;) {
 		size_t len = strcspn(p, ";"), name = strcspn(p, ":;");
 		char coll[32] = "";

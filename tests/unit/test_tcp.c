@@ -55,7 +55,7 @@ struct world {
 		uint64_t tag;
 		int fd;
 	} kept[KEPT];
-	int nkept, dial_status, dialled, taken;
+	int nkept, dial_status, dialled, taken, dials;
 	int lost[2];
 	char how[2][256];
 	struct contact contacts[2];
@@ -102,6 +102,7 @@ static int dial(const struct transport_env *env, int peer, uint64_t tag, int *fd
 		return (fail)(w->dial_status, "no route");
 	make_pair(w, pair);
 	*fd = w->dialled = pair[0];
+	w->dials++;
 	pthread_mutex_lock(&w->lock);
 	w->kept[w->nkept].tag = tag;
 	w->kept[w->nkept++].fd = pair[1];
@@ -345,6 +346,7 @@ static void traffic(enum kind kind, int buffer, uint32_t payload, uint32_t nslot
 		join(w, i % 2, i / 2, payload, nslots, &out[i], &in[i]);
 		flows[i] = flow_of(&out[i], &in[i], seed + (unsigned)i, frames);
 	}
+	assert_int_equal(w->dials, (n + 1) / 2); /* both directions of a lane share a socket */
 	run_flows(w, flows, n, seed);
 	for (int i = 0; i < n; i++) {
 		transport_tcp.disconnect(w->ctx[i % 2], &out[i]);

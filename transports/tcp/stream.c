@@ -1,4 +1,4 @@
-/* Slots to bytes and bytes to slots; see stream.h. Never blocks, never allocates after its creation. */
+/* Slots to bytes and bytes to slots; see stream.h. Moving them never blocks and never allocates. */
 #include "stream.h"
 #include "../../src/util/error.h"
 
