@@ -323,8 +323,11 @@ TUTTI_API int tutti_progress(struct tutti_comm *c);
 TUTTI_API int tutti_comm_fd(struct tutti_comm *c);
 
 /**
- * Thread i of a team of k runs its share of `req` and returns. k is the same on all ranks; every i in 0..k-1 is called
- * once for each request; tutti_wait or tutti_test by one thread then finishes it.
+ * Member i of a team of k threads helps with `req` until it is finished: long copies and reductions are shared out among
+ * the members that are there. Each member may come when it is ready; ranks may have teams of different sizes, or none.
+ * After all members have returned, tutti_wait or tutti_test by one thread ends the request; nobody does before. Returns the
+ * operation's status. Errors: EINVAL (k < 1, i not in 0..k-1, no request). Threads: this is the one call that several
+ * threads make on a request at once.
  */
 TUTTI_API int tutti_work(struct tutti_request *req, int i, int k);
 

@@ -232,7 +232,7 @@ static bool nothing_to_move(const struct op *op)
 	return op->count == 0 && !is_vector(op) && op->coll != COLL_BARRIER;
 }
 
-static struct direct_run direct_of(const struct tutti_comm *c, const struct recipe *p)
+static struct direct_run direct_of(struct tutti_comm *c, const struct recipe *p)
 {
 	size_t esize = dtype_bytes(p->op.dtype);
 	return (struct direct_run){
@@ -242,6 +242,7 @@ static struct direct_run direct_of(const struct tutti_comm *c, const struct reci
 	        .bytes = p->op.count * esize,
 	        .esize = esize,
 	        .kernels = kernel_table(),
+	        .crew = &c->crew,
 	        .dtype = p->op.dtype,
 	        .op = p->op.op,
 	        .root = p->op.root,

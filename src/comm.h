@@ -14,6 +14,7 @@
 #include "algo/algo.h"
 #include "call.h"
 #include "control/control.h"
+#include "crew.h"
 #include "direct/direct.h"
 #include "engine.h"
 #include "tuner/tuner.h"
@@ -90,6 +91,7 @@ struct tutti_comm {
 	char *error;         /* text for tutti_last_error */
 	_Atomic bool dumped; /* the flight recorder's file was written */
 
+	struct crew crew;
 	_Atomic int lock;           /* 0 free */
 	_Atomic int queued;         /* unfinished requests in the queue */
 	struct tutti_request *open; /* requests that their owner has not finished; the owner's thread only */

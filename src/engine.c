@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "crew.h"
 #include "tutti.h"
 #include "util/error.h"
 
@@ -74,7 +75,7 @@ static size_t set_bytes(const struct run *x, const struct step *s, int strand, s
 
 /* ---- by reference ------------------------------------------------------------------------------------------------- */
 
-static int read_process(int64_t pid, void *to, uint64_t from, size_t bytes)
+static int read_process(int64_t pid, uint8_t *to, uint64_t from, size_t bytes)
 {
 	while (bytes) {
 		struct iovec mine = {to, bytes}, theirs = {(void *)(uintptr_t)from, bytes};
@@ -83,11 +84,34 @@ static int read_process(int64_t pid, void *to, uint64_t from, size_t bytes)
 			return n < 0 && errno == ESRCH
 			               ? fail(TUTTI_EPEER, "process %lld is gone", (long long)pid)
 			               : fail_errno("read %zu bytes of process %lld", bytes, (long long)pid);
-		to = (uint8_t *)to + n;
+		to += n;
 		from += (uint64_t)n;
 		bytes -= (size_t)n;
 	}
 	return TUTTI_OK;
+}
+
+struct reading {
+	int64_t pid;
+	uint8_t *to;
+	uint64_t from;
+	_Atomic bool *failed;
+};
+
+static void read_slice(const void *job, size_t from, size_t end)
+{
+	const struct reading *r = job;
+	if (read_process(r->pid, r->to + from, r->from + from, end - from) != TUTTI_OK)
+		atomic_store_explicit(r->failed, true, memory_order_relaxed);
+}
+
+/* What fails in a slice is tried once more, for its message to be this thread's. */
+static int read_peer(struct crew *crew, int64_t pid, uint8_t *to, uint64_t from, size_t bytes)
+{
+	_Atomic bool failed = false;
+	struct reading job = {pid, to, from, &failed};
+	crew_do(crew, bytes, read_slice, &job);
+	return atomic_load_explicit(&failed, memory_order_relaxed) ? read_process(pid, to, from, bytes) : TUTTI_OK;
 }
 
 /* May `bytes` at p go by reference to this link's peer? */
@@ -113,20 +137,32 @@ static const uint8_t *incoming(const struct link *l, struct slot *s, size_t byte
 
 /* ---- one step ----------------------------------------------------------------------------------------------------- */
 
+struct reduction {
+	const struct run *x;
+	kernel2_fn *fn;
+	uint8_t *to;
+	const uint8_t *left, *right;
+};
+
+static void reduce_slice(const void *job, size_t from, size_t end)
+{
+	const struct reduction *r = job;
+	r->fn(r->to + from, r->left + from, r->right + from, (end - from) / r->x->esize, r->x->divisor);
+}
+
 static void combine(const struct run *x, const struct step *s, uint8_t *to, const uint8_t *operand, const uint8_t *src,
                     size_t bytes)
 {
 	if (!(s->flags & STEP_REDUCE)) {
 		const uint8_t *what = operand ? operand : src;
 		if (to != what)
-			memcpy(to, what, bytes);
+			crew_copy(x->crew, to, what, bytes);
 		return;
 	}
-	kernel2_fn *fn = s->flags & STEP_FINAL ? x->final : x->reduce;
-	if (s->flags & STEP_LOCAL_FIRST)
-		fn(to, src, operand, bytes / x->esize, x->divisor);
-	else
-		fn(to, operand, src, bytes / x->esize, x->divisor);
+	bool swap = s->flags & STEP_LOCAL_FIRST;
+	struct reduction job = {x, s->flags & STEP_FINAL ? x->final : x->reduce, to, swap ? src : operand,
+	                        swap ? operand : src};
+	crew_do(x->crew, bytes, reduce_slice, &job);
 }
 
 /* Piece by piece: operand (+) src -> dst and -> the outgoing slot. */
@@ -157,7 +193,7 @@ static void perform(const struct run *x, const struct work *w)
 			continue;
 		combine(x, s, dst ? dst : sending, left, src, bytes);
 		if (dst && sending)
-			memcpy(sending, dst, bytes);
+			crew_copy(x->crew, sending, dst, bytes);
 		if (sending)
 			sending += bytes;
 		if (operand)
@@ -189,10 +225,10 @@ static int read_incoming(const struct run *x, struct work *w, const struct link 
 	if (s->src == BUF_NONE && !w->to && s->dst_set.n == 1) {
 		struct piece p = piece_of(x, s->dst, w->strand, w->chunk, block_at(x->plan, s->dst_set, 0));
 		w->operand = base_of(x, s->dst) + p.at; /* combine sees that it is there already */
-		return read_process(l->peer_pid, base_of(x, s->dst) + p.at, ref->addr, p.bytes);
+		return read_peer(x->crew, l->peer_pid, base_of(x, s->dst) + p.at, ref->addr, p.bytes);
 	}
 	w->operand = x->bounce;
-	return read_process(l->peer_pid, x->bounce, ref->addr, w->bytes);
+	return read_peer(x->crew, l->peer_pid, x->bounce, ref->addr, w->bytes);
 }
 
 static enum advance revoked(struct run *x, const struct link *l)

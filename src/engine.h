@@ -10,6 +10,8 @@
 #include "link.h"
 #include "plan.h"
 
+struct crew;
+
 struct strand_run {
 	size_t chunk; /* its cursor: chunks finished */
 	int32_t step; /* next, relative to the strand's first */
@@ -25,6 +27,7 @@ struct run {
 	uint8_t *tmp;                 /* nstrands * nblocks * chunk * esize bytes, when the plan uses it */
 	uint8_t *bounce;              /* one slot's payload, for reads of a peer's memory that are not plain copies */
 	size_t esize, chunk, nchunks; /* chunk: elements of a block in one step */
+	struct crew *crew;            /* helps with long stretches; NULL: nobody */
 	kernel2_fn *reduce, *final;
 	uint32_t divisor;
 	uint32_t sig;

@@ -323,20 +323,24 @@ int request_test(struct tutti_request **req, int *done)
 }
 
 /*
- * A team: whoever holds the communicator's lock moves the run, the others look again. All leave when the request is done
- * (or the communicator has failed).
+ * A team: whoever holds the communicator's lock moves the run and shares out what is long, the others help. All leave when
+ * the request is done (or the communicator has failed).
  */
 int request_work(struct tutti_request *r)
 {
-	struct wait w = {0};
+	if (is_done(r))
+		return outcome(r);
+	struct tutti_comm *c = r->comm;
+	struct wait w;
+	wait_begin(&w, &c->site);
+	crew_enter(&c->crew);
 	while (!is_done(r)) {
-		if (!w.site)
-			wait_begin(&w, &r->comm->site);
-		if (comm_progress(r->comm))
+		if (crew_help(&c->crew) || comm_progress(c))
 			wait_moved(&w);
 		else
 			(void)wait_step(&w);
 	}
+	crew_leave(&c->crew);
 	return outcome(r);
 }
 

@@ -137,6 +137,7 @@ static int make_run(struct tutti_comm *c, struct tutti_request *r)
 	        .divisor = (uint32_t)c->size,
 	        .sig = r->sig,
 	        .left = p->nstrands,
+	        .crew = &c->crew,
 	        .reduce = k->two[op->dtype][step],
 	        .final = k->two[op->dtype][op->op],
 	};

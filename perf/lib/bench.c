@@ -90,6 +90,8 @@ int bench_open(struct bench *b, const struct options *o, struct tutti_comm *comm
 	*b = (struct bench){.o = o, .comm = comm, .rank = tutti_comm_rank(comm), .n = tutti_comm_size(comm)};
 	b->clock_cost = clock_cost(CLOCK_MONOTONIC);
 	b->cpu_cost = clock_cost(cpu_clock(o));
+	if (o->team > 1 && !(b->team = team_open(o->team)))
+		return -1;
 	if (!o->cold)
 		return 0;
 	b->evict_bytes = cache_bytes();
@@ -99,6 +101,7 @@ int bench_open(struct bench *b, const struct options *o, struct tutti_comm *comm
 
 void bench_close(struct bench *b)
 {
+	team_close(b->team);
 	free(b->evict);
 	b->evict = NULL;
 }
@@ -343,6 +346,21 @@ static int call_slot(struct run *r, int slot, struct tutti_request **req)
 	return shape_call(&r->shape, base, r->b->comm, req);
 }
 
+/* Until it is done. */
+static int call_now(struct run *r, int slot)
+{
+	struct tutti_request *req = NULL;
+	int status, end;
+
+	if (!r->b->team)
+		return call_slot(r, slot, NULL);
+	status = call_slot(r, slot, &req);
+	if (status == TUTTI_OK)
+		status = team_work(r->b->team, req);
+	end = tutti_wait(&req);
+	return status ? status : end;
+}
+
 static int call_with_requests(struct run *r, int first, int calls)
 {
 	struct tutti_request *reqs[64] = {NULL};
@@ -375,7 +393,7 @@ static int call_all(struct run *r, int first, int calls)
 {
 	if (r->b->o->nonblocking)
 		return call_with_requests(r, first, calls);
-	return calls > 1 ? call_group(r, first, calls) : call_slot(r, first, NULL);
+	return calls > 1 ? call_group(r, first, calls) : call_now(r, first);
 }
 
 /* One iteration; its time in µs per call goes to *us. */
@@ -422,7 +440,7 @@ static int checked_calls(struct run *r)
 	for (int i = 0; i < r->b->o->check && status == TUTTI_OK; i++) {
 		status = renew(r, r->x.op);
 		if (status == TUTTI_OK)
-			status = call_slot(r, 0, NULL);
+			status = call_now(r, 0);
 		if (status == TUTTI_OK)
 			status = check_slots(r, 1, 1);
 	}
@@ -437,7 +455,7 @@ static int check_identity(struct run *r)
 	int status = renew(r, EXACT_NOISE);
 
 	if (status == TUTTI_OK)
-		status = call_slot(r, 0, NULL);
+		status = call_now(r, 0);
 	mine = hash_results(r, &r->slots[0]);
 	if (status == TUTTI_OK)
 		status = share(r->b, &mine, sizeof(mine), &shared);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "options.h"
+#include "team.h"
 
 /** What a rank keeps from row to row. */
 struct bench {
@@ -20,6 +21,7 @@ struct bench {
 	double cpu_cost;      /* and reading that of CPU time */
 	unsigned char *evict; /* larger than the last-level cache; only with --cold */
 	size_t evict_bytes;
+	struct team *team; /* only with --team */
 };
 
 /** Time of a call in µs, over the timed calls, each already averaged over ranks as -a says. */

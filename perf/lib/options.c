@@ -38,6 +38,7 @@
 	N(registered, 'R', "local_register", SWITCH, FLAG, "register the buffers")                                     \
 	N(alloc, 0, "alloc", SWITCH, FLAG, "buffers from tutti_mem_alloc")                                             \
 	D(buffers, 0, "buffers", INT, "N", "1", "pairs of buffers to take in turn")                                    \
+	D(team, 0, "team", INT, "N", "1", "threads of each rank that work on a call together")                         \
 	N(nonblocking, 0, "nonblocking", SWITCH, FLAG, "issue with requests, then wait")                               \
 	D(busy, 0, "busy", REAL, "US", "0", "compute between calls, as a decoder does")                                \
 	N(cold, 0, "cold", SWITCH, FLAG, "empty the caches between calls")                                             \
@@ -244,8 +245,10 @@ static int check(struct options *o, bool max_given)
 		return complain("sizes would never grow", "-f must be above 1, -i above 0");
 	if (o->gpus != 1)
 		return complain("-g", "ranks are processes or, with -t, threads");
-	if (o->iters < 1 || o->aggregate < 1 || o->threads < 1 || o->buffers < 1)
-		return complain("-n, -m, -t and --buffers", "must be at least 1");
+	if (o->iters < 1 || o->aggregate < 1 || o->threads < 1 || o->buffers < 1 || o->team < 1)
+		return complain("-n, -m, -t, --buffers and --team", "must be at least 1");
+	if (o->team > 1 && (o->nonblocking || o->aggregate > 1))
+		return complain("--team", "works on one call at a time: not with -m or --nonblocking");
 	if (o->unalign > 1024)
 		return complain("-u", "must be at most 1024");
 	return 0;

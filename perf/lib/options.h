@@ -22,7 +22,7 @@ struct options {
 	double factor; /* 0: by step */
 	int iters, warmup, cycles, aggregate;
 	int op, type, root;
-	int threads, gpus;
+	int threads, gpus, team;
 	int check, average;
 	double timeout;
 	bool cpu, stats, memory, registered, cold, explain, nonblocking, alloc;

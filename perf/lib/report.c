@@ -115,13 +115,13 @@ void report_explain(const char *text, const struct half h[2])
 
 static json_t *config_json(const struct options *o, int nranks)
 {
-	return json_pack("{s:s s:i s:b s:I s:I s:f s:I s:i s:i s:i s:i s:i s:i s:b s:b s:i s:b s:b s:f s:f}",
+	return json_pack("{s:s s:i s:b s:I s:I s:f s:I s:i s:i s:i s:i s:i s:i s:b s:b s:i s:b s:i s:b s:f s:f}",
 	                 "collective", o->coll->name, "ranks", nranks, "threads", o->threads > 1, "min_bytes",
 	                 (json_int_t)o->min, "max_bytes", (json_int_t)o->max, "step_factor", o->factor, "step_bytes",
 	                 (json_int_t)o->step, "iterations", o->iters, "warmup", o->warmup, "aggregated", o->aggregate,
 	                 "check", o->check, "average", o->average, "unalign", o->unalign, "registered", o->registered,
-	                 "alloc", o->alloc, "buffers", o->buffers, "nonblocking", o->nonblocking, "cold", o->cold,
-	                 "busy_us", o->busy, "skew_us", o->skew);
+	                 "alloc", o->alloc, "buffers", o->buffers, "nonblocking", o->nonblocking, "team", o->team,
+	                 "cold", o->cold, "busy_us", o->busy, "skew_us", o->skew);
 }
 
 static int json_open(struct report *r, int nranks, int argc, char **argv)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../crew.h"
 #include "../util/error.h"
 
 struct flag {
@@ -271,32 +272,57 @@ static void finish(struct direct *d, struct direct_run *x, uint64_t e)
 
 /* ---- folding ------------------------------------------------------------------------------------------------------ */
 
-/* out = fold of d->source in rank order. The small floats round once, or at each step as plans do. */
-static void fold(const struct direct *d, const struct direct_run *x, uint8_t *out, size_t bytes)
+#define MOST_SHARED 256 /* sources of a fold that a crew shares */
+
+struct folding {
+	const struct direct *d;
+	const struct direct_run *x;
+	uint8_t *out;
+};
+
+static void fold_stepwise(const struct folding *f, size_t from, size_t end)
 {
-	size_t count = bytes / x->esize;
-	uint32_t divisor = (uint32_t)d->n;
-	if (d->n == 2) {
-		x->kernels->two[x->dtype][x->op](out, d->source[0], d->source[1], count, divisor);
-		return;
-	}
-	if (!x->stepwise) {
-		x->kernels->many[x->dtype][x->op](out, d->source, d->n, count, divisor);
-		return;
-	}
+	const struct direct *d = f->d;
+	const struct direct_run *x = f->x;
 	enum tutti_op step = x->op == TUTTI_AVG ? TUTTI_SUM : x->op;
 	uint8_t part[4096], *to = part; /* out may be one of the sources */
-	for (size_t at = 0; at < bytes; at += sizeof(part)) {
-		size_t len = bytes - at < sizeof(part) ? bytes - at : sizeof(part);
+	for (size_t at = from; at < end; at += sizeof(part)) {
+		size_t len = end - at < sizeof(part) ? end - at : sizeof(part);
 		const uint8_t *left = (const uint8_t *)d->source[0] + at;
 		for (int i = 1; i < d->n; i++) {
 			enum tutti_op op = i == d->n - 1 ? x->op : step;
 			x->kernels->two[x->dtype][op](to, left, (const uint8_t *)d->source[i] + at, len / x->esize,
-			                              divisor);
+			                              (uint32_t)d->n);
 			left = to;
 		}
-		memcpy(out + at, part, len);
+		memcpy(f->out + at, part, len);
 	}
+}
+
+static void fold_slice(const void *job, size_t from, size_t end)
+{
+	const struct folding *f = job;
+	const struct direct *d = f->d;
+	const struct direct_run *x = f->x;
+	size_t count = (end - from) / x->esize;
+	if (d->n > 2 && x->stepwise) {
+		fold_stepwise(f, from, end);
+		return;
+	}
+	const void *moved[MOST_SHARED], **source = from ? moved : d->source;
+	for (int i = 0; from && i < d->n; i++)
+		moved[i] = (const uint8_t *)d->source[i] + from;
+	if (d->n == 2)
+		x->kernels->two[x->dtype][x->op](f->out + from, source[0], source[1], count, 2);
+	else
+		x->kernels->many[x->dtype][x->op](f->out + from, source, d->n, count, (uint32_t)d->n);
+}
+
+/* out = fold of d->source in rank order. The small floats round once, or at each step as plans do. */
+static void fold(const struct direct *d, const struct direct_run *x, uint8_t *out, size_t bytes)
+{
+	struct folding job = {d, x, out};
+	crew_do(d->n <= MOST_SHARED ? x->crew : NULL, bytes, fold_slice, &job);
 }
 
 /* ---- one-shot ----------------------------------------------------------------------------------------------------- */
@@ -313,13 +339,13 @@ static bool publish(struct direct *d, struct direct_run *x)
 	} else if (x->coll == COLL_REDUCE_SCATTER) {
 		for (int i = 0; i < d->n; i++)
 			if (i != d->me)
-				memcpy(to + (size_t)i * s.len, x->in + (size_t)i * x->bytes + s.at, s.len);
+				crew_copy(x->crew, to + (size_t)i * s.len, x->in + (size_t)i * x->bytes + s.at, s.len);
 	} else if (x->two_shot) {
 		struct stretch own = share_of(d, s, d->me); /* read by nobody else: it will hold the result */
-		memcpy(to, x->in + s.at, own.at);
-		memcpy(to + own.at + own.len, x->in + s.at + own.at + own.len, s.len - own.at - own.len);
+		crew_copy(x->crew, to, x->in + s.at, own.at);
+		crew_copy(x->crew, to + own.at + own.len, x->in + s.at + own.at + own.len, s.len - own.at - own.len);
 	} else if (s.len) {
-		memcpy(to, x->in + s.at, s.len);
+		crew_copy(x->crew, to, x->in + s.at, s.len);
 	}
 	raise_flag(d, x, &d->area[d->me]->input[e % DIRECT_BUFFERS].line, e, x->lends_in ? x->in : NULL);
 	x->published++;
@@ -347,7 +373,7 @@ static bool collect_gather(struct direct *d, struct direct_run *x, uint64_t e, s
 		const uint8_t *from = i == d->me ? x->in + s.at : input_at(d, x, i, e, s, 0);
 		uint8_t *to = x->out + (size_t)i * x->bytes + s.at;
 		if (s.len && to != from)
-			memcpy(to, from, s.len);
+			crew_copy(x->crew, to, from, s.len);
 	}
 	return true;
 }
@@ -356,12 +382,12 @@ static bool collect_broadcast(struct direct *d, struct direct_run *x, uint64_t e
 {
 	if (d->me == x->root) {
 		if (s.len && x->out != x->in)
-			memcpy(x->out + s.at, x->in + s.at, s.len);
+			crew_copy(x->crew, x->out + s.at, x->in + s.at, s.len);
 		return true;
 	}
 	if (!input_there(d, x, x->root, e))
 		return false;
-	memcpy(x->out + s.at, input_at(d, x, x->root, e, s, 0), s.len);
+	crew_copy(x->crew, x->out + s.at, input_at(d, x, x->root, e, s, 0), s.len);
 	return true;
 }
 
@@ -403,7 +429,7 @@ static bool fold_share(struct direct *d, struct direct_run *x)
 	if (own.len) {
 		fold(d, x, to, own.len);
 		if (to != out)
-			memcpy(out, to, own.len);
+			crew_copy(x->crew, out, to, own.len);
 	}
 	raise_flag(d, x, &d->area[d->me]->share[e % DIRECT_BUFFERS].line, e, x->lends_out ? x->out : NULL);
 	x->folded++;
@@ -423,7 +449,7 @@ static bool collect_shares(struct direct *d, struct direct_run *x)
 		int i = (d->me + k) % d->n;
 		struct stretch v = share_of(d, s, i);
 		const uint8_t *there = lent(d, &d->area[i]->share[b].line, i);
-		memcpy(x->out + s.at + v.at, (there ? there + s.at : buffer_of(d, x, i, e)) + v.at, v.len);
+		crew_copy(x->crew, x->out + s.at + v.at, (there ? there + s.at : buffer_of(d, x, i, e)) + v.at, v.len);
 	}
 	finish(d, x, e);
 	return true;

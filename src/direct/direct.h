@@ -25,6 +25,7 @@
 
 #define DIRECT_BUFFERS 4
 
+struct crew;
 struct direct;
 
 /** What one call needs. Blocks are `bytes` long: the whole vector, or one rank's part of it. */
@@ -36,6 +37,7 @@ struct direct_run {
 	uint8_t *out;
 	size_t bytes, esize;
 	const struct kernel_table *kernels;
+	struct crew *crew; /* helps with long stretches; NULL: nobody */
 	enum tutti_dtype dtype;
 	enum tutti_op op;
 	int root;
