@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "comm.h"
+#include "kernel/wire.h"
 #include "util/error.h"
 #include "util/log.h"
 #include "util/service.h"
@@ -441,7 +442,8 @@ int tutti_comm_explain(const struct tutti_comm *comm, const char *coll, size_t c
 	}
 	if ((rc = call_choose(c, &o, &choice)) != TUTTI_OK)
 		return rc;
-	snprintf(text, cap, "%s %s x%d, predicted %.2f us", ways,
+	snprintf(text, cap, "%s%s%s %s x%d, predicted %.2f us", ways, choice.codec ? " as " : "",
+	         choice.codec ? choice.codec->name : "",
 	         choice.algo       ? choice.algo->name
 	         : choice.two_shot ? "direct two-shot"
 	                           : "direct one-shot",

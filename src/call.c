@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "comm.h"
+#include "kernel/wire.h"
 #include "util/error.h"
 
 /* ---- checks --------------------------------------------------------------------------------------------------------- */
@@ -185,12 +186,46 @@ static bool order_matters(const struct op *op)
 	return coll_reduces(op->coll) && is_float && op->op != TUTTI_MIN && op->op != TUTTI_MAX;
 }
 
+/* Shorter ones take as long for their latency. */
+#define WIRE_LEAST 4096
+
+/* What the elements of a call are in on their way between hosts; NULL: as they are. */
+static const struct wire_codec *codec_for(const struct tutti_comm *c, const struct op *op, size_t bytes)
+{
+	const char *name = c->world->params.wire;
+	bool folds = op->coll == COLL_ALLREDUCE || op->coll == COLL_REDUCE_SCATTER || op->coll == COLL_REDUCE;
+	bool sums = op->op == TUTTI_SUM || op->op == TUTTI_AVG;
+	if (!name || c->shape.nhosts < 2 || bytes < WIRE_LEAST || !folds || !sums)
+		return NULL;
+	return wire_codec(kernel_table(), name, op->dtype);
+}
+
+/* An allreduce must be folded once, or ranks would end with what different roundings made of it. */
+static bool choose_coded(const struct tuner *plain, struct query q, const struct wire_codec *codec,
+                         struct choice *choice)
+{
+	struct tuner t = *plain;
+	t.far.beta *= (double)codec->bytes(q.bytes / q.esize) / (double)q.bytes;
+	q.folded_once = q.coll == COLL_ALLREDUCE;
+	if (tuner_choose(&t, &q, choice) != TUTTI_OK)
+		return false;
+	choice->codec = codec;
+	return true;
+}
+
 int call_choose(const struct tutti_comm *c, const struct op *op, struct choice *choice)
 {
 	size_t esize = dtype_bytes(op->dtype);
-	struct query q = {op->coll, largest(c, op) * esize, esize, op->root < 0 ? 0 : op->root, order_matters(op)};
+	struct query q = {.coll = op->coll,
+	                  .bytes = largest(c, op) * esize,
+	                  .esize = esize,
+	                  .root = op->root < 0 ? 0 : op->root,
+	                  .fold_matters = order_matters(op)};
 	struct tuner t = c->tuner;
 	t.direct = t.direct && !is_vector(op); /* the direct tier knows even parts only */
+	const struct wire_codec *codec = codec_for(c, op, q.bytes);
+	if (codec && choose_coded(&t, q, codec, choice))
+		return TUTTI_OK;
 	return tuner_choose(&t, &q, choice);
 }
 

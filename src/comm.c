@@ -316,6 +316,7 @@ static int connect_pass(struct tutti_comm *c, struct comm_plan *p, bool outgoing
 		int rc = l->link.ready ? TUTTI_OK : l->by->t->connect(l->by->ctx, &l->spec, &l->link);
 		if (rc == TUTTI_OK) {
 			l->link.ready = true;
+			l->link.far = c->world->host[l->spec.peer] != c->world->host[c->members[c->rank]];
 			p->links[i] = &l->link;
 			p->connected++;
 		} else if (rc == LINK_PENDING) {

@@ -52,7 +52,8 @@ struct tutti_request {
 	enum run_kind kind;
 	bool copied; /* RUN_SELF */
 	struct comm_plan *plan;
-	struct run *run; /* made when it starts */
+	const struct wire_codec *codec; /* of links between hosts; NULL: none */
+	struct run *run;                /* made when it starts */
 	struct direct_run direct;
 	struct op op;
 	size_t *vectors; /* copies of the v-forms' arrays */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "crew.h"
+#include "kernel/wire.h"
 #include "tutti.h"
 #include "util/error.h"
 
@@ -58,19 +59,22 @@ struct work {
 	const struct step *s;
 	int strand;
 	size_t chunk, bytes;
+	bool coded_in, coded_out; /* by the run's codec */
+	size_t in_bytes, out_bytes;
 	struct slot *from, *to;
 	const uint8_t *operand; /* payload that came in */
 };
 
-static size_t set_bytes(const struct run *x, const struct step *s, int strand, size_t chunk)
+static size_t set_bytes(const struct run *x, const struct step *s, int strand, size_t chunk, bool coded)
 {
 	enum plan_buf buf = s->src != BUF_NONE ? s->src : s->dst;
 	struct block_set set = s->src != BUF_NONE ? s->src_set : s->dst_set;
-	size_t bytes = 0;
-	if (buf != BUF_NONE)
-		for (int i = 0; i < set.n; i++)
-			bytes += piece_of(x, buf, strand, chunk, block_at(x->plan, set, i)).bytes;
-	return bytes;
+	size_t sum = 0;
+	for (int i = 0; buf != BUF_NONE && i < set.n; i++) {
+		size_t bytes = piece_of(x, buf, strand, chunk, block_at(x->plan, set, i)).bytes;
+		sum += coded ? x->codec->bytes(bytes / x->esize) : bytes;
+	}
+	return sum;
 }
 
 /* ---- by reference ------------------------------------------------------------------------------------------------- */
@@ -165,39 +169,89 @@ static void combine(const struct run *x, const struct step *s, uint8_t *to, cons
 	crew_do(x->crew, bytes, reduce_slice, &job);
 }
 
+/* Where a piece of a step's set is in the local buffers; NULL: nowhere. */
+struct places {
+	const uint8_t *src, *acc;
+	uint8_t *dst;
+	size_t bytes;
+};
+
+static inline struct places places_of(const struct run *x, const struct work *w, int i)
+{
+	const struct step *s = w->s;
+	struct places at = {0};
+	if (s->src != BUF_NONE) {
+		struct piece p = piece_of(x, s->src, w->strand, w->chunk, block_at(x->plan, s->src_set, i));
+		at.src = base_of(x, s->src) + p.at;
+		at.bytes = p.bytes;
+	}
+	if (s->dst != BUF_NONE) {
+		struct piece p = piece_of(x, s->dst, w->strand, w->chunk, block_at(x->plan, s->dst_set, i));
+		at.dst = base_of(x, s->dst) + p.at;
+		at.bytes = p.bytes;
+	}
+	if (s->acc != BUF_NONE && !w->from)
+		at.acc = base_of(x, s->acc) +
+		         piece_of(x, s->acc, w->strand, w->chunk, block_at(x->plan, s->dst_set, i)).at;
+	return at;
+}
+
+static int pieces_in(const struct step *s)
+{
+	return s->src != BUF_NONE ? s->src_set.n : s->dst_set.n;
+}
+
 /* Piece by piece: operand (+) src -> dst and -> the outgoing slot. */
 static void perform(const struct run *x, const struct work *w)
 {
-	const struct step *s = w->s;
-	int n = s->src != BUF_NONE ? s->src_set.n : s->dst_set.n;
 	uint8_t *sending = w->to ? slot_payload(w->to, w->bytes) : NULL;
 	const uint8_t *operand = w->operand;
-	for (int i = 0; i < n; i++) {
-		const uint8_t *src = NULL, *left = operand;
-		uint8_t *dst = NULL;
-		size_t bytes = 0;
-		if (s->src != BUF_NONE) {
-			struct piece p = piece_of(x, s->src, w->strand, w->chunk, block_at(x->plan, s->src_set, i));
-			src = base_of(x, s->src) + p.at;
-			bytes = p.bytes;
-		}
-		if (s->dst != BUF_NONE) {
-			struct piece p = piece_of(x, s->dst, w->strand, w->chunk, block_at(x->plan, s->dst_set, i));
-			dst = base_of(x, s->dst) + p.at;
-			bytes = p.bytes;
-		}
-		if (s->acc != BUF_NONE && !w->from)
-			left = base_of(x, s->acc) +
-			       piece_of(x, s->acc, w->strand, w->chunk, block_at(x->plan, s->dst_set, i)).at;
-		if (!bytes)
+	for (int i = 0; i < pieces_in(w->s); i++) {
+		struct places at = places_of(x, w, i);
+		if (!at.bytes)
 			continue;
-		combine(x, s, dst ? dst : sending, left, src, bytes);
-		if (dst && sending)
-			crew_copy(x->crew, sending, dst, bytes);
+		combine(x, w->s, at.dst ? at.dst : sending, at.acc ? at.acc : operand, at.src, at.bytes);
+		if (at.dst && sending)
+			crew_copy(x->crew, sending, at.dst, at.bytes);
 		if (sending)
-			sending += bytes;
+			sending += at.bytes;
 		if (operand)
-			operand += bytes;
+			operand += at.bytes;
+	}
+}
+
+/*
+ * The same where elements come in, or go out, in the codec's form, or where the result is rounded to what that form can say.
+ * Each piece has a code of its own, so that whoever sends it on, in whatever set, makes the same code of it.
+ */
+static void perform_coded(const struct run *x, const struct work *w)
+{
+	const struct wire_codec *codec = x->codec;
+	bool rounds = x->rounds && w->s->flags & STEP_FINAL;
+	uint8_t *sending = w->to ? slot_payload(w->to, w->out_bytes) : NULL;
+	const uint8_t *operand = w->operand;
+	for (int i = 0; i < pieces_in(w->s); i++) {
+		struct places at = places_of(x, w, i);
+		size_t count = at.bytes / x->esize, coded = codec->bytes(count);
+		const uint8_t *left = at.acc ? at.acc : operand;
+		uint8_t *to = at.dst ? at.dst : x->plain, *code = w->coded_out ? sending : x->code;
+		if (!count)
+			continue;
+		if (w->coded_in) {
+			codec->decode(x->plain, operand, count);
+			left = x->plain;
+		}
+		combine(x, w->s, to, left, at.src, at.bytes);
+		if (w->coded_out || rounds)
+			codec->encode(code, to, count);
+		if (rounds)
+			codec->decode(to, code, count);
+		if (sending && !w->coded_out)
+			memcpy(sending, to, at.bytes);
+		if (sending)
+			sending += w->coded_out ? coded : at.bytes;
+		if (operand)
+			operand += w->coded_in ? coded : at.bytes;
 	}
 }
 
@@ -205,8 +259,8 @@ static void perform(const struct run *x, const struct work *w)
 static bool send_by_reference(struct run *x, const struct work *w, const struct link *l)
 {
 	const struct step *s = w->s;
-	if (w->from || s->acc != BUF_NONE || s->dst != BUF_NONE || s->src == BUF_TMP || s->src_set.n != 1 ||
-	    !x->plan->by_reference)
+	if (w->coded_out || w->from || s->acc != BUF_NONE || s->dst != BUF_NONE || s->src == BUF_TMP ||
+	    s->src_set.n != 1 || !x->plan->by_reference)
 		return false;
 	struct piece p = piece_of(x, s->src, w->strand, w->chunk, block_at(x->plan, s->src_set, 0));
 	const uint8_t *at = base_of(x, s->src) + p.at;
@@ -237,15 +291,27 @@ static enum advance revoked(struct run *x, const struct link *l)
 	return ADVANCE_FAILED;
 }
 
+static void look_for_codes(const struct run *x, struct work *w, const struct link *in, const struct link *out)
+{
+	size_t coded = set_bytes(x, w->s, w->strand, w->chunk, true);
+	w->coded_in = in && in->far;
+	w->coded_out = out && out->far;
+	w->in_bytes = w->coded_in ? coded : w->bytes;
+	w->out_bytes = w->coded_out ? coded : w->bytes;
+}
+
 static enum advance step_try(struct run *x, int strand, size_t chunk, const struct step *s)
 {
-	struct work w = {.s = s, .strand = strand, .chunk = chunk, .bytes = set_bytes(x, s, strand, chunk)};
+	struct work w = {.s = s, .strand = strand, .chunk = chunk, .bytes = set_bytes(x, s, strand, chunk, false)};
 	if (!w.bytes && !(s->flags & STEP_TOKEN))
 		return ADVANCE_MOVED;
+	w.in_bytes = w.out_bytes = w.bytes;
 	struct link *in = s->recv >= 0 ? x->links[s->recv] : NULL, *out = s->send >= 0 ? x->links[s->send] : NULL;
+	if (x->codec)
+		look_for_codes(x, &w, in, out);
 	if (in && !(w.from = link_recv_begin(in)))
 		return ADVANCE_STUCK;
-	if (w.from && (w.from->sig != x->sig || (w.from->len & ~SLOT_REF) != w.bytes)) {
+	if (w.from && (w.from->sig != x->sig || (w.from->len & ~SLOT_REF) != w.in_bytes)) {
 		x->foreign = true;
 		return ADVANCE_STUCK;
 	}
@@ -254,12 +320,14 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 	bool leased = w.from && w.from->len & SLOT_REF;
 	if (leased && !link_lease_begin(in))
 		return revoked(x, in);
-	if (w.from && !(w.operand = incoming(in, w.from, w.bytes)) &&
+	if (w.from && !(w.operand = incoming(in, w.from, w.in_bytes)) &&
 	    (x->status = read_incoming(x, &w, in)) != TUTTI_OK)
 		return ADVANCE_FAILED;
-	uint32_t len = (uint32_t)w.bytes;
+	uint32_t len = (uint32_t)w.out_bytes;
 	if (w.to && send_by_reference(x, &w, out))
 		len |= SLOT_REF;
+	else if (x->codec)
+		perform_coded(x, &w);
 	else
 		perform(x, &w);
 	if (leased && !link_lease_end(in))

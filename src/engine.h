@@ -11,6 +11,7 @@
 #include "plan.h"
 
 struct crew;
+struct wire_codec;
 
 struct strand_run {
 	size_t chunk; /* its cursor: chunks finished */
@@ -24,10 +25,13 @@ struct run {
 	struct layout layout;
 	const uint8_t *in;
 	uint8_t *out;
-	uint8_t *tmp;                 /* nstrands * nblocks * chunk * esize bytes, when the plan uses it */
-	uint8_t *bounce;              /* one slot's payload, for reads of a peer's memory that are not plain copies */
-	size_t esize, chunk, nchunks; /* chunk: elements of a block in one step */
-	struct crew *crew;            /* helps with long stretches; NULL: nobody */
+	uint8_t *tmp;                   /* nstrands * nblocks * chunk * esize bytes, when the plan uses it */
+	uint8_t *bounce;                /* one slot's payload, for reads of a peer's memory that are not plain copies */
+	size_t esize, chunk, nchunks;   /* chunk: elements of a block in one step */
+	struct crew *crew;              /* helps with long stretches; NULL: nobody */
+	const struct wire_codec *codec; /* what the elements are in on links between hosts; NULL: as they are */
+	bool rounds;                    /* with a codec: the whole sum is what the codec makes of it, on all ranks */
+	uint8_t *plain, *code;          /* with a codec: one slot's payload each, of elements and of their code */
 	kernel2_fn *reduce, *final;
 	uint32_t divisor;
 	uint32_t sig;

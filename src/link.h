@@ -77,9 +77,9 @@ enum link_reach {
 struct link {
 	uint8_t *slots;
 	uint32_t stride, mask, payload;
-	bool outgoing, ready;
-	uint64_t pos;  /* slots that this side has finished with */
-	uint64_t seen; /* sender: credit as last read */
+	bool outgoing, ready, far; /* far: the peer is on another host */
+	uint64_t pos;              /* slots that this side has finished with */
+	uint64_t seen;             /* sender: credit as last read */
 	_Atomic uint64_t *credit;
 	_Atomic uint32_t *lease; /* the ring's; NULL where slots never refer to memory */
 	_Atomic uint32_t *bell;  /* peer's sleep word: non-zero while it sleeps; NULL where a network is between */

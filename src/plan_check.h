@@ -50,6 +50,8 @@ int checker_strands(const struct checker *c);
 bool checker_run(struct checker *c, const struct check_run *run, char *why, size_t size);
 /** Did no run so far read by reference what the sender had overwritten? If one did, `why` says where. */
 bool checker_by_reference(const struct checker *c, const char **why);
+/** Was the whole sum of each block made by one rank only, in all runs so far? */
+bool checker_folds_once(const struct checker *c);
 void checker_free(struct checker *c);
 
 #endif

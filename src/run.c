@@ -103,7 +103,7 @@ static size_t longest_block(const struct tutti_comm *c, const struct layout *l)
 static int scratch_for(struct tutti_comm *c, struct run *x, const struct plan *p, size_t payload)
 {
 	size_t tmp = p->uses_tmp ? (size_t)p->nstrands * (size_t)p->nblocks * x->chunk * x->esize : 0;
-	size_t need = payload + tmp;
+	size_t fixed = x->codec ? 3 * payload : payload, need = fixed + tmp;
 	if (need > c->scratch_bytes) {
 		uint8_t *s = aligned_alloc(4096, (need + 4095) / 4096 * 4096);
 		if (!s)
@@ -113,7 +113,9 @@ static int scratch_for(struct tutti_comm *c, struct run *x, const struct plan *p
 		c->scratch_bytes = need;
 	}
 	x->bounce = c->scratch;
-	x->tmp = c->scratch + payload;
+	x->plain = x->codec ? c->scratch + payload : NULL;
+	x->code = x->codec ? c->scratch + 2 * payload : NULL;
+	x->tmp = c->scratch + fixed;
 	return TUTTI_OK;
 }
 
@@ -138,6 +140,8 @@ static int make_run(struct tutti_comm *c, struct tutti_request *r)
 	        .sig = r->sig,
 	        .left = p->nstrands,
 	        .crew = &c->crew,
+	        .codec = r->codec,
+	        .rounds = op->coll == COLL_ALLREDUCE,
 	        .reduce = k->two[op->dtype][step],
 	        .final = k->two[op->dtype][op->op],
 	};
@@ -221,6 +225,7 @@ static void fill(struct tutti_comm *c, struct tutti_request *r, const struct op 
 	                            .kind = p->kind,
 	                            .lane = p->lane,
 	                            .plan = p->plan,
+	                            .codec = p->choice.codec,
 	                            .direct = p->direct};
 	r->call.number = number;
 }

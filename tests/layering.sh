@@ -19,7 +19,7 @@ out=$(
 	rule src/algo 'src/algo/.*|src/plan\.h'
 	rule 'src/plan.c src/plan.h src/plan_check.c src/plan_check.h src/layout.h' 'src/plan(_check)?\.h|src/layout\.h'
 	rule 'src/link.h' ''
-	rule 'src/engine.c src/engine.h' 'src/(engine|crew|plan|layout|link|kernel/kernel|util/error)\.h|kernel/kernel\.h|tutti\.h'
+	rule 'src/engine.c src/engine.h' 'src/(engine|crew|plan|layout|link|kernel/kernel|kernel/wire|util/error)\.h|kernel/kernel\.h|tutti\.h'
 	rule src/direct 'src/direct/.*|src/(engine|crew|segment|link|plan|layout)\.h|src/kernel/kernel\.h|src/util/.*|tutti\.h'
 	rule 'src/segment.c src/segment.h src/transport.c src/transport.h' 'src/(segment|transport|link)\.h|src/bootstrap/contact\.h|src/util/.*'
 	rule transports 'transports/.*|src/(transport|link|segment)\.h|src/bootstrap/contact\.h|src/util/.*'

@@ -603,6 +603,17 @@ static int verify(struct run *r)
 	return status == TUTTI_OK && r->shape.coll->same ? check_identity(r) : status;
 }
 
+/* Digits of sums that TUTTI_WIRE leaves as they are: with more of them, right results would count as wrong. */
+static int digits_left(const struct exact *x)
+{
+	const char *wire = getenv("TUTTI_WIRE");
+	bool sum = x->op == TUTTI_SUM || x->op == TUTTI_AVG, coded = x->type == TUTTI_F32 || x->type == TUTTI_BF16;
+
+	if (!wire || !*wire || !sum || !coded)
+		return 0;
+	return strcmp(wire, "bf16") == 0 ? 8 : 6;
+}
+
 int bench_half(struct bench *b, const struct call *call, bool in_place, struct half *h)
 {
 	struct run r = {.b = b, .in_place = in_place};
@@ -610,6 +621,7 @@ int bench_half(struct bench *b, const struct call *call, bool in_place, struct h
 
 	*h = (struct half){.ran = true};
 	r.x = (struct exact){.type = (enum tutti_dtype)call->type, .op = op, .nranks = b->n, .seed = ++b->serial};
+	r.x.digits = digits_left(&r.x);
 	if (shape_make(&r.shape, call->coll, r.x.type, call->op, call->root, b->rank, b->n, call->bytes, in_place) == 0)
 		status = run_open(&r);
 	if (status == TUTTI_OK)

@@ -81,15 +81,18 @@ static uint64_t encode(enum tutti_dtype t, double v)
 /* The exponent that all terms of the sum at `index` share. */
 static int shared_exponent(const struct exact *x, size_t index)
 {
-	return (int)((draw(x, index, 0) >> 32) % 9) - 4;
+	return x->digits ? 0 : (int)((draw(x, index, 0) >> 32) % 9) - 4;
 }
 
-/* A rank's term: at most 2^precision in sum over all ranks; where there are more ranks than that, some give 0. */
+/*
+ * A rank's term: at most 2^precision in sum over all ranks; where there are more ranks than that, some give 0. An average
+ * that has few digits is of equal terms.
+ */
 static int64_t term(const struct exact *x, size_t index, int rank)
 {
-	uint64_t n = (uint64_t)x->nranks, limit = 1ull << format_of(x->type)->precision;
+	uint64_t n = (uint64_t)x->nranks, limit = 1ull << (x->digits ? x->digits : format_of(x->type)->precision);
 	uint64_t active = n < limit ? n : limit;
-	uint64_t own = draw(x, index, rank + 1);
+	uint64_t own = draw(x, index, x->digits && x->op == TUTTI_AVG ? 0 : rank + 1);
 	int64_t k = 1 + (int64_t)((own >> 1) % (limit / active));
 
 	if (((uint64_t)rank + (uint32_t)draw(x, index, 0)) % n >= active)

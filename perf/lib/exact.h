@@ -25,6 +25,7 @@ struct exact {
 	enum tutti_dtype type;
 	int op; /* a tutti_op, EXACT_COPY or EXACT_NOISE */
 	int nranks;
+	int digits; /* bits that a sum may have where it is rounded on its way (TUTTI_WIRE); 0: all that the type has */
 	uint64_t seed;
 	uint64_t turn; /* changes one element per 64 bytes and nothing else, see exact_varies */
 };

@@ -23,6 +23,8 @@ struct plan_args {
 enum algo_flags {
 	/* folds x0 (+) x1 (+) ... (+) x[n-1] strictly from the left, rounding at each step: what TUTTI_REPRODUCIBLE=1 asks */
 	ALGO_RANK_ORDER = 1,
+	/* each block of an allreduce is folded to its end by one rank and sent to all others: what that rank has rounded, all have */
+	ALGO_FOLDS_ONCE = 2,
 };
 
 struct algo {

@@ -195,5 +195,6 @@ const struct algo algo_halving = {
         .what = "pairs exchange halves of halves, then the way back: 2 log2 n rounds, no byte twice; middle sizes",
         .source = "Rabenseifner, Optimization of collective reduction operations, 2004",
         .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
+        .flags = ALGO_FOLDS_ONCE,
         .build = build,
 };

@@ -364,5 +364,6 @@ const struct algo algo_hierarchy_ring = {
         .source = "Cho et al., BlueConnect: decomposing all-reduce on heterogeneous network hierarchy, 2019",
         .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
         .can = has_two_levels,
+        .flags = ALGO_FOLDS_ONCE,
         .build = build_ring,
 };

@@ -109,6 +109,6 @@ const struct algo algo_pairwise = {
         .what = "everybody exchanges with everybody directly, sums in rank order: one or two messages deep, n-1 wide",
         .source = "direct exchange; Chan et al., Collective communication: theory, practice, and experience, 2007",
         .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER | 1u << COLL_ALLTOALL,
-        .flags = ALGO_RANK_ORDER,
+        .flags = ALGO_RANK_ORDER | ALGO_FOLDS_ONCE,
         .build = build,
 };

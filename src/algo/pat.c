@@ -97,5 +97,6 @@ const struct algo algo_pat = {
         .what = "Bruck backwards: log2 n rounds in which the longest hop carries least, any n; small to middle blocks",
         .source = "PAT: a new algorithm for all-gather and reduce-scatter operations at scale, arXiv 2506.20252, 2025",
         .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
+        .flags = ALGO_FOLDS_ONCE,
         .build = build,
 };

@@ -165,5 +165,6 @@ const struct algo algo_ring = {
         .source = "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms for clusters of workstations, 2009",
         .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER | 1u << COLL_BROADCAST |
                  1u << COLL_REDUCE,
+        .flags = ALGO_FOLDS_ONCE,
         .build = build,
 };

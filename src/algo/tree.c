@@ -187,5 +187,6 @@ const struct algo algo_tree = {
         .what = "two pipelined binary trees, half of the data each: 2 log2 n deep; middle sizes, many ranks",
         .source = "Sanders, Speck, Traff, Two-tree algorithms for full bandwidth broadcast, reduction and scan, 2009",
         .colls = 1u << COLL_ALLREDUCE | 1u << COLL_BROADCAST | 1u << COLL_REDUCE,
+        .flags = ALGO_FOLDS_ONCE,
         .build = build,
 };

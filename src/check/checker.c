@@ -125,7 +125,10 @@ static bool count_up(struct checker *c)
 		c->link0[r + 1] = c->nlinks += c->plan[r]->nlinks;
 	}
 	c->channel_of = calloc((size_t)c->nlinks + 1, sizeof(*c->channel_of));
-	return c->channel_of || check_no_memory(c);
+	c->folder = malloc(((size_t)c->nblocks + 1) * sizeof(*c->folder));
+	for (int i = 0; c->folder && i < c->nblocks; i++)
+		c->folder[i] = -1;
+	return (c->channel_of && c->folder) || check_no_memory(c);
 }
 
 struct checker *checker_create(const struct plan *const *plans, int n, char *why, size_t size)
@@ -139,7 +142,7 @@ struct checker *checker_create(const struct plan *const *plans, int n, char *why
 	c->n = n;
 	c->coll = plans[0]->coll;
 	c->nblocks = plans[0]->nblocks;
-	c->by_reference = true;
+	c->by_reference = c->folds_once = true;
 	c->why = why;
 	c->why_size = size;
 	if (count_up(c) && check_leaves(c) && check_look(c))
@@ -160,6 +163,11 @@ bool checker_by_reference(const struct checker *c, const char **why)
 	return c->by_reference;
 }
 
+bool checker_folds_once(const struct checker *c)
+{
+	return c->folds_once;
+}
+
 void checker_free(struct checker *c)
 {
 	if (!c)
@@ -167,6 +175,7 @@ void checker_free(struct checker *c)
 	free(c->strand0);
 	free(c->link0);
 	free(c->channel_of);
+	free(c->folder);
 	free(c->channel);
 	free(c->expr);
 	free(c->bucket);

@@ -75,6 +75,8 @@ struct checker {
 	struct expr *expr;
 	uint32_t nexpr, expr_cap, *bucket, nbuckets;
 	uint64_t everybody;
+	int *folder;     /* of each block: the rank that has made its whole sum; -1: nobody yet */
+	bool folds_once; /* nobody else made it, in all runs so far */
 	bool by_reference;
 	char reference_why[400];
 

@@ -112,6 +112,13 @@ static bool is_skipped(const struct checker *c, const struct cursor *at)
 	return true;
 }
 
+static void note_folder(struct checker *c, int block, int rank)
+{
+	if (c->folder[block] < 0)
+		c->folder[block] = rank;
+	c->folds_once &= c->folder[block] == rank;
+}
+
 static bool compute(struct checker *c, const struct cursor *at, const struct step *s, int i, struct carried *result)
 {
 	const struct plan *p = c->plan[at->rank];
@@ -131,7 +138,11 @@ static bool compute(struct checker *c, const struct cursor *at, const struct ste
 	*result = (struct carried){.v.block = src.v.block};
 	const char *fault = check_add(c, first ? src.v.expr : operand.v.expr, first ? operand.v.expr : src.v.expr,
 	                              s->flags & STEP_FINAL, &result->v.expr);
-	return fault ? check_complain(c, at->rank, at->index, at->step, "block %d: %s", src.v.block, fault) : true;
+	if (fault)
+		return check_complain(c, at->rank, at->index, at->step, "block %d: %s", src.v.block, fault);
+	if (s->flags & STEP_FINAL)
+		note_folder(c, src.v.block, at->rank);
+	return true;
 }
 
 static bool run_data(struct checker *c, const struct cursor *at, const struct step *s)

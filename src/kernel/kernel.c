@@ -10,6 +10,7 @@
 
 #include "kernel.h"
 #include "rows.h"
+#include "wire.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -59,6 +60,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void overwrite(struct kernel_table *t, const struct kernel_table *rows)
 {
 	t->isa = rows->isa;
+	t->wire = rows->wire;
 	for (int i = 0; i < KERNEL_DTYPES; i++) {
 		for (int j = 0; j < KERNEL_OPS; j++) {
 			if (rows->two[i][j])
@@ -108,6 +110,25 @@ const char *const *kernel_isas(void)
 	pthread_once(&once, build);
 	return isa_names;
 }
+
+/* ---- codecs ------------------------------------------------------------------------------------------------------- */
+
+bool wire_known(const char *name)
+{
+	return strcmp(name, "bf16") == 0 || strcmp(name, "q8") == 0;
+}
+
+const struct wire_codec *wire_codec(const struct kernel_table *k, const char *name, enum tutti_dtype t)
+{
+	bool q8 = strcmp(name, "q8") == 0;
+	if (q8 && t == TUTTI_BF16)
+		return &k->wire[WIRE_Q8_BF16];
+	if (t != TUTTI_F32 || !wire_known(name))
+		return NULL;
+	return &k->wire[q8 ? WIRE_Q8_F32 : WIRE_BF16_F32];
+}
+
+/* ---- names -------------------------------------------------------------------------------------------------------- */
 
 /* The first name is the one that is printed. */
 static const struct {

@@ -13,6 +13,8 @@
 
 #include "tutti.h"
 
+struct wire_codec;
+
 #define KERNEL_DTYPES 14
 #define KERNEL_OPS    5
 
@@ -37,6 +39,7 @@ struct kernel_table {
 	const char *isa; /* of the best row in it */
 	kernel2_fn *two[KERNEL_DTYPES][KERNEL_OPS];
 	kerneln_fn *many[KERNEL_DTYPES][KERNEL_OPS];
+	const struct wire_codec *wire; /* [WIRE_ROWS], see wire.h */
 };
 
 /**

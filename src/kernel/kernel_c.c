@@ -8,6 +8,7 @@
 
 #include "convert.h"
 #include "rows.h"
+#include "wire_rows.h"
 
 #define ROW(row, elem, acc, widen, narrow, combine, finish)                                                            \
 	static inline __attribute__((always_inline)) void row##_fold(char *dst, const void *const *src, int nsrc,      \
@@ -119,6 +120,7 @@ FLOAT(e5m2, uint8_t, float, e5m2_to_f32, e5m2_from_f32, DIVIDE_F32)
 
 const struct kernel_table kernel_c = {
         .isa = "c",
+        .wire = wire_rows,
         .two = KERNEL_ROWS(KERNEL_FIVE_OPS, KERNEL_FIVE_OPS, two),
         .many = KERNEL_ROWS(KERNEL_FIVE_OPS, KERNEL_FIVE_OPS, many),
 };

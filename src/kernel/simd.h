@@ -23,6 +23,7 @@
 
 #include "convert.h"
 #include "rows.h"
+#include "wire_rows.h"
 
 #define INLINE        static inline __attribute__((always_inline))
 #define VECTOR(bytes) __attribute__((vector_size(bytes)))

@@ -228,6 +228,6 @@ KEYED(e4m3, 1, 8, 0x7e, E4M3_NAN)
 
 #define ISA_TABLE(name)                                                                                                \
 	{                                                                                                              \
-		.isa = (name), .two = KERNEL_ROWS(KERNEL_FOUR_OPS, KERNEL_FIVE_OPS, two),                              \
+		.isa = (name), .wire = wire_rows, .two = KERNEL_ROWS(KERNEL_FOUR_OPS, KERNEL_FIVE_OPS, two),           \
 		.many = KERNEL_ROWS(KERNEL_FOUR_OPS, KERNEL_FIVE_OPS, many),                                           \
 	}

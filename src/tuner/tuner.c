@@ -95,6 +95,8 @@ static bool may(const struct tuner *t, const struct query *q, int i, struct plan
 	const struct algo *a = algo_table[i];
 	if (!(t->allowed[q->coll] >> i & 1) || !algo_serves(a, args))
 		return false;
+	if (q->folded_once && !(a->flags & ALGO_FOLDS_ONCE))
+		return false;
 	return !t->reproducible || !q->fold_matters || a->flags & ALGO_RANK_ORDER;
 }
 
@@ -133,7 +135,8 @@ static void consider_direct(const struct tuner *t, const struct query *q, struct
 		return;
 	bool can_twice = q->coll == COLL_ALLREDUCE && t->shape->nranks > 2;
 	for (int twice = 0; twice <= can_twice; twice++)
-		consider(best, &(struct choice){NULL, twice, 1, model_direct(t, q, twice)});
+		consider(best,
+		         &(struct choice){.two_shot = twice, .channels = 1, .seconds = model_direct(t, q, twice)});
 }
 
 /* Where none has sockets enough, all compete: what is then short is said by who needs it. */
@@ -148,8 +151,9 @@ static void consider_plans(const struct tuner *t, const struct query *q, bool en
 	for (int i = 0; algo_table[i]; i++) {
 		int channels = channels_for(t, q, algo_table[i]);
 		if (may(t, q, i, &args) && (channels || !enough))
-			consider(best, &(struct choice){algo_table[i], false, channels ? channels : 1,
-			                                model_plan(t, algo_table[i], q)});
+			consider(best, &(struct choice){.algo = algo_table[i],
+			                                .channels = channels ? channels : 1,
+			                                .seconds = model_plan(t, algo_table[i], q)});
 	}
 }
 

@@ -10,6 +10,8 @@
 #include "costs.h"
 #include "tutti.h"
 
+struct wire_codec;
+
 struct tuner {
 	const struct shape *shape;
 	bool direct; /* all ranks of the communicator share memory */
@@ -32,6 +34,7 @@ struct query {
 	size_t bytes; /* of the larger buffer */
 	size_t esize;
 	int root;
+	bool folded_once;  /* only by algorithms that fold each block on one rank: ALGO_FOLDS_ONCE */
 	bool fold_matters; /* the result depends on the order of the fold: float sums, products, averages */
 };
 
@@ -39,7 +42,8 @@ struct choice {
 	const struct algo *algo; /* NULL: the direct tier */
 	bool two_shot;           /* direct tier */
 	int channels;
-	double seconds; /* predicted */
+	double seconds;                 /* predicted */
+	const struct wire_codec *codec; /* of links between hosts, or NULL; the caller's */
 };
 
 /** Takes over the prices of links of two kinds, inside a host and between hosts. */

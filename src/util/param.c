@@ -52,6 +52,7 @@ static const struct rule {
         [ID_timeout] = {.most = 1e9},
         [ID_start_timeout] = {.most = 1e9},
         [ID_wait] = {.words = "auto spin yield sleep"},
+        [ID_wire] = {.words = "bf16 q8"},
         [ID_isa] = {.words = "c avx2 avx512 neon"},
         [ID_slot] = {.min = 64, .max = 1 << 30},
         [ID_slots] = {.min = 2, .max = 1 << 16, .power = true},
@@ -264,6 +265,11 @@ int params_read(struct params *p)
 			params_free(p);
 			return rc;
 		}
+	}
+	if (p->wire && p->reproducible) {
+		params_free(p);
+		return fail(TUTTI_EINVAL, "TUTTI_WIRE rounds by where ranks are, TUTTI_REPRODUCIBLE=1 forbids that: "
+		                          "set one of them");
 	}
 	if (log_level_parse(p->log, &level))
 		log_set_level(level);

@@ -36,6 +36,8 @@
 	X(start_timeout, "TUTTI_START_TIMEOUT", num, "60", 0, "seconds that start-up may take")                        \
 	X(wait, "TUTTI_WAIT", str, "auto", 0, "auto, spin, yield or sleep")                                            \
 	X(isa, "TUTTI_ISA", str, "", 0, "limit of the instruction set of kernels: c, avx2, avx512, neon")              \
+	X(wire, "TUTTI_WIRE", str, "", 1,                                                                              \
+	  "bf16 or q8: sums of f32 (q8: and bf16) go so between hosts, rounded; all ranks get the same bits")          \
 	X(slot, "TUTTI_SLOT", int, "128K", 1, "payload bytes of a link's slot")                                        \
 	X(slots, "TUTTI_SLOTS", int, "4", 1, "slots of a link, a power of two, at least 2")                            \
 	X(direct_max, "TUTTI_DIRECT", int, "256K", 1, "bytes of a rank's shared buffer of the direct tier")            \

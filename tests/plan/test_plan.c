@@ -28,9 +28,13 @@ static int get_ready(void **state)
 
 /* ---- one set of plans ------------------------------------------------------------------------------------------ */
 
-/* What became of the claim that a send from IN or OUT may be read in place by its receiver. */
+/*
+ * What became of the claims: that a send from IN or OUT may be read in place by its receiver, and that each block of an
+ * allreduce is folded by one rank.
+ */
 struct verdict {
 	bool claimed, refuted;
+	bool once, twice;
 };
 
 static void run_or_fail(struct checker *c, const struct check_run *run)
@@ -107,6 +111,10 @@ static size_t prove(const struct algo *algo, const struct plan_args *a, size_t w
 	v->refuted |= !safe;
 	if (v->claimed && !safe)
 		fail_msg("claims to be safe by reference, but %s", reference);
+	v->once = algo->flags & ALGO_FOLDS_ONCE;
+	v->twice |= !checker_folds_once(c);
+	if (a->coll == COLL_ALLREDUCE && v->once && v->twice)
+		fail_msg("%s claims that one rank folds each block, but several do", algo->name);
 	checker_free(c);
 	free_set(&s);
 	return s.steps;
@@ -184,6 +192,8 @@ static void prove_coll(const struct algo *algo, enum coll coll)
 	}
 	if (!v.claimed && !v.refuted)
 		fail_msg("%s:%s may run by reference, but does not claim it", coll_name(coll), algo->name);
+	if (coll == COLL_ALLREDUCE && !v.once && !v.twice)
+		fail_msg("%s folds each block on one rank, but does not claim it", algo->name);
 	printf("  %s:%s %.1f s\n", coll_name(coll), algo->name, (double)(clock() - start) / CLOCKS_PER_SEC);
 }
 

@@ -253,7 +253,7 @@ static struct tuner tuner_of(struct shape *shape, int *host, int n, int hosts, c
 
 static struct choice choose(const struct tuner *t, enum coll coll, size_t bytes)
 {
-	struct query q = {coll, bytes, 4, 0, true};
+	struct query q = {.coll = coll, .bytes = bytes, .esize = 4, .fold_matters = true};
 	struct choice choice;
 	if (tuner_choose(t, &q, &choice) != TUTTI_OK)
 		fail_with("%s of %zu: %s", coll_name(coll), bytes, fail_text());
