@@ -151,7 +151,8 @@ struct reduction {
 static void reduce_slice(const void *job, size_t from, size_t end)
 {
 	const struct reduction *r = job;
-	r->fn(r->to + from, r->left + from, r->right + from, (end - from) / r->x->esize, r->x->divisor);
+	r->fn(r->to + from, r->left + from, r->right + from, (end - from) >> __builtin_ctzll(r->x->esize),
+	      r->x->divisor);
 }
 
 static void combine(const struct run *x, const struct step *s, uint8_t *to, const uint8_t *operand, const uint8_t *src,

@@ -25,19 +25,29 @@ struct direct_area {
 	_Alignas(APART) uint8_t buffers[];
 };
 
+/* Another member, as those see it who look at all others. */
+struct peer {
+	struct direct_area *area;
+	_Atomic uint32_t *bell;
+	uint64_t known; /* it is done at least with this epoch */
+};
+
 struct direct {
 	struct segment *seg;
 	uint64_t key;
 	int n, me, found;
 	size_t buffer;
-	uint64_t epoch;            /* last one given to a piece */
+	uint64_t epoch;     /* last one given to a piece */
+	uint64_t all_known; /* all are done at least with this epoch */
+	struct direct_area *own;
+	struct peer *peer, *end;   /* all but this rank, beginning with the next */
 	struct direct_area **area; /* of each member */
 	intptr_t *shift;           /* our address of what member i lends = its own + shift */
-	_Atomic uint32_t **bell;
-	uint64_t *known; /* member i is done at least with this epoch */
 	int *local;
 	const void **source; /* scratch: n operands */
 };
+
+#define FOR_PEERS(p) for (struct peer *p = d->peer; p < d->end; p++)
 
 bool direct_serves(enum coll coll)
 {
@@ -56,22 +66,21 @@ int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int
 	d->buffer = d->buffer < m * APART ? m * APART : d->buffer; /* a line of each rank's block at least */
 	d->area = calloc(m, sizeof(*d->area));
 	d->shift = calloc(m, sizeof(*d->shift));
-	d->bell = calloc(m, sizeof(*d->bell));
-	d->known = calloc(m, sizeof(*d->known));
+	d->peer = calloc(m, sizeof(*d->peer));
 	d->local = calloc(m, sizeof(*d->local));
 	d->source = calloc(m, sizeof(*d->source));
 	int rc = TUTTI_ENOMEM;
-	if (!d->area || !d->shift || !d->bell || !d->known || !d->local || !d->source) {
+	if (!d->area || !d->shift || !d->peer || !d->local || !d->source) {
 		fail(rc, "out of memory");
 		goto out;
 	}
 	memcpy(d->local, local, m * sizeof(*local));
-	for (int i = 0; i < n; i++)
-		d->bell[i] = segment_bell(seg, local[i]);
-	d->area[me] = segment_area(seg, sizeof(struct direct_area) + DIRECT_BUFFERS * d->buffer, (unsigned)n - 1);
-	if (!d->area[me])
+	d->end = d->peer + n - 1;
+	d->own = segment_area(seg, sizeof(struct direct_area) + DIRECT_BUFFERS * d->buffer, (unsigned)n - 1);
+	if (!d->own)
 		goto out;
-	rc = segment_publish(seg, d->key, d->area[me]);
+	d->area[me] = d->own;
+	rc = segment_publish(seg, d->key, d->own);
 out:
 	if (rc)
 		direct_close(d);
@@ -87,6 +96,10 @@ int direct_ready(struct direct *d)
 		if (i != d->me && !(d->area[i] = segment_find(d->seg, d->local[i], d->key)))
 			return LINK_PENDING;
 		d->shift[i] = segment_shift(d->seg, d->local[i]);
+	}
+	for (int k = 1; k < d->n; k++) {
+		int i = (d->me + k) % d->n;
+		d->peer[k - 1] = (struct peer){.area = d->area[i], .bell = segment_bell(d->seg, d->local[i])};
 	}
 	return TUTTI_OK;
 }
@@ -105,8 +118,7 @@ void direct_close(struct direct *d)
 	}
 	free(d->area);
 	free(d->shift);
-	free(d->bell);
-	free(d->known);
+	free(d->peer);
 	free(d->local);
 	free(d->source);
 	free(d);
@@ -209,24 +221,28 @@ static const uint8_t *input_at(const struct direct *d, const struct direct_run *
 
 static void wake_all(const struct direct *d)
 {
-	for (int i = 0; i < d->n; i++)
-		if (i != d->me && atomic_load_explicit(d->bell[i], memory_order_relaxed))
-			bell_ring(d->bell[i]);
+	FOR_PEERS (p)
+		if (atomic_load_explicit(p->bell, memory_order_relaxed))
+			bell_ring(p->bell);
+}
+
+/* Are all others done with epoch e? */
+static bool all_done(struct direct *d, uint64_t e)
+{
+	FOR_PEERS (p) {
+		if (p->known < e)
+			p->known = atomic_load_explicit(&p->area->done.epoch, memory_order_acquire); /* A4 */
+		if (p->known < e)
+			return false;
+	}
+	d->all_known = d->all_known < e ? e : d->all_known;
+	return true;
 }
 
 /* Has everybody finished with what stood in the buffer of epoch e? */
-static bool buffer_free(struct direct *d, uint64_t e)
+static inline bool buffer_free(struct direct *d, uint64_t e)
 {
-	if (e <= DIRECT_BUFFERS)
-		return true;
-	for (int i = 0; i < d->n; i++) {
-		if (i == d->me || d->known[i] >= e - DIRECT_BUFFERS)
-			continue;
-		d->known[i] = atomic_load_explicit(&d->area[i]->done.epoch, memory_order_acquire); /* A4 */
-		if (d->known[i] < e - DIRECT_BUFFERS)
-			return false;
-	}
-	return true;
+	return e <= d->all_known + DIRECT_BUFFERS || all_done(d, e - DIRECT_BUFFERS);
 }
 
 /* lend: the bytes that the flag is about, when they are not in the buffer. */
@@ -240,31 +256,32 @@ static void raise_flag(struct direct *d, struct direct_run *x, struct slot *flag
 	wake_all(d);
 }
 
-static bool input_there(struct direct *d, struct direct_run *x, int i, uint64_t e)
+static inline bool input_there(struct direct_run *x, const struct direct_area *area, uint64_t e)
 {
-	struct slot *line = &d->area[i]->input[e % DIRECT_BUFFERS].line;
+	const struct slot *line = &area->input[e % DIRECT_BUFFERS].line;
 	if (atomic_load_explicit(&line->seq, memory_order_acquire) != e) /* A3 */
 		return false;
 	if (line->sig != x->sig) {
 		x->foreign = true;
 		return false;
 	}
-	if (e > 2 && d->known[i] < e - 2)
-		d->known[i] = e - 2;
 	return true;
 }
 
-static bool all_inputs_there(struct direct *d, struct direct_run *x, uint64_t e)
+/* Who has published epoch e is done with e - 2. */
+static inline bool all_inputs_there(struct direct *d, struct direct_run *x, uint64_t e)
 {
-	for (int i = 0; i < d->n; i++)
-		if (i != d->me && !input_there(d, x, i, e))
+	FOR_PEERS (p)
+		if (!input_there(x, p->area, e))
 			return false;
+	if (e > d->all_known + 2)
+		d->all_known = e - 2;
 	return true;
 }
 
 static void finish(struct direct *d, struct direct_run *x, uint64_t e)
 {
-	atomic_store_explicit(&d->area[d->me]->done.epoch, e, memory_order_release); /* R4 */
+	atomic_store_explicit(&d->own->done.epoch, e, memory_order_release); /* R4 */
 	if (x->coll == COLL_BROADCAST || is_long(d, x))
 		wake_all(d);
 	x->finished++;
@@ -299,23 +316,27 @@ static void fold_stepwise(const struct folding *f, size_t from, size_t end)
 	}
 }
 
+static inline void fold_from(const struct direct *d, const struct direct_run *x, uint8_t *out,
+                             const void *const *source, size_t bytes)
+{
+	size_t count = bytes >> __builtin_ctzll(x->esize);
+	if (d->n == 2)
+		x->kernels->two[x->dtype][x->op](out, source[0], source[1], count, 2);
+	else
+		x->kernels->many[x->dtype][x->op](out, source, d->n, count, (uint32_t)d->n);
+}
+
 static void fold_slice(const void *job, size_t from, size_t end)
 {
 	const struct folding *f = job;
-	const struct direct *d = f->d;
-	const struct direct_run *x = f->x;
-	size_t count = (end - from) / x->esize;
-	if (d->n > 2 && x->stepwise) {
+	const void *moved[MOST_SHARED];
+	if (f->d->n > 2 && f->x->stepwise) {
 		fold_stepwise(f, from, end);
 		return;
 	}
-	const void *moved[MOST_SHARED], **source = from ? moved : d->source;
-	for (int i = 0; from && i < d->n; i++)
-		moved[i] = (const uint8_t *)d->source[i] + from;
-	if (d->n == 2)
-		x->kernels->two[x->dtype][x->op](f->out + from, source[0], source[1], count, 2);
-	else
-		x->kernels->many[x->dtype][x->op](f->out + from, source, d->n, count, (uint32_t)d->n);
+	for (int i = 0; from && i < f->d->n; i++)
+		moved[i] = (const uint8_t *)f->d->source[i] + from;
+	fold_from(f->d, f->x, f->out + from, from ? moved : f->d->source, end - from);
 }
 
 /* out = fold of d->source in rank order. The small floats round once, or at each step as plans do. */
@@ -347,7 +368,7 @@ static bool publish(struct direct *d, struct direct_run *x)
 	} else if (s.len) {
 		crew_copy(x->crew, to, x->in + s.at, s.len);
 	}
-	raise_flag(d, x, &d->area[d->me]->input[e % DIRECT_BUFFERS].line, e, x->lends_in ? x->in : NULL);
+	raise_flag(d, x, &d->own->input[e % DIRECT_BUFFERS].line, e, x->lends_in ? x->in : NULL);
 	x->published++;
 	return true;
 }
@@ -385,7 +406,7 @@ static bool collect_broadcast(struct direct *d, struct direct_run *x, uint64_t e
 			crew_copy(x->crew, x->out + s.at, x->in + s.at, s.len);
 		return true;
 	}
-	if (!input_there(d, x, x->root, e))
+	if (!input_there(x, d->area[x->root], e))
 		return false;
 	crew_copy(x->crew, x->out + s.at, input_at(d, x, x->root, e, s, 0), s.len);
 	return true;
@@ -431,7 +452,7 @@ static bool fold_share(struct direct *d, struct direct_run *x)
 		if (to != out)
 			crew_copy(x->crew, out, to, own.len);
 	}
-	raise_flag(d, x, &d->area[d->me]->share[e % DIRECT_BUFFERS].line, e, x->lends_out ? x->out : NULL);
+	raise_flag(d, x, &d->own->share[e % DIRECT_BUFFERS].line, e, x->lends_out ? x->out : NULL);
 	x->folded++;
 	return true;
 }
@@ -440,9 +461,8 @@ static bool collect_shares(struct direct *d, struct direct_run *x)
 {
 	uint64_t e = x->first + x->finished;
 	size_t b = e % DIRECT_BUFFERS;
-	for (int i = 0; i < d->n; i++)
-		if (i != d->me &&
-		    atomic_load_explicit(&d->area[i]->share[b].line.seq, memory_order_acquire) != e) /* A3 */
+	FOR_PEERS (p)
+		if (atomic_load_explicit(&p->area->share[b].line.seq, memory_order_acquire) != e) /* A3 */
 			return false;
 	struct stretch s = stretch_of(x, x->finished);
 	for (int k = 1; k < d->n; k++) {
@@ -459,9 +479,8 @@ static bool collect_shares(struct direct *d, struct direct_run *x)
 
 static bool revoked(const struct direct *d)
 {
-	for (int i = 0; i < d->n; i++)
-		if (i != d->me &&
-		    atomic_load_explicit(&d->area[i]->lease.epoch, memory_order_seq_cst) & LEASE_REVOKED) /* A18 */
+	FOR_PEERS (p)
+		if (atomic_load_explicit(&p->area->lease.epoch, memory_order_seq_cst) & LEASE_REVOKED) /* A18 */
 			return true;
 	return false;
 }
@@ -469,7 +488,7 @@ static bool revoked(const struct direct *d)
 /* A step that may read what others lent. What was read while one of them took it back is worth nothing: no end is seen. */
 static bool borrow(struct direct *d, struct direct_run *x, bool (*step)(struct direct *, struct direct_run *))
 {
-	_Atomic uint64_t *lease = &d->area[d->me]->lease.epoch;
+	_Atomic uint64_t *lease = &d->own->lease.epoch;
 	if (!is_long(d, x))
 		return step(d, x);
 	(void)atomic_fetch_or_explicit(lease, LEASE_READING, memory_order_seq_cst); /* R18 */
@@ -482,30 +501,50 @@ static bool borrow(struct direct *d, struct direct_run *x, bool (*step)(struct d
 /* Have all others read all that this rank lent? */
 static bool returned(struct direct *d, const struct direct_run *x)
 {
-	uint64_t last = x->first + x->npieces - 1;
-	for (int i = 0; i < d->n && (x->lends_in || x->lends_out); i++) {
-		if (i == d->me || d->known[i] >= last)
-			continue;
-		d->known[i] = atomic_load_explicit(&d->area[i]->done.epoch, memory_order_acquire); /* A4 */
-		if (d->known[i] < last)
-			return false;
-	}
-	return true;
+	return !(x->lends_in || x->lends_out) || all_done(d, x->first + x->npieces - 1);
 }
 
 void direct_end(struct direct *d, struct direct_run *x)
 {
 	if (!x->started || !(x->lends_in || x->lends_out) || (x->finished == x->npieces && returned(d, x)))
 		return;
-	(void)atomic_fetch_or_explicit(&d->area[d->me]->lease.epoch, LEASE_REVOKED, memory_order_seq_cst); /* R18 */
+	(void)atomic_fetch_or_explicit(&d->own->lease.epoch, LEASE_REVOKED, memory_order_seq_cst); /* R18 */
 	/* threads: the reader is there, and done in a moment; a process that reads finds out afterwards */
-	for (int i = 0; i < d->n && segment_of_threads(d->seg); i++)
-		while (i != d->me &&
-		       atomic_load_explicit(&d->area[i]->lease.epoch, memory_order_seq_cst) & LEASE_READING) /* A18 */
+	if (!segment_of_threads(d->seg))
+		return;
+	FOR_PEERS (p)
+		while (atomic_load_explicit(&p->area->lease.epoch, memory_order_seq_cst) & LEASE_READING) /* A18 */
 			sched_yield();
 }
 
 /* ---- a call -------------------------------------------------------------------------------------------------------- */
+
+/*
+ * An allreduce of what fits into a flag's line, a decoder's smallest calls: the general way, less all that is about pieces,
+ * buffers and lending. At this size instructions count: docs/performance.md.
+ */
+static enum advance advance_inlined(struct direct *d, struct direct_run *x)
+{
+	uint64_t e = x->first;
+	size_t b = e % DIRECT_BUFFERS;
+	bool moved = !x->published;
+	if (!x->published) {
+		struct slot *own = &d->own->input[b].line;
+		if (!buffer_free(d, e))
+			return ADVANCE_STUCK;
+		memcpy(own->data, x->in, x->bytes);
+		raise_flag(d, x, own, e, NULL);
+		x->published = 1;
+	}
+	if (!all_inputs_there(d, x, e))
+		return moved ? ADVANCE_MOVED : ADVANCE_STUCK;
+	for (int i = 0; i < d->n; i++)
+		d->source[i] = d->area[i]->input[b].line.data;
+	fold_from(d, x, x->out, d->source, x->bytes);
+	atomic_store_explicit(&d->own->done.epoch, e, memory_order_release); /* R4 */
+	x->finished = 1;
+	return ADVANCE_DONE;
+}
 
 /* Most calls: one piece, one wait. */
 static enum advance advance_short(struct direct *d, struct direct_run *x)
@@ -522,6 +561,8 @@ enum advance direct_advance(struct direct *d, struct direct_run *x)
 {
 	if (!x->started)
 		start(d, x);
+	if (x->inlined && x->coll == COLL_ALLREDUCE && !x->stepwise)
+		return x->finished ? ADVANCE_DONE : advance_inlined(d, x);
 	if (x->npieces == 1 && !x->two_shot)
 		return advance_short(d, x);
 	bool moved = false, again;
