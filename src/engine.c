@@ -310,8 +310,10 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 	struct link *in = s->recv >= 0 ? x->links[s->recv] : NULL, *out = s->send >= 0 ? x->links[s->send] : NULL;
 	if (x->codec)
 		look_for_codes(x, &w, in, out);
-	if (in && !(w.from = link_recv_begin(in)))
+	if (in && !(w.from = link_recv_begin(in))) {
+		x->strand[strand].awaits = in;
 		return ADVANCE_STUCK;
+	}
 	if (w.from && (w.from->sig != x->sig || (w.from->len & ~SLOT_REF) != w.in_bytes)) {
 		x->foreign = true;
 		return ADVANCE_STUCK;
@@ -345,6 +347,9 @@ static enum advance strand_advance(struct run *x, int i)
 	const struct strand *t = &x->plan->strands[i];
 	struct strand_run *r = &x->strand[i];
 	enum advance got = ADVANCE_STUCK;
+	if (r->awaits && !link_recv_begin(r->awaits)) /* most looks of a wait end here */
+		return got;
+	r->awaits = NULL;
 	while (r->chunk < x->nchunks) {
 		if (t->after >= 0 && x->strand[t->after].chunk <= r->chunk)
 			return got;

@@ -14,8 +14,9 @@ struct crew;
 struct wire_codec;
 
 struct strand_run {
-	size_t chunk; /* its cursor: chunks finished */
-	int32_t step; /* next, relative to the strand's first */
+	size_t chunk;        /* its cursor: chunks finished */
+	int32_t step;        /* next, relative to the strand's first */
+	struct link *awaits; /* had nothing for that step; NULL: not known */
 };
 
 /** One call in progress. What the plan needs per strand stands behind it. */

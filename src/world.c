@@ -333,8 +333,12 @@ static int start_waiting(struct world *w)
 		(void)epoll_ctl(w->wait.epoll, EPOLL_CTL_ADD, fd, &e); /* the second time: EEXIST */
 	}
 	w->wait.mixed = memory;
-	for (int r = 0; r < w->nranks; r++)
-		w->pumps |= w->via[r] >= 0 && w->transport[w->via[r]].t->pump;
+	for (int i = 0; i < w->ntransports; i++)
+		for (int r = 0; r < w->nranks && w->transport[i].t->pump; r++)
+			if (w->via[r] == i) {
+				w->pump[w->npumps++] = &w->transport[i];
+				break;
+			}
 	return TUTTI_OK;
 }
 
@@ -590,13 +594,10 @@ void world_unref(struct world *w)
 int world_pump(struct world *w)
 {
 	int rc = TUTTI_OK;
-	if (!w->pumps || pthread_mutex_trylock(&w->lock) != 0)
+	if (!w->npumps || pthread_mutex_trylock(&w->lock) != 0)
 		return rc;
-	for (int i = 0; i < w->ntransports && !rc; i++) {
-		struct world_transport *x = &w->transport[i];
-		if (x->usable && x->t->pump)
-			rc = x->t->pump(x->ctx);
-	}
+	for (int i = 0; i < w->npumps && !rc; i++)
+		rc = w->pump[i]->t->pump(w->pump[i]->ctx);
 	pthread_mutex_unlock(&w->lock);
 	return rc;
 }

@@ -46,7 +46,8 @@ struct world {
 	struct segment *segment; /* NULL: no memory is shared */
 	_Atomic uint32_t lonely_bell; /* the sleep word where there is no segment */
 	struct wait_policy_of wait;
-	bool pumps;                    /* some rank is reached through a transport that must be pumped */
+	struct world_transport *pump[WORLD_TRANSPORTS]; /* those that must be pumped and reach some rank */
+	int npumps;
 	struct costs costs;            /* rank 0's: the same on all ranks, as is what follows */
 	int sockets;                   /* that a rank may spend on one plan */
 	struct net_limit limit;        /* of start-up */
