@@ -19,6 +19,23 @@ size_t engine_chunk(size_t payload, int max_set, size_t esize)
 	return n > line ? n / line * line : n;
 }
 
+int engine_cut(const struct plan *p, size_t payload, size_t esize, size_t len, size_t *chunk, size_t *nchunks)
+{
+	size_t most = engine_chunk(payload, p->max_set, esize);
+	if (!most)
+		return fail(TUTTI_EUNSUPPORTED,
+		            "TUTTI_SLOT=%zu is too small for %s on %d ranks: %d elements of %zu bytes must fit",
+		            payload, p->algo, p->nranks, p->max_set, esize);
+	*chunk = most;
+	*nchunks = p->coll == COLL_BARRIER ? 1 : (len + most - 1) / most;
+	if (*nchunks > 1 && p->coll != COLL_ALLTOALL) { /* equal chunks, whole lines; all ranks compute the same */
+		size_t line = LINE / esize, even = (len + *nchunks - 1) / *nchunks;
+		even = (even + line - 1) / line * line;
+		*chunk = even < most ? even : most;
+	}
+	return TUTTI_OK;
+}
+
 /* One block's chunk in a local buffer. */
 struct piece {
 	size_t at, bytes; /* bytes */

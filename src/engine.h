@@ -50,6 +50,12 @@ enum advance { ADVANCE_STUCK, ADVANCE_MOVED, ADVANCE_DONE, ADVANCE_FAILED };
 size_t engine_chunk(size_t payload, int max_set, size_t esize);
 
 /**
+ * How blocks of `len` elements at most are cut: elements of a chunk, and chunks. EUNSUPPORTED: a slot of `payload` bytes is too
+ * small for the plan.
+ */
+int engine_cut(const struct plan *p, size_t payload, size_t esize, size_t len, size_t *chunk, size_t *nchunks);
+
+/**
  * Before the caller gets its buffers back: where a run ended early, no peer reads what was lent to it any more, or will. Its
  * links are of no more use then.
  */

@@ -145,18 +145,7 @@ static int make_run(struct tutti_comm *c, struct tutti_request *r)
 	        .reduce = k->two[op->dtype][step],
 	        .final = k->two[op->dtype][op->op],
 	};
-	size_t most = engine_chunk(payload, p->max_set, x->esize), len = longest_block(c, &x->layout);
-	int rc = most ? TUTTI_OK
-	              : fail(TUTTI_EUNSUPPORTED,
-	                     "TUTTI_SLOT=%zu is too small for %s on %d ranks: %d elements of %zu bytes must fit",
-	                     payload, p->algo, c->size, p->max_set, x->esize);
-	x->chunk = most;
-	x->nchunks = op->coll == COLL_BARRIER ? 1 : most ? (len + most - 1) / most : 0;
-	if (x->nchunks > 1 && op->coll != COLL_ALLTOALL) { /* equal chunks, whole lines; all ranks compute the same */
-		size_t line = LINE / x->esize, even = (len + x->nchunks - 1) / x->nchunks;
-		even = (even + line - 1) / line * line;
-		x->chunk = even < most ? even : most;
-	}
+	int rc = engine_cut(p, payload, x->esize, longest_block(c, &x->layout), &x->chunk, &x->nchunks);
 	if (!rc && !is_message(op->coll))
 		rc = scratch_for(c, x, p, payload);
 	if (x->nchunks == 0)

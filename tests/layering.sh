@@ -27,6 +27,7 @@ out=$(
 	rule src/launch 'src/launch/.*|src/bootstrap/.*|src/util/.*|tutti\.h'
 	rule src/control 'src/control/.*|src/bootstrap/.*|src/plan\.h|src/kernel/kernel\.h|src/util/.*|tutti\.h'
 	rule src/topo 'src/topo/.*|src/util/.*|tutti\.h'
+	rule src/sim 'src/sim/.*|src/algo/algo\.h|src/(engine|plan|layout)\.h|src/util/.*|tutti\.h'
 	rule src/tuner 'src/tuner/.*|src/algo/algo\.h|src/direct/direct\.h|src/plan\.h|src/util/.*|tutti\.h'
 	rule 'perf' 'perf/.*|tools/cli/cli\.h|tutti\.h'
 )

@@ -1,0 +1,56 @@
+/*
+ * A simulator: runs the plans that the engine runs, on a cluster that need not exist, and says how long a call takes there.
+ * It moves no data. A step waits for its message and for a free slot as in the engine, then takes its rank's time for
+ * copying and reducing, and its message then passes the resources between the two ranks: cables, switches' uplinks, a
+ * host's memory. A resource serves messages in the order of their coming, one at a time, at its rate; a message enters the
+ * next one as soon as it has begun to pass the one before. LogGP's parameters, with contention where paths meet.
+ *
+ * Pure functions of their arguments; any thread.
+ */
+#ifndef TUTTI_SIM_H
+#define TUTTI_SIM_H
+
+#include "../algo/algo.h"
+
+#define SIM_HOPS 6
+
+/** How messages get from one rank to another. */
+struct sim_route {
+	double latency;          /* seconds from the last byte's leaving to its being seen */
+	double send, receive;    /* seconds of the rank's own time for a message */
+	double copy;             /* of it for a byte, at either end */
+	int hops, hop[SIM_HOPS]; /* resources that it passes */
+};
+
+struct sim_cluster {
+	int nranks;
+	int nresources;
+	const double *byte;  /* seconds of a byte, of each resource */
+	double copy, reduce; /* seconds of a byte in a rank's own memory */
+	const double *skew;  /* when each rank calls; NULL: all at 0 */
+	void *ctx;
+	void (*route)(const struct sim_cluster *c, int from, int to, struct sim_route *out);
+};
+
+struct sim_call {
+	enum coll coll;
+	const struct algo *algo;
+	int root, channels;
+	const struct shape *shape; /* as planners see the cluster; NULL: one host per rank */
+	size_t count, esize;       /* of the vector, or of a rank's part */
+	size_t slot;               /* payload bytes of a slot */
+	int slots;
+};
+
+struct sim_result {
+	double seconds; /* until the last rank is done */
+	double first;   /* until the first one is */
+	uint64_t messages, bytes;
+	double busiest; /* share of the time that the busiest resource is in use */
+	int busiest_at; /* which one; -1: there are none */
+};
+
+/** TUTTI_OK, ENOMEM, EINVAL where the algorithm does not serve the call or nothing fits into a slot. */
+int sim_run(const struct sim_cluster *cluster, const struct sim_call *call, struct sim_result *out);
+
+#endif
