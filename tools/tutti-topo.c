@@ -3,9 +3,11 @@
  * topo/survey collects, topo/measure times, topo/text and topo/json tell.
  */
 #include "../src/util/error.h"
+#include "../src/util/param.h"
 #include "cli/cli.h"
 #include "topo/json.h"
 #include "topo/measure.h"
+#include "topo/predict.h"
 #include "topo/survey.h"
 #include "topo/text.h"
 #include "tutti.h"
@@ -15,12 +17,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPT_NO_MEASURE = 1, OPT_JSON, OPT_HELP, OPT_MAN, OPT_VERSION };
+enum {
+	OPT_NO_MEASURE = 1,
+	OPT_JSON,
+	OPT_PREDICT,
+	OPT_CLUSTER,
+	OPT_MIN,
+	OPT_MAX,
+	OPT_FACTOR,
+	OPT_HELP,
+	OPT_MAN,
+	OPT_VERSION
+};
 
 static const struct cli_option options[] = {
         {OPT_NO_MEASURE, 0, "no-measure", NULL, "Say what is there and what is shared, and time nothing."},
         {OPT_JSON, 0, "json", "FILE",
          "Also write all of it as JSON; - writes it to the standard output in place of the text."},
+        {OPT_PREDICT, 0, "predict", "COLLECTIVE",
+         "How long it would take on the cluster that --cluster describes, by each algorithm: simulated."},
+        {OPT_CLUSTER, 0, "cluster", "FILE", "The description, JSON: docs/topology.md."},
+        {OPT_MIN, 'b', NULL, "SIZE", "Least size of the larger buffer of --predict; K, M, G are powers of 1024 (4K)."},
+        {OPT_MAX, 'e', NULL, "SIZE", "Largest size (64M)."},
+        {OPT_FACTOR, 'f', NULL, "X", "Factor between sizes (4)."},
         {OPT_HELP, 'h', "help", NULL, "This text."},
         {OPT_MAN, 0, "man", NULL, "The manual page."},
         {OPT_VERSION, 'V', "version", NULL, "The version."},
@@ -46,6 +65,7 @@ static const struct cli cli = {
 struct asked {
 	bool measure;
 	const char *json;
+	struct predict predict;
 };
 
 static int complain(const char *text)
@@ -78,6 +98,27 @@ static int look(struct tutti_comm *c, const struct asked *q)
 	return rc;
 }
 
+static bool read_size(const char *text, size_t *size)
+{
+	int64_t v;
+	if (!parse_size(text, &v) || v < 4) {
+		fprintf(stderr, "tutti-topo: %s: a size is expected, 4 at least\n", text);
+		return false;
+	}
+	*size = (size_t)v;
+	return true;
+}
+
+static int predict(struct asked *q)
+{
+	if (!q->predict.coll || !q->predict.cluster) {
+		fprintf(stderr, "tutti-topo: --predict and --cluster go together\n");
+		return 2;
+	}
+	q->predict.json = q->json;
+	return predict_print(&q->predict) == TUTTI_OK ? 0 : complain(fail_text());
+}
+
 /* 0, or the status to end with: 2 when the command line is wrong; -1: all was said. */
 static int read_options(struct asked *q, int argc, char **argv)
 {
@@ -89,6 +130,23 @@ static int read_options(struct asked *q, int argc, char **argv)
 			break;
 		case OPT_JSON:
 			q->json = value;
+			break;
+		case OPT_PREDICT:
+			q->predict.coll = value;
+			break;
+		case OPT_CLUSTER:
+			q->predict.cluster = value;
+			break;
+		case OPT_MIN:
+		case OPT_MAX:
+			if (!read_size(value, id == OPT_MIN ? &q->predict.min : &q->predict.max))
+				return 2;
+			break;
+		case OPT_FACTOR:
+			if (!parse_decimal(value, &q->predict.factor) || q->predict.factor <= 1) {
+				fprintf(stderr, "tutti-topo: -f %s: a number above 1 is expected\n", value);
+				return 2;
+			}
 			break;
 		case OPT_HELP:
 			cli_help(&cli, stdout);
@@ -110,11 +168,13 @@ static int read_options(struct asked *q, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct asked q = {.measure = true};
+	struct asked q = {.measure = true, .predict = {.min = 4096, .max = 64 << 20, .factor = 4}};
 	struct tutti_comm *c;
 	int rc = read_options(&q, argc, argv);
 	if (rc)
 		return rc > 0 ? rc : 0;
+	if (q.predict.coll || q.predict.cluster)
+		return predict(&q);
 	if (tutti_comm_from_env(&c, NULL) != TUTTI_OK)
 		return complain(tutti_last_error(NULL));
 	rc = look(c, &q);
