@@ -5,9 +5,10 @@
 
 #include "util/error.h"
 
-extern const struct transport transport_inproc, transport_shm, transport_tcp;
+extern const struct transport transport_inproc, transport_shm, transport_verbs, transport_tcp;
 
-const struct transport *const transport_table[] = {&transport_inproc, &transport_shm, &transport_tcp, NULL};
+const struct transport *const transport_table[] = {&transport_inproc, &transport_shm, &transport_verbs, &transport_tcp,
+                                                   NULL};
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
@@ -42,10 +43,10 @@ int transport_allowed(const char *text, const struct transport *t, bool *allowed
 	for (const char *p = text + exclude; *p;) {
 		size_t len = strcspn(p, ",");
 		if (!known(p, len))
-			return fail(
-			        TUTTI_EINVAL,
-			        "TUTTI_TRANSPORT=%s: there is no transport \"%.*s\"; the names are inproc, shm, tcp",
-			        text, (int)len, p);
+			return fail(TUTTI_EINVAL,
+			            "TUTTI_TRANSPORT=%s: there is no transport \"%.*s\"; the names are inproc, shm, "
+			            "verbs, tcp",
+			            text, (int)len, p);
 		if (strlen(t->name) == len && memcmp(t->name, p, len) == 0)
 			named = true;
 		p += len;

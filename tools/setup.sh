@@ -3,12 +3,12 @@
 # openmpi|mpich|gloo|gnuplot. As root, or through sudo where that asks for no password; otherwise it prints the command
 # to type and fails.
 set -eu
-build="gcc g++ make pkg-config libhwloc-dev libsodium-dev libjansson-dev"
+build="gcc g++ make pkg-config libhwloc-dev libsodium-dev libjansson-dev libibverbs-dev"
 openmpi="openmpi-bin libopenmpi-dev"
 mpich="mpich libmpich-dev"
 check="$build libcmocka-dev $openmpi $mpich iproute2 ethtool procps util-linux python3"
 cross="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
-cross_arm="libc6:arm64 libhwloc-dev:arm64 libsodium-dev:arm64 libjansson-dev:arm64 libcmocka-dev:arm64"
+cross_arm="libc6:arm64 libhwloc-dev:arm64 libsodium-dev:arm64 libjansson-dev:arm64 libibverbs-dev:arm64 libcmocka-dev:arm64"
 
 case ${1:-build} in
 build) want=$build ;;

@@ -57,6 +57,8 @@ static const struct rule {
         [ID_slot] = {.min = 64, .max = 1 << 30},
         [ID_slots] = {.min = 2, .max = 1 << 16, .power = true},
         [ID_direct_max] = {.max = 1 << 30},
+        [ID_verbs_mode] = {.words = "auto write send uc"},
+        [ID_verbs_gid] = {.max = UINT16_MAX},
         [ID_log] = {.words = "error warn info debug"},
 };
 

@@ -42,6 +42,14 @@
 	X(slots, "TUTTI_SLOTS", int, "4", 1, "slots of a link, a power of two, at least 2")                            \
 	X(direct_max, "TUTTI_DIRECT", int, "256K", 1, "bytes of a rank's shared buffer of the direct tier")            \
 	X(log, "TUTTI_LOG", str, "warn", 0, "error, warn, info or debug")                                              \
+	X(verbs_device, "TUTTI_VERBS_DEVICE", str, "", 0,                                                              \
+	  "RDMA device, or device:port, for the verbs transport; several: the first that can be used")                 \
+	X(verbs_mode, "TUTTI_VERBS_MODE", str, "auto", 1,                                                              \
+	  "auto; write (RC, RDMA WRITE with immediate); send (RC, SEND and RECV); uc (UC, SEND and RECV)")             \
+	X(verbs_gid, "TUTTI_VERBS_GID", int, "-1", 0, "index of the port's GID; default: chosen by type and address")  \
+	X(verbs_qp, "TUTTI_VERBS_QP", str, "", 0,                                                                      \
+	  "of RDMA connections: mtu=BYTES,pkey=INDEX,sl=LEVEL,tc=CLASS,timeout=EXPONENT,retry=COUNT,rnr=COUNT")        \
+	X(verbs_lib, "TUTTI_VERBS_LIB", str, "", 0, "the library to load; default: libibverbs.so.1")                   \
 	X(flight, "TUTTI_FLIGHT", str, "", 0,                                                                          \
 	  "file that receives each rank's last operations, at the end and on error; %r: rank")                         \
 	X(tune_file, "TUTTI_TUNE_FILE", str, "", 0,                                                                    \
