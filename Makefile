@@ -86,6 +86,12 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(PERFLIB
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(PERFLIB) $(CORE) $(LIBS) -lcmocka
 
+# An RDMA device for tests: takes the place of libibverbs where TUTTI_VERBS_LIB names it.
+IMAGINARY := $(B)/tests/verbs/libimaginary.so
+$(IMAGINARY): $(B)/obj/tests/verbs/imaginary.o $(B)/obj/tests/verbs/wire.o
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) -shared $(LDFLAGS) -o $@ $^ -lpthread
+
 # nccl-tests' names for tutti-perf
 ALIASES := all_reduce_perf all_gather_perf reduce_scatter_perf broadcast_perf reduce_perf gather_perf scatter_perf alltoall_perf sendrecv_perf
 .PHONY: aliases
@@ -93,7 +99,7 @@ aliases: $(if $(filter tutti-perf,$(PERFS)),$(B)/bin/tutti-perf)
 	$(Q)for a in $(ALIASES); do ln -sf tutti-perf $(B)/bin/$$a; done
 
 .PHONY: tests fuzzers
-tests: all $(TESTS:%=$(B)/tests/%)
+tests: all $(TESTS:%=$(B)/tests/%) $(IMAGINARY)
 
 # Fuzz targets: one function over a parser; the driver replays the corpus, then mutates it.
 FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))

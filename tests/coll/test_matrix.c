@@ -9,6 +9,7 @@
  *   TUTTI_TEST_WORLD   runs one world of it
  *   TUTTI_TEST_CASE    runs one case, as a failure prints it
  *   TUTTI_TEST_ONLY    "way=inproc slot=64": samples these values only
+ *   TUTTI_TEST_NETWORK the transport that takes TCP's place; only ways through it, and at most 4 ranks
  *   TUTTI_TEST_FULL    1: not a sample but, for every transport, number of ranks and algorithm, all of collective x
  *                      type x operation x place and of collective x count x place x root
  */
@@ -71,10 +72,13 @@ static const char *const fixed_values[DIMS][VALUES] = {
         [MODE] = {"block", "wait", "test"},
         [MEMORY] = {"plain", "shared", "mixed"},
 };
+static const char *const network_ways[VALUES] = {"tcp", "threads-tcp", "blocks", "cyclic"},
+                         *const network_ranks[VALUES] = {"2", "3", "4"};
 static const char *const dim_names[DIMS] = {"way",  "n",  "algo",  "slot",  "slots", "channels", "driver", "coll",
                                             "type", "op", "place", "count", "root",  "align",    "mode",   "memory"};
 
 static const char *values[DIMS][VALUES];
+static const char *network = "tcp";
 static int nvalues[DIMS], first_value[DIMS + 1];
 
 /* A choice of values; -1 where a dimension means nothing. */
@@ -89,6 +93,10 @@ static void fill_values(void)
 		values[ALGO][1 + i] = algos_name(i);
 	for (int i = 0; collective_at(i); i++)
 		values[COLL][i] = collective_at(i)->name;
+	if (strcmp(network, "tcp") != 0) {
+		memcpy(values[WAY], network_ways, sizeof(values[WAY]));
+		memcpy(values[RANKS], network_ranks, sizeof(values[RANKS]));
+	}
 	for (int d = 0; d < DIMS; d++) {
 		while (nvalues[d] < VALUES && values[d][nvalues[d]])
 			nvalues[d]++;
@@ -655,13 +663,14 @@ static void before(int rank, void *arg)
 		setenv("TUTTI_HOST", host, 1);
 }
 
-static const char *transport_of(const struct point *p)
+static const char *transport_of(const struct point *p, char buf[64])
 {
-	if (is(p, WAY, "threads-tcp") || is(p, WAY, "tcp"))
-		return "TUTTI_TRANSPORT=tcp";
-	if (is(p, WAY, "blocks") || is(p, WAY, "cyclic"))
-		return "TUTTI_TRANSPORT=shm,tcp";
-	return is(p, WAY, "shm") ? "TUTTI_TRANSPORT=shm" : "TUTTI_TRANSPORT=inproc";
+	const char *name = network;
+	bool hosts = is(p, WAY, "blocks") || is(p, WAY, "cyclic");
+	if (is(p, WAY, "shm") || is(p, WAY, "inproc"))
+		name = values[WAY][p->v[WAY]];
+	snprintf(buf, 64, "TUTTI_TRANSPORT=%s%s", hosts ? "shm," : "", name);
+	return buf;
 }
 
 /* Processes start in turn in all ways; threads that speak TCP must each join by themselves. */
@@ -675,10 +684,11 @@ static enum ranks_start start_of(const struct point *p, int index)
 
 static int run_world(struct batch *b, int index)
 {
-	char algo[600], slot[32], slots[32], channels[32], direct[32], text[256];
+	char algo[600], slot[32], slots[32], channels[32], direct[32], text[256], transport[64];
 	const struct point *p = &b->world;
 	struct tutti_config config = TUTTI_CONFIG_INIT;
-	const char *env[] = {transport_of(p), algo, slot, slots, channels, "TUTTI_TIMEOUT=100", direct, NULL};
+	const char *env[] = {transport_of(p, transport), algo,   slot, slots, channels,
+	                     "TUTTI_TIMEOUT=100",        direct, NULL};
 	struct ranks how = {.n = number(p, RANKS),
 	                    .threads = is(p, WAY, "inproc") || is(p, WAY, "threads-tcp"),
 	                    .env = env,
@@ -747,9 +757,10 @@ int main(void)
 {
 	const char *given = getenv("TUTTI_TEST_SEED");
 	const struct CMUnitTest tests[] = {cmocka_unit_test(all_calls_are_right)};
-	const char *limits = getenv("TUTTI_TEST_ONLY");
+	const char *limits = getenv("TUTTI_TEST_ONLY"), *other = getenv("TUTTI_TEST_NETWORK");
 	seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
 	state = seed;
+	network = other ? other : network;
 	fill_values();
 	only = anything;
 	if (limits)

@@ -286,7 +286,9 @@ static uint8_t *place_for(struct pair *q, const struct imaginary_packet *p, bool
 		const struct receive *r = &q->receives[q->rdone % q->nreceives];
 		return fits(q, p, r) ? (uint8_t *)(uintptr_t)r->sge.addr + p->offset : NULL;
 	}
-	if (p->total == 0 || covers(q->card, p->rkey, p->at, p->total, IBV_ACCESS_REMOTE_WRITE))
+	if (p->total == 0) /* neither address nor key is looked at */
+		return q->port->ring;
+	if (covers(q->card, p->rkey, p->at, p->total, IBV_ACCESS_REMOTE_WRITE))
 		return (uint8_t *)(uintptr_t)p->at + p->offset;
 	q->refuse = IBV_WC_REM_ACCESS_ERR;
 	pair_error(q);
