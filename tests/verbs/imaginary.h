@@ -27,6 +27,7 @@ struct imaginary_knobs {
 	int64_t max_pinned;                         /* bytes that a card may register; 0: any */
 	_Atomic int64_t fail_at;                    /* the so many-th work request from now on fails; 0: none */
 	int fail_status;                            /* enum ibv_wc_status */
+	_Atomic int64_t lose_at;                    /* the so many-th message on UC is lost on the way */
 	_Atomic int64_t vanish_at;                  /* with the so many-th work request its card falls silent */
 	_Atomic uint32_t down[IMAGINARY_CARDS];     /* 1: the card's port is down */
 	_Atomic uint32_t vanished[IMAGINARY_CARDS]; /* 1: the card neither sends nor hears */

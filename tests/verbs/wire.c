@@ -223,7 +223,7 @@ static bool transmit(struct pair *q)
 			fail_send(q, w->poisoned ? IBV_WC_LOC_PROT_ERR : (enum ibv_wc_status)k->fail_status);
 			return true;
 		}
-		if (!hears(q)) {
+		if (!hears(q) || (q->offset == 0 && q->qp.qp_type == IBV_QPT_UC && strikes(&k->lose_at))) {
 			if (q->qp.qp_type != IBV_QPT_UC)
 				break;
 			q->sent++; /* into the void */

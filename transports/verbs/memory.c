@@ -104,7 +104,7 @@ static int grow(struct device *d, size_t bytes)
 
 int memory_begin(struct device *d)
 {
-	return grow(d, PAGE);
+	return grow(d, FIRST); /* a limit that does not allow this much allows no rings */
 }
 
 void memory_end(struct device *d)
