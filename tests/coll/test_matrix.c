@@ -10,6 +10,7 @@
  *   TUTTI_TEST_CASE    runs one case, as a failure prints it
  *   TUTTI_TEST_ONLY    "way=inproc slot=64": samples these values only
  *   TUTTI_TEST_NETWORK the transport that takes TCP's place; only ways through it, and at most 4 ranks
+ *   TUTTI_TEST_CASES   of a world in a sample, before what makes it complete; default 48
  *   TUTTI_TEST_FULL    1: not a sample but, for every transport, number of ranks and algorithm, all of collective x
  *                      type x operation x place and of collective x count x place x root
  */
@@ -728,7 +729,7 @@ static void one_case(const char *text)
 static void all_calls_are_right(void **unused)
 {
 	const char *one = getenv("TUTTI_TEST_CASE"), *world = getenv("TUTTI_TEST_WORLD"),
-	           *full = getenv("TUTTI_TEST_FULL");
+	           *full = getenv("TUTTI_TEST_FULL"), *cases = getenv("TUTTI_TEST_CASES");
 	int failed = 0;
 	(void)unused;
 	if (one) {
@@ -739,7 +740,7 @@ static void all_calls_are_right(void **unused)
 	if (all)
 		make_full();
 	else
-		make_sample(48);
+		make_sample(cases ? atoi(cases) : 48);
 	for (int i = 0; i < nbatches && failed < 12; i++) {
 		if (world && i != atoi(world))
 			continue;

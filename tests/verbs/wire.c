@@ -122,7 +122,8 @@ static bool push(struct imaginary_port *to, const struct imaginary_packet *p, co
 	if (head - tail + sizeof(*p) + p->bytes > IMAGINARY_RING)
 		return false;
 	put(to, head, p, sizeof(*p));
-	put(to, head + sizeof(*p), payload, p->bytes);
+	if (p->bytes)
+		put(to, head + sizeof(*p), payload, p->bytes);
 	atomic_store_explicit(&to->head, head + sizeof(*p) + p->bytes, memory_order_release);
 	return true;
 }
@@ -170,7 +171,7 @@ static bool send_packet(struct pair *q, struct work *w)
 	                             .with_imm = w->wr.opcode == IBV_WR_RDMA_WRITE_WITH_IMM,
 	                             .first = k == 0,
 	                             .last = k + 1 == n};
-	if (!push(q->peer, &p, from + at))
+	if (!push(q->peer, &p, total ? from + at : from))
 		return false;
 	q->offset++;
 	if (!p.last)
@@ -331,7 +332,8 @@ static bool data(struct pair *q, const struct imaginary_packet *p, uint64_t at)
 	to = place_for(q, p, is_send);
 	if (!to)
 		return true;
-	get(q->port, at, to, p->bytes);
+	if (p->bytes)
+		get(q->port, at, to, p->bytes);
 	if (p->last)
 		came(q, p, is_send);
 	return true;
