@@ -101,6 +101,7 @@ static int start_tuner(struct tutti_comm *c)
 	        .slot = (size_t)p->slot,
 	        .channels = (int)p->channels,
 	        .sockets = c->world->sockets,
+	        .peers = c->world->peers,
 	};
 	kinds_of_links(c, &near, &far);
 	tuner_prices(&c->tuner, &c->world->costs, near, far);

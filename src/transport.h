@@ -17,6 +17,9 @@
  *             step, until its links are drained: a slot's credit is given when its bytes have left this process for good.
  *             NULL where the ring is the same memory.
  *   sleep_fd  an epoll descriptor that is readable when pump would do something; -1 or NULL: none needed.
+ *   peers     after attach, optional: how many ranks this one can be connected to at a time; 0: all. The fewest of all ranks
+ *             limit the choice of plans.
+ *   devices   optional, without open: a line for each device that it could use, which says whether, as what, or why not.
  *   disconnect  ends one link; the link's memory is the transport's.
  *   close     after everything else; safe after a failed open or attach (ctx is what open stored, perhaps NULL).
  *
@@ -72,6 +75,8 @@ struct transport {
 	void (*disconnect)(void *ctx, struct link *link);
 	/* The memory shared with local peers, after attach; *local: rank -> index in it, -1: not in it. NULL function: none */
 	struct segment *(*segment)(void *ctx, const int **local);
+	int (*peers)(void *ctx);
+	int (*devices)(const struct params *params, void (*line)(void *arg, const char *text), void *arg);
 	void (*close)(void *ctx);
 };
 

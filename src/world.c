@@ -155,6 +155,7 @@ static int gather_all(const struct tutti_oob *gather, const void *mine, void *al
 struct facts {
 	uint64_t fabric[WORLD_TRANSPORTS];
 	uint64_t files; /* descriptors that this rank may still open */
+	uint64_t peers; /* that its poorest transport can connect it to */
 	struct costs costs;
 };
 
@@ -186,10 +187,21 @@ static int sockets_of(const struct facts *all, size_t n)
 	return least < 4 ? 1 : (int)(least / 2);
 }
 
+static uint64_t peers_of(const struct world *w)
+{
+	uint64_t least = INT32_MAX;
+	for (int i = 0; i < w->ntransports; i++) {
+		const struct world_transport *x = &w->transport[i];
+		int n = x->usable && x->t->peers ? x->t->peers(x->ctx) : 0;
+		least = n > 0 && (uint64_t)n < least ? (uint64_t)n : least;
+	}
+	return least;
+}
+
 static int gather_facts(struct world *w, const struct tutti_oob *gather)
 {
 	size_t n = (size_t)w->nranks;
-	struct facts mine = {.files = files_left(w)}, *all = calloc(n, sizeof(*all));
+	struct facts mine = {.files = files_left(w), .peers = peers_of(w)}, *all = calloc(n, sizeof(*all));
 	if (!all)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	for (int i = 0; i < w->ntransports; i++)
@@ -202,6 +214,9 @@ static int gather_facts(struct world *w, const struct tutti_oob *gather)
 			w->transport[i].fabric[r] = all[r].fabric[i];
 	w->costs = all[0].costs;
 	w->sockets = sockets_of(all, n);
+	w->peers = INT32_MAX;
+	for (size_t r = 0; r < n; r++)
+		w->peers = all[r].peers < (uint64_t)w->peers ? (int)all[r].peers : w->peers;
 	free(all);
 	return rc;
 }

@@ -50,6 +50,7 @@ struct world {
 	int npumps;
 	struct costs costs;            /* rank 0's: the same on all ranks, as is what follows */
 	int sockets;                   /* that a rank may spend on one plan */
+	int peers;                     /* that every rank can be connected to */
 	struct net_limit limit;        /* of start-up */
 	struct tutti_comm *connecting; /* whose links are being made; guarded by the lock */
 	pthread_mutex_t lock;          /* transports and segment; the list of communicators */

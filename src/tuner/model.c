@@ -156,3 +156,19 @@ int model_sockets(const struct algo *a, enum coll coll, const struct shape *shap
 		return 2 * 4 * channels * phases;
 	return 2 * (lg + 1) * channels * phases;
 }
+
+/* ---- peers ------------------------------------------------------------------------------------------------------- */
+
+int model_peers(const struct algo *a, const struct shape *shape, int channels)
+{
+	int n = shape->nranks, lg = log2_up(n), most = 2 * (lg + 1);
+	if (shape->nhosts == 1)
+		return 0;
+	if (is_wide(a->name))
+		most = n - 1;
+	else if (is(a, "ring"))
+		most = 2 * channels;
+	else if (is(a, "tree"))
+		most = 4 * channels;
+	return most < n - 1 ? most : n - 1;
+}

@@ -15,5 +15,7 @@ double model_direct(const struct tuner *t, const struct query *q, bool two_shot)
 
 /** Sockets that no rank exceeds with a plan of `algo`, where only the ranks of a host share memory. */
 int model_sockets(const struct algo *algo, enum coll coll, const struct shape *shape, int channels);
+/** The same for ranks on other hosts that it talks to. */
+int model_peers(const struct algo *algo, const struct shape *shape, int channels);
 
 #endif

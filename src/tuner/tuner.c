@@ -114,11 +114,12 @@ static int channels_wanted(const struct tuner *t, const struct query *q)
 	return chunks < 16 ? 1 : chunks < 64 ? 2 : 4;
 }
 
-/* As many as there are sockets for; 0: not even for one. */
+/* As many as there are sockets and peers for; 0: not even for one. */
 static int channels_for(const struct tuner *t, const struct query *q, const struct algo *a)
 {
 	int channels = channels_wanted(t, q);
-	while (t->sockets && channels && model_sockets(a, q->coll, t->shape, channels) > t->sockets)
+	while (channels && ((t->sockets && model_sockets(a, q->coll, t->shape, channels) > t->sockets) ||
+	                    (t->peers && model_peers(a, t->shape, channels) > t->peers)))
 		channels--;
 	return channels;
 }

@@ -21,7 +21,7 @@ struct tuner {
 	double copy, reduce; /* seconds a byte */
 	size_t slot;         /* payload of a slot */
 	int channels;        /* TUTTI_CHANNELS; 0: chosen */
-	int sockets;         /* that a plan may have at a rank; 0: no limit */
+	int sockets, peers;  /* that a plan may have at a rank; 0: no limit */
 	/* per collective: names allowed by TUTTI_ALGO, as bits over algo_table, DIRECT_BIT for the direct tier */
 	uint64_t allowed[COLL_COUNT];
 	bool forced[COLL_COUNT];

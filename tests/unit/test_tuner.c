@@ -375,6 +375,18 @@ static int sockets_of(const struct plan *p, const struct shape *shape)
 	return sockets;
 }
 
+static int peers_of(const struct plan *p, const struct shape *shape)
+{
+	int peers = 0;
+	for (int i = 0; i < p->nlinks; i++) {
+		bool known = shape->host[p->links[i].peer] == shape->host[p->rank];
+		for (int k = 0; k < i; k++)
+			known |= p->links[k].peer == p->links[i].peer;
+		peers += !known;
+	}
+	return peers;
+}
+
 static void no_plan_takes_more_sockets_than_the_model_says(void **state)
 {
 	static const struct {
@@ -390,17 +402,23 @@ static void no_plan_takes_more_sockets_than_the_model_says(void **state)
 		for (int a = 0; algo_table[a]; a++)
 			for (int k = 0; k < COLL_COUNT * 3; k++) {
 				struct plan_args args = {(enum coll)(k / 3), 0, shape.nranks, 0, 1 << k % 3, &shape};
-				int limit = model_sockets(algo_table[a], args.coll, &shape, args.channels);
+				int limit = model_sockets(algo_table[a], args.coll, &shape, args.channels),
+				    most = model_peers(algo_table[a], &shape, args.channels);
 				for (; args.rank < shape.nranks && algo_serves(algo_table[a], &args); args.rank++) {
 					struct plan *p = algo_plan(algo_table[a], &args);
 					assert_non_null(p);
-					int sockets = sockets_of(p, &shape);
+					int sockets = sockets_of(p, &shape), peers = peers_of(p, &shape);
 					plan_free(p);
 					if (sockets > limit)
 						fail_with("%s:%s, %d ranks, %d hosts, %d channels: rank %d has %d "
 						          "sockets, limit %d",
 						          coll_name(args.coll), algo_table[a]->name, shape.nranks,
 						          shape.nhosts, args.channels, args.rank, sockets, limit);
+					if (peers > most)
+						fail_with("%s:%s, %d ranks, %d hosts, %d channels: rank %d has %d "
+						          "peers, limit %d",
+						          coll_name(args.coll), algo_table[a]->name, shape.nranks,
+						          shape.nhosts, args.channels, args.rank, peers, most);
 				}
 			}
 	}
@@ -425,6 +443,9 @@ static void few_sockets_mean_fewer_channels(void **state)
 	assert_int_equal(tuner_allow(&t, "allgather:pairwise,ring"), 0);
 	assert_string_equal(choose(&t, COLL_ALLGATHER, 64).algo->name, "pairwise");
 	t.sockets = 62;
+	assert_string_equal(choose(&t, COLL_ALLGATHER, 64).algo->name, "ring");
+	t.sockets = 0;
+	t.peers = 10; /* a mesh of 64 needs 63 */
 	assert_string_equal(choose(&t, COLL_ALLGATHER, 64).algo->name, "ring");
 	/* where there is no other, it is tried */
 	assert_string_equal(choose(&t, COLL_ALLTOALL, 64).algo->name, "pairwise");

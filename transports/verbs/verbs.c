@@ -350,7 +350,23 @@ static void let_arrive(struct verbs *v)
 
 static int verbs_sleep_fd(void *ctx)
 {
-	return ((struct verbs *)ctx)->epoll;
+	struct verbs *v = ctx;
+
+	return v->device.channel ? v->epoll : -1;
+}
+
+/* The card's queue pairs, shared by the ranks of this machine that use it. */
+static int verbs_peers(void *ctx)
+{
+	struct verbs *v = ctx;
+	const struct contact *all = v->env->contacts, *me = &all[v->env->rank];
+	int sharing = 0, each;
+
+	for (int r = 0; r < v->env->nranks; r++)
+		sharing +=
+		        address_of(v, r).usable && memcmp(all[r].host_hint, me->host_hint, sizeof(me->host_hint)) == 0;
+	each = v->device.limits.max_qp / (sharing ? sharing : 1);
+	return each ? each : 1;
 }
 
 const struct transport transport_verbs = {
@@ -364,5 +380,7 @@ const struct transport transport_verbs = {
         .pump = verbs_pump,
         .sleep_fd = verbs_sleep_fd,
         .disconnect = verbs_disconnect,
+        .peers = verbs_peers,
+        .devices = devices_list,
         .close = verbs_close,
 };
