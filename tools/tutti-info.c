@@ -14,11 +14,14 @@
 #include "../src/util/error.h"
 #include "../src/util/param.h"
 #include "cli/cli.h"
+#include "doctor/doctor.h"
 #include "tune/tune.h"
 #include "tutti.h"
 
 enum {
 	OPT_TRANSPORTS = 1,
+	OPT_DEVICES,
+	OPT_DOCTOR,
 	OPT_PARAMS,
 	OPT_ALGOS,
 	OPT_KERNELS,
@@ -37,6 +40,10 @@ enum {
 
 static const struct cli_option options[] = {
         {OPT_TRANSPORTS, 't', "transports", NULL, "Transports, and for each that cannot be used the reason."},
+        {OPT_DEVICES, 'd', "devices", NULL,
+         "Devices of the network transports: which would be used, as what, why not."},
+        {OPT_DOCTOR, 0, "doctor", NULL,
+         "Look for the usual faults of RDMA here; under a launcher also whether its ranks reach each other."},
         {OPT_PARAMS, 'p', "params", NULL, "Every TUTTI_ variable: default, meaning, value set here."},
         {OPT_ALGOS, 'a', "algorithms", NULL, "Algorithms, the collectives that they serve, their source."},
         {OPT_KERNELS, 'k', "kernels", NULL, "Instruction sets of the reduction kernels, and the one in use."},
@@ -78,7 +85,7 @@ static const struct cli cli = {
 };
 
 struct asked {
-	int transports, params, algos, kernels, check, tune;
+	int transports, devices, doctor, params, algos, kernels, check, tune;
 	const char *plan;
 	int n, rank, root, channels, hosts;
 };
@@ -136,6 +143,31 @@ static int measure_costs(void)
 	tutti_comm_destroy(c);
 	free(file);
 	return rc != 0;
+}
+
+/* What the machine shows, and then the job, when this is a rank of one: that each reaches each, firewalls or not. */
+static int examine(void)
+{
+	const char *size = getenv("TUTTI_SIZE"), *rank = getenv("TUTTI_RANK");
+	struct tutti_comm *c;
+	int faults = !rank || atoi(rank) == 0 ? doctor_examine() : 0, one = 1, sum = 0;
+	if (!size || atoi(size) < 2)
+		return faults != 0;
+	int rc = tutti_comm_from_env(&c, NULL);
+	if (!rc && (rc = tutti_alltoall((int[1024]){0}, (int[1024]){0}, 1024 / (size_t)tutti_comm_size(c), TUTTI_I32, c,
+	                                NULL)) == TUTTI_OK)
+		rc = tutti_allreduce(&one, &sum, 1, TUTTI_I32, TUTTI_SUM, c, NULL);
+	if (rc) {
+		fprintf(stderr, "tutti-info: the job's ranks do not reach each other: %s\n", tutti_last_error(NULL));
+		return 1;
+	}
+	if (c->rank == 0) {
+		printf("the job\n  ok    each of %d ranks reaches each\n", sum);
+		for (int r = 1; r < sum; r++)
+			printf("  ok    rank %d: by %s\n", r, world_via(c->world, r));
+	}
+	tutti_comm_destroy(c);
+	return faults != 0;
 }
 
 static void show_params(void)
@@ -286,6 +318,12 @@ static int read_options(struct asked *q, int argc, char **argv)
 		case OPT_TRANSPORTS:
 			q->transports = 1;
 			break;
+		case OPT_DEVICES:
+			q->devices = 1;
+			break;
+		case OPT_DOCTOR:
+			q->doctor = 1;
+			break;
 		case OPT_PARAMS:
 			q->params = 1;
 			break;
@@ -352,14 +390,18 @@ int main(int argc, char **argv)
 		return with_plan(&q);
 	if (q.tune)
 		return measure_costs();
-	bool all = !q.transports && !q.params && !q.algos && !q.kernels;
+	if (q.doctor)
+		return examine();
+	bool all = !q.transports && !q.devices && !q.params && !q.algos && !q.kernels;
 	if (all)
 		printf("tutti %d.%d.%d\n", tutti_version() / 10000, tutti_version() / 100 % 100, tutti_version() % 100);
+	if (q.devices)
+		rc = doctor_devices();
 	if (q.params)
 		show_params();
 	if (q.algos)
 		show_algos();
 	if (all || q.kernels)
 		show_kernels();
-	return all || q.transports ? show_transports() : 0;
+	return all || q.transports ? show_transports() | rc : rc;
 }
