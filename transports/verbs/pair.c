@@ -250,6 +250,7 @@ static int prepare(struct pair *p, const struct link_spec *spec, uint64_t tag, s
 	return rc == TUTTI_OK ? announce(p, ch) : rc;
 }
 
+/* A peer that has left may have made its links, and sent all that this one is to receive, before. */
 int pair_connect(struct pair *p, const struct link_spec *spec, uint64_t tag, struct link *link)
 {
 	struct channel *ch;
@@ -258,12 +259,12 @@ int pair_connect(struct pair *p, const struct link_spec *spec, uint64_t tag, str
 	pair_talk(p);
 	if (p->state == PAIR_BROKEN)
 		return fail(TUTTI_EPEER, "%s", p->why);
-	if (p->state == PAIR_LEFT)
-		return fail(TUTTI_EPEER, "rank %d has left", p->peer);
 	rc = prepare(p, spec, tag, &ch);
 	if (rc != TUTTI_OK)
 		return rc;
-	if (p->state != PAIR_UP || (spec->outgoing && !ch->remote))
+	if (p->state == PAIR_LEFT && !(spec->outgoing ? ch->remote != 0 : ch->known))
+		return fail(TUTTI_EPEER, "rank %d has left", p->peer);
+	if (p->state < PAIR_UP || (spec->outgoing && !ch->remote))
 		return LINK_PENDING;
 	if (spec->outgoing && (ch->remote_payload != spec->payload || ch->remote_slots != spec->nslots))
 		return fail(TUTTI_EMISMATCH, "rank %d made a link of %u slots of %u bytes, this rank one of %u of %u",
