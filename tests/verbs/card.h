@@ -65,7 +65,8 @@ struct card {
 	struct imaginary *sea;
 	pthread_mutex_t lock;
 	pthread_t thread;
-	bool stop, was_down, vanished;
+	bool stop, was_down;
+	bool by_itself; /* it moves now because nobody has called */
 	uint32_t number;
 	struct pair *pairs;
 	struct ibv_mr *mrs[CARD_MRS];

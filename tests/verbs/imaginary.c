@@ -73,8 +73,10 @@ static void *run_card(void *arg)
 		usleep(TICK_US);
 		pthread_mutex_lock(&c->lock);
 		card_look(c);
+		c->by_itself = true;
 		while (card_move(c))
 			;
+		c->by_itself = false;
 		stop = c->stop;
 		pthread_mutex_unlock(&c->lock);
 	}
