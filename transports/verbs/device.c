@@ -272,6 +272,8 @@ static int use_device(struct device *d, struct ibv_device *which, int port, cons
 		return fail_errno("ask for its limits");
 	if (port > d->limits.phys_port_cnt)
 		return NO_SUCH_PORT;
+	if (which->transport_type == IBV_TRANSPORT_IWARP)
+		return fail(TUTTI_EUNSUPPORTED, "it speaks iWARP, whose connections this transport can't make");
 	d->pd = d->lib.alloc_pd(d->context);
 	if (!d->pd)
 		return fail_errno("make a protection domain (it has %d)", d->limits.max_pd);

@@ -414,6 +414,7 @@ int pair_create(struct pair **out, const struct transport_env *env, struct devic
 
 void pair_destroy(struct pair *p)
 {
+	(void)shutdown(p->fd, SHUT_WR); /* before the queue pair goes: a peer that still sends to it knows why */
 	if (p->qp)
 		p->device->npairs -= p->device->lib.destroy_qp(p->qp) == 0;
 	for (uint32_t i = 0; i < p->nchannels; i++)
@@ -421,7 +422,6 @@ void pair_destroy(struct pair *p)
 			free_channel(p, p->channels[i]);
 	if (p->frames)
 		frames_end(p);
-	(void)shutdown(p->fd, SHUT_WR);
 	reset_on_close(p->fd, false);
 	close(p->fd);
 	free(p->channels);
