@@ -14,20 +14,25 @@
 #define TICK_US 300 /* a card that nobody calls moves by itself so often */
 #define GIDS    5
 
+static struct imaginary *sea;
+
+static void find_sea(void)
+{
+	const char *path = getenv("IMAGINARY_RDMA");
+	int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
+	void *p = MAP_FAILED;
+	if (fd >= 0 && ftruncate(fd, sizeof(*sea)) == 0)
+		p = mmap(NULL, sizeof(*sea), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (fd >= 0)
+		close(fd);
+	sea = p == MAP_FAILED ? NULL : p;
+}
+
 static struct imaginary *the_sea(void)
 {
-	static struct imaginary *sea;
-	const char *path = getenv("IMAGINARY_RDMA");
-	void *p;
-	int fd;
-	if (sea || !path)
-		return sea;
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, sizeof(*sea)) != 0)
-		return NULL;
-	p = mmap(NULL, sizeof(*sea), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	close(fd);
-	return sea = p == MAP_FAILED ? NULL : p;
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, find_sea);
+	return sea;
 }
 
 static int or_plenty(int knob, int plenty)
