@@ -100,6 +100,7 @@ aliases: $(if $(filter tutti-perf,$(PERFS)),$(B)/bin/tutti-perf)
 
 .PHONY: tests fuzzers
 tests: all $(TESTS:%=$(B)/tests/%) $(IMAGINARY)
+RANKS   := $(patsubst tests/%.c,%,$(wildcard tests/rdma/*.c)) # programs whose ranks a script starts
 
 # Fuzz targets: one function over a parser; the driver replays the corpus, then mutates it.
 FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -110,7 +111,7 @@ $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/driver.o $(TOOLLIB) $(C
 
 # ---- what people type ----
 
-.PHONY: deps demo check check-full check-fuzz check-cross bench compare man layering format install uninstall
+.PHONY: deps demo check check-full check-fuzz check-cross check-rdma bench compare man layering format install uninstall
 deps:
 	$(Q)tools/setup.sh build
 
@@ -134,6 +135,12 @@ check-fuzz: fuzzers
 check-cross:
 	$(Q)tools/setup.sh cross
 	$(Q)tests/cross.sh
+
+# On real verbs, with Soft-RoCE in a guest under qemu: tests/rdma/README.md. ONLY="shm tcp" runs some of it.
+check-rdma:
+	$(Q)tools/setup.sh rdma || echo "check-rdma: goes on with what there is"
+	$(Q)$(MAKE) --no-print-directory tests $(RANKS:%=$(B)/tests/%)
+	$(Q)TUTTI_TEST_ONLY="$(ONLY)" tests/run.sh $(LIMIT) tests/rdma/guest.sh
 
 bench: all
 	$(Q)$(B)/bin/floor && $(B)/bin/tutti-run -n 2 $(B)/bin/tutti-perf allreduce -b 8 -e 64M -f 4

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Names and installs what is missing: setup.sh build|check|cross, or what one peer of the comparison needs:
+# Names and installs what is missing: setup.sh build|check|cross|rdma, or what one peer of the comparison needs:
 # openmpi|mpich|gloo|gnuplot. As root, or through sudo where that asks for no password; otherwise it prints the command
 # to type and fails.
 set -eu
@@ -10,15 +10,18 @@ check="$build libcmocka-dev $openmpi $mpich iproute2 ethtool procps util-linux p
 cross="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 cross_arm="libc6:arm64 libhwloc-dev:arm64 libsodium-dev:arm64 libjansson-dev:arm64 libibverbs-dev:arm64 libcmocka-dev:arm64"
 
+rdma="qemu-system-x86 busybox-static iproute2 procps util-linux libibverbs1 ibverbs-providers ibverbs-utils librdmacm1 rdmacm-utils perftest"
+
 case ${1:-build} in
 build) want=$build ;;
 check) want=$check ;;
 cross) want="$cross $cross_arm" ;;
+rdma) want=$rdma ;;
 openmpi) want=$openmpi ;;
 mpich) want=$mpich ;;
 gloo) want=libgloo-dev ;;
 gnuplot) want=gnuplot-nox ;;
-*) echo "usage: $0 build|check|cross|openmpi|mpich|gloo|gnuplot" >&2; exit 2 ;;
+*) echo "usage: $0 build|check|cross|rdma|openmpi|mpich|gloo|gnuplot" >&2; exit 2 ;;
 esac
 
 command -v dpkg-query >/dev/null || { echo "tutti: not a Debian system; needed: $want" >&2; exit 0; }
