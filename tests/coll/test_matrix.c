@@ -166,8 +166,7 @@ static const char *family(const struct collective *c, char buf[32])
 	return buf;
 }
 
-/* Does the world's algorithm run this collective there? The direct tier has no v-forms. */
-static bool serves(const struct point *p, const struct collective *c)
+static bool find_out(const struct point *p, const struct collective *c)
 {
 	int n = number(p, RANKS), host[RANKS_MAX];
 	char name[32];
@@ -176,6 +175,16 @@ static bool serves(const struct point *p, const struct collective *c)
 	for (int r = 0; r < n; r++)
 		host[r] = host_of(p, r);
 	return algos_serve(values[ALGO][p->v[ALGO]], family(c, name), n, host) && !(c->uneven && is(p, ALGO, "direct"));
+}
+
+/* Does the world's algorithm run this collective there? The direct tier has no v-forms. Asked a million times. */
+static bool serves(const struct point *p, const struct collective *c)
+{
+	static signed char known[VALUES][VALUES][VALUES][VALUES]; /* by way, ranks, algorithm, collective; 0: not yet */
+	signed char *k = &known[p->v[WAY]][p->v[RANKS]][p->v[ALGO]][c->id];
+	if (!*k)
+		*k = find_out(p, c) ? 1 : -1;
+	return *k > 0;
 }
 
 static bool world_makes_sense(const struct point *p)
