@@ -5,13 +5,13 @@
 #   guest.sh shell   a shell in the guest, with its hosts up; `exit` ends the guest
 # Nothing is installed, and no root is needed. What is fetched and made stands in build/rdma. Variables:
 #   TUTTI_TEST_ACCEL   kvm or tcg; default: kvm where it boots a guest, which is tried once
-#   TUTTI_TEST_LIMIT   seconds until the guest is ended, by default 540
+#   TUTTI_TEST_LIMIT   seconds until the guest is ended, by default 1200
 #   TUTTI_TEST_ONLY    names of tests; default: all
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 dir=$top/build/rdma
 kernel=$dir/kernel
-limit=${TUTTI_TEST_LIMIT:-540}
+limit=${TUTTI_TEST_LIMIT:-1200}
 
 skip_all() {
 	for t in $("$here/inside.sh" list); do echo "[  SKIPPED ] $t: $1"; done

@@ -3,18 +3,23 @@
 # have an RDMA device each, rxe0 and rxe1, on the two ends of a veth pair; h2 has none.
 #   hosts.sh up
 #   hosts.sh run HOST COMMAND...   runs a program on a host
+#   hosts.sh cut|mend 0|1          an end of the pair goes down and up
 #   hosts.sh HOST LINE             the same as a remote shell has it: `tutti-run -H h0:2,h1:2 --rsh hosts.sh`
 #
 # The ends of that pair, roce0 and roce1, stay in the guest's own namespace, since this kernel's rxe opens its sockets there
 # and nowhere else. Devices are seen by all namespaces (`rdma system`: shared), so processes of any host can use them. Packets
 # from one end to the other have to pass the pair although both addresses are local: two rules before the local table.
 
+plug() {
+	ip link set "roce$1" up
+	ip route add "$3" dev "roce$1" src "$2" table "10$1"
+}
+
 # cable HOST ADDRESS PEER: end number HOST of the pair, on which PEER is reached
 cable() {
 	sysctl -qw "net.ipv4.conf.roce$1.accept_local=1" "net.ipv4.conf.roce$1.rp_filter=0"
 	ip addr add "$2/24" dev "roce$1"
-	ip link set "roce$1" up
-	ip route add "$3" dev "roce$1" src "$2" table "10$1"
+	plug "$1" "$2" "$3"
 	ip rule add pref "1$1" iif lo to "$3" lookup "10$1"
 	rdma link add "rxe$1" type rxe netdev "roce$1"
 }
@@ -52,6 +57,8 @@ on() {
 
 case $1 in
 up) set -e && up ;;
+cut) ip link set "roce$2" down ;;
+mend) plug "$2" "10.9.0.$(($2 + 1))" "10.9.0.$((2 - $2))" ;;
 run) shift && on "$@" ;;
 h*) on "$1" sh -c "$2" ;;
 esac

@@ -2,7 +2,12 @@
 # The tests, inside the guest: guest.sh runs it there. `inside.sh [TEST...]`; `inside.sh list` prints their names, anywhere.
 here=$(cd "$(dirname "$0")" && pwd)
 hosts=$here/hosts.sh
-tests="devices pingpong_rc pingpong_uc rdma_cm shm tcp"
+modes="write send uc"
+tests="devices pingpong_rc pingpong_uc rdma_cm shm tcp transports latency bandwidth"
+for m in $modes; do
+	tests+=" collectives_$m types_$m matrix_${m}_2 matrix_${m}_3 matrix_${m}_4"
+done
+tests+=" killed_rank port_down link_deleted wrong_secret memlock"
 
 [ "$1" != list ] || { echo $tests; exit; }
 "$hosts" up || { echo "the guest's hosts can't be set up"; exit 1; }
@@ -14,32 +19,43 @@ if [ "$1" = shell ]; then
 fi
 [ $# = 0 ] || tests=$*
 . "$here/../sh.sh"
+programs=${TUTTI_BIN%/bin}/tests
 
-now() { cut -d' ' -f1 /proc/uptime; }
-between() { awk -v a="$1" -v b="$2" 'BEGIN { print b - a }'; }
+now() { awk '{ print int($1 * 1000) }' /proc/uptime; }
 
 # job LIST PROGRAM...: LIST as for tutti-run -H
 job() {
-	list=$1
+	local list=$1
 	shift
-	timeout -k 5 90 "$TUTTI_BIN/tutti-run" -H "$list" --rsh "$hosts" --bind none "$@"
+	timeout -k 5 "${limit:-90}" "$TUTTI_BIN/tutti-run" -H "$list" --rsh "$hosts" --bind none "$@"
 }
 
-# Packets that have passed the pair since the last call.
-passed() {
-	local sum
-	sum=$(($(cat /sys/class/net/roce0/statistics/rx_packets) + $(cat /sys/class/net/roce0/statistics/tx_packets)))
-	echo $((sum - ${before:-0}))
-	before=$sum
+# With 2 ranks one on each host, with 4 two.
+list_of() {
+	case $1 in
+	2) echo h0:1,h1:1 ;;
+	3) echo h0:2,h1:1 ;;
+	4) echo h0:2,h1:2 ;;
+	esac
 }
+
+# passed COMMAND...: runs it, and says how many packets passed the pair meanwhile; at least `packets`
+passed() {
+	local c=/sys/class/net/roce0/statistics n
+	n=$(($(cat $c/rx_packets) + $(cat $c/tx_packets)))
+	"$@" || return
+	n=$(($(cat $c/rx_packets) + $(cat $c/tx_packets) - n))
+	echo "$n packets passed the pair"
+	[ "$n" -ge "${packets:-100}" ]
+}
+
+# ---- without Tutti ---------------------------------------------------------------------------------------------------
 
 devices() {
 	rdma link
 	[ "$(rdma link | grep -c 'rxe[01]/1 state ACTIVE')" = 2 ] || return 1
-	ibv_devinfo -v | grep 'GID\['
-	[ "$(ibv_devinfo -v | grep -c 'GID.*::ffff:10.9.0.[12], RoCE v2')" = 2 ] || return 1
-	[ "$("$hosts" run h1 ibv_devinfo -l 2>&1 | grep -c rxe)" -ge 1 ] || return 1
-	"$hosts" run h1 ibv_devinfo -d rxe1 | grep -q PORT_ACTIVE && ! "$hosts" run h1 ibv_devinfo -d rxe0 | grep -q PORT_ACTIVE
+	grep . /sys/class/infiniband/rxe?/ports/1/gids/1
+	"$hosts" run h1 ibv_devinfo -d rxe1 | grep PORT_ACTIVE && ! "$hosts" run h1 ibv_devinfo -d rxe0 | grep PORT_ACTIVE
 }
 
 # pair PROGRAM OPTIONS...: server on h0, client on h1, each with its own device
@@ -54,28 +70,198 @@ pair() {
 	return 1
 }
 
-pingpong() {
-	passed >/dev/null
-	pair "ibv_$1_pingpong" -g 1 -n 100 -s 512 || return 1
-	n=$(passed)
-	echo "$n packets passed the pair"
-	[ "$n" -ge 200 ]
-}
-
 rdma_cm() {
 	timeout 20 rping -s -a 10.9.0.1 -C 3 &
 	sleep 0.5
 	timeout 20 rping -c -a 10.9.0.1 -I 10.9.0.2 -C 3 -v && wait $!
 }
 
+# ---- Tutti -----------------------------------------------------------------------------------------------------------
+
+perf() {
+	local list=$1
+	shift
+	job "$list" "$TUTTI_BIN/tutti-perf" "$@" -n 2 -w 1
+}
+
+# Shared memory inside h0, RDMA to h1, TCP to h2 which has no device: in one communicator, by itself.
+transports() {
+	job h0:2,h1:1,h2:1 "$TUTTI_BIN/tutti-info" >"$work/info" || return 1
+	cat "$work/info"
+	[ "$(grep -c 'on h0), host 0, by shm' "$work/info")" = 1 ] || return 1
+	[ "$(grep -c 'on h1), host 1, by verbs' "$work/info")" = 1 ] || return 1
+	[ "$(grep -c 'on h2), host 2, by tcp' "$work/info")" = 1 ] || return 1
+	for c in allreduce allgather alltoall; do
+		passed perf h0:2,h1:1,h2:1 $c -b 8 -e 64K -f 64 || return 1
+	done
+}
+
+all_collectives="allreduce allgather reduce_scatter broadcast reduce gather scatter alltoall allgatherv reduce_scatterv gatherv
+	scatterv alltoallv sendrecv barrier"
+
+# Ranks in turn: each number of ranks meets each collective in one of the modes. All go by RDMA, also within a host.
+collectives() {
+	local n=$1
+	for c in $all_collectives; do
+		n=$((n % 3 + 1))
+		perf "$(list_of $((n + 1)))" "$c" -b 8 -e 64K -f 90 || return 1
+	done
+}
+
+types() {
+	passed perf "$(list_of "$1")" allreduce -d all -o all -b 1000 -e 1000
+}
+
+matrix() {
+	TUTTI_TEST_NETWORK=verbs TUTTI_TEST_WORLD=$1 TUTTI_TEST_ONLY="way=tcp n=$1 slot=4096 slots=4 driver=caller algo=default" \
+		timeout -k 5 240 "$programs/coll/test_matrix"
+}
+
+# ---- speed -----------------------------------------------------------------------------------------------------------
+
+# beside WHAT BYTES OURS PERFTEST'S
+beside() {
+	awk -v what="$1" -v bytes="$2" -v ours="$3" -v theirs="$4" -v unit="$5" 'BEGIN {
+		printf "%s, %d bytes: %s %s, perftest %s, ratio %.2f\n", what, bytes, ours, unit, theirs, ours / theirs }' |
+		tee -a "$work/figures"
+}
+
+# measured PERFTEST COLUMN OPTIONS...: one figure of its table
+measured() {
+	local program=$1 column=$2
+	shift 2
+	pair "$program" -x 1 -F "$@" | awk -v c="$column" '$1 ~ /^[0-9]+$/ && NF >= 5 { print $c }'
+}
+
+# Turn about three times: the best of each, since what disturbs only adds.
+latency() {
+	local a= b=
+	for i in 1 2 3; do
+		a+=" $(measured ib_write_lat 5 -n 500 -s 8)"
+		b+=" $(job h0:1,h1:1 "$programs/rdma/pingpong" latency 500 8 | cut -d' ' -f3)"
+	done
+	beside "latency, half a round trip" 8 "$(printf '%s\n' $b | sort -n | head -1)" \
+		"$(printf '%s\n' $a | sort -n | head -1)" us
+}
+
+bandwidth() {
+	local a b
+	for size in 65536 262144 1048576; do
+		a= b=
+		for i in 1 2; do
+			a+=" $(measured ib_write_bw 4 -n $((8388608 / size)) -t 16 -s $size)"
+			b+=" $(job h0:1,h1:1 "$programs/rdma/pingpong" bandwidth $((8388608 / size)) $size | cut -d' ' -f3)"
+		done
+		beside bandwidth $size "$(printf '%s\n' $b | sort -n | tail -1)" \
+			"$(printf '%s\n' $a | sort -n | tail -1)" MB/s || return 1
+	done
+}
+
+# ---- faults ----------------------------------------------------------------------------------------------------------
+
+# lines PATTERN N SECONDS: waits until the job has printed N such lines
+lines() {
+	local end=$(($(now) + $3 * 1000))
+	until [ "$(grep -Ec "$1" "$work/job")" -ge "$2" ]; do
+		[ "$(now)" -lt $end ] && kill -0 $job 2>/dev/null || return 1
+		sleep 0.1
+	done
+}
+
+# fault WHAT BOUND DOOMED TEXT COMMAND...: the command while three ranks all-reduce over RDMA. All survivors get an error within
+# BOUND seconds, one at least with TEXT in it, and go on over TCP in the same processes.
+fault() {
+	local what=$1 bound=$2 doomed=$3 text=$4 left=$((3 - ($3 >= 0))) directory begin took
+	shift 4
+	directory=$(mktemp -d)
+	TUTTI_TRANSPORT=verbs limit=120 job h0:2,h1:1 --grace 60 "$programs/rdma/fallback" 40 "$directory" "$doomed" >"$work/job" 2>&1 &
+	job=$!
+	lines running 3 60 || { cat "$work/job"; return 1; }
+	begin=$(now)
+	"$@"
+	lines 'status [1-9]' $left 40
+	took=$(($(now) - begin))
+	wait $job
+	cat "$work/job"
+	rm -rf "$directory"
+	echo "$what: all knew after $took ms" | tee -a "$work/figures"
+	[ $took -lt $((bound * 1000)) ] && [ "$(grep -c ': again as' "$work/job")" = $left ] &&
+		[ "$(grep -c ': status [1-9]' "$work/job")" = $left ] && grep -Eq "status [1-9]*: .*$text" "$work/job"
+}
+
+kill_rank() { kill -9 "$(sed -n "s/^rank $1: running as //p" "$work/job")"; }
+
+port_down() {
+	fault "ip link set down" 20 -1 'rxe[01]' "$hosts" cut 1
+	local rc=$?
+	"$hosts" mend 1 && [ $rc = 0 ] && devices
+}
+
+# This kernel's rxe waits with the removal until nobody has the device open, and tells nobody. So the job comes to its end, and
+# then the device goes.
+link_deleted() {
+	local rc
+	directory=$(mktemp -d)
+	TUTTI_TRANSPORT=verbs job h0:2,h1:1 --grace 60 "$programs/rdma/fallback" 8 "$directory" -1 >"$work/job" 2>&1 &
+	job=$!
+	lines running 3 60 || { cat "$work/job"; return 1; }
+	timeout 60 rdma link delete rxe1 &
+	wait $job
+	rc=$?
+	cat "$work/job"
+	rm -rf "$directory"
+	wait $! && [ $rc = 0 ] && [ "$(grep -c ': again as' "$work/job")" = 3 ] && ! rdma link | grep rxe1 || return 1
+	echo "rdma link delete: $(sed -n 's/^rank 0: //; /status/p' "$work/job" | head -1)" >>"$work/figures"
+	rdma link add rxe1 type rxe netdev roce1 && devices
+}
+
+# alone RANK SECRET: a rank of two, without a launcher
+alone() {
+	TUTTI_RANK=$1 TUTTI_SECRET=$2 TUTTI_SIZE=2 TUTTI_ROOT=10.8.0.2:29500 TUTTI_START_TIMEOUT=15 TUTTI_TRANSPORT=verbs \
+		timeout 60 "$hosts" run "h$1" "$TUTTI_BIN/tutti-perf" barrier
+}
+
+wrong_secret() {
+	local pid begin
+	begin=$(now)
+	alone 0 sesame >"$work/0" 2>&1 &
+	pid=$!
+	alone 1 barley >"$work/1" 2>&1 && return 1
+	wait $pid && return 1
+	cat "$work/0" "$work/1"
+	grep -qi secret "$work/1" && [ $(($(now) - begin)) -lt 40000 ]
+}
+
+# Without the right to lock more than 64 KiB, which root has otherwise.
+poor() { job h0:1,h1:1 sh -c 'ulimit -l 64 && exec setpriv --bounding-set -ipc_lock "$@"' sh "$@"; }
+
+memlock() {
+	local begin
+	begin=$(now)
+	TUTTI_TRANSPORT=verbs poor "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 8 && return 1
+	echo "after $(($(now) - begin)) ms"
+	grep -q 'ulimit -l' "$work/out" || return 1
+	poor "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 64K -f 90
+}
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+n=0
 for t in $tests; do
 	begin=$(now)
+	mode=${t#*_}
+	mode=${mode%_?}
 	case $t in
-	pingpong_*) run "$t" pingpong "${t#*_}" ;;
-	shm) run "$t" job h0:2 "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 64K -f 32 -n 2 ;;
-	tcp) run "$t" job h0:1,h1:1,h2:1 "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 64K -f 32 -n 2 ;;
+	pingpong_*) run "$t" passed pair "ibv_${mode}_pingpong" -g 1 -n 100 -s 512 ;;
+	shm) TUTTI_TRANSPORT=shm run "$t" perf h0:2 allreduce -b 8 -e 64K -f 90 ;;
+	tcp) TUTTI_TRANSPORT=tcp run "$t" perf h0:1,h1:1,h2:1 allreduce -b 8 -e 64K -f 90 ;;
+	collectives_*) TUTTI_TRANSPORT=verbs TUTTI_VERBS_MODE=$mode run "$t" collectives $((n++)) ;;
+	types_*) TUTTI_TRANSPORT=verbs TUTTI_VERBS_MODE=$mode run "$t" types $((n % 3 + 2)) ;;
+	matrix_*) TUTTI_VERBS_MODE=$mode run "$t" matrix "${t##*_}" ;;
+	killed_rank) run "$t" fault "kill -9" 10 2 'rank 2 .*died' kill_rank 2 ;;
 	*) run "$t" "$t" ;;
 	esac
-	echo "    $(between "$begin" "$(now)") s"
+	echo "    $(($(now) - begin)) ms"
 done
+cat "$work/figures" 2>/dev/null
 report
