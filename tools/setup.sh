@@ -10,7 +10,8 @@ check="$build libcmocka-dev $openmpi $mpich iproute2 ethtool procps util-linux p
 cross="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 cross_arm="libc6:arm64 libhwloc-dev:arm64 libsodium-dev:arm64 libjansson-dev:arm64 libibverbs-dev:arm64 libcmocka-dev:arm64"
 
-rdma="qemu-system-x86 busybox-static iproute2 procps util-linux libibverbs1 ibverbs-providers ibverbs-utils librdmacm1 rdmacm-utils perftest"
+rdma="qemu-system-x86 busybox-static iproute2 procps util-linux libibverbs1 ibverbs-providers ibverbs-utils librdmacm1
+	rdmacm-utils perftest libfabric1 libfabric-bin"
 
 case ${1:-build} in
 build) want=$build ;;

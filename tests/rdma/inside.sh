@@ -7,7 +7,7 @@ tests="devices pingpong_rc pingpong_uc rdma_cm shm tcp transports latency bandwi
 for m in $modes; do
 	tests+=" collectives_$m types_$m matrix_${m}_2 matrix_${m}_3 matrix_${m}_4"
 done
-tests+=" killed_rank port_down link_deleted wrong_secret memlock"
+tests+=" collectives_cm types_cm matrix_cm_3 collectives_fabric killed_rank port_down link_deleted wrong_secret memlock"
 
 [ "$1" != list ] || { echo $tests; exit; }
 "$hosts" up || { echo "the guest's hosts can't be set up"; exit 1; }
@@ -23,16 +23,22 @@ programs=${TUTTI_BIN%/bin}/tests
 
 now() { awk '{ print int($1 * 1000) }' /proc/uptime; }
 
-# job LIST PROGRAM...: LIST as for tutti-run -H
+# job LIST PROGRAM...: LIST as for tutti-run -H, or a number of ranks in the guest's own namespace
 job() {
 	local list=$1
 	shift
-	timeout -k 5 "${limit:-90}" "$TUTTI_BIN/tutti-run" -H "$list" --rsh "$hosts" --bind none "$@"
+	case $list in
+	h*) set -- -H "$list" --rsh "$hosts" "$@" ;;
+	*) set -- -n "$list" "$@" ;;
+	esac
+	timeout -k 5 "${limit:-90}" "$TUTTI_BIN/tutti-run" --bind none "$@"
 }
 
-# With 2 ranks one on each host, with 4 two.
+# Where N ranks go: two hosts; or, for what connects by the devices' addresses (where=here), all in the guest's own namespace.
+where=
 list_of() {
-	case $1 in
+	case $where$1 in
+	here*) echo "$1" ;;
 	2) echo h0:1,h1:1 ;;
 	3) echo h0:2,h1:1 ;;
 	4) echo h0:2,h1:2 ;;
@@ -109,12 +115,22 @@ collectives() {
 }
 
 types() {
-	passed perf "$(list_of "$1")" allreduce -d all -o all -b 1000 -e 1000
+	perf "$(list_of "$1")" allreduce -d all -o all -b 1000 -e 1000
 }
 
 matrix() {
 	TUTTI_TEST_NETWORK=verbs TUTTI_TEST_WORLD=$1 TUTTI_TEST_ONLY="way=tcp n=$1 slot=4096 slots=4 driver=caller algo=default" \
 		timeout -k 5 240 "$programs/coll/test_matrix"
+}
+
+# Does this build have the variable?
+knows() { "$TUTTI_BIN/tutti-info" -p | grep -q "^ *$1\b"; }
+
+# What libfabric can do over these devices without Tutti.
+fabric_pingpong() {
+	timeout 30 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -I 20 -S 1024 &
+	sleep 1
+	timeout 30 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -I 20 -S 1024 10.9.0.1 && wait $!
 }
 
 # ---- speed -----------------------------------------------------------------------------------------------------------
@@ -246,18 +262,41 @@ memlock() {
 
 # ----------------------------------------------------------------------------------------------------------------------
 
-n=0
+# with_mode TEST: one of the tests that come in modes
+with_mode() {
+	local mode=${1#*_}
+	mode=${mode%_?}
+	export TUTTI_TRANSPORT=verbs TUTTI_VERBS_MODE=$mode
+	case $mode in
+	cm)
+		knows TUTTI_VERBS_CONNECT || { skip "$1" "this build connects by its bootstrap only"; return; }
+		where=here TUTTI_VERBS_MODE=auto
+		export TUTTI_VERBS_CONNECT=cm
+		;;
+	fabric)
+		knows TUTTI_LIBFABRIC_PROVIDER || { skip "$1" "this build has no libfabric transport"; return; }
+		fabric_pingpong >"$work/fabric" 2>&1 || { skip "$1" "fi_pingpong fails by itself: $(tail -1 "$work/fabric")"; return; }
+		where=here TUTTI_TRANSPORT=libfabric
+		export TUTTI_LIBFABRIC_PROVIDER='verbs;ofi_rxm'
+		;;
+	esac
+	case $1 in
+	collectives_*) run "$1" collectives "$((++turn))" ;;
+	types_*) run "$1" types $((turn % 3 + 2)) ;;
+	matrix_*) run "$1" matrix "${1##*_}" ;;
+	esac
+	where=
+	unset TUTTI_TRANSPORT TUTTI_VERBS_MODE TUTTI_VERBS_CONNECT TUTTI_LIBFABRIC_PROVIDER
+}
+
+turn=0
 for t in $tests; do
 	begin=$(now)
-	mode=${t#*_}
-	mode=${mode%_?}
 	case $t in
-	pingpong_*) run "$t" passed pair "ibv_${mode}_pingpong" -g 1 -n 100 -s 512 ;;
+	pingpong_*) run "$t" passed pair "ibv_${t#*_}_pingpong" -g 1 -n 100 -s 512 ;;
 	shm) TUTTI_TRANSPORT=shm run "$t" perf h0:2 allreduce -b 8 -e 64K -f 90 ;;
 	tcp) TUTTI_TRANSPORT=tcp run "$t" perf h0:1,h1:1,h2:1 allreduce -b 8 -e 64K -f 90 ;;
-	collectives_*) TUTTI_TRANSPORT=verbs TUTTI_VERBS_MODE=$mode run "$t" collectives $((n++)) ;;
-	types_*) TUTTI_TRANSPORT=verbs TUTTI_VERBS_MODE=$mode run "$t" types $((n % 3 + 2)) ;;
-	matrix_*) TUTTI_VERBS_MODE=$mode run "$t" matrix "${t##*_}" ;;
+	collectives_* | types_* | matrix_*) with_mode "$t" ;;
 	killed_rank) run "$t" fault "kill -9" 10 2 'rank 2 .*died' kill_rank 2 ;;
 	*) run "$t" "$t" ;;
 	esac
