@@ -3,7 +3,7 @@
 here=$(cd "$(dirname "$0")" && pwd)
 hosts=$here/hosts.sh
 modes="write send uc"
-tests="devices pingpong_rc pingpong_uc rdma_cm shm tcp transports latency bandwidth"
+tests="devices pingpong_rc pingpong_uc rdma_cm shm tcp info transports latency bandwidth"
 for m in $modes; do
 	tests+=" collectives_$m types_$m matrix_${m}_2 matrix_${m}_3 matrix_${m}_4"
 done
@@ -90,6 +90,16 @@ perf() {
 	job "$list" "$TUTTI_BIN/tutti-perf" "$@" -n 2 -w 1
 }
 
+# What is chosen on each host, and why nothing on the last.
+info() {
+	for i in 0 1; do
+		"$hosts" run h$i "$TUTTI_BIN/tutti-info" --devices | tee "$work/info"
+		grep -q "rxe$i:1: yes, GID [0-9]* (RoCE v2 10.9.0.$((i + 1))), mode write" "$work/info" || return 1
+	done
+	"$hosts" run h2 "$TUTTI_BIN/tutti-info" --devices | tee "$work/info"
+	! grep -q ': yes' "$work/info"
+}
+
 # Shared memory inside h0, RDMA to h1, TCP to h2 which has no device: in one communicator, by itself.
 transports() {
 	job h0:2,h1:1,h2:1 "$TUTTI_BIN/tutti-info" >"$work/info" || return 1
@@ -126,8 +136,9 @@ matrix() {
 # Does this build have the variable?
 knows() { "$TUTTI_BIN/tutti-info" -p | grep -q "^ *$1\b"; }
 
-# What libfabric can do over these devices without Tutti.
+# What libfabric can do over these devices without Tutti. Its default sizes, for many peers, are more than rxe's queues have.
 fabric_pingpong() {
+	export FI_UNIVERSE_SIZE=4 FI_OFI_RXM_MSG_TX_SIZE=128 FI_OFI_RXM_MSG_RX_SIZE=128
 	timeout 30 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -I 20 -S 1024 &
 	sleep 1
 	timeout 30 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -I 20 -S 1024 10.9.0.1 && wait $!
@@ -257,7 +268,7 @@ memlock() {
 	TUTTI_TRANSPORT=verbs poor "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 8 && return 1
 	echo "after $(($(now) - begin)) ms"
 	grep -q 'ulimit -l' "$work/out" || return 1
-	poor "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 64K -f 90
+	poor "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 64K -f 90 -n 2
 }
 
 # ----------------------------------------------------------------------------------------------------------------------
