@@ -140,7 +140,8 @@ check-cross:
 check-rdma:
 	$(Q)tools/setup.sh rdma || echo "check-rdma: goes on with what there is"
 	$(Q)$(MAKE) --no-print-directory tests $(RANKS:%=$(B)/tests/%)
-	$(Q)TUTTI_TEST_ONLY="$(ONLY)" tests/run.sh 1300 tests/rdma/guest.sh
+	$(Q)TUTTI_TEST_ONLY="$(ONLY)" tests/run.sh 1300 tests/rdma/guest.sh; status=$$?; \
+	  sed -n 's/^figure: /    /p' build/rdma/report.log 2>/dev/null; exit $$status
 
 bench: all
 	$(Q)$(B)/bin/floor && $(B)/bin/tutti-run -n 2 $(B)/bin/tutti-perf allreduce -b 8 -e 64M -f 4

@@ -12,6 +12,7 @@ top=$(cd "$here/../.." && pwd)
 dir=$top/build/rdma
 kernel=$dir/kernel
 limit=${TUTTI_TEST_LIMIT:-1200}
+rm -f "$dir/report.log"
 
 skip_all() {
 	for t in $("$here/inside.sh" list); do echo "[  SKIPPED ] $t: $1"; done

@@ -313,5 +313,5 @@ for t in $tests; do
 	esac
 	echo "    $(($(now) - begin)) ms"
 done
-cat "$work/figures" 2>/dev/null
+sed 's/^/figure: /' "$work/figures" 2>/dev/null
 report
