@@ -42,8 +42,10 @@ fetch_kernel() {
 
 make_initramfs() {
 	root=$dir/root
-	rm -rf "$root" && mkdir -p "$root/bin" "$root/lib" "$root/proc" "$root/sys" "$root/dev" "$root/host" "$root/layer" "$root/new" &&
-		cp "$(command -v busybox)" "$root/bin/" && cp "$here/init" "$root/init" && chmod 755 "$root/init" && cp -r "$kernel/lib/modules" "$root/lib/" || return 1
+	rm -rf "$root" && mkdir -p "$root/bin" "$root/lib" "$root/proc" "$root/sys" "$root/dev" \
+		"$root/host" "$root/layer" "$root/new" &&
+		cp "$(command -v busybox)" "$root/bin/" && cp "$here/init" "$root/init" &&
+		chmod 755 "$root/init" && cp -r "$kernel/lib/modules" "$root/lib/" || return 1
 	for a in sh mount mkdir modprobe poweroff sed tr stty setsid chroot; do ln -s busybox "$root/bin/$a"; done
 	(cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$dir/initramfs"
 	rm -rf "$root"
