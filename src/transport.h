@@ -16,7 +16,10 @@
  *   pump      moves slots between rings and network; never blocks. Called from the wait loop and after a rank's last
  *             step, until its links are drained: a slot's credit is given when its bytes have left this process for good.
  *             NULL where the ring is the same memory.
- *   sleep_fd  an epoll descriptor that is readable when pump would do something; -1 or NULL: none needed.
+ *   sleep_fd  an epoll descriptor that is readable when pump would do something; -1 or NULL: none needed, or, where
+ *             there is a pump, none to be had: a sleeping rank then looks every millisecond. A transport that must be told
+ *             before it rings (ibv_req_notify_cq, fi_trywait) does so in a pump that has found nothing for a while: it is
+ *             the last call before a sleep.
  *   peers     after attach, optional: how many ranks this one can be connected to at a time; 0: all. The fewest of all ranks
  *             limit the choice of plans.
  *   devices   optional, without open: a line for each device that it could use, which says whether, as what, or why not.
@@ -45,6 +48,7 @@ struct transport_env {
 	const struct contact *contacts; /* NULL until attach */
 	uint64_t process;               /* random number of this process: equal on ranks that are threads of one */
 	bool loopback_only;             /* no secret: nothing leaves this machine */
+	bool named;                     /* TUTTI_TRANSPORT, or the config's, names this transport */
 	void *world;
 	int (*dial)(const struct transport_env *env, int peer, uint64_t tag, int *fd); /* TCP, authenticated; bounded */
 	int (*take)(const struct transport_env *env, int peer, uint64_t tag);          /* the peer's dial, or -1 */

@@ -40,6 +40,8 @@ static void sleep_some(struct wait *w, uint64_t waited)
 	const struct wait_policy_of *how = w->site->how;
 	uint64_t ns = waited / 8;
 	ns = ns < 1000000u ? 1000000u : ns > 20000000u ? 20000000u : ns;
+	if (how->polled)
+		ns = 1000000u;
 	if (how->epoll >= 0) {
 		struct epoll_event e;
 		(void)epoll_wait(how->epoll, &e, 1, how->mixed ? 1 : (int)(ns / 1000000u));

@@ -29,6 +29,7 @@ struct wait_policy_of {
 	_Atomic uint32_t *bell; /* own sleep word, rung by peers in memory; never NULL */
 	int epoll;              /* readable when a network transport has something; -1: none */
 	bool mixed;             /* also linked through memory, which cannot end an epoll_wait: sleep for short */
+	bool polled;            /* a network transport has no descriptor: what it brings is only found by looking */
 };
 
 /** What a waiting rank watches, and whom it tells. */

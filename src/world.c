@@ -114,6 +114,7 @@ static int open_transports(struct world *w, const struct auth_key *key, const ch
 		        .params = &w->params,
 		        .process = process,
 		        .loopback_only = key->open,
+		        .named = ok && allowed && *allowed && *allowed != '^',
 		        .world = w,
 		        .dial = env_dial,
 		        .take = env_take,
@@ -340,6 +341,7 @@ static int start_waiting(struct world *w)
 		struct world_transport *x = &w->transport[w->via[r]];
 		memory |= x->t->segment != NULL;
 		int fd = x->t->sleep_fd ? x->t->sleep_fd(x->ctx) : -1;
+		w->wait.polled |= x->t->pump && fd < 0;
 		if (fd < 0)
 			continue;
 		if (w->wait.epoll < 0 && (w->wait.epoll = epoll_create1(EPOLL_CLOEXEC)) < 0)
