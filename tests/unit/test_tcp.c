@@ -24,6 +24,8 @@
 
 #include <cmocka.h>
 
+#include "../flow.h"
+
 extern const struct transport transport_tcp;
 
 #define check(rc) check_at(rc, __LINE__)
@@ -31,14 +33,6 @@ static void check_at(int rc, int line)
 {
 	if (rc != TUTTI_OK)
 		fail_msg("line %d: status %d: %s", line, rc, fail_text());
-}
-
-static uint64_t next(uint64_t *state)
-{
-	uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
 }
 
 /* ---- a world of two ranks ---------------------------------------------------------------------------------------- */
@@ -194,109 +188,6 @@ static void join(struct world *w, int from, int lane, uint32_t payload, uint32_t
 	assert_int_equal(out->tag, in->tag);
 }
 
-/* ---- frames that both sides can compute -------------------------------------------------------------------------- */
-
-struct frame_of {
-	uint32_t len, sig;
-	bool ref;
-	uint64_t seed;
-};
-
-static struct frame_of frame_next(uint64_t *state, uint32_t payload)
-{
-	static const uint32_t edges[] = {0, 1, 8, 47, 48, 49, 64, 1023, 1024, 8191, 8192, 8193, 1 << 20};
-	uint64_t r = next(state), pick = next(state);
-	uint32_t len = (uint32_t)(pick % (payload + 1));
-
-	if (r % 4 == 0)
-		len = edges[pick % (sizeof(edges) / sizeof(edges[0]))];
-	else if (r % 4 == 1)
-		len = payload; /* runs of equal frames */
-	else if (r % 4 == 2)
-		len = (uint32_t)(pick % 64);
-	if (len > payload)
-		len = payload;
-	return (struct frame_of){.len = len, .sig = (uint32_t)(r >> 32), .ref = r & 16, .seed = pick};
-}
-
-static void paint(uint8_t *p, const struct frame_of *f)
-{
-	uint64_t state = f->seed, v = 0;
-
-	for (uint32_t i = 0; i < f->len; i++, v >>= 8) {
-		if (i % 8 == 0)
-			v = next(&state);
-		p[i] = (uint8_t)v;
-	}
-}
-
-static void assert_painted(const uint8_t *p, const struct frame_of *f)
-{
-	uint64_t state = f->seed, v = 0;
-
-	for (uint32_t i = 0; i < f->len; i++, v >>= 8) {
-		if (i % 8 == 0)
-			v = next(&state);
-		if (p[i] != (uint8_t)v)
-			fail_msg("byte %u of %u is %#x, expected %#x", i, f->len, p[i], (unsigned)(uint8_t)v);
-	}
-}
-
-/* One direction under test: what is still to be sent and to be received. */
-struct flow {
-	struct link *out, *in;
-	uint64_t send_state, receive_state;
-	int to_send, to_receive;
-	uint8_t *memory; /* what slots refer to, a payload's worth for each slot */
-};
-
-static struct flow flow_of(struct link *out, struct link *in, uint64_t seed, int frames)
-{
-	uint8_t *memory = malloc((size_t)(in->mask + 1) * in->payload);
-
-	assert_non_null(memory);
-	return (struct flow){out, in, seed, seed, frames, frames, memory};
-}
-
-static bool send_one(struct flow *f)
-{
-	struct slot *s = f->to_send ? link_send_begin(f->out) : NULL;
-	struct frame_of frame;
-	uint8_t *memory;
-
-	if (!s)
-		return false;
-	frame = frame_next(&f->send_state, f->out->payload);
-	memory = f->memory + (size_t)(f->out->pos & f->out->mask) * f->out->payload;
-	if (frame.ref) {
-		struct slot_ref ref = {(uint64_t)(uintptr_t)memory, frame.len};
-		paint(memory, &frame);
-		memcpy(s->data, &ref, sizeof(ref));
-	} else {
-		paint(slot_payload(s, frame.len), &frame);
-	}
-	link_send_end(f->out, s, frame.len | (frame.ref ? SLOT_REF : 0), frame.sig);
-	f->to_send--;
-	return true;
-}
-
-static bool receive_one(struct flow *f)
-{
-	struct slot *s = link_recv_begin(f->in);
-	struct frame_of frame;
-
-	if (!s)
-		return false;
-	assert_true(f->to_receive > 0);
-	frame = frame_next(&f->receive_state, f->in->payload);
-	assert_int_equal(s->len, frame.len);
-	assert_int_equal(s->sig, frame.sig);
-	assert_painted(slot_payload(s, s->len), &frame);
-	link_recv_end(f->in);
-	f->to_receive--;
-	return true;
-}
-
 static void pump(struct world *w, int rank)
 {
 	check(transport_tcp.pump(w->ctx[rank]));
@@ -312,7 +203,7 @@ static void run_flows(struct world *w, struct flow *flows, int n, uint64_t seed)
 	int left = n;
 
 	while (left) {
-		uint64_t r = next(&seed);
+		uint64_t r = flow_random(&seed);
 		struct flow *f = &flows[(r >> 8) % (unsigned)n];
 		bool before = f->to_receive > 0;
 
