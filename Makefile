@@ -25,7 +25,11 @@ CFLAGS  += $(SANFLAGS)
 LDFLAGS += $(SANFLAGS)
 endif
 
-SRC     := $(shell find src transports -name '*.c' | sort)
+# A transport over an optional library: without the library's header its folder is absent.c alone, which says so.
+has      = $(shell printf '\#include <%s>\n' $(1) | $(CC) -E -x c - >/dev/null 2>&1 && echo yes)
+leave_out = $(if $(call has,$(2)),transports/$(1)/absent.c,$(filter-out transports/$(1)/absent.c,$(wildcard transports/$(1)/*.c)))
+LEFTOUT := $(call leave_out,libfabric,rdma/fabric.h)
+SRC     := $(filter-out $(LEFTOUT),$(shell find src transports -name '*.c' | sort))
 OBJ     := $(SRC:%.c=$(B)/obj/%.o)
 # A program is a folder or a file of tools/ or perf/; a test is a file tests/*/test_*.c; tests share tests/*.c
 TOOLS   := $(patsubst tools/%.c,%,$(wildcard tools/tutti-*.c))

@@ -1,14 +1,15 @@
 /* The registry of transports, and what all of them share: names of links, TUTTI_TRANSPORT. The contract is in transport.h. */
 #include "transport.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "util/error.h"
 
-extern const struct transport transport_inproc, transport_shm, transport_verbs, transport_tcp;
+extern const struct transport transport_inproc, transport_shm, transport_verbs, transport_libfabric, transport_tcp;
 
-const struct transport *const transport_table[] = {&transport_inproc, &transport_shm, &transport_verbs, &transport_tcp,
-                                                   NULL};
+const struct transport *const transport_table[] = {
+        &transport_inproc, &transport_shm, &transport_verbs, &transport_libfabric, &transport_tcp, NULL};
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
@@ -34,6 +35,17 @@ static bool known(const char *name, size_t len)
 	return false;
 }
 
+static int unknown(const char *text, const char *name, size_t len)
+{
+	char names[128] = "";
+
+	for (int i = 0; transport_table[i]; i++)
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i ? ", " : "",
+		         transport_table[i]->name);
+	return fail(TUTTI_EINVAL, "TUTTI_TRANSPORT=%s: there is no transport \"%.*s\"; the names are %s", text,
+	            (int)len, name, names);
+}
+
 int transport_allowed(const char *text, const struct transport *t, bool *allowed)
 {
 	bool exclude = text && *text == '^', named = false;
@@ -43,10 +55,7 @@ int transport_allowed(const char *text, const struct transport *t, bool *allowed
 	for (const char *p = text + exclude; *p;) {
 		size_t len = strcspn(p, ",");
 		if (!known(p, len))
-			return fail(TUTTI_EINVAL,
-			            "TUTTI_TRANSPORT=%s: there is no transport \"%.*s\"; the names are inproc, shm, "
-			            "verbs, tcp",
-			            text, (int)len, p);
+			return unknown(text, p, len);
 		if (strlen(t->name) == len && memcmp(t->name, p, len) == 0)
 			named = true;
 		p += len;

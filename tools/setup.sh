@@ -3,10 +3,10 @@
 # openmpi|mpich|gloo|gnuplot. As root, or through sudo where that asks for no password; otherwise it prints the command
 # to type and fails.
 set -eu
-build="gcc g++ make pkg-config libhwloc-dev libsodium-dev libjansson-dev libibverbs-dev"
+build="gcc g++ make pkg-config libhwloc-dev libsodium-dev libjansson-dev libibverbs-dev libfabric-dev"
 openmpi="openmpi-bin libopenmpi-dev"
 mpich="mpich libmpich-dev"
-check="$build libcmocka-dev $openmpi $mpich iproute2 ethtool procps util-linux python3"
+check="$build libcmocka-dev libfabric-bin $openmpi $mpich iproute2 ethtool procps util-linux python3"
 cross="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 cross_arm="libc6:arm64 libhwloc-dev:arm64 libsodium-dev:arm64 libjansson-dev:arm64 libibverbs-dev:arm64 libcmocka-dev:arm64"
 

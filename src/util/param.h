@@ -32,6 +32,12 @@
 	X(iface, "TUTTI_IFACE", str, "", 0, "network interfaces: name, prefix*, CIDR, comma-separated; ^ excludes")    \
 	X(host, "TUTTI_HOST", str, "", 0,                                                                              \
 	  "name of this host for grouping ranks; default: the machine and its network namespace")                      \
+	X(libfabric_lib, "TUTTI_LIBFABRIC_LIB", str, "", 0, "the library to load; default: libfabric.so.1")            \
+	X(libfabric_provider, "TUTTI_LIBFABRIC_PROVIDER", str, "", 0,                                                  \
+	  "provider of libfabric, as fi_info prints it: \"efa\", \"tcp;ofi_rxm\"; none: no libfabric on this host; "   \
+	  "default: one with a fabric of its own")                                                                     \
+	X(libfabric_mode, "TUTTI_LIBFABRIC_MODE", str, "auto", 1,                                                      \
+	  "how slots travel over libfabric: write, message, or auto: writes where the provider has them")              \
 	X(timeout, "TUTTI_TIMEOUT", num, "600", 0, "seconds that a rank waits in one collective")                      \
 	X(start_timeout, "TUTTI_START_TIMEOUT", num, "60", 0, "seconds that start-up may take")                        \
 	X(wait, "TUTTI_WAIT", str, "auto", 0, "auto, spin, yield or sleep")                                            \

@@ -1,0 +1,252 @@
+/* Peers and what they say over their side channels; see state.h, channel.h. */
+#include "../../src/util/clock.h"
+#include "../../src/util/error.h"
+#include "../../src/util/log.h"
+#include "state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#define EVENTS    16
+#define PAIR_NAME UINT64_C(0x6c69626661627269) /* of a dial: "libfabri" */
+#define GRACE_NS  UINT64_C(500000000) /* for a peer's word that it leaves, which travels on another connection */
+
+/* ---- meeting ----------------------------------------------------------------------------------------------------- */
+
+static int say_hello(struct fabric *f, struct peer *p)
+{
+	uint8_t name[ADDRESS_MAX + sizeof(((struct record *)0)->bytes)] = {0};
+	struct record r = {.kind = RECORD_HELLO};
+	uint32_t bytes = 0;
+	int rc = endpoint_name(&f->e, name, &bytes);
+
+	r.number = bytes;
+	if (rc == TUTTI_OK)
+		rc = channel_say(&p->channel, &r);
+	r.kind = RECORD_NAME;
+	for (uint32_t at = 0; at < bytes && rc == TUTTI_OK; at += sizeof(r.bytes)) {
+		memcpy(r.bytes, name + at, sizeof(r.bytes));
+		rc = channel_say(&p->channel, &r);
+	}
+	return rc;
+}
+
+static int open_channel(struct fabric *f, int rank)
+{
+	const struct transport_env *env = f->env;
+	struct peer *p = &f->peers[rank];
+	struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)rank};
+	int fd, rc;
+
+	if (env->rank < rank) {
+		rc = env->dial(env, rank, PAIR_NAME, &fd);
+		if (rc == TUTTI_EPEER)
+			env->lost(env, rank, fail_text());
+		if (rc != TUTTI_OK)
+			return rc;
+	} else if ((fd = env->take(env, rank, PAIR_NAME)) < 0) {
+		return LINK_PENDING;
+	}
+	channel_open(&p->channel, fd);
+	if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
+		return fail_errno("watch the side channel with rank %d", rank);
+	p->watched = true;
+	return say_hello(f, p);
+}
+
+int peer_greet(struct fabric *f, int rank)
+{
+	struct peer *p = &f->peers[rank];
+	int rc = TUTTI_OK;
+
+	if (p->channel.fd < 0 && !p->watched)
+		rc = open_channel(f, rank);
+	channel_flush(&p->channel);
+	if (rc == TUTTI_OK)
+		rc = peer_hear(f, rank);
+	return rc;
+}
+
+/* ---- hearing ----------------------------------------------------------------------------------------------------- */
+
+static int hear_name(struct fabric *f, struct peer *p, const struct record *r)
+{
+	uint32_t n = p->name_bytes - p->name_have;
+
+	n = n < sizeof(r->bytes) ? n : sizeof(r->bytes);
+	memcpy(p->name + p->name_have, r->bytes, n);
+	p->name_have += n;
+	if (p->met || !p->name_bytes || p->name_have < p->name_bytes)
+		return TUTTI_OK;
+	p->met = true;
+	return endpoint_insert(&f->e, p->name, &p->addr);
+}
+
+static int keep_offer(struct peer *p, const struct record *r)
+{
+	if (p->noffers == p->cap) {
+		int cap = p->cap ? 2 * p->cap : 8;
+		struct record *more = realloc(p->offers, (size_t)cap * sizeof(*more));
+		if (!more)
+			return fail(TUTTI_ENOMEM, "out of memory");
+		p->offers = more;
+		p->cap = cap;
+	}
+	p->offers[p->noffers++] = *r;
+	return TUTTI_OK;
+}
+
+/* The offer for a link that this side would see as `outgoing`; NULL: none came. */
+static struct record *kept_offer(struct peer *p, uint64_t tag, bool outgoing)
+{
+	for (int i = 0; i < p->noffers; i++)
+		if (p->offers[i].tag == tag && !p->offers[i].outgoing == outgoing)
+			return &p->offers[i];
+	return NULL;
+}
+
+int peer_recall(struct fabric *f, struct wire *w)
+{
+	struct peer *p = &f->peers[w->peer];
+	struct record *r = kept_offer(p, w->tag, w->outgoing);
+	int rc;
+
+	if (!r || w->met)
+		return TUTTI_OK;
+	rc = wire_meet(w, r, p->addr);
+	*r = p->offers[--p->noffers];
+	return rc;
+}
+
+static bool waits_for_offer(const struct wire *w)
+{
+	return !w->ended && !w->met;
+}
+
+static int hear_offer(struct fabric *f, int rank, const struct record *r)
+{
+	struct wire *w = fabric_find(f, rank, r->tag, !r->outgoing, waits_for_offer);
+
+	return w ? wire_meet(w, r, f->peers[rank].addr) : keep_offer(&f->peers[rank], r);
+}
+
+/* Of a link of ours, or of one that was offered in vain. */
+static void hear_bye(struct fabric *f, int rank, const struct record *r)
+{
+	struct peer *p = &f->peers[rank];
+
+	for (uint32_t i = 0; i < f->nwires; i++) {
+		struct wire *w = f->wires[i];
+		if (!w || w->peer != rank || !w->met || w->far_note != r->number)
+			continue;
+		w->heard_bye = true;
+		w->expected = r->at;
+	}
+	for (int i = p->noffers - 1; i >= 0; i--)
+		if (p->offers[i].number == r->number)
+			p->offers[i] = p->offers[--p->noffers];
+}
+
+static int obey(struct fabric *f, int rank, const struct record *r)
+{
+	struct peer *p = &f->peers[rank];
+
+	switch (r->kind) {
+	case RECORD_HELLO:
+		p->name_bytes = r->number <= ADDRESS_MAX ? (uint32_t)r->number : 0;
+		return TUTTI_OK;
+	case RECORD_NAME:
+		return hear_name(f, p, r);
+	case RECORD_OFFER:
+		return hear_offer(f, rank, r);
+	case RECORD_BYE:
+		hear_bye(f, rank, r);
+		return TUTTI_OK;
+	case RECORD_LEFT:
+		p->left = true;
+		return TUTTI_OK;
+	default:
+		return fail(TUTTI_EPEER,
+		            "rank %d said something unknown (%u) on its side channel: is it the same version?", rank,
+		            r->kind);
+	}
+}
+
+int peer_hear(struct fabric *f, int rank)
+{
+	struct peer *p = &f->peers[rank];
+	struct record r;
+	int rc = TUTTI_OK;
+
+	while (rc == TUTTI_OK && channel_hear(&p->channel, &r))
+		rc = obey(f, rank, &r);
+	if (p->channel.ended && p->watched) {
+		(void)epoll_ctl(f->epoll, EPOLL_CTL_DEL, p->channel.fd, NULL);
+		p->watched = false;
+		if (!p->left)
+			peer_broken(f, rank, "its side channel", "it closed");
+	}
+	return rc;
+}
+
+int peers_look(struct fabric *f)
+{
+	struct epoll_event e[EVENTS];
+	int n = epoll_wait(f->epoll, e, EVENTS, 0), rc = TUTTI_OK;
+
+	for (int i = 0; i < n && rc == TUTTI_OK; i++)
+		if (e[i].data.u32 != (uint32_t)f->env->rank) /* that is the endpoint's queue */
+			rc = peer_hear(f, (int)e[i].data.u32);
+	for (int r = 0; r < f->env->nranks; r++)
+		channel_flush(&f->peers[r].channel);
+	return rc;
+}
+
+/* ---- losing ------------------------------------------------------------------------------------------------------ */
+
+void peer_broken(struct fabric *f, int rank, const char *what, const char *why)
+{
+	struct peer *p = &f->peers[rank];
+
+	log_debug("%s: %s, rank %d: %s", f->e.what, what, rank, why);
+	if (p->broken_ns || p->left || p->lost)
+		return;
+	p->broken_ns = now_ns();
+	snprintf(p->how, sizeof(p->how), "%s: %s, rank %d: %s", f->e.what, what, rank, why);
+	f->trouble++;
+}
+
+void peers_judge(struct fabric *f)
+{
+	for (int r = 0; r < f->env->nranks && f->trouble; r++) {
+		struct peer *p = &f->peers[r];
+
+		if (!p->broken_ns || p->lost || p->left)
+			continue;
+		(void)peer_hear(f, r);
+		if (!p->left && !p->channel.ended && now_ns() - p->broken_ns < GRACE_NS)
+			continue;
+		f->trouble--;
+		if (p->left)
+			continue;
+		p->lost = true;
+		f->env->lost(f->env, r, p->how);
+	}
+}
+
+void peers_close(struct fabric *f)
+{
+	const struct record left = {.kind = RECORD_LEFT};
+
+	for (int r = 0; f->peers && r < f->env->nranks; r++) {
+		struct peer *p = &f->peers[r];
+		if (p->channel.fd >= 0)
+			(void)channel_say(&p->channel, &left);
+		channel_close(&p->channel);
+		free(p->offers);
+	}
+	free(f->peers);
+	f->peers = NULL;
+}
