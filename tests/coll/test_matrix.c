@@ -11,6 +11,7 @@
  *   TUTTI_TEST_ONLY    "way=inproc slot=64": samples these values only
  *   TUTTI_TEST_NETWORK the transport that takes TCP's place; only ways through it, and at most 4 ranks
  *   TUTTI_TEST_CASES   of a world in a sample, before what makes it complete; default 48
+ *   TUTTI_TEST_FABRIC  "net write": this provider of libfabric and mode only; otherwise they take turns
  *   TUTTI_TEST_FULL    1: not a sample but, for every transport, number of ranks and algorithm, all of collective x
  *                      type x operation x place and of collective x count x place x root
  */
@@ -27,6 +28,7 @@
 
 #include "../../perf/lib/shape.h"
 #include "../algos.h"
+#include "../fabrics.h"
 #include "../ranks.h"
 
 /* ---- dimensions -------------------------------------------------------------------------------------------------- */
@@ -54,7 +56,7 @@ enum dim {
 #define VALUES 24
 
 static const char *const fixed_values[DIMS][VALUES] = {
-        [WAY] = {"inproc", "shm", "tcp", "threads-tcp", "blocks", "cyclic"},
+        [WAY] = {"inproc", "shm", "tcp", "threads-tcp", "blocks", "cyclic", "libfabric", "three"},
         [RANKS] = {"1", "2", "3", "4", "5", "7", "8", "13"},
         [ALGO] = {"default"}, /* and those of algos.h */
         [SLOT] = {"64", "200", "1024", "4096", "131072"},
@@ -156,7 +158,9 @@ static int host_of(const struct point *p, int rank)
 		return rank / ((n + 1) / 2);
 	if (is(p, WAY, "cyclic"))
 		return rank % 2;
-	return is(p, WAY, "tcp") || is(p, WAY, "threads-tcp") ? rank : 0;
+	if (is(p, WAY, "three"))
+		return rank % 3;
+	return is(p, WAY, "tcp") || is(p, WAY, "threads-tcp") || is(p, WAY, "libfabric") ? rank : 0;
 }
 
 /* The collective without its "v": allgatherv is run by the algorithms of allgather. */
@@ -187,8 +191,17 @@ static bool serves(const struct point *p, const struct collective *c)
 	return *k > 0;
 }
 
+/* Providers of libfabric that are made for tests spin: many ranks on few cores only wait for each other. */
+static bool is_possible(const struct point *p)
+{
+	int n = number(p, RANKS);
+	return !is(p, WAY, "libfabric") || (n >= 2 && n <= 4);
+}
+
 static bool world_makes_sense(const struct point *p)
 {
+	if (!is_possible(p))
+		return false;
 	for (int i = 0; i < nvalues[COLL]; i++)
 		if (serves(p, collective_at(i)))
 			return true;
@@ -346,7 +359,7 @@ static bool find_case(const struct point *pin, struct point *out)
 					normalise(&p);
 					for (int d = 0; d < DIMS; d++)
 						ok &= pin->v[d] < 0 || p.v[d] == pin->v[d];
-					if (ok) {
+					if (ok && is_possible(&p)) {
 						draw(&p, 0, WORLD_DIMS, &q);
 						*out = p;
 						normalise(out);
@@ -669,16 +682,20 @@ static void before(int rank, void *arg)
 	const struct batch *b = arg;
 	char host[32];
 	snprintf(host, sizeof(host), "host%d", host_of(&b->world, rank));
-	if (is(&b->world, WAY, "blocks") || is(&b->world, WAY, "cyclic"))
+	if (is(&b->world, WAY, "blocks") || is(&b->world, WAY, "cyclic") || is(&b->world, WAY, "three"))
 		setenv("TUTTI_HOST", host, 1);
+	if (is(&b->world, WAY, "three") && host_of(&b->world, rank) == 2)
+		setenv("TUTTI_LIBFABRIC_PROVIDER", "none", 1);
 }
 
 static const char *transport_of(const struct point *p, char buf[64])
 {
 	const char *name = network;
 	bool hosts = is(p, WAY, "blocks") || is(p, WAY, "cyclic");
-	if (is(p, WAY, "shm") || is(p, WAY, "inproc"))
+	if (is(p, WAY, "shm") || is(p, WAY, "inproc") || is(p, WAY, "libfabric"))
 		name = values[WAY][p->v[WAY]];
+	if (is(p, WAY, "three")) /* memory in a host, libfabric between two of them, TCP with the third */
+		name = "shm,libfabric,tcp";
 	snprintf(buf, 64, "TUTTI_TRANSPORT=%s%s", hosts ? "shm," : "", name);
 	return buf;
 }
@@ -692,13 +709,31 @@ static enum ranks_start start_of(const struct point *p, int index)
 	return turn[index % (is(p, WAY, "threads-tcp") ? 2 : 3)];
 }
 
+static bool usable[FABRIC_WAYS];
+
+/* The providers and modes of libfabric that can be used here take turns; NULL: there is none. */
+static const struct fabric_way *fabric_of(const struct point *p, int index)
+{
+	const char *given = getenv("TUTTI_TEST_FABRIC");
+	char name[64];
+	for (int i = 0; i < FABRIC_WAYS; i++) {
+		const struct fabric_way *f = &fabric_ways[(index + i) % FABRIC_WAYS];
+		bool local = strcmp(f->provider, "shm") == 0;
+		snprintf(name, sizeof(name), "%s %s", f->provider, f->mode);
+		if (usable[(index + i) % FABRIC_WAYS] && (!given || strcmp(given, name) == 0) &&
+		    !(local && is(p, WAY, "three")))
+			return f;
+	}
+	return NULL;
+}
+
 static int run_world(struct batch *b, int index)
 {
-	char algo[600], slot[32], slots[32], channels[32], direct[32], text[256], transport[64];
+	char algo[600], slot[32], slots[32], channels[32], direct[32], provider[64], mode[64], text[256], transport[64];
 	const struct point *p = &b->world;
 	struct tutti_config config = TUTTI_CONFIG_INIT;
 	const char *env[] = {transport_of(p, transport), algo,   slot, slots, channels,
-	                     "TUTTI_TIMEOUT=100",        direct, NULL};
+	                     "TUTTI_TIMEOUT=100",        direct, NULL, NULL,  NULL};
 	struct ranks how = {.n = number(p, RANKS),
 	                    .threads = is(p, WAY, "inproc") || is(p, WAY, "threads-tcp"),
 	                    .env = env,
@@ -713,7 +748,18 @@ static int run_world(struct batch *b, int index)
 	snprintf(channels, sizeof(channels), "TUTTI_CHANNELS=%s", values[CHANNELS][p->v[CHANNELS]]);
 	snprintf(direct, sizeof(direct), "TUTTI_DIRECT=%s",
 	         values[SLOT][p->v[SLOT]]); /* its edges are those of slots */
+	if (is(p, WAY, "libfabric") || is(p, WAY, "three")) {
+		const struct fabric_way *fabric = fabric_of(p, index);
+		if (!fabric)
+			return 0; /* a test of its own says why */
+		snprintf(provider, sizeof(provider), "TUTTI_LIBFABRIC_PROVIDER=%s", fabric->provider);
+		snprintf(mode, sizeof(mode), "TUTTI_LIBFABRIC_MODE=%s", fabric->mode);
+		env[7] = provider;
+		env[8] = mode;
+	}
 	int failed = ranks_run(&how, run_cases, b);
+	if (failed && env[7])
+		print_error("with %s %s\n", provider, mode);
 	if (failed)
 		print_error("world %d (%s, %d cases): %d ranks failed; again with TUTTI_TEST_SEED=%llu "
 		            "TUTTI_TEST_WORLD=%d\n",
@@ -763,15 +809,36 @@ static void all_calls_are_right(void **unused)
 	assert_int_equal(failed, 0);
 }
 
+static void find_fabrics(void)
+{
+	for (int i = 0; i < FABRIC_WAYS; i++) {
+		char why[400];
+		usable[i] = fabric_usable(&fabric_ways[i], why, sizeof(why));
+		if (!usable[i])
+			print_message("without %s by %s: %s\n", fabric_ways[i].provider, fabric_ways[i].mode, why);
+	}
+}
+
+static void libfabric_has_providers(void **unused)
+{
+	(void)unused;
+	for (int i = 0; i < FABRIC_WAYS; i++)
+		if (usable[i])
+			return;
+	skip();
+}
+
 int main(void)
 {
 	const char *given = getenv("TUTTI_TEST_SEED");
-	const struct CMUnitTest tests[] = {cmocka_unit_test(all_calls_are_right)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(libfabric_has_providers),
+	                                   cmocka_unit_test(all_calls_are_right)};
 	const char *limits = getenv("TUTTI_TEST_ONLY"), *other = getenv("TUTTI_TEST_NETWORK");
 	seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
 	state = seed;
 	network = other ? other : network;
 	fill_values();
+	find_fabrics();
 	only = anything;
 	if (limits)
 		point_parse(&only, limits);

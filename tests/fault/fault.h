@@ -35,8 +35,8 @@
 #define DEATH_SECONDS 2.0
 
 /** The ways on which faults are tried. Ranks of `hosts` see hosts of three ranks each, and reach the others by TCP. */
-enum way { WAY_SHM, WAY_TCP, WAY_HOSTS };
-static const char *const way_names[] = {"shm", "tcp", "hosts"};
+enum way { WAY_SHM, WAY_TCP, WAY_HOSTS, WAY_FABRIC };
+static const char *const way_names[] = {"shm", "tcp", "hosts", "libfabric"};
 
 /** Shared by all ranks of a world: from ranks_share. */
 struct stage {
@@ -173,6 +173,8 @@ static inline void before_on_hosts(int rank, void *arg)
 	snprintf(name, sizeof(name), "host%d", rank / PER_HOST);
 	if (s->way == WAY_HOSTS)
 		setenv("TUTTI_HOST", name, 1);
+	if (s->way == WAY_FABRIC)
+		setenv("TUTTI_LIBFABRIC_PROVIDER", "tcp;ofi_rxm", 1);
 }
 
 /** Zeroed, with the way's number of ranks. */
@@ -193,8 +195,8 @@ static inline void stage_free(struct stage *s)
 /** Runs fn on the stage's ranks, with "NAME=value"s besides; returns how many failed. */
 static inline int stage_run(struct stage *s, struct ranks how, int (*fn)(struct tutti_comm *c, void *arg), ...)
 {
-	static const char *const transport[] = {"TUTTI_TRANSPORT=shm", "TUTTI_TRANSPORT=tcp",
-	                                        "TUTTI_TRANSPORT=shm,tcp"};
+	static const char *const transport[] = {"TUTTI_TRANSPORT=shm", "TUTTI_TRANSPORT=tcp", "TUTTI_TRANSPORT=shm,tcp",
+	                                        "TUTTI_TRANSPORT=libfabric"};
 	const char *env[8] = {transport[s->way], "TUTTI_LOG=error"};
 	va_list more;
 	va_start(more, fn);

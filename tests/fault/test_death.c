@@ -1,12 +1,14 @@
 /*
  * Ranks killed by SIGKILL: at start, idle, and inside each kind of call; a leaf, the first of a host, rank 0; by memory,
- * by TCP, on two hosts. All others get an error that names the dead within the bound, and go on without it.
+ * by TCP, on two hosts, over libfabric. All others get an error that names the dead within the bound, and go on without it.
  */
+#include "../fabrics.h"
 #include "fault.h"
 
 #define BIG ((size_t)4 << 20)
 
-static const int victims[3][3] = {{3, 1, 0}, {3, 1, 0}, {5, PER_HOST, 0}}; /* way: leaf, leader of a host, rank 0 */
+static const int victims[4][3] = {
+        {3, 1, 0}, {3, 1, 0}, {5, PER_HOST, 0}, {3, 1, 0}}; /* way: leaf, leader of a host, rank 0 */
 
 /* ---- phases: each returns the first status that is not TUTTI_OK ----------------------------------------------------- */
 
@@ -165,6 +167,17 @@ static void killed_on_two_hosts(void **state)
 	killed_in_each_phase(WAY_HOSTS);
 }
 
+static void killed_over_libfabric(void **state)
+{
+	char why[400];
+	(void)state;
+	if (!fabric_usable(&fabric_ways[0], why, sizeof(why))) {
+		print_message("%s\n", why);
+		skip();
+	}
+	killed_in_each_phase(WAY_FABRIC);
+}
+
 /* ---- start and end ------------------------------------------------------------------------------------------------------ */
 
 /* Before all have joined a death can't be told from a rank that is late. */
@@ -302,6 +315,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test_teardown(killed_by_memory, nothing_left),
 	        cmocka_unit_test_teardown(killed_by_tcp, nothing_left),
 	        cmocka_unit_test_teardown(killed_on_two_hosts, nothing_left),
+	        cmocka_unit_test_teardown(killed_over_libfabric, nothing_left),
 	        cmocka_unit_test_teardown(killed_at_start, nothing_left),
 	        cmocka_unit_test_teardown(killed_as_others_destroy, nothing_left),
 	        cmocka_unit_test_teardown(half_of_them_killed, nothing_left),
