@@ -39,6 +39,7 @@ SHARED  := $(wildcard tests/*.c)
 CORE    := $(B)/obj/core.a
 TOOLLIB := $(B)/obj/tools.a
 PERFLIB := $(B)/obj/perf.a
+MODELLIB := $(B)/obj/transformer.a
 HDR     := $(shell find include src transports tests tools perf -name '*.h')
 
 .PHONY: all lib clean
@@ -50,6 +51,10 @@ lib: $(B)/lib/libtutti.so.0 $(B)/lib/libtutti.a $(B)/lib/tutti.pc
 ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
 $(B)/obj/src/kernel/%avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma)
 $(B)/obj/src/kernel/%avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq)
+
+$(B)/obj/perf/transformer/loops_%.o: CFLAGS += -O3 -ffp-contract=fast
+$(B)/obj/perf/transformer/loops_avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma)
+$(B)/obj/perf/transformer/loops_avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq)
 
 $(B)/obj/%.o: %.c $(HDR) Makefile
 	@mkdir -p $(@D)
@@ -77,18 +82,20 @@ $(TOOLLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/*/*.c))
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 $(PERFLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard perf/lib/*.c tools/cli/*.c))
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
+$(MODELLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard perf/transformer/*.c))
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 $(B)/bin/%: $(B)/obj/tools/%.o $(TOOLLIB) $(CORE)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(TOOLLIB) $(CORE) $(LIBS)
-$(B)/bin/%: $(B)/obj/perf/%.o $(PERFLIB) $(CORE)
+$(B)/bin/%: $(B)/obj/perf/%.o $(MODELLIB) $(PERFLIB) $(CORE)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(PERFLIB) $(CORE) $(LIBS)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(MODELLIB) $(PERFLIB) $(CORE) $(LIBS)
 $(B)/bin/floor: $(B)/obj/perf/floor/floor.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< -lpthread -lm
-$(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(PERFLIB) $(CORE)
+$(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(MODELLIB) $(PERFLIB) $(CORE)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(PERFLIB) $(CORE) $(LIBS) -lcmocka
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(MODELLIB) $(PERFLIB) $(CORE) $(LIBS) -lcmocka
 
 # An RDMA device for tests: takes the place of libibverbs where TUTTI_VERBS_LIB names it.
 IMAGINARY := $(B)/tests/verbs/libimaginary.so
@@ -109,7 +116,7 @@ RANKS   := $(patsubst tests/%.c,%,$(wildcard tests/rdma/*.c)) # programs whose r
 # Fuzz targets: one function over a parser; the driver replays the corpus, then mutates it.
 FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzzers: $(FUZZ:%=$(B)/fuzz/%)
-$(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/driver.o $(TOOLLIB) $(CORE)
+$(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/driver.o $(TOOLLIB) $(MODELLIB) $(CORE)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
