@@ -1,0 +1,63 @@
+/*
+ * Checkpoints in the safetensors format: a file is eight bytes of length, a JSON header of that length, which names each
+ * tensor with type, shape and place, and the tensors' bytes. A checkpoint is model.safetensors, or several files that
+ * model.safetensors.index.json lists. Files are mapped, never read as a whole: what nobody looks at stays on the disk.
+ *
+ * Nothing in a file is believed before it was compared with the size of the file.
+ */
+#ifndef TRANSFORMER_SAFETENSORS_H
+#define TRANSFORMER_SAFETENSORS_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "problem.h"
+
+#define TENSOR_DIMS 8
+
+struct tensor {
+	const char *name, *type; /* type as in the file: "F32", "BF16", ... */
+	int dims;
+	uint64_t shape[TENSOR_DIMS];
+	uint64_t begin, end; /* bytes of its data, from the end of the header */
+	int file;
+};
+
+/** The tensors of one header, in the order of their data. */
+struct header {
+	json_t *json; /* what names and types point into */
+	struct tensor *tensor;
+	size_t n;
+};
+
+/**
+ * Reads the header of a file of `size` bytes, of which `bytes` are at `at` (all of the header, or the file is cut off).
+ * `name` is for messages. Everything is checked: types, shapes against bytes, bytes against the file, overlaps, holes.
+ */
+int header_parse(struct header *h, const void *at, uint64_t bytes, uint64_t size, const char *name, struct problem *p);
+void header_free(struct header *h);
+
+struct mapped_file {
+	char *path;
+	const unsigned char *at;
+	uint64_t size, data; /* data: where the tensors' bytes begin */
+	struct header header;
+};
+
+struct checkpoint {
+	struct mapped_file *file;
+	int files;
+};
+
+/** Opens dir/model.safetensors, or what dir/model.safetensors.index.json lists. */
+int checkpoint_open(struct checkpoint *c, const char *dir, struct problem *p);
+void checkpoint_close(struct checkpoint *c);
+
+/** A tensor by its name; NULL: there is none. */
+const struct tensor *checkpoint_find(const struct checkpoint *c, const char *name);
+/** Where its bytes are, in no particular alignment. */
+const unsigned char *checkpoint_data(const struct checkpoint *c, const struct tensor *t);
+/** The pages of the files that were looked at may go: what was needed has been copied. */
+void checkpoint_let_go(const struct checkpoint *c);
+
+#endif
