@@ -42,10 +42,8 @@ static int compute(struct rank *r)
 	if (n > RANKS_LIMIT || (s->nshares && s->nshares != n))
 		return problem(&r->problem, "--shares names %d ranks, there are %d (at most %d)", s->nshares, n,
 		               RANKS_LIMIT);
-	if (compute_open(&r->compute, s->threads, &why) != 0 && rank == 0 && !s->plain)
+	if (compute_open(&r->compute, s->plain ? 0 : s->threads, &why) != 0 && rank == 0)
 		fprintf(stderr, "tutti-transformer: %s\n", why.text);
-	if (s->plain)
-		r->compute.sgemm = NULL;
 	rc = weights_load(&r->weights, s->dir, shares_of(s), n, rank, &r->problem);
 	if (any_failed(r, rc != 0))
 		return -1;

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Names and installs what is missing: setup.sh build|check|cross|rdma, or what one peer of the comparison needs:
-# openmpi|mpich|gloo|gnuplot. As root, or through sudo where that asks for no password; otherwise it prints the command
-# to type and fails.
+# openmpi|mpich|gloo|gnuplot, or tutti-transformer for its large products: openblas. As root, or through sudo where that
+# asks for no password; otherwise it prints the command to type and fails.
 set -eu
 build="gcc g++ make pkg-config libhwloc-dev libsodium-dev libjansson-dev libibverbs-dev libfabric-dev"
 openmpi="openmpi-bin libopenmpi-dev"
 mpich="mpich libmpich-dev"
-check="$build libcmocka-dev libfabric-bin $openmpi $mpich iproute2 ethtool procps util-linux python3"
+check="$build libcmocka-dev libfabric-bin $openmpi $mpich iproute2 ethtool procps util-linux python3 libopenblas0-pthread"
 cross="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 cross_arm="libc6:arm64 libhwloc-dev:arm64 libsodium-dev:arm64 libjansson-dev:arm64 libibverbs-dev:arm64 libcmocka-dev:arm64"
 
@@ -22,7 +22,8 @@ openmpi) want=$openmpi ;;
 mpich) want=$mpich ;;
 gloo) want=libgloo-dev ;;
 gnuplot) want=gnuplot-nox ;;
-*) echo "usage: $0 build|check|cross|rdma|openmpi|mpich|gloo|gnuplot" >&2; exit 2 ;;
+openblas) want=libopenblas0-pthread ;;
+*) echo "usage: $0 build|check|cross|rdma|openmpi|mpich|gloo|gnuplot|openblas" >&2; exit 2 ;;
 esac
 
 command -v dpkg-query >/dev/null || { echo "tutti: not a Debian system; needed: $want" >&2; exit 0; }

@@ -13,29 +13,38 @@ enum { ROW_MAJOR = 101, AS_IS = 111, TRANSPOSED = 112 };
 #define PANEL_WORK 2e8
 
 static struct {
-	pthread_once_t once;
+	pthread_mutex_t lock;
+	bool tried;
 	sgemm_fn *sgemm;
-	void (*set_threads)(int);
-} blas = {.once = PTHREAD_ONCE_INIT};
+} blas = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static void load(void)
+static void load(int n)
 {
-	void *lib = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+	char threads[16];
+	void *lib;
 
+	/* else it starts one for each core when it is loaded, and ends never where these find no memory */
+	snprintf(threads, sizeof(threads), "%d", n);
+	setenv("OPENBLAS_NUM_THREADS", threads, 1);
+	lib = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
 	if (!lib)
 		return;
 	*(void **)&blas.sgemm = dlsym(lib, "cblas_sgemm");
-	*(void **)&blas.set_threads = dlsym(lib, "openblas_set_num_threads");
 }
 
 int compute_open(struct compute *c, int threads, struct problem *why)
 {
 	*c = (struct compute){.loops = loops_best(), .few = 32};
-	pthread_once(&blas.once, load);
-	if (!blas.sgemm || !blas.set_threads)
+	if (threads == 0)
+		return 0;
+	pthread_mutex_lock(&blas.lock);
+	if (!blas.tried)
+		load(threads);
+	blas.tried = true;
+	pthread_mutex_unlock(&blas.lock);
+	if (!blas.sgemm)
 		return problem(why, "libopenblas.so.0 can't be loaded (Debian: apt install libopenblas0-pthread): "
 		                    "products of a prefill take plain loops, and many times longer");
-	blas.set_threads(threads);
 	c->sgemm = blas.sgemm;
 	return 0;
 }

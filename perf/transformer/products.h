@@ -33,7 +33,10 @@ struct compute {
 	double weights; /* of all products so far */
 };
 
-/** Opens OpenBLAS with `threads` threads, once for the process; *why: the reason when it can't be had. */
+/**
+ * Opens OpenBLAS; the first of a process says with how many threads. 0: without it. -1, and the reason in *why, when it
+ * can't be had: products then take the loops.
+ */
 int compute_open(struct compute *c, int threads, struct problem *why);
 void compute_close(struct compute *c);
 
