@@ -127,6 +127,7 @@ deps:
 	$(Q)tools/setup.sh build
 
 demo: deps
+	$(Q)tools/setup.sh openblas || echo "demo: no OpenBLAS: the transformer's prefill takes plain loops"
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)tests/demo.sh $(B)/bin
 
