@@ -89,4 +89,10 @@ mistakes() {
 	refused 'config.json means 351 x 128' "$t" "$work/m"
 }
 run mistakes mistakes
+
+# docs/tensor-parallel.md shows the parallel layer as it is.
+page_shows_the_layer() {
+	sed -n '/^```c$/,/^```$/p' "$top/docs/tensor-parallel.md" | sed '1d;$d' | diff - "$top/perf/transformer/layer.c"
+}
+run page_shows_the_layer page_shows_the_layer
 report
