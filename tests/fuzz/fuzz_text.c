@@ -25,7 +25,7 @@ static void algorithms(const char *text)
 		return;
 	}
 	for (int c = 0; c < COLL_COUNT; c++) {
-		struct query q = {(enum coll)c, 4096, 4, 0, true};
+		struct query q = {(enum coll)c, 4096, 4, 0, true, true};
 		struct choice choice;
 		if (tuner_choose(&t, &q, &choice) == TUTTI_OK && (!choice.algo || !(choice.algo->colls >> c & 1)))
 			abort();
