@@ -138,7 +138,7 @@ static void check_attention_loops(const struct loops *l, int n, int cols)
 
 static void check_swiglu(const struct loops *l, int n)
 {
-	float gate[40], up[40], out[40];
+	float gate[40] = {0}, up[40] = {0}, out[40];
 	uint16_t h[40];
 
 	for (int i = 0; i < n; i++) {
