@@ -16,7 +16,7 @@ uint64_t flow_random(uint64_t *state)
 	return z ^ z >> 31;
 }
 
-struct frame_of frame_next(uint64_t *state, uint32_t payload)
+struct frame_of flow_next(uint64_t *state, uint32_t payload)
 {
 	static const uint32_t edges[] = {0, 1, 8, 47, 48, 49, 64, 1023, 1024, 8191, 8192, 8193, 1 << 20};
 	uint64_t r = flow_random(state), pick = flow_random(state);
@@ -72,7 +72,7 @@ bool send_one(struct flow *f)
 
 	if (!s)
 		return false;
-	frame = frame_next(&f->send_state, f->out->payload);
+	frame = flow_next(&f->send_state, f->out->payload);
 	frame.ref &= f->refers;
 	memory = f->memory + (size_t)(f->out->pos & f->out->mask) * f->out->payload;
 	if (frame.ref) {
@@ -95,7 +95,7 @@ bool receive_one(struct flow *f)
 	if (!s)
 		return false;
 	assert_true(f->to_receive > 0);
-	frame = frame_next(&f->receive_state, f->in->payload);
+	frame = flow_next(&f->receive_state, f->in->payload);
 	assert_int_equal(s->len, frame.len);
 	assert_int_equal(s->sig, frame.sig);
 	assert_painted(slot_payload(s, s->len), &frame);

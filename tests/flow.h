@@ -19,7 +19,7 @@ struct frame_of {
 	uint64_t seed;
 };
 
-struct frame_of frame_next(uint64_t *state, uint32_t payload);
+struct frame_of flow_next(uint64_t *state, uint32_t payload);
 void paint(uint8_t *p, const struct frame_of *f);
 void assert_painted(const uint8_t *p, const struct frame_of *f);
 
