@@ -274,6 +274,11 @@ int pair_connect(struct pair *p, const struct link_spec *spec, uint64_t tag, str
 	return TUTTI_OK;
 }
 
+bool pair_has(const struct pair *p, uint64_t tag)
+{
+	return find_channel(p, tag) != NULL;
+}
+
 void pair_disconnect(struct pair *p, struct channel *ch, bool outgoing)
 {
 	(outgoing ? &ch->out : &ch->in)->attached = false;

@@ -107,6 +107,8 @@ bool pair_flushed(struct pair *p);
 
 /** A link of this pair: TUTTI_OK, LINK_PENDING or an error. `tag` names the channel, equally on both sides. */
 int pair_connect(struct pair *p, const struct link_spec *spec, uint64_t tag, struct link *link);
+/** Whether there is a channel of that name already, from here or because the peer has told of it. */
+bool pair_has(const struct pair *p, uint64_t tag);
 void pair_disconnect(struct pair *p, struct channel *ch, bool outgoing);
 
 /** Reads and writes the socket; what it finds out goes into the state. */

@@ -146,7 +146,7 @@ static uint64_t verbs_fabric(void *ctx)
 	return device_fabric(&((struct verbs *)ctx)->device);
 }
 
-/* ---- links ------------------------------------------------------------------------------------------------------- */
+/* ---- pairs ------------------------------------------------------------------------------------------------------- */
 
 static int make_pair(struct verbs *v, int peer)
 {
@@ -170,28 +170,6 @@ static int make_pair(struct verbs *v, int peer)
 	}
 	rc = pair_create(&v->pairs[peer], env, &v->device, peer, fd, window);
 	return rc == TUTTI_OK ? watch(v, fd, v->pairs[peer]) : rc;
-}
-
-static int verbs_connect(void *ctx, const struct link_spec *spec, struct link *link)
-{
-	struct verbs *v = ctx;
-	struct link_spec lane = *spec;
-	int rc = v->pairs[spec->peer] ? TUTTI_OK : make_pair(v, spec->peer);
-
-	if (rc != TUTTI_OK)
-		return rc;
-	lane.outgoing = v->env->rank < spec->peer;
-	return pair_connect(v->pairs[spec->peer], spec, link_tag(&lane, v->env->rank), link);
-}
-
-static void verbs_disconnect(void *ctx, struct link *link)
-{
-	struct verbs *v = ctx;
-
-	if (link->wire)
-		pair_disconnect(v->pairs[link->peer], link->wire, link->outgoing);
-	link->wire = NULL;
-	link->ready = false;
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
@@ -299,6 +277,48 @@ static void sweep(struct verbs *v)
 		if (v->pairs[r])
 			pair_sweep(v->pairs[r]);
 }
+
+/* Channels that both sides have left give their rings back, so that those who come and go don't add up. */
+static void reclaim(struct verbs *v)
+{
+	int n;
+
+	look_around(v);
+	while ((n = poll_completions(v)) > 0)
+		;
+	if (n == 0)
+		sweep(v);
+}
+
+/* ---- links ------------------------------------------------------------------------------------------------------- */
+
+static int verbs_connect(void *ctx, const struct link_spec *spec, struct link *link)
+{
+	struct verbs *v = ctx;
+	struct link_spec lane = *spec;
+	uint64_t tag;
+	int rc = v->pairs[spec->peer] ? TUTTI_OK : make_pair(v, spec->peer);
+
+	if (rc != TUTTI_OK)
+		return rc;
+	lane.outgoing = v->env->rank < spec->peer;
+	tag = link_tag(&lane, v->env->rank);
+	if (!pair_has(v->pairs[spec->peer], tag))
+		reclaim(v);
+	return pair_connect(v->pairs[spec->peer], spec, tag, link);
+}
+
+static void verbs_disconnect(void *ctx, struct link *link)
+{
+	struct verbs *v = ctx;
+
+	if (link->wire)
+		pair_disconnect(v->pairs[link->peer], link->wire, link->outgoing);
+	link->wire = NULL;
+	link->ready = false;
+}
+
+/* ---- progress ---------------------------------------------------------------------------------------------------- */
 
 /* Before the caller may sleep: what comes from now on wakes it, and what came before is found. */
 static int look_and_arm(struct verbs *v)
