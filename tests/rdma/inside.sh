@@ -287,7 +287,7 @@ with_mode() {
 	fabric)
 		knows TUTTI_LIBFABRIC_PROVIDER || { skip "$1" "this build has no libfabric transport"; return; }
 		fabric_pingpong >"$work/fabric" 2>&1 || { skip "$1" "fi_pingpong fails by itself: $(tail -1 "$work/fabric")"; return; }
-		where=here TUTTI_TRANSPORT=libfabric
+		where=here TUTTI_TRANSPORT=libfabric TUTTI_VERBS_MODE=auto
 		export TUTTI_LIBFABRIC_PROVIDER='verbs;ofi_rxm'
 		;;
 	esac

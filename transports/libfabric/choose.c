@@ -103,13 +103,22 @@ static bool address_of(const struct fi_info *i, struct net_addr *a)
 	return a->family != 0;
 }
 
-/* Where an address stands among those that TUTTI_IFACE allows, best first; -1: not there. */
-static int place_of(const struct net_addr *a, const struct net_addr *allowed, int n)
+#define ELSEWHERE (-2)
+
+/*
+ * In which turn an entry is looked at: first, as -1, those of fabrics with addresses of their own; then IP addresses as
+ * TUTTI_IFACE ranks them, best first; after the n of them GIDs, which an RDMA card's port on Ethernet can't resolve.
+ */
+static int turn_of(const struct fi_info *i, const struct net_addr *allowed, int n)
 {
-	for (int i = 0; i < n; i++)
-		if (allowed[i].family == a->family && memcmp(allowed[i].ip, a->ip, sizeof(a->ip)) == 0)
-			return i;
-	return -1;
+	struct net_addr a;
+
+	if (!address_of(i, &a))
+		return i->addr_format == FI_SOCKADDR_IB ? n : -1;
+	for (int k = 0; k < n && !net_is_link_local(&a); k++)
+		if (allowed[k].family == a.family && memcmp(allowed[k].ip, a.ip, sizeof(a.ip)) == 0)
+			return k;
+	return ELSEWHERE;
 }
 
 static uint32_t hash(uint32_t h, const void *p, size_t n)
@@ -141,18 +150,15 @@ static void add(struct choices *c, const struct fi_info *i, enum fabric_mode mod
 		c->list[c->n++] = x;
 }
 
-/* Those whose address is `place`-th among the allowed ones; -1: those that have no IP address. */
-static void add_at(struct choices *c, const struct choice_rules *rules, enum fabric_mode mode,
-                   const struct net_addr *allowed, int n, int place)
+static void add_those(struct choices *c, const struct choice_rules *rules, enum fabric_mode mode,
+                      const struct net_addr *allowed, int n, int turn)
 {
 	for (const struct fi_info *i = c->info[mode == FABRIC_MESSAGE]; i; i = i->next) {
 		struct net_addr a;
-		bool ip = address_of(i, &a), local = ip ? net_is_loopback(&a) : is_provider(i, "shm");
+		bool local = address_of(i, &a) ? net_is_loopback(&a) : is_provider(i, "shm");
 
-		if ((ip ? place_of(&a, allowed, n) : -1) != place || (ip && (place < 0 || net_is_link_local(&a))))
-			continue;
-		if (i->ep_attr->max_msg_size < rules->bytes || !i->fabric_attr->name ||
-		    (!local && rules->loopback_only))
+		if (turn_of(i, allowed, n) != turn || i->ep_attr->max_msg_size < rules->bytes ||
+		    !i->fabric_attr->name || (!local && rules->loopback_only))
 			continue;
 		if (rules->provider || rules->any || is_real(i))
 			add(c, i, mode, local);
@@ -209,8 +215,8 @@ int choices_find(struct choices *c, const struct fabric_calls *fi, const struct 
 			continue;
 		if (ask(c, fi, rules, mode) != 0)
 			continue;
-		for (int place = -1; place < n; place++)
-			add_at(c, rules, mode, allowed, n, place);
+		for (int turn = -1; turn <= n; turn++)
+			add_those(c, rules, mode, allowed, n, turn);
 	}
 	return c->n ? TUTTI_OK : none(fi, rules, c->info[0] || c->info[1]);
 }
