@@ -76,7 +76,7 @@ static int check_overlap(const void *in, size_t in_bytes, const void *out, size_
 	return fail(TUTTI_EINVAL, "in and out overlap, and not in the form that counts as in place");
 }
 
-int call_check_buffers(const struct op *op, const struct extent *x)
+int call_check_buffers_well(const struct op *op, const struct extent *x)
 {
 	int rc = check_buffer(op->in, x->in, "in");
 	if (!rc)
@@ -277,6 +277,8 @@ static struct direct_run direct_of(struct tutti_comm *c, const struct recipe *p)
 	        .bytes = p->op.count * esize,
 	        .esize = esize,
 	        .kernels = kernel_table(),
+	        .two = kernel_table()->two[p->op.dtype][p->op.op],
+	        .many = kernel_table()->many[p->op.dtype][p->op.op],
 	        .crew = &c->crew,
 	        .dtype = p->op.dtype,
 	        .op = p->op.op,
@@ -316,8 +318,7 @@ static int make(struct tutti_comm *c, const struct op *op, struct recipe *p)
 
 static bool same(const struct op *a, const struct op *b)
 {
-	return a->coll == b->coll && a->dtype == b->dtype && a->op == b->op && a->root == b->root &&
-	       a->count == b->count;
+	return memcmp(a, b, offsetof(struct op, in)) == 0; /* the compiler makes a few compares of it */
 }
 
 void recipes_clear(struct recipe *kept)
@@ -335,17 +336,20 @@ static struct recipe *place_of(struct tutti_comm *c, const struct op *op)
 	return &c->recipes[(h >> 32) % RECIPES];
 }
 
+static __attribute__((noinline)) int fresh(struct tutti_comm *c, const struct op *op, struct recipe *place,
+                                           struct recipe *space, struct recipe **out)
+{
+	bool keep = !is_vector(op) && op->count != SIZE_MAX;
+	*out = keep ? place : space;
+	int rc = make(c, op, *out);
+	if (rc && keep)
+		place->op.count = SIZE_MAX;
+	return rc;
+}
+
 int recipe_of(struct tutti_comm *c, const struct op *op, struct recipe *space, struct recipe **out)
 {
 	struct recipe *p = place_of(c, op);
-	*out = space;
-	if (is_vector(op) || op->count == SIZE_MAX)
-		return make(c, op, space);
 	*out = p;
-	if (same(&p->op, op))
-		return TUTTI_OK;
-	int rc = make(c, op, p);
-	if (rc)
-		p->op.count = SIZE_MAX;
-	return rc;
+	return same(&p->op, op) && !is_vector(op) ? TUTTI_OK : fresh(c, op, p, space, out);
 }

@@ -57,8 +57,13 @@ static inline bool is_vector(const struct op *op)
 
 int call_check_type(enum tutti_dtype t);
 int call_check_op(enum tutti_op op);
-/** NULL buffers, and buffers that overlap otherwise than in place. */
-int call_check_buffers(const struct op *op, const struct extent *x);
+int call_check_buffers_well(const struct op *op, const struct extent *x);
+/** NULL buffers, and buffers that overlap otherwise than in place. The usual case, two buffers that don't, first. */
+static inline int call_check_buffers(const struct op *op, const struct extent *x)
+{
+	const char *in = op->in, *out = op->out;
+	return in && out && (in + x->in <= out || out + x->out <= in) ? TUTTI_OK : call_check_buffers_well(op, x);
+}
 /** How a collective is run here, or EINVAL when overrides leave nothing. */
 int call_choose(const struct tutti_comm *c, const struct op *op, struct choice *choice);
 /** The recipe of a call, kept or fresh; `space` is used when it can't be kept. EINVAL says what is wrong with the call. */

@@ -132,9 +132,10 @@ void comm_unlock(struct tutti_comm *c);
 int run_prepare(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p);
 /**
  * A call of the direct tier, on an idle communicator: what peers wait for is published before anything is written down.
- * false: it must wait for longer than a moment, and continues as *r.
+ * false: it must wait for longer than a moment, and goes on as the request that run_direct_on makes of it.
  */
-bool run_direct(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p);
+bool run_direct(struct tutti_comm *c, const struct op *op, struct recipe *p);
+void run_direct_on(struct tutti_comm *c, struct tutti_request *r, const struct op *op, const struct recipe *p);
 /** Does what can be done without waiting. */
 enum advance run_advance(struct tutti_comm *c, struct tutti_request *r);
 bool run_finished(const struct tutti_request *r);

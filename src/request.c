@@ -18,21 +18,25 @@
 
 /* ---- a thread's group ----------------------------------------------------------------------------------------------- */
 
-static _Thread_local struct {
+/* initial-exec: a few bytes that each call looks at, without asking the dynamic linker where they are */
+static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
 	int depth, n, cap, rc;      /* rc: of the first call that could not start */
 	struct tutti_request **req; /* blocking calls of the group: done when it ends */
 } group;
 
-/* The alarm's status, with its text as the thread's message. The first to see it writes the flight recorder's file. */
-static int alarmed(struct tutti_comm *c)
+/* The alarm has gone off: its status, with its text as the thread's message. The first to see it dumps the recorder. */
+static int heed(struct tutti_comm *c, int status)
 {
-	int status = atomic_load_explicit(&c->alarm.status, memory_order_acquire); /* A5 */
-	if (!status)
-		return TUTTI_OK;
 	if (c->world->params.flight && !atomic_exchange_explicit(&c->dumped, true, memory_order_relaxed)) {
 		(void)flight_dump(&c->flight, c->world->params.flight, c->rank, c->name, &c->alarm);
 	}
 	return fail(status, "%s", c->alarm.text);
+}
+
+static inline int alarmed(struct tutti_comm *c)
+{
+	int status = atomic_load_explicit(&c->alarm.status, memory_order_acquire); /* A5 */
+	return __builtin_expect(!status, 1) ? TUTTI_OK : heed(c, status);
 }
 
 /* ---- a blocking call on an idle communicator ----------------------------------------------------------------------------- */
@@ -212,26 +216,33 @@ void group_failed(int rc)
 		group.rc = rc;
 }
 
-int request_start(struct tutti_comm *c, const struct op *op, struct recipe *p, struct tutti_request **req)
+/* Nothing else is in flight: on the caller's stack. */
+static __attribute__((noinline)) int start_here(struct tutti_comm *c, const struct op *op, struct recipe *p)
 {
-	int rc = alarmed(c);
-	if (rc)
-		return rc;
-	if (!req && !group.depth && !atomic_load_explicit(&c->queued, memory_order_acquire)) { /* A12 */
-		struct tutti_request here;
-		if (is_message(op->coll) && op->root == c->rank)
-			return fail(TUTTI_EINVAL,
-			            "tutti_%s with oneself would block for ever: the other end is not in flight; "
-			            "use a group or a request",
-			            coll_name(op->coll));
-		if (p->kind == RUN_DIRECT && c->direct_is_ready)
-			return run_direct(c, &here, op, p) ? TUTTI_OK : run_here(c, &here);
-		rc = run_prepare(c, &here, op, p);
-		return rc ? rc : run_here(c, &here);
-	}
+	struct tutti_request here;
+	if (is_message(op->coll) && op->root == c->rank)
+		return fail(TUTTI_EINVAL,
+		            "tutti_%s with oneself would block for ever: the other end is not in flight; "
+		            "use a group or a request",
+		            coll_name(op->coll));
+	int rc = run_prepare(c, &here, op, p);
+	return rc ? rc : run_here(c, &here);
+}
+
+/* A call of the direct tier that must wait for longer than a moment. */
+static __attribute__((noinline)) int go_on_here(struct tutti_comm *c, const struct op *op, const struct recipe *p)
+{
+	struct tutti_request here;
+	run_direct_on(c, &here, op, p);
+	return run_here(c, &here);
+}
+
+static __attribute__((noinline)) int start_queued(struct tutti_comm *c, const struct op *op, struct recipe *p,
+                                                  struct tutti_request **req)
+{
 	bool in_group = !req && group.depth;
 	struct tutti_request *r = malloc(sizeof(*r));
-	rc = !r ? fail(TUTTI_ENOMEM, "out of memory") : in_group ? group_room() : TUTTI_OK;
+	int rc = !r ? fail(TUTTI_ENOMEM, "out of memory") : in_group ? group_room() : TUTTI_OK;
 	if (!rc)
 		rc = run_prepare(c, r, op, p);
 	if (rc) {
@@ -247,6 +258,18 @@ int request_start(struct tutti_comm *c, const struct op *op, struct recipe *p, s
 		return TUTTI_OK;
 	}
 	return in_group ? TUTTI_OK : request_wait(&r, 1, false);
+}
+
+int request_start(struct tutti_comm *c, const struct op *op, struct recipe *p, struct tutti_request **req)
+{
+	int rc = alarmed(c);
+	if (rc)
+		return rc;
+	if (req || group.depth || atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
+		return start_queued(c, op, p, req);
+	if (p->kind == RUN_DIRECT && c->direct_is_ready)
+		return run_direct(c, op, p) ? TUTTI_OK : go_on_here(c, op, p);
+	return start_here(c, op, p);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------------------------------------- */

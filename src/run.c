@@ -235,7 +235,7 @@ int run_prepare(struct tutti_comm *c, struct tutti_request *r, const struct op *
 	return TUTTI_OK;
 }
 
-bool run_direct(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p)
+bool run_direct(struct tutti_comm *c, const struct op *op, struct recipe *p)
 {
 	struct direct_run *x = &p->direct;
 	uint64_t number = ++c->number;
@@ -247,12 +247,14 @@ bool run_direct(struct tutti_comm *c, struct tutti_request *r, const struct op *
 	flight_start(&c->flight, &p->record);
 	for (int i = 0; a != ADVANCE_DONE && i < WAIT_EAGER && !c->site.how->crowded; i++)
 		a = direct_advance(c->direct, x);
-	if (a == ADVANCE_DONE) {
+	if (a == ADVANCE_DONE)
 		flight_finish(&c->flight, number);
-		return true;
-	}
-	fill(c, r, op, p, number);
-	return false;
+	return a == ADVANCE_DONE;
+}
+
+void run_direct_on(struct tutti_comm *c, struct tutti_request *r, const struct op *op, const struct recipe *p)
+{
+	fill(c, r, op, p, c->number);
 }
 
 void run_release(struct tutti_request *r)

@@ -159,6 +159,7 @@ void direct_cut(const struct direct *d, struct direct_run *x)
 	x->piece = (even + LINE - 1) / LINE * LINE;
 	x->piece = x->piece > most ? most : x->piece;
 	x->inlined = x->bytes * blocks_in_buffer(d, x) <= SLOT_INLINE && !x->two_shot;
+	x->at_once = x->inlined && x->coll == COLL_ALLREDUCE && !x->stepwise;
 }
 
 static void start(struct direct *d, struct direct_run *x)
@@ -321,9 +322,9 @@ static inline void fold_from(const struct direct *d, const struct direct_run *x,
 {
 	size_t count = bytes >> __builtin_ctzll(x->esize);
 	if (d->n == 2)
-		x->kernels->two[x->dtype][x->op](out, source[0], source[1], count, 2);
+		x->two(out, source[0], source[1], count, 2);
 	else
-		x->kernels->many[x->dtype][x->op](out, source, d->n, count, (uint32_t)d->n);
+		x->many(out, source, d->n, count, (uint32_t)d->n);
 }
 
 static void fold_slice(const void *job, size_t from, size_t end)
@@ -538,8 +539,9 @@ static enum advance advance_inlined(struct direct *d, struct direct_run *x)
 	}
 	if (!all_inputs_there(d, x, e))
 		return moved ? ADVANCE_MOVED : ADVANCE_STUCK;
-	for (int i = 0; i < d->n; i++)
-		d->source[i] = d->area[i]->input[b].line.data;
+	struct direct_area **area = d->area, **end = area + d->n;
+	for (const void **to = d->source; area < end; area++)
+		*to++ = (*area)->input[b].line.data;
 	fold_from(d, x, x->out, d->source, x->bytes);
 	atomic_store_explicit(&d->own->done.epoch, e, memory_order_release); /* R4 */
 	x->finished = 1;
@@ -557,14 +559,8 @@ static enum advance advance_short(struct direct *d, struct direct_run *x)
 	return returned(d, x) ? ADVANCE_DONE : ADVANCE_STUCK;
 }
 
-enum advance direct_advance(struct direct *d, struct direct_run *x)
+static enum advance advance_long(struct direct *d, struct direct_run *x)
 {
-	if (!x->started)
-		start(d, x);
-	if (x->inlined && x->coll == COLL_ALLREDUCE && !x->stepwise)
-		return x->finished ? ADVANCE_DONE : advance_inlined(d, x);
-	if (x->npieces == 1 && !x->two_shot)
-		return advance_short(d, x);
 	bool moved = false, again;
 	if (!publishes(d, x))
 		x->published = x->npieces;
@@ -584,4 +580,19 @@ enum advance direct_advance(struct direct *d, struct direct_run *x)
 		moved |= again;
 	} while (again && x->finished < x->npieces);
 	return x->finished == x->npieces && returned(d, x) ? ADVANCE_DONE : moved ? ADVANCE_MOVED : ADVANCE_STUCK;
+}
+
+/* Apart from the short way, whose frame and registers shall be few. */
+static __attribute__((noinline)) enum advance advance_at_length(struct direct *d, struct direct_run *x)
+{
+	return x->npieces == 1 && !x->two_shot ? advance_short(d, x) : advance_long(d, x);
+}
+
+enum advance direct_advance(struct direct *d, struct direct_run *x)
+{
+	if (!x->started)
+		start(d, x);
+	if (x->at_once)
+		return x->finished ? ADVANCE_DONE : advance_inlined(d, x);
+	return advance_at_length(d, x);
 }

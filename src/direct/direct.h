@@ -37,6 +37,8 @@ struct direct_run {
 	uint8_t *out;
 	size_t bytes, esize;
 	const struct kernel_table *kernels;
+	kernel2_fn *two; /* of dtype and op */
+	kerneln_fn *many;
 	struct crew *crew; /* helps with long stretches; NULL: nobody */
 	enum tutti_dtype dtype;
 	enum tutti_op op;
@@ -45,6 +47,7 @@ struct direct_run {
 	/* progress: pieces published, folded (two-shot: own shares published), finished */
 	size_t piece, npieces, published, folded, finished;
 	bool inlined;   /* the flag's line has room for the bytes */
+	bool at_once;   /* an allreduce of such: it has a way of its own */
 	uint64_t first; /* epoch of piece 0 */
 	bool started, foreign;
 	bool lends_in, lends_out; /* others read this rank's buffers in place */

@@ -38,6 +38,8 @@ static void begin(struct pair *p, enum coll coll, bool two_shot)
 		                                .bytes = sizeof(p->in[0]),
 		                                .esize = sizeof(float),
 		                                .kernels = kernel_table(),
+		                                .two = kernel_table()->two[TUTTI_F32][TUTTI_SUM],
+		                                .many = kernel_table()->many[TUTTI_F32][TUTTI_SUM],
 		                                .dtype = TUTTI_F32,
 		                                .op = TUTTI_SUM,
 		                                .sig = 5};
