@@ -313,7 +313,11 @@ static int make(struct tutti_comm *c, const struct op *op, struct recipe *p)
 	}
 	p->kind = RUN_PLAN;
 	p->plan = comm_plan(c, op->coll, p->choice.algo, op->root < 0 ? 0 : op->root, message ? 1 : p->choice.channels);
-	return p->plan ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory: plan of %s", coll_name(op->coll));
+	if (!p->plan)
+		return fail(TUTTI_ENOMEM, "out of memory: plan of %s", coll_name(op->coll));
+	if (run_cut(c, op, p->plan->plan, &p->cut) != TUTTI_OK)
+		p->cut = (struct cut){0};
+	return TUTTI_OK;
 }
 
 static bool same(const struct op *a, const struct op *b)

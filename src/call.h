@@ -29,6 +29,11 @@ struct extent {
 	size_t in, out, in_at, out_at;
 };
 
+/** Elements of a chunk, and chunks. */
+struct cut {
+	size_t chunk, nchunks;
+};
+
 enum run_kind { RUN_NOTHING, RUN_ALONE, RUN_PLAN, RUN_DIRECT, RUN_SELF };
 
 struct recipe {
@@ -38,6 +43,7 @@ struct recipe {
 	int lane; /* which queue: 0 collectives, 1 + 2 peer sends, 2 + 2 peer receives */
 	struct choice choice;
 	struct comm_plan *plan;
+	struct cut cut;     /* of the plan's blocks; chunk 0: it can't be done, as the run will say */
 	struct call record; /* all but its number */
 	uint64_t salt;      /* of its signature, likewise */
 	struct direct_run direct;

@@ -218,6 +218,7 @@ void comm_free(struct tutti_comm *c)
 	if (c->timer >= 0)
 		close(c->timer);
 	free(c->scratch);
+	free(c->spare);
 	free(c->members);
 	free(c->host);
 	free(c->p2p);

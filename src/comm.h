@@ -52,6 +52,7 @@ struct tutti_request {
 	enum run_kind kind;
 	bool copied; /* RUN_SELF */
 	struct comm_plan *plan;
+	struct cut cut;
 	const struct wire_codec *codec; /* of links between hosts; NULL: none */
 	struct run *run;                /* made when it starts */
 	struct direct_run direct;
@@ -87,6 +88,8 @@ struct tutti_comm {
 	bool direct_is_ready;
 	uint8_t *scratch; /* of the collective that runs: TMP and the bounce */
 	size_t scratch_bytes;
+	struct run *spare; /* memory for the next run; of spare_bytes at least */
+	size_t spare_bytes;
 	uint64_t *p2p;       /* messages so far: [2 peer] sent, [2 peer + 1] received */
 	struct mem *mems;    /* of tutti_mem_alloc */
 	char *error;         /* text for tutti_last_error */
@@ -130,6 +133,8 @@ void comm_unlock(struct tutti_comm *c);
 /* run.c */
 /** Fills in *r. Only after this has gone well does the call count. */
 int run_prepare(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p);
+/** How the plan's blocks are cut for this call. Errors of engine_cut. */
+int run_cut(const struct tutti_comm *c, const struct op *op, const struct plan *p, struct cut *cut);
 /**
  * A call of the direct tier, on an idle communicator: what peers wait for is published before anything is written down.
  * false: it must wait for longer than a moment, and goes on as the request that run_direct_on makes of it.

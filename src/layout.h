@@ -34,6 +34,8 @@ struct layout {
 /** The b-th of n nearly equal shares of len: the first len % n shares are one longer. */
 static inline struct span span_share(size_t len, int n, int b)
 {
+	if (n == 1)
+		return (struct span){0, len};
 	size_t q = len / (size_t)n, r = len % (size_t)n, i = (size_t)b;
 	return (struct span){q * i + (i < r ? i : r), q + (i < r)};
 }

@@ -119,12 +119,43 @@ static int scratch_for(struct tutti_comm *c, struct run *x, const struct plan *p
 	return TUTTI_OK;
 }
 
+/* Memory for a run: that of the one which ended last, as a rule. */
+static size_t run_bytes(const struct plan *p)
+{
+	return sizeof(struct run) + (size_t)p->nstrands * sizeof(struct strand_run);
+}
+
+static struct run *take_run(struct tutti_comm *c, const struct plan *p)
+{
+	struct run *x = c->spare;
+	if (!x || c->spare_bytes < run_bytes(p))
+		return malloc(run_bytes(p));
+	c->spare = NULL;
+	return x;
+}
+
+static void put_run(struct tutti_comm *c, struct run *x, const struct plan *p)
+{
+	free(c->spare);
+	c->spare = x;
+	c->spare_bytes = run_bytes(p);
+}
+
+int run_cut(const struct tutti_comm *c, const struct op *op, const struct plan *p, struct cut *cut)
+{
+	struct layout l = layout_of(c, op, p);
+	return engine_cut(p, (size_t)c->world->params.slot, dtype_bytes(op->dtype), longest_block(c, &l), &cut->chunk,
+	                  &cut->nchunks);
+}
+
 static int make_run(struct tutti_comm *c, struct tutti_request *r)
 {
 	const struct plan *p = r->plan->plan;
 	const struct op *op = &r->op;
-	size_t payload = (size_t)c->world->params.slot;
-	struct run *x = calloc(1, sizeof(*x) + (size_t)p->nstrands * sizeof(x->strand[0]));
+	int rc = r->cut.chunk ? TUTTI_OK : run_cut(c, op, p, &r->cut);
+	if (rc)
+		return rc;
+	struct run *x = take_run(c, p);
 	if (!x)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	const struct kernel_table *k = kernel_table();
@@ -136,6 +167,8 @@ static int make_run(struct tutti_comm *c, struct tutti_request *r)
 	        .in = op->in,
 	        .out = op->out,
 	        .esize = dtype_bytes(op->dtype),
+	        .chunk = r->cut.chunk,
+	        .nchunks = r->cut.nchunks,
 	        .divisor = (uint32_t)c->size,
 	        .sig = r->sig,
 	        .left = p->nstrands,
@@ -145,9 +178,9 @@ static int make_run(struct tutti_comm *c, struct tutti_request *r)
 	        .reduce = k->two[op->dtype][step],
 	        .final = k->two[op->dtype][op->op],
 	};
-	int rc = engine_cut(p, payload, x->esize, longest_block(c, &x->layout), &x->chunk, &x->nchunks);
-	if (!rc && !is_message(op->coll))
-		rc = scratch_for(c, x, p, payload);
+	memset(x->strand, 0, (size_t)p->nstrands * sizeof(x->strand[0]));
+	if (!is_message(op->coll))
+		rc = scratch_for(c, x, p, (size_t)c->world->params.slot);
 	if (x->nchunks == 0)
 		x->left = 0;
 	if (rc)
@@ -214,6 +247,7 @@ static void fill(struct tutti_comm *c, struct tutti_request *r, const struct op 
 	                            .kind = p->kind,
 	                            .lane = p->lane,
 	                            .plan = p->plan,
+	                            .cut = p->cut,
 	                            .codec = p->choice.codec,
 	                            .direct = p->direct};
 	r->call.number = number;
@@ -263,7 +297,8 @@ void run_release(struct tutti_request *r)
 		engine_end(r->run);
 	if (r->kind == RUN_DIRECT && r->comm->direct)
 		direct_end(r->comm->direct, &r->direct);
-	free(r->run);
+	if (r->run)
+		put_run(r->comm, r->run, r->plan->plan);
 	free(r->vectors);
 	r->run = NULL;
 	r->vectors = NULL;
