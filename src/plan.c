@@ -88,6 +88,7 @@ static int link_index(struct plan_builder *b, int peer, int lane, bool outgoing)
 	for (int i = p->nlinks - 1; i >= 0; i--)
 		if (p->links[i].peer == peer && p->links[i].lane == lane && p->links[i].outgoing == outgoing)
 			return i;
+	b->failed |= p->nlinks > INT16_MAX; /* steps name links by int16_t */
 	p->links = grow(b, p->links, p->nlinks, &b->cap_links, sizeof(*p->links));
 	if (b->failed)
 		return -1;

@@ -70,17 +70,35 @@ void team_free(struct team *t)
 	t->own = NULL;
 }
 
+/* Ranks by host, and by number within each: a counting sort. */
+static bool sort_by_host(struct team *t, const struct shape *shape)
+{
+	int *at = calloc((size_t)shape->nhosts + 1, sizeof(*at));
+	if (!at)
+		return false;
+	for (int r = 0; r < t->n; r++)
+		at[shape->host[r] + 1]++;
+	for (int h = 0; h < shape->nhosts; h++)
+		at[h + 1] += at[h];
+	for (int r = 0; r < t->n; r++)
+		t->rank[at[shape->host[r]]++] = r;
+	free(at);
+	return true;
+}
+
 static bool team_fill(struct plan_builder *b, struct team *t, const struct plan_args *a, const struct shape *shape,
                       int parts, int part)
 {
 	if (!team_make(b, t, a->nranks))
 		return false;
-	int i = 0;
-	for (int h = 0; h < (shape ? shape->nhosts : 1); h++)
-		for (int r = 0; r < a->nranks; r++)
-			if (!shape || shape->host[r] == h)
-				t->rank[i++] = r;
-	for (i = 0; i < t->n; i++)
+	for (int r = 0; !shape && r < t->n; r++)
+		t->rank[r] = r;
+	if (shape && !sort_by_host(t, shape)) {
+		team_free(t);
+		b->failed = true;
+		return false;
+	}
+	for (int i = 0; i < t->n; i++)
 		t->own[i] = block_one(t->rank[i] * parts + part);
 	t->me = team_member(t, a->rank);
 	t->final = STEP_FINAL;

@@ -1,4 +1,7 @@
-/* The simulator of plans: see sim.h. Events are strands that may go on; the earliest one is taken. */
+/*
+ * The simulator of plans: see sim.h. Events are strands that may go on; the earliest one is taken. A cluster that is folded
+ * (fold.h) is simulated as its first unit alone.
+ */
 #include "sim.h"
 
 #include <stdlib.h>
@@ -6,8 +9,12 @@
 
 #include "../engine.h"
 #include "../util/error.h"
+#include "fold.h"
 
-#define NOBODY (-1)
+#define NOBODY     (-1)
+#define MOST_STEPS (32u << 20) /* of all plans together: a gigabyte */
+#define MOST_WORK  (48u << 20) /* steps to simulate: about a minute */
+#define FEW_CHUNKS 32
 
 /* One link, both ends: message k stands in slot k mod slots. */
 struct channel {
@@ -25,7 +32,7 @@ struct strand_at {
 };
 
 struct event {
-	double at;
+	double at, since; /* who has waited longer comes first */
 	int strand;
 };
 
@@ -33,9 +40,12 @@ struct sim {
 	const struct sim_cluster *cluster;
 	const struct sim_call *call;
 	struct sim_result *out;
-	struct plan **plan;
+	struct fold fold;
+	struct plan **plan; /* of the first unit's ranks */
 	struct layout layout;
 	size_t chunk, nchunks;
+	size_t block; /* elements of each block where all have as many; else 0 */
+	uint64_t nsteps;
 	int *strand0, *link0; /* of each rank: its first, counted over all */
 	int nstrands, nlinks, nchannels;
 	int *channel_of; /* link -> channel */
@@ -45,6 +55,8 @@ struct sim {
 	struct event *heap;
 	int nheap;
 	double *rank_free, *rank_end, *free_at, *used; /* of ranks, of resources */
+	int *core0;                                    /* of each processor: its first core, counted over all */
+	double *core_free;
 	int left;
 };
 
@@ -52,12 +64,14 @@ struct sim {
 
 static bool before(struct event a, struct event b)
 {
-	return a.at < b.at || (a.at == b.at && a.strand < b.strand);
+	if (a.at != b.at)
+		return a.at < b.at;
+	return a.since < b.since || (a.since == b.since && a.strand < b.strand);
 }
 
-static void push(struct sim *s, double at, int strand)
+static void push(struct sim *s, double at, double since, int strand)
 {
-	struct event e = {at, strand};
+	struct event e = {at, since, strand};
 	int i = s->nheap++;
 	for (; i && before(e, s->heap[(i - 1) / 2]); i = (i - 1) / 2)
 		s->heap[i] = s->heap[(i - 1) / 2];
@@ -82,7 +96,7 @@ static struct event pop(struct sim *s)
 static void wake(struct sim *s, int *who, double at)
 {
 	if (*who != NOBODY)
-		push(s, at, *who);
+		push(s, at, at, *who);
 	*who = NOBODY;
 }
 
@@ -95,6 +109,8 @@ static size_t set_bytes(const struct sim *s, const struct strand_at *t, const st
 	size_t elements = 0;
 	if (step->src == BUF_NONE && step->dst == BUF_NONE)
 		return 0;
+	if (s->block)
+		return (size_t)set.n * chunk_len(s->block, s->chunk, t->chunk) * s->call->esize;
 	for (int i = 0; i < set.n; i++)
 		elements +=
 		        chunk_len(layout_span(&s->layout, &s->layout.out, block_at(p, set, i)).len, s->chunk, t->chunk);
@@ -139,6 +155,16 @@ static double *place(double *of, const struct sim *s, const struct channel *c, u
 	return &of[(size_t)(c - s->channel) * (size_t)s->call->slots + (size_t)(message % (uint64_t)s->call->slots)];
 }
 
+/* The core that a rank gets: that of its processor which is free first. */
+static double *core_of(const struct sim *s, int rank)
+{
+	int cpu = s->cluster->cpu[rank];
+	double *first = &s->core_free[s->core0[cpu]];
+	for (int i = s->core0[cpu] + 1; i < s->core0[cpu + 1]; i++)
+		first = s->core_free[i] < *first ? &s->core_free[i] : first;
+	return first;
+}
+
 /* The earliest time at which the step can be done; < 0: not before something else has happened, which then wakes it. */
 static double ready_at(struct sim *s, int id, struct channel *in, struct channel *out, double now)
 {
@@ -160,7 +186,12 @@ static double ready_at(struct sim *s, int id, struct channel *in, struct channel
 		at = freed > at ? freed : at;
 	}
 	double own = s->rank_free[s->strand[id].rank];
-	return own > at ? own : at;
+	at = own > at ? own : at;
+	if (s->core_free) {
+		double core = *core_of(s, s->strand[id].rank);
+		at = core > at ? core : at;
+	}
+	return at;
 }
 
 static struct channel *channel_at(const struct sim *s, int rank, int link)
@@ -209,11 +240,13 @@ static void go_on(struct sim *s, struct event e)
 		if (at < 0)
 			return;
 		if (at > e.at) { /* others may come first */
-			push(s, at, e.strand);
+			push(s, at, e.since, e.strand);
 			return;
 		}
 		double end = at + work_of(s, step, in, out, bytes);
 		s->rank_free[t->rank] = end;
+		if (s->core_free)
+			*core_of(s, t->rank) = end;
 		if (in) {
 			double freed = end + in->route.latency;
 			*place(s->freed, s, in, in->taken++) = freed;
@@ -226,7 +259,7 @@ static void go_on(struct sim *s, struct event e)
 		}
 		s->rank_end[t->rank] = end > s->rank_end[t->rank] ? end : s->rank_end[t->rank];
 		advance_cursor(s, t, end);
-		push(s, end, e.strand);
+		push(s, end, end, e.strand);
 		return;
 	}
 	s->left--;
@@ -234,32 +267,31 @@ static void go_on(struct sim *s, struct event e)
 
 /* ---- making it ----------------------------------------------------------------------------------------------------- */
 
-static bool build_plans(struct sim *s)
+static int build_plans(struct sim *s)
 {
-	int n = s->cluster->nranks;
+	int n = s->fold.ranks;
 	s->plan = calloc((size_t)n, sizeof(struct plan *));
 	s->strand0 = calloc((size_t)n + 1, sizeof(int));
 	s->link0 = calloc((size_t)n + 1, sizeof(int));
 	if (!s->plan || !s->strand0 || !s->link0)
-		return false;
+		return fail(TUTTI_ENOMEM, "out of memory: plans of %d ranks", n);
 	for (int r = 0; r < n; r++) {
-		struct plan_args a = {.coll = s->call->coll,
-		                      .rank = r,
-		                      .nranks = n,
-		                      .root = s->call->root,
-		                      .channels = s->call->channels,
-		                      .shape = s->call->shape};
-		if (!(s->plan[r] = algo_plan(s->call->algo, &a)))
-			return false;
+		int rc = fold_plan(s->cluster, s->call, r, &s->plan[r]);
+		if (rc)
+			return rc;
+		s->nsteps += (uint64_t)s->plan[r]->nsteps;
+		if (s->nsteps > MOST_STEPS)
+			return fail(TUTTI_EUNSUPPORTED, "%s on %d ranks takes more steps than can be simulated one by one",
+			            s->call->algo->name, s->cluster->nranks);
 		s->strand0[r + 1] = s->nstrands += s->plan[r]->nstrands;
 		s->link0[r + 1] = s->nlinks += s->plan[r]->nlinks;
 	}
-	return true;
+	return TUTTI_OK;
 }
 
-/* Outgoing links by (from, to, lane). */
+/* Ends of links by (from, to, lane); `way`: from the sender's unit to the receiver's. `peer`: the rank at the other end. */
 struct end {
-	int from, to, lane, link;
+	int from, to, way, lane, link, peer;
 };
 
 static int by_name(const void *a, const void *b)
@@ -269,25 +301,43 @@ static int by_name(const void *a, const void *b)
 		return x->from < y->from ? -1 : 1;
 	if (x->to != y->to)
 		return x->to < y->to ? -1 : 1;
+	if (x->way != y->way)
+		return x->way < y->way ? -1 : 1;
 	return (x->lane > y->lane) - (x->lane < y->lane);
 }
 
 static size_t collect_ends(const struct sim *s, struct end *ends, bool outgoing)
 {
+	const struct fold *f = &s->fold;
 	size_t n = 0;
-	for (int r = 0; r < s->cluster->nranks; r++)
+	for (int r = 0; r < f->ranks; r++)
 		for (int i = 0; i < s->plan[r]->nlinks; i++) {
 			const struct plan_link *l = &s->plan[r]->links[i];
-			if (l->outgoing == outgoing)
-				ends[n++] = (struct end){outgoing ? r : l->peer, outgoing ? l->peer : r, l->lane,
-				                         s->link0[r] + i};
+			int peer = l->peer % f->ranks, unit = l->peer / f->ranks;
+			if (l->outgoing != outgoing)
+				continue;
+			ends[n++] = (struct end){.from = outgoing ? r : peer,
+			                         .to = outgoing ? peer : r,
+			                         .way = outgoing ? fold_way(f, 0, unit) : fold_way(f, unit, 0),
+			                         .lane = l->lane,
+			                         .link = s->link0[r] + i,
+			                         .peer = l->peer};
 		}
-	qsort(ends, n, sizeof(*ends), by_name);
+	if (n)
+		qsort(ends, n, sizeof(*ends), by_name);
 	return n;
 }
 
+/* The other units' resources are this one's, too: what others do there, it does here. */
+static void find_route(const struct sim *s, struct channel *c, int to)
+{
+	s->cluster->route(s->cluster, c->from, to, &c->route);
+	for (int i = 0; s->fold.units > 1 && i < c->route.hops; i++)
+		c->route.hop[i] %= s->cluster->nresources / s->fold.units;
+}
+
 /* Sorted by name, the outgoing and the incoming ends are the same list: the checker has proved it. */
-static bool join_ends(struct sim *s)
+static int join_ends(struct sim *s)
 {
 	size_t most = (size_t)s->nlinks + 1;
 	struct end *out = calloc(most, sizeof(*out)), *in = calloc(most, sizeof(*in));
@@ -297,59 +347,105 @@ static bool join_ends(struct sim *s)
 	s->channel = calloc(n + 1, sizeof(*s->channel));
 	s->seen = calloc((n + 1) * (size_t)s->call->slots, sizeof(double));
 	s->freed = calloc((n + 1) * (size_t)s->call->slots, sizeof(double));
-	ok = ok && s->channel && s->seen && s->freed && n == m;
-	for (size_t i = 0; ok && i < n; i++) {
+	ok = ok && s->channel && s->seen && s->freed;
+	bool paired = n == m;
+	for (size_t i = 0; ok && paired && i < n; i++) {
 		struct channel *c = &s->channel[i];
-		*c = (struct channel){
-		        .from = out[i].from, .to = out[i].to, .awaits_message = NOBODY, .awaits_slot = NOBODY};
-		s->cluster->route(s->cluster, c->from, c->to, &c->route);
+		paired = by_name(&out[i], &in[i]) == 0;
+		*c = (struct channel){.from = out[i].from, .to = out[i].to};
+		find_route(s, c, out[i].peer);
 		s->channel_of[out[i].link] = s->channel_of[in[i].link] = (int)i;
 	}
+	s->nchannels = (int)n;
 	free(out);
 	free(in);
-	return ok;
+	return !ok      ? fail(TUTTI_ENOMEM, "out of memory: links of %d ranks", s->fold.ranks)
+	       : paired ? TUTTI_OK
+	                : fail(TUTTI_EUSAGE, "%s on %d ranks: links without another end", s->call->algo->name,
+	                       s->cluster->nranks);
 }
 
-static bool prepare(struct sim *s)
+/* Where each rank has a core to itself there is nothing to share. */
+static bool allot_cores(struct sim *s)
 {
-	size_t n = (size_t)s->cluster->nranks, m = (size_t)s->nstrands + 1;
+	const struct sim_cluster *c = s->cluster;
+	int *ranks = calloc((size_t)c->ncpus + 1, sizeof(int));
+	bool shared = false;
+	s->core0 = calloc((size_t)c->ncpus + 1, sizeof(int));
+	for (int r = 0; ranks && c->cores && r < c->nranks; r++)
+		shared |= ++ranks[c->cpu[r]] > c->cores[c->cpu[r]];
+	for (int i = 0; s->core0 && i < c->ncpus; i++)
+		s->core0[i + 1] = s->core0[i] + c->cores[i];
+	if (shared && s->core0)
+		s->core_free = calloc((size_t)s->core0[c->ncpus] + 1, sizeof(double));
+	free(ranks);
+	return ranks && s->core0 && (!shared || s->core_free);
+}
+
+static int allot(struct sim *s)
+{
+	size_t n = (size_t)s->fold.ranks, m = (size_t)s->nstrands + 1;
 	s->strand = calloc(m, sizeof(*s->strand));
 	s->heap = calloc(m, sizeof(*s->heap));
 	s->rank_free = calloc(n, sizeof(double));
 	s->rank_end = calloc(n, sizeof(double));
 	s->free_at = calloc((size_t)s->cluster->nresources + 1, sizeof(double));
 	s->used = calloc((size_t)s->cluster->nresources + 1, sizeof(double));
-	if (!s->strand || !s->heap || !s->rank_free || !s->rank_end || !s->free_at || !s->used)
-		return false;
-	for (int r = 0; r < (int)n; r++) {
+	return s->strand && s->heap && s->rank_free && s->rank_end && s->free_at && s->used && allot_cores(s)
+	               ? TUTTI_OK
+	               : fail(TUTTI_ENOMEM, "out of memory: %d ranks", s->fold.ranks);
+}
+
+/* Everything as it is when the call begins. */
+static void begin(struct sim *s)
+{
+	size_t resources = (size_t)s->cluster->nresources;
+	s->out->messages = s->out->bytes = 0;
+	memset(s->free_at, 0, resources * sizeof(double));
+	memset(s->used, 0, resources * sizeof(double));
+	if (s->core_free)
+		memset(s->core_free, 0, (size_t)s->core0[s->cluster->ncpus] * sizeof(double));
+	for (int i = 0; i < s->nchannels; i++) {
+		s->channel[i].sent = s->channel[i].taken = 0;
+		s->channel[i].awaits_message = s->channel[i].awaits_slot = NOBODY;
+	}
+	for (int r = 0; r < s->fold.ranks; r++) {
 		s->rank_free[r] = s->rank_end[r] = s->cluster->skew ? s->cluster->skew[r] : 0;
 		for (int i = 0; i < s->plan[r]->nstrands; i++) {
 			int id = s->strand0[r] + i;
 			s->strand[id] = (struct strand_at){.rank = r, .index = i, .awaits_strand = NOBODY};
-			push(s, s->rank_free[r], id);
+			push(s, s->rank_free[r], s->rank_free[r], id);
 		}
 	}
 	s->left = s->nstrands;
-	return true;
 }
 
+/* Folded, all blocks are as long as the longest: units are alike. */
 static int cut(struct sim *s)
 {
 	const struct plan *p = s->plan[0];
 	bool owned = coll_owned(s->call->coll);
+	size_t blocks = (size_t)(owned ? p->parts : p->nblocks), count = s->call->count;
+	if (s->fold.units > 1)
+		count = (count + blocks - 1) / blocks * blocks;
+	s->block = count % blocks ? 0 : count / blocks;
 	s->layout = (struct layout){.nblocks = p->nblocks, .parts = p->parts};
-	s->layout.out = (struct layout_side){.kind = owned ? LAYOUT_RANKS : LAYOUT_WHOLE, .count = s->call->count};
-	size_t len = span_share(s->call->count, owned ? p->parts : p->nblocks, 0).len;
-	return engine_cut(p, s->call->slot, s->call->esize, len, &s->chunk, &s->nchunks);
+	s->layout.out = (struct layout_side){.kind = owned ? LAYOUT_RANKS : LAYOUT_WHOLE, .count = count};
+	return engine_cut(p, s->call->slot, s->call->esize, span_share(count, (int)blocks, 0).len, &s->chunk,
+	                  &s->nchunks);
 }
 
 static void sum_up(struct sim *s)
 {
 	struct sim_result *out = s->out;
-	for (int r = 0; r < s->cluster->nranks; r++) {
+	out->seconds = 0;
+	for (int r = 0; r < s->fold.ranks; r++) {
 		out->seconds = s->rank_end[r] > out->seconds ? s->rank_end[r] : out->seconds;
 		out->first = r == 0 || s->rank_end[r] < out->first ? s->rank_end[r] : out->first;
 	}
+	out->units = s->fold.units;
+	out->messages *= (uint64_t)s->fold.units;
+	out->bytes *= (uint64_t)s->fold.units;
 	out->busiest_at = -1;
 	for (int h = 0; h < s->cluster->nresources; h++)
 		if (out->busiest_at < 0 || s->used[h] > s->used[out->busiest_at])
@@ -358,9 +454,45 @@ static void sum_up(struct sim *s)
 		out->busiest = s->used[out->busiest_at] / out->seconds;
 }
 
+static int run_through(struct sim *s)
+{
+	begin(s);
+	while (s->nheap)
+		go_on(s, pop(s));
+	if (s->left)
+		return fail(TUTTI_EUSAGE, "%s:%s on %d ranks comes to a stop", coll_name(s->call->coll),
+		            s->call->algo->name, s->cluster->nranks);
+	sum_up(s);
+	return TUTTI_OK;
+}
+
+/*
+ * A long stream settles into a rhythm: as many chunks as there is time for are simulated, and half as many, and each
+ * further one takes what one took from the half to the whole. Where chunks come out unequal, the last counts as a whole one.
+ */
+static int run_chunks(struct sim *s)
+{
+	uint64_t work = s->call->work ? s->call->work : MOST_WORK, fit = s->nsteps ? work / s->nsteps : 0;
+	size_t all = s->nchunks, part = fit < FEW_CHUNKS ? FEW_CHUNKS : (size_t)fit;
+	if (all <= part + part / 2)
+		return run_through(s);
+	s->nchunks = part / 2;
+	int rc = run_through(s);
+	struct sim_result half = *s->out, *out = s->out;
+	s->nchunks = part;
+	rc = rc ? rc : run_through(s);
+	double more = (double)(all - part) / (double)(part - part / 2);
+	out->seconds += (out->seconds - half.seconds) * more;
+	out->first += (out->first - half.first) * more;
+	out->messages += (uint64_t)((double)(out->messages - half.messages) * more);
+	out->bytes += (uint64_t)((double)(out->bytes - half.bytes) * more);
+	out->rest = all - part;
+	return rc;
+}
+
 static void clear(struct sim *s)
 {
-	for (int r = 0; s->plan && r < s->cluster->nranks; r++)
+	for (int r = 0; s->plan && r < s->fold.ranks; r++)
 		plan_free(s->plan[r]);
 	free(s->plan);
 	free(s->strand0);
@@ -375,6 +507,8 @@ static void clear(struct sim *s)
 	free(s->rank_end);
 	free(s->free_at);
 	free(s->used);
+	free(s->core0);
+	free(s->core_free);
 }
 
 int sim_run(const struct sim_cluster *cluster, const struct sim_call *call, struct sim_result *out)
@@ -389,16 +523,12 @@ int sim_run(const struct sim_cluster *cluster, const struct sim_call *call, stru
 	if (!algo_serves(call->algo, &a))
 		return fail(TUTTI_EINVAL, "%s does not serve %s on %d ranks", call->algo->name, coll_name(call->coll),
 		            cluster->nranks);
-	int rc = build_plans(&s) && join_ends(&s) && prepare(&s)
-	                 ? cut(&s)
-	                 : fail(TUTTI_ENOMEM, "out of memory: %s of %d ranks", call->algo->name, cluster->nranks);
-	while (!rc && s.nheap)
-		go_on(&s, pop(&s));
-	if (!rc && s.left)
-		rc = fail(TUTTI_EUSAGE, "%s:%s on %d ranks comes to a stop", coll_name(call->coll), call->algo->name,
-		          cluster->nranks);
-	if (!rc)
-		sum_up(&s);
+	int rc = fold_find(cluster, call, &s.fold);
+	rc = rc ? rc : build_plans(&s);
+	rc = rc ? rc : join_ends(&s);
+	rc = rc ? rc : allot(&s);
+	rc = rc ? rc : cut(&s);
+	rc = rc ? rc : run_chunks(&s);
 	clear(&s);
 	return rc;
 }

@@ -5,6 +5,9 @@
  * host's memory. A resource serves messages in the order of their coming, one at a time, at its rate; a message enters the
  * next one as soon as it has begun to pass the one before. LogGP's parameters, with contention where paths meet.
  *
+ * Two things keep large clusters in reach. Units that are alike, in the cluster and in the plan, do the same at the same
+ * time: one is simulated for all of them (fold.h). And a long stream of chunks is simulated until it has its rhythm.
+ *
  * Pure functions of their arguments; any thread.
  */
 #ifndef TUTTI_SIM_H
@@ -12,7 +15,7 @@
 
 #include "../algo/algo.h"
 
-#define SIM_HOPS 6
+#define SIM_HOPS 10
 
 /** How messages get from one rank to another. */
 struct sim_route {
@@ -25,9 +28,17 @@ struct sim_route {
 struct sim_cluster {
 	int nranks;
 	int nresources;
+	/*
+	 * Equal parts that it is made of, ranks and resources of each one after the other, so that a part could take the place of
+	 * any other one; a route passes resources of both ends' parts only. 1, or 0: it has none.
+	 */
+	int units;
 	const double *byte;  /* seconds of a byte, of each resource */
 	double copy, reduce; /* seconds of a byte in a rank's own memory */
 	const double *skew;  /* when each rank calls; NULL: all at 0 */
+	/* Ranks may share cores: the processor of each rank, the cores of each processor; NULL: each has its own. */
+	const int *cpu, *cores;
+	int ncpus;
 	void *ctx;
 	void (*route)(const struct sim_cluster *c, int from, int to, struct sim_route *out);
 };
@@ -40,6 +51,8 @@ struct sim_call {
 	size_t count, esize;       /* of the vector, or of a rank's part */
 	size_t slot;               /* payload bytes of a slot */
 	int slots;
+	bool whole;    /* no unit stands for others */
+	uint64_t work; /* steps to simulate before the rest goes by its rhythm; 0: about a minute's worth */
 };
 
 struct sim_result {
@@ -47,10 +60,15 @@ struct sim_result {
 	double first;   /* until the first one is */
 	uint64_t messages, bytes;
 	double busiest; /* share of the time that the busiest resource is in use */
-	int busiest_at; /* which one; -1: there are none */
+	int busiest_at; /* which one; -1: there are none; of the first unit, where it stands for all */
+	int units;      /* that did the same, and of which one was simulated */
+	size_t rest;    /* chunks of a stream that went by its rhythm */
 };
 
-/** TUTTI_OK, ENOMEM, EINVAL where the algorithm does not serve the call or nothing fits into a slot. */
+/**
+ * TUTTI_OK, ENOMEM, EINVAL where the algorithm does not serve the call, EUNSUPPORTED where nothing fits into a slot or there is
+ * too much to simulate.
+ */
 int sim_run(const struct sim_cluster *cluster, const struct sim_call *call, struct sim_result *out);
 
 #endif

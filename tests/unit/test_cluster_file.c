@@ -40,23 +40,60 @@ static void mistakes_are_said(void **state)
 {
 	(void)state;
 	refused("{", TUTTI_EINVAL, ":1:");
+	refused("{\"hosts\": [{\"gbit\": NaN}]}", TUTTI_EINVAL, ":1:");
+	refused("{\"hosts\":\n[{\"gbit\":\n1e999}]}", TUTTI_EINVAL, ":3:");
 	refused("[]", TUTTI_EINVAL, "\"hosts\"");
-	refused("{}", TUTTI_EINVAL, "\"hosts\"");
+	refused("{}", TUTTI_EINVAL, ":1: hosts:");
 	refused("{\"hosts\": []}", TUTTI_EINVAL, "at least one");
-	refused("{\"hosts\": [3]}", TUTTI_EINVAL, "count, ranks and gbit");
-	refused("{\"hosts\": [{\"count\": 0}]}", TUTTI_EINVAL, "count, ranks and gbit");
-	refused("{\"hosts\": [{\"count\": 1.5}]}", TUTTI_EINVAL, "count, ranks and gbit");
-	refused("{\"hosts\": [{\"gbit\": -1}]}", TUTTI_EINVAL, "count, ranks and gbit");
-	refused("{\"hosts\": [{\"gbit\": \"fast\"}]}", TUTTI_EINVAL, "count, ranks and gbit");
-	refused("{\"hosts\": [{\"count\": 9e99}]}", TUTTI_EINVAL, "count, ranks and gbit");
-	refused("{\"hosts\": [{\"count\": 60000, \"ranks\": 60000}]}", TUTTI_EINVAL, "65536");
-	refused("{\"hosts\": [{\"switch\": \"a\"}]}", TUTTI_EINVAL, "\"a\"");
-	refused("{\"hosts\": [{\"switch\": 7}], \"switches\": {\"a\": {}}}", TUTTI_EINVAL, "switches");
-	refused("{\"hosts\": [{}], \"switches\": {\"a\": {}}}", TUTTI_EINVAL, "uplink_gbit");
-	refused("{\"hosts\": [{}], \"switches\": []}", TUTTI_EINVAL, "switches");
-	refused("{\"hosts\": [{}], \"latency_us\": 0}", TUTTI_EINVAL, "latency_us");
+	refused("{\"hosts\": [3]}", TUTTI_EINVAL, ":1: hosts[0]: an object");
+	refused("{\"hosts\": [{\"count\": 0}]}", TUTTI_EINVAL, "hosts[0].count: a number");
+	refused("{\"hosts\": [{}, {\n\"count\": 1.5}]}", TUTTI_EINVAL, ":2: hosts[1].count: a whole");
+	refused("{\"hosts\": [{},\n{},\n{\"gbit\": -1}]}", TUTTI_EINVAL, ":3: hosts[2].gbit:");
+	refused("{\"hosts\": [{\"switch\": \"a\",\n\"gbit\": \"fast\"}], \"switches\": {\"a\": {\"uplink_gbit\": 1}}}",
+	        TUTTI_EINVAL, ":2: hosts[0].gbit:");
+	refused("{\"hosts\": [{\"gbits\": 1}]}", TUTTI_EINVAL, "hosts[0].gbits: no such field");
+	refused("{\"hosts\": [{\"\": 1}]}", TUTTI_EINVAL, "no such field");
+	refused("{\"hosts\": [{\"gbit\": 1, \"gbit\": 2}]}", TUTTI_EINVAL, "duplicate");
+	refused("{\"hosts\": [{\"skew_us\": -3}]}", TUTTI_EINVAL, "skew_us");
+	refused("{\"hosts\": [{\"count\": 9e99}]}", TUTTI_EINVAL, "hosts[0].count:");
+	refused("{\"hosts\": [{\"count\": 1000000}]}", TUTTI_EINVAL, "hosts[0].count:");
+	refused("{\"hosts\": [{},\n {\"count\": 60000, \"ranks\": 60000}]}", TUTTI_EINVAL, ":2: hosts[1]: more than 65536");
+	refused("{\"hosts\": [{\"switch\": \"a\"}]}", TUTTI_EINVAL, "hosts[0].switch: \"switches\" has none");
+	refused("{\"hosts\": [{\"switch\": 7}], \"switches\": {}}", TUTTI_EINVAL, "hosts[0].switch: the name");
+	refused("{\"hosts\": [{}], \"switches\": {\n\"b\": {\"uplink_gbit\": 1}, \"a\": {}}}", TUTTI_EINVAL,
+	        ":2: switches.a: an object with uplink_gbit");
+	refused("{\"hosts\": [{}], \"switches\": []}", TUTTI_EINVAL, "switches:");
+	refused("{\"hosts\": [{}], \"switches\": {\"a\": {\"uplink_gbit\": 1, \"switch\": \"b\"},\n"
+	        "\"b\": {\"uplink_gbit\": 1, \"switch\": \"a\"}}}",
+	        TUTTI_EINVAL, "switches.a.switch: a cycle");
+	refused("{\"hosts\": [{}], \"latency_us\": 0}", TUTTI_EINVAL, "latency_us:");
 	struct cluster c;
 	assert_int_equal(cluster_read(&c, "/nonexistent/cluster"), TUTTI_ESYSTEM);
+}
+
+/* As many as a program may write by mistake: refused at once, or understood. */
+static void large_ones_take_no_time(void **state)
+{
+	enum { MANY = 1000000 };
+	char *text = malloc(MANY * 12 + 100), *p = text;
+	struct cluster_file f;
+	(void)state;
+	p += sprintf(p, "{\"hosts\": [{}");
+	for (int i = 1; i < MANY; i++)
+		p += sprintf(p, ",\n{}");
+	p += sprintf(p, "]}");
+	assert_int_equal(cluster_file_parse(&f, text, (size_t)(p - text), "many"), TUTTI_EINVAL);
+	assert_non_null(strstr(fail_text(), "many:65537: hosts[65536]: more than 65536 ranks"));
+	p = text + sprintf(text, "{\"hosts\": [{}], \"switches\": {\"0\": {}");
+	for (int i = 1; i < MANY / 10; i++)
+		p += sprintf(p, ",\n\"%d\": {}", i);
+	p += sprintf(p, "}}");
+	assert_int_equal(cluster_file_parse(&f, text, (size_t)(p - text), "many"), TUTTI_EINVAL);
+	assert_non_null(strstr(fail_text(), "switches: more than 65536"));
+	memset(text, '[', MANY);
+	assert_int_equal(cluster_file_parse(&f, text, MANY, "deep"), TUTTI_EINVAL);
+	assert_non_null(strstr(fail_text(), "deep:1: "));
+	free(text);
 }
 
 /* Seconds of a byte on the slowest piece of the way. */
@@ -100,6 +137,62 @@ static void ways_are_those_described(void **state)
 	cluster_free(&c);
 }
 
+static int hops(const struct cluster *c, int from, int to)
+{
+	struct sim_route r;
+	c->sim.route(&c->sim, from, to, &r);
+	return r.hops;
+}
+
+static void switches_hang_on_switches(void **state)
+{
+	struct cluster c;
+	(void)state;
+	assert_int_equal(
+	        read_text(&c, "{\"hosts\": [{\"count\": 2, \"switch\": \"a\", \"skew_us\": 3}, {\"switch\": \"b\"},"
+	                      " {\"switch\": \"x\"}, {\"gbit\": 2, \"gbit_in\": 4}], \"switches\": {\"a\":"
+	                      " {\"uplink_gbit\": 4, \"switch\": \"x\"}, \"b\": {\"uplink_gbit\": 2, \"switch\": \"x\"},"
+	                      " \"x\": {\"uplink_gbit\": 0.5}}}"),
+	        TUTTI_OK);
+	assert_int_equal(hops(&c, 0, 1), 2);
+	assert_int_equal(hops(&c, 0, 2), 4); /* up a, down b, not beyond x */
+	assert_int_equal(hops(&c, 0, 3), 3);
+	assert_int_equal(hops(&c, 4, 0), 4); /* down x and a */
+	assert_true(fabs(slowest(&c, 0, 4) - 16e-9) < 1e-15);
+	assert_true(fabs(c.byte[c.cable[4]] - 4e-9) < 1e-15 && fabs(c.byte[c.cable[4] + 1] - 2e-9) < 1e-15);
+	assert_true(c.sim.skew[1] == 3e-6 && c.sim.skew[2] == 0 && c.sim.units == 1);
+	cluster_free(&c);
+}
+
+static void units_are(const char *text, int units)
+{
+	struct cluster c;
+	assert_int_equal(read_text(&c, text), TUTTI_OK);
+	if (c.sim.units != units)
+		fail_msg("%s: %d units, not %d", text, c.sim.units, units);
+	cluster_free(&c);
+}
+
+static void equal_parts_are_found(void **state)
+{
+#define RACK(name, gbit)                                                                                               \
+	"{\"count\": 3, \"ranks\": 2, \"switch\": \"" name "\"}, {\"switch\": \"" name "\", \"gbit\": " gbit "}"
+#define UPLINKS(b, more)                                                                                               \
+	", \"switches\": {\"a\": {\"uplink_gbit\": 1" more "}, \"b\": {\"uplink_gbit\": " b more                       \
+	"}, \"c\": {\"uplink_gbit\": 9}}}"
+	(void)state;
+	units_are("{\"hosts\": [{\"count\": 12, \"ranks\": 8}]}", 12);
+	units_are("{\"hosts\": [{\"count\": 12, \"ranks\": 8, \"cores\": 4}]}", 12);
+	units_are("{\"hosts\": [{\"count\": 12, \"ranks\": 8}], \"cores\": 4}", 1);
+	units_are("{\"hosts\": [{\"count\": 5}, {\"count\": 1, \"gbit\": 2}]}", 1);
+	units_are("{\"hosts\": [{}, {\"gbit\": 2}, {}, {\"gbit\": 2}]}", 2);
+	units_are("{\"hosts\": [{}, {\"skew_us\": 2}, {}, {}]}", 1);
+	units_are("{\"hosts\": [" RACK("a", "2") ", " RACK("b", "2") "]" UPLINKS("1", ""), 2);
+	units_are("{\"hosts\": [" RACK("a", "2") ", " RACK("b", "3") "]" UPLINKS("1", ""), 1);
+	units_are("{\"hosts\": [" RACK("a", "2") ", " RACK("b", "2") "]" UPLINKS("3", ""), 1);
+	units_are("{\"hosts\": [" RACK("a", "2") ", " RACK("b", "2") "]" UPLINKS("1", ", \"switch\": \"c\""), 1);
+}
+
 /* 16 ranks behind two uplinks of 1 Gbit/s: what a hierarchy of rings needs is known, and it gets it. */
 static void a_thin_uplink_is_the_limit(void **state)
 {
@@ -130,6 +223,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(mistakes_are_said),
 	        cmocka_unit_test(ways_are_those_described),
+	        cmocka_unit_test(large_ones_take_no_time),
+	        cmocka_unit_test(switches_hang_on_switches),
+	        cmocka_unit_test(equal_parts_are_found),
 	        cmocka_unit_test(a_thin_uplink_is_the_limit),
 	};
 	return cmocka_run_group_tests_name("cluster files", tests, NULL, NULL);

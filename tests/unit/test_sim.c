@@ -152,6 +152,202 @@ static void every_algorithm_ends(void **state)
 			}
 }
 
+/* ---- symmetry and rhythm ---------------------------------------------------------------------------------------------- */
+
+/* Hosts of `per` ranks: a cable out, one in, and a memory each, one host after the other; ranks of a host share what it has. */
+static void route_of_hosts(const struct sim_cluster *c, int from, int to, struct sim_route *out)
+{
+	int per = c->nranks / c->units, a = from / per, b = to / per;
+	if (a == b)
+		*out = (struct sim_route){
+		        .latency = 1e-7, .send = 1e-7, .receive = 1e-7, .copy = 1e-11, .hops = 1, .hop = {3 * a + 2}};
+	else
+		*out = (struct sim_route){
+		        .latency = LAG, .send = 1e-6, .receive = 2e-6, .copy = 1e-10, .hops = 2, .hop = {3 * a, 3 * b + 1}};
+}
+
+struct racks {
+	struct sim_cluster cluster;
+	struct shape shape;
+	double byte[3 * 256];
+	int host[256], cores[256];
+};
+
+static void make_racks(struct racks *x, int hosts, int per, int cores)
+{
+	*x = (struct racks){0};
+	for (int i = 0; i < 3 * hosts; i++)
+		x->byte[i] = i % 3 == 2 ? BYTE / 50 : BYTE;
+	for (int i = 0; i < hosts * per; i++)
+		x->host[i] = i / per;
+	for (int i = 0; i < hosts; i++)
+		x->cores[i] = cores;
+	x->shape = (struct shape){hosts * per, hosts, x->host};
+	x->cluster = (struct sim_cluster){.nranks = hosts * per,
+	                                  .nresources = 3 * hosts,
+	                                  .units = hosts,
+	                                  .byte = x->byte,
+	                                  .copy = 1e-10,
+	                                  .reduce = 2e-10,
+	                                  .cpu = x->host,
+	                                  .cores = x->cores,
+	                                  .ncpus = hosts,
+	                                  .route = route_of_hosts};
+}
+
+/* Folded and whole are the same to the last digits, where messages of different units don't meet at the same moment. */
+static void one_for_all(struct racks *x, const char *algo, enum coll coll, size_t bytes, double share)
+{
+	struct sim_result folded, whole;
+	int n = x->cluster.nranks;
+	struct sim_call c = {.coll = coll,
+	                     .algo = algo_by_name(algo),
+	                     .channels = 1,
+	                     .shape = &x->shape,
+	                     .count = bytes / 4 / (size_t)n * (coll_owned(coll) ? 1 : (size_t)n),
+	                     .esize = 4,
+	                     .slot = 16384,
+	                     .slots = 4};
+	struct plan_args a = {.coll = coll, .nranks = n, .channels = 1, .shape = &x->shape};
+	if (!algo_serves(c.algo, &a))
+		return;
+	assert_int_equal(sim_run(&x->cluster, &c, &folded), TUTTI_OK);
+	c.whole = true;
+	assert_int_equal(sim_run(&x->cluster, &c, &whole), TUTTI_OK);
+	if (folded.units != x->shape.nhosts || whole.units != 1)
+		fail_msg("%s on %d hosts: %d units", algo, x->shape.nhosts, folded.units);
+	if (fabs(folded.seconds - whole.seconds) > share * whole.seconds || folded.messages != whole.messages ||
+	    folded.bytes != whole.bytes)
+		fail_msg("%s on %d ranks of %d hosts, %zu bytes: %.9g s by one unit, %.9g s by all", algo, n,
+		         x->shape.nhosts, bytes, folded.seconds, whole.seconds);
+}
+
+static void one_unit_stands_for_all(void **state)
+{
+	static struct racks x;
+	static const struct {
+		int hosts, per, cores;
+	} racks[] = {{8, 1, 1}, {7, 1, 1}, {4, 2, 2}, {8, 4, 2}, {5, 3, 3}, {16, 8, 8}, {32, 8, 4}, {12, 8, 8}};
+	(void)state;
+	for (size_t i = 0; i < sizeof(racks) / sizeof(racks[0]); i++) {
+		int hosts = racks[i].hosts;
+		make_racks(&x, hosts, racks[i].per, racks[i].cores);
+		for (size_t bytes = 8192; bytes <= 8 << 20; bytes *= 32) {
+			one_for_all(&x, "ring", COLL_ALLREDUCE, bytes, 1e-9);
+			one_for_all(&x, "ring", COLL_ALLGATHER, bytes, 1e-9);
+			one_for_all(&x, "hierarchy-ring", COLL_ALLREDUCE, bytes, 1e-9);
+			if (hosts & (hosts - 1))
+				continue;
+			one_for_all(&x, "hierarchy", COLL_ALLREDUCE, bytes, 1e-9);
+			if ((racks[i].per & (racks[i].per - 1)) == 0)
+				one_for_all(&x, "doubling", COLL_ALLREDUCE, bytes, 1e-9);
+		}
+	}
+}
+
+/* Blocks that aren't equally long count as the longest: between what fewer and more elements take. */
+static void uneven_blocks_count_as_the_longest(void **state)
+{
+	static struct racks x;
+	struct sim_result folded, least, most;
+	make_racks(&x, 8, 2, 2);
+	struct sim_call c = {.coll = COLL_ALLREDUCE,
+	                     .algo = algo_by_name("ring"),
+	                     .channels = 1,
+	                     .shape = &x.shape,
+	                     .count = 16 * 100 + 5,
+	                     .esize = 4,
+	                     .slot = 16384,
+	                     .slots = 4};
+	(void)state;
+	assert_int_equal(sim_run(&x.cluster, &c, &folded), TUTTI_OK);
+	c.whole = true;
+	assert_int_equal(sim_run(&x.cluster, &c, &least), TUTTI_OK);
+	c.count = 16 * 101;
+	assert_int_equal(sim_run(&x.cluster, &c, &most), TUTTI_OK);
+	assert_int_equal(folded.units, 8);
+	assert_true(least.seconds <= folded.seconds);
+	near_to(folded.seconds, most.seconds, 1e-9);
+}
+
+/* What isn't alike is simulated one by one: a tree, a root, a rank that is late, hosts in a number that is no power of two. */
+static void what_is_not_alike_stays_whole(void **state)
+{
+	static struct racks x;
+	static const struct {
+		const char *algo;
+		enum coll coll;
+	} cases[] = {{"tree", COLL_ALLREDUCE}, {"ring", COLL_BROADCAST}, {"doubling", COLL_ALLREDUCE},
+	             {"hierarchy", COLL_ALLREDUCE}, {"ring", COLL_ALLREDUCE}};
+	double skew[12] = {0};
+	struct sim_result r;
+	(void)state;
+	skew[7] = 1e-6;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		make_racks(&x, 6, 2, 2);
+		struct sim_call c = {.coll = cases[i].coll,
+		                     .algo = algo_by_name(cases[i].algo),
+		                     .channels = 1,
+		                     .shape = &x.shape,
+		                     .count = 1200,
+		                     .esize = 4,
+		                     .slot = 16384,
+		                     .slots = 4};
+		x.cluster.skew = i == 4 ? skew : NULL;
+		assert_int_equal(sim_run(&x.cluster, &c, &r), TUTTI_OK);
+		if (r.units != 1)
+			fail_msg("%s: %d units", cases[i].algo, r.units);
+	}
+}
+
+static void a_long_stream_keeps_its_rhythm(void **state)
+{
+	static const char *const algos[] = {"tree", "doubling", "ring", "hierarchy", "hierarchy-ring"};
+	static struct racks x;
+	struct sim_result all, some;
+	(void)state;
+	make_racks(&x, 6, 2, 1);
+	for (size_t i = 0; i < sizeof(algos) / sizeof(algos[0]); i++) {
+		struct sim_call c = {.coll = COLL_ALLREDUCE,
+		                     .algo = algo_by_name(algos[i]),
+		                     .channels = 1,
+		                     .shape = &x.shape,
+		                     .count = 12 << 18,
+		                     .esize = 4,
+		                     .slot = 2048,
+		                     .slots = 4,
+		                     .whole = true};
+		assert_int_equal(sim_run(&x.cluster, &c, &all), TUTTI_OK);
+		c.work = 1;
+		assert_int_equal(sim_run(&x.cluster, &c, &some), TUTTI_OK);
+		assert_true(all.rest == 0 && some.rest > 100);
+		if (fabs(all.seconds - some.seconds) > 0.02 * all.seconds)
+			fail_msg("%s: %g s by its rhythm, %g s chunk by chunk", algos[i], some.seconds, all.seconds);
+		near_to((double)some.bytes, (double)all.bytes, 0.01);
+	}
+}
+
+/* Two ranks of a host on one core take turns. */
+static void ranks_share_cores(void **state)
+{
+	static struct racks x;
+	struct sim_result alone, shared;
+	struct sim_call c = {.coll = COLL_ALLREDUCE, .algo = algo_by_name("pairwise"), .channels = 1, .shape = &x.shape};
+	(void)state;
+	c.count = 1 << 20;
+	c.esize = 4;
+	c.slot = 1 << 22;
+	c.slots = 4;
+	make_racks(&x, 1, 2, 2);
+	x.cluster.reduce = x.cluster.copy = 1e-7; /* what computing takes is all */
+	assert_int_equal(sim_run(&x.cluster, &c, &alone), TUTTI_OK);
+	x.cores[0] = 1;
+	assert_int_equal(sim_run(&x.cluster, &c, &shared), TUTTI_OK);
+	/* rank 0 folds its half and takes over the other; rank 1 puts the first part into scratch before it folds */
+	near_to(alone.seconds, 3 * (2 << 20) * 1e-7, 0.01);
+	near_to(shared.seconds, 5 * (2 << 20) * 1e-7, 0.01);
+}
+
 static void what_cannot_be_done_is_said(void **state)
 {
 	struct sim_result r;
@@ -177,6 +373,11 @@ int main(void)
 	        cmocka_unit_test(a_late_rank_makes_all_late),
 	        cmocka_unit_test(slots_are_a_limit),
 	        cmocka_unit_test(every_algorithm_ends),
+	        cmocka_unit_test(one_unit_stands_for_all),
+	        cmocka_unit_test(uneven_blocks_count_as_the_longest),
+	        cmocka_unit_test(what_is_not_alike_stays_whole),
+	        cmocka_unit_test(a_long_stream_keeps_its_rhythm),
+	        cmocka_unit_test(ranks_share_cores),
 	        cmocka_unit_test(what_cannot_be_done_is_said),
 	};
 	return cmocka_run_group_tests_name("simulator", tests, NULL, NULL);

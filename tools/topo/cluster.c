@@ -1,59 +1,42 @@
-/* Reads the description of a cluster: see cluster.h. */
+/* Makes a described cluster into routes and prices: see cluster.h. */
 #include "cluster.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "../../src/util/error.h"
 
-#define MOST_RANKS 65536
-#define GBIT       8e-9 /* seconds of a byte at 1 Gbit/s */
+#define GBIT 8e-9 /* seconds of a byte at 1 Gbit/s */
 
-static int wrong(const char *path, const char *what)
+/* ---- routes ---------------------------------------------------------------------------------------------------------- */
+
+static int levels_above(const struct cluster *c, int at)
 {
-	return fail(TUTTI_EINVAL, "%s: %s", path, what);
+	int n = 0;
+	for (; at >= 0; at = c->above[at])
+		n++;
+	return n;
 }
 
-/* A positive number of an object; `otherwise` where it is absent; NAN where it is something else. */
-static double number(const json_t *o, const char *key, double otherwise)
+/* Up from the one switch and down to the other, below the lowest that both hang on. */
+static int climb(const struct cluster *c, int from, int to, int *hop)
 {
-	const json_t *v = json_object_get(o, key);
-	double x = json_number_value(v);
-	if (!v)
-		return otherwise;
-	return json_is_number(v) && x > 0 && x < 1e12 ? x : NAN;
-}
-
-static int index_of(const json_t *switches, const char *name)
-{
-	const char *key;
-	json_t *value;
-	int i = 0;
-	json_object_foreach((json_t *)(uintptr_t)switches, key, value)
-	{
-		if (strcmp(key, name) == 0)
-			return i;
-		i++;
+	int a = from, b = to, down[CLUSTER_LEVELS], n = 0, ndown = 0;
+	int la = levels_above(c, a), lb = levels_above(c, b);
+	while (a != b) {
+		if (la >= lb) {
+			hop[n++] = c->uplink[a];
+			a = c->above[a];
+			la--;
+		} else {
+			down[ndown++] = c->uplink[b] + 1;
+			b = c->above[b];
+			lb--;
+		}
 	}
-	return -1;
-}
-
-/* ---- resources ---------------------------------------------------------------------------------------------------- */
-
-static int cable_out(const struct cluster *c, int host)
-{
-	(void)c;
-	return 2 * host;
-}
-static int uplink(const struct cluster *c, int at, bool down)
-{
-	return 2 * c->nhosts + 2 * at + down;
-}
-static int memory_of(const struct cluster *c, int host)
-{
-	return 2 * c->nhosts + 2 * c->nswitches + host;
+	while (ndown)
+		hop[n++] = down[--ndown];
+	return n;
 }
 
 static void route(const struct sim_cluster *sim, int from, int to, struct sim_route *out)
@@ -67,165 +50,178 @@ static void route(const struct sim_cluster *sim, int from, int to, struct sim_ro
 		                          .receive = near->alpha / 4,
 		                          .copy = near->beta / 2,
 		                          .hops = 1,
-		                          .hop = {memory_of(c, a)}};
+		                          .hop = {c->cable[a] + 2}};
 		return;
 	}
 	*out = (struct sim_route){.latency = c->latency, .send = c->message, .receive = c->message, .copy = c->copy};
-	out->hop[n++] = cable_out(c, a);
-	if (c->at_switch[a] != c->at_switch[b]) {
-		if (c->at_switch[a] >= 0)
-			out->hop[n++] = uplink(c, c->at_switch[a], false);
-		if (c->at_switch[b] >= 0)
-			out->hop[n++] = uplink(c, c->at_switch[b], true);
-	}
-	out->hop[n++] = cable_out(c, b) + 1;
+	out->hop[n++] = c->cable[a];
+	n += climb(c, c->at_switch[a], c->at_switch[b], out->hop + n);
+	out->hop[n++] = c->cable[b] + 1;
 	out->hops = n;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------------ */
+/* ---- from the description ---------------------------------------------------------------------------------------------- */
 
-/* One group of equal hosts. */
-struct group {
-	int count, ranks, at_switch;
-	double gbit;
-};
-
-static int read_group(const json_t *o, const json_t *switches, const char *path, struct group *g)
+/* A switch's uplink is numbered with the first host below it, so that equal parts of the cluster stand one after the other. */
+static void number_uplinks(struct cluster *c, const struct cluster_file *f, int at)
 {
-	const char *name = json_string_value(json_object_get(o, "switch"));
-	double count = number(o, "count", 1), ranks = number(o, "ranks", 1);
-	g->gbit = number(o, "gbit", 1);
-	g->at_switch = name ? index_of(switches, name) : -1;
-	if (!json_is_object(o) || !(count <= MOST_RANKS) || !(ranks <= MOST_RANKS) || count != floor(count) ||
-	    ranks != floor(ranks) || isnan(g->gbit))
-		return wrong(path,
-		             "each of \"hosts\" is an object with the numbers count, ranks and gbit, and a switch");
-	if (json_object_get(o, "switch") && g->at_switch < 0)
-		return fail(TUTTI_EINVAL, "%s: \"switches\" has none of the name \"%s\"", path, name ? name : "?");
-	g->count = (int)count;
-	g->ranks = (int)ranks;
-	return TUTTI_OK;
-}
-
-static int size_up(const json_t *hosts, const json_t *switches, const char *path, int *nhosts, int *nranks)
-{
-	const json_t *o;
-	size_t i;
-	*nhosts = *nranks = 0;
-	json_array_foreach((json_t *)(uintptr_t)hosts, i, o)
-	{
-		struct group g;
-		int rc = read_group(o, switches, path, &g);
-		if (rc)
-			return rc;
-		if ((double)*nranks + (double)g.count * g.ranks > MOST_RANKS)
-			return wrong(path, "more than 65536 ranks");
-		*nhosts += g.count;
-		*nranks += g.count * g.ranks;
+	for (; at >= 0 && c->uplink[at] < 0; at = c->above[at]) {
+		c->uplink[at] = c->sim.nresources;
+		c->sim.nresources += 2;
+		c->byte[c->uplink[at]] = c->byte[c->uplink[at] + 1] = GBIT / f->switches[at].gbit;
 	}
-	return *nranks ? TUTTI_OK : wrong(path, "\"hosts\" must be an array of at least one host");
 }
 
-static int fill_hosts(struct cluster *c, const json_t *hosts, const json_t *switches, const char *path)
+static void add_host(struct cluster *c, const struct cluster_file *f, const struct host_group *g, int host, int *rank)
 {
-	const json_t *o;
-	size_t i;
-	int host = 0, rank = 0;
-	json_array_foreach((json_t *)(uintptr_t)hosts, i, o)
-	{
-		struct group g;
-		int rc = read_group(o, switches, path, &g);
-		if (rc)
-			return rc;
-		for (int k = 0; k < g.count; k++, host++) {
-			c->at_switch[host] = g.at_switch;
-			c->byte[cable_out(c, host)] = c->byte[cable_out(c, host) + 1] = GBIT / g.gbit;
-			c->byte[memory_of(c, host)] =
-			        c->costs.copy / 2; /* two cores' worth: a guess, said in the manual */
-			for (int r = 0; r < g.ranks; r++)
-				c->host[rank++] = host;
-		}
+	c->at_switch[host] = g->at;
+	number_uplinks(c, f, g->at);
+	int *next = &c->sim.nresources;
+	c->cable[host] = *next;
+	c->byte[(*next)++] = GBIT / g->out;
+	c->byte[(*next)++] = GBIT / g->in;
+	c->byte[(*next)++] = c->costs.copy / 2; /* two cores' worth: a guess, said in the manual */
+	c->cores[host] = f->cores ? f->cores : g->cores ? g->cores : g->ranks;
+	for (int i = 0; i < g->ranks; i++, ++*rank) {
+		c->host[*rank] = host;
+		c->cpu[*rank] = f->cores ? 0 : host;
+		c->skew[*rank] = g->skew * 1e-6;
 	}
-	return TUTTI_OK;
 }
 
-static int fill_switches(struct cluster *c, const json_t *switches, const char *path)
+static bool allot(struct cluster *c, const struct cluster_file *f)
 {
-	const char *key;
-	json_t *value;
-	int i = 0;
-	json_object_foreach((json_t *)(uintptr_t)switches, key, value)
-	{
-		double gbit = number(value, "uplink_gbit", NAN);
-		if (!json_is_object(value) || isnan(gbit))
-			return fail(TUTTI_EINVAL, "%s: switch \"%s\" is no object with a positive uplink_gbit", path,
-			            key);
-		c->byte[uplink(c, i, false)] = c->byte[uplink(c, i, true)] = GBIT / gbit;
-		i++;
-	}
-	return TUTTI_OK;
+	size_t ranks = (size_t)f->nranks, hosts = (size_t)f->nhosts, switches = (size_t)f->nswitches + 1;
+	c->host = calloc(ranks, sizeof(int));
+	c->cpu = calloc(ranks, sizeof(int));
+	c->skew = calloc(ranks, sizeof(double));
+	c->at_switch = calloc(hosts, sizeof(int));
+	c->cable = calloc(hosts, sizeof(int));
+	c->cores = calloc(hosts, sizeof(int));
+	c->above = calloc(switches, sizeof(int));
+	c->uplink = calloc(switches, sizeof(int));
+	c->byte = calloc(3 * hosts + 2 * switches, sizeof(double));
+	return c->host && c->cpu && c->skew && c->at_switch && c->cable && c->cores && c->above && c->uplink && c->byte;
 }
 
-static int fill(struct cluster *c, const json_t *root, const char *path)
+static void set_prices(struct cluster *c, const struct cluster_file *f)
 {
-	const json_t *hosts = json_object_get(root, "hosts"), *switches = json_object_get(root, "switches");
 	const struct link_cost *far = &c->costs.link[COST_NETWORK];
-	int rc = json_is_array(hosts) && (!switches || json_is_object(switches))
-	                 ? TUTTI_OK
-	                 : wrong(path,
-	                         "an object with an array \"hosts\" is expected, and perhaps an object \"switches\"");
-	rc = rc ? rc : size_up(hosts, switches, path, &c->nhosts, &c->sim.nranks);
-	if (rc)
-		return rc;
-	c->nswitches = (int)json_object_size(switches);
-	c->sim.nresources = 3 * c->nhosts + 2 * c->nswitches;
-	c->host = calloc((size_t)c->sim.nranks, sizeof(int));
-	c->at_switch = calloc((size_t)c->nhosts, sizeof(int));
-	c->byte = calloc((size_t)c->sim.nresources, sizeof(double));
-	if (!c->host || !c->at_switch || !c->byte)
-		return fail(TUTTI_ENOMEM, "out of memory");
-	c->latency = number(root, "latency_us", far->alpha * 1e6 / 2) / 1e6;
-	c->message = number(root, "message_us", far->alpha * 1e6 / 4) / 1e6;
-	c->copy = number(root, "copy_ns", c->costs.copy * 1e9) / 1e9;
-	c->sim.reduce = number(root, "reduce_ns", c->costs.reduce * 1e9) / 1e9;
+	c->latency = f->latency_us > 0 ? f->latency_us * 1e-6 : far->alpha / 2;
+	c->message = f->message_us > 0 ? f->message_us * 1e-6 : far->alpha / 4;
+	c->copy = f->copy_ns > 0 ? f->copy_ns * 1e-9 : c->costs.copy;
+	c->sim.reduce = f->reduce_ns > 0 ? f->reduce_ns * 1e-9 : c->costs.reduce;
 	c->sim.copy = c->costs.copy;
-	if (isnan(c->latency) || isnan(c->message) || isnan(c->copy) || isnan(c->sim.reduce))
-		return wrong(path, "latency_us, message_us, copy_ns and reduce_ns are positive numbers");
-	rc = fill_hosts(c, hosts, switches, path);
-	return rc ? rc : fill_switches(c, switches, path);
+}
+
+/* For the cost model: the slowest cable is that of all. */
+static void set_model(struct cluster *c)
+{
+	double slowest = 0;
+	for (int h = 0; h < c->nhosts; h++)
+		slowest = fmax(slowest, fmax(c->byte[c->cable[h]], c->byte[c->cable[h] + 1]));
+	c->costs.link[COST_NETWORK] = (struct link_cost){c->latency + 2 * c->message, slowest, c->message};
+}
+
+/* ---- equal parts ------------------------------------------------------------------------------------------------------- */
+
+static int first_rank(const struct cluster *c, const int *start, int host)
+{
+	return host < c->nhosts ? start[host] : c->sim.nranks;
+}
+
+/* Are two hosts, `resources` apart, alike? */
+static bool alike(const struct cluster *c, const int *start, int a, int b, int resources)
+{
+	int x = c->at_switch[a], y = c->at_switch[b];
+	bool same = c->cable[b] - c->cable[a] == resources && c->cores[a] == c->cores[b] &&
+	            first_rank(c, start, a + 1) - start[a] == first_rank(c, start, b + 1) - start[b] &&
+	            c->skew[start[a]] == c->skew[start[b]];
+	for (int i = 0; same && i < 2; i++)
+		same = c->byte[c->cable[a] + i] == c->byte[c->cable[b] + i];
+	for (; same && x >= 0 && y >= 0; x = c->above[x], y = c->above[y])
+		same = c->uplink[y] - c->uplink[x] == resources && c->byte[c->uplink[x]] == c->byte[c->uplink[y]];
+	return same && x < 0 && y < 0;
+}
+
+/* Hosts of one of the equal parts that the cluster is made of. */
+static int part(const struct cluster *c, const int *start)
+{
+	for (int hosts = 1; hosts <= c->nhosts / 2; hosts++) {
+		int parts = c->nhosts / hosts;
+		bool same = c->nhosts % hosts == 0 && c->sim.nresources % parts == 0;
+		for (int h = hosts; same && h < c->nhosts; h++)
+			same = alike(c, start, h - hosts, h, c->sim.nresources / parts);
+		if (same)
+			return hosts;
+	}
+	return c->nhosts;
+}
+
+static int find_units(struct cluster *c, const struct cluster_file *f)
+{
+	int *start = calloc((size_t)c->nhosts, sizeof(int));
+	if (!start)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	for (int r = c->sim.nranks - 1; r >= 0; r--)
+		start[c->host[r]] = r;
+	c->sim.units = f->cores ? 1 : c->nhosts / part(c, start); /* who shares cores is not apart */
+	free(start);
+	return TUTTI_OK;
+}
+
+static int make(struct cluster *c, const struct cluster_file *f)
+{
+	int host = 0, rank = 0;
+	costs_load(&c->costs, NULL);
+	c->nhosts = f->nhosts;
+	c->sim.nranks = f->nranks;
+	if (!allot(c, f))
+		return fail(TUTTI_ENOMEM, "out of memory");
+	set_prices(c, f);
+	for (int i = 0; i < f->nswitches; i++) {
+		c->above[i] = f->switches[i].above;
+		c->uplink[i] = -1;
+	}
+	for (int i = 0; i < f->ngroups; i++)
+		for (int k = 0; k < f->groups[i].count; k++)
+			add_host(c, f, &f->groups[i], host++, &rank);
+	set_model(c);
+	c->shape = (struct shape){c->sim.nranks, c->nhosts, c->host};
+	c->sim.byte = c->byte;
+	c->sim.skew = c->skew;
+	c->sim.cpu = c->cpu;
+	c->sim.cores = c->cores;
+	c->sim.ncpus = f->cores ? 1 : c->nhosts;
+	c->sim.route = route;
+	c->sim.ctx = c;
+	return find_units(c, f);
 }
 
 int cluster_read(struct cluster *c, const char *path)
 {
-	json_error_t error;
-	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+	struct cluster_file f;
+	int rc = cluster_file_read(&f, path);
 	*c = (struct cluster){0};
-	if (!root)
-		return error.line < 0 ? fail(TUTTI_ESYSTEM, "%s: %s", path, error.text)
-		                      : fail(TUTTI_EINVAL, "%s:%d: %s", path, error.line, error.text);
-	costs_load(&c->costs, NULL);
-	int rc = fill(c, root, path);
-	json_decref(root);
-	if (rc) {
-		cluster_free(c);
+	if (rc)
 		return rc;
-	}
-	c->shape = (struct shape){c->sim.nranks, c->nhosts, c->host};
-	c->sim.byte = c->byte;
-	c->sim.route = route;
-	c->sim.ctx = c;
-	/* for the cost model: the slowest cable is that of all */
-	double slowest = 0;
-	for (int h = 0; h < c->nhosts; h++)
-		slowest = fmax(slowest, c->byte[cable_out(c, h)]);
-	c->costs.link[COST_NETWORK] = (struct link_cost){c->latency + 2 * c->message, slowest, c->message};
-	return TUTTI_OK;
+	rc = make(c, &f);
+	cluster_file_free(&f);
+	if (rc)
+		cluster_free(c);
+	return rc;
 }
 
 void cluster_free(struct cluster *c)
 {
 	free(c->host);
+	free(c->cpu);
+	free(c->skew);
 	free(c->at_switch);
+	free(c->cable);
+	free(c->cores);
+	free(c->above);
+	free(c->uplink);
 	free(c->byte);
 	*c = (struct cluster){0};
 }

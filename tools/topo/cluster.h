@@ -7,14 +7,18 @@
 
 #include "../../src/sim/sim.h"
 #include "../../src/tuner/costs.h"
+#include "cluster_file.h"
 
 struct cluster {
 	struct sim_cluster sim;
 	struct shape shape;
 	struct costs costs; /* with the cluster's own cable as the network */
-	int nhosts, nswitches;
-	int *host, *at_switch; /* of each rank, of each host; switch -1: the one that has no uplink */
-	double *byte;          /* of each resource: hosts' cables out and in, uplinks up and down, hosts' memories */
+	int nhosts;
+	int *host;                     /* of each rank */
+	int *at_switch, *above;        /* of each host, of each switch; -1: what all others hang on, which has no uplink */
+	int *cable, *uplink;           /* of each host: out, in and memory; of each switch: up and down: resources */
+	double *byte, *skew;           /* of each resource, of each rank */
+	int *cpu, *cores;              /* of each rank, of each host */
 	double latency, message, copy; /* across: of a message, and of the ranks' time for it and for its bytes */
 };
 

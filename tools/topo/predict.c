@@ -93,9 +93,13 @@ static int row(struct table *t, size_t bytes)
 	if (rc || t->rows)
 		return rc ? rc : add_json(t, bytes, seconds, t->algo[best]->name, choice.algo->name);
 	printf("%12zu", bytes);
-	for (int i = 0; i < t->n; i++)
-		printf(" %15.2f%c", seconds[i] * 1e6,
-		       t->algo[i] == choice.algo ? (i == best ? '#' : '+') : (i == best ? '*' : ' '));
+	for (int i = 0; i < t->n; i++) {
+		char mark = t->algo[i] == choice.algo ? (i == best ? '#' : '+') : (i == best ? '*' : ' ');
+		if (isnan(seconds[i]))
+			printf(" %15s%c", "-", mark);
+		else
+			printf(" %15.2f%c", seconds[i] * 1e6, mark);
+	}
 	printf("\n");
 	return fflush(stdout) == 0 ? TUTTI_OK : fail(TUTTI_ESYSTEM, "can't write to the standard output");
 }
