@@ -22,6 +22,8 @@ enum {
 	OPT_JSON,
 	OPT_PREDICT,
 	OPT_CLUSTER,
+	OPT_RANKS,
+	OPT_PLOT,
 	OPT_MIN,
 	OPT_MAX,
 	OPT_FACTOR,
@@ -37,6 +39,9 @@ static const struct cli_option options[] = {
         {OPT_PREDICT, 0, "predict", "COLLECTIVE",
          "How long it would take on the cluster that --cluster describes, by each algorithm: simulated."},
         {OPT_CLUSTER, 0, "cluster", "FILE", "The description, JSON: docs/topology.md."},
+        {OPT_RANKS, 0, "ranks", "LIST",
+         "Predict over numbers of ranks, the first ones of the cluster, at the size of -e, in place of sizes: 2,4,8."},
+        {OPT_PLOT, 0, "plot", "FILE", "Also draw what is predicted, as SVG, with gnuplot."},
         {OPT_MIN, 'b', NULL, "SIZE", "Least size of the larger buffer of --predict; K, M, G are powers of 1024 (4K)."},
         {OPT_MAX, 'e', NULL, "SIZE", "Largest size (64M)."},
         {OPT_FACTOR, 'f', NULL, "X", "Factor between sizes (4)."},
@@ -136,6 +141,12 @@ static int read_options(struct asked *q, int argc, char **argv)
 			break;
 		case OPT_CLUSTER:
 			q->predict.cluster = value;
+			break;
+		case OPT_RANKS:
+			q->predict.ranks = value;
+			break;
+		case OPT_PLOT:
+			q->predict.plot = value;
 			break;
 		case OPT_MIN:
 		case OPT_MAX:

@@ -16,6 +16,8 @@
 
 static char path[] = "/tmp/tutti-cluster-XXXXXX";
 
+static int first; /* so many ranks; 0: all */
+
 static int read_text(struct cluster *c, const char *text)
 {
 	strcpy(path, "/tmp/tutti-cluster-XXXXXX");
@@ -23,7 +25,7 @@ static int read_text(struct cluster *c, const char *text)
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
 	close(fd);
-	int rc = cluster_read(c, path);
+	int rc = cluster_read(c, path, first);
 	unlink(path);
 	return rc;
 }
@@ -68,7 +70,7 @@ static void mistakes_are_said(void **state)
 	        TUTTI_EINVAL, "switches.a.switch: a cycle");
 	refused("{\"hosts\": [{}], \"latency_us\": 0}", TUTTI_EINVAL, "latency_us:");
 	struct cluster c;
-	assert_int_equal(cluster_read(&c, "/nonexistent/cluster"), TUTTI_ESYSTEM);
+	assert_int_equal(cluster_read(&c, "/nonexistent/cluster", 0), TUTTI_ESYSTEM);
 }
 
 /* As many as a program may write by mistake: refused at once, or understood. */
@@ -193,6 +195,24 @@ static void equal_parts_are_found(void **state)
 	units_are("{\"hosts\": [" RACK("a", "2") ", " RACK("b", "2") "]" UPLINKS("1", ", \"switch\": \"c\""), 1);
 }
 
+static void the_first_ranks_are_a_cluster(void **state)
+{
+	static const char text[] = "{\"hosts\": [{\"count\": 2, \"ranks\": 3, \"gbit\": 2}, {\"count\": 2, \"ranks\": 2}]}";
+	static const int host[] = {0, 0, 0, 1, 1, 1, 2, 2, 3, 3}, hosts[] = {1, 1, 1, 2, 2, 2, 3, 3, 4, 4};
+	struct cluster c;
+	(void)state;
+	for (first = 1; first <= 10; first++) {
+		assert_int_equal(read_text(&c, text), TUTTI_OK);
+		assert_int_equal(c.sim.nranks, first);
+		assert_int_equal(c.nhosts, hosts[first - 1]);
+		assert_memory_equal(c.host, host, (size_t)first * sizeof(int));
+		assert_true(fabs(c.byte[c.cable[c.nhosts - 1]] - (first > 6 ? 8e-9 : 4e-9)) < 1e-15);
+		cluster_free(&c);
+	}
+	refused(text, TUTTI_EINVAL, "10 ranks, not 11");
+	first = 0;
+}
+
 /* 16 ranks behind two uplinks of 1 Gbit/s: what a hierarchy of rings needs is known, and it gets it. */
 static void a_thin_uplink_is_the_limit(void **state)
 {
@@ -226,6 +246,7 @@ int main(void)
 	        cmocka_unit_test(large_ones_take_no_time),
 	        cmocka_unit_test(switches_hang_on_switches),
 	        cmocka_unit_test(equal_parts_are_found),
+	        cmocka_unit_test(the_first_ranks_are_a_cluster),
 	        cmocka_unit_test(a_thin_uplink_is_the_limit),
 	};
 	return cmocka_run_group_tests_name("cluster files", tests, NULL, NULL);

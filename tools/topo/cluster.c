@@ -198,14 +198,18 @@ static int make(struct cluster *c, const struct cluster_file *f)
 	return find_units(c, f);
 }
 
-int cluster_read(struct cluster *c, const char *path)
+int cluster_read(struct cluster *c, const char *path, int ranks)
 {
 	struct cluster_file f;
 	int rc = cluster_file_read(&f, path);
 	*c = (struct cluster){0};
 	if (rc)
 		return rc;
-	rc = make(c, &f);
+	if (ranks > f.nranks)
+		rc = fail(TUTTI_EINVAL, "%s: %d ranks, not %d", path, f.nranks, ranks);
+	else if (ranks)
+		rc = cluster_file_cut(&f, ranks);
+	rc = rc ? rc : make(c, &f);
 	cluster_file_free(&f);
 	if (rc)
 		cluster_free(c);

@@ -22,8 +22,8 @@ struct cluster {
 	double latency, message, copy; /* across: of a message, and of the ranks' time for it and for its bytes */
 };
 
-/** EINVAL says what is wrong and where; ESYSTEM: it can't be read. */
-int cluster_read(struct cluster *c, const char *path);
+/** Its first `ranks` ranks; 0: all. EINVAL says what is wrong and where; ESYSTEM: it can't be read. */
+int cluster_read(struct cluster *c, const char *path, int ranks);
 void cluster_free(struct cluster *c);
 
 #endif

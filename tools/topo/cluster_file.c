@@ -317,6 +317,34 @@ int cluster_file_read(struct cluster_file *f, const char *path)
 	return rc;
 }
 
+int cluster_file_cut(struct cluster_file *f, int ranks)
+{
+	struct host_group *g = realloc(f->groups, ((size_t)f->ngroups + 1) * sizeof(*g));
+	int left = ranks, i = 0;
+	if (!g)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	f->groups = g;
+	f->nhosts = 0;
+	while (left) {
+		struct host_group part = g[i];
+		int full = left / part.ranks < part.count ? left / part.ranks : part.count;
+		f->nhosts += full;
+		left -= full * part.ranks;
+		g[i].count = full;
+		i += full > 0;
+		if (left && full < part.count) { /* one that is not full */
+			part.count = 1;
+			part.ranks = left;
+			g[i++] = part;
+			f->nhosts++;
+			left = 0;
+		}
+	}
+	f->ngroups = i;
+	f->nranks = ranks;
+	return TUTTI_OK;
+}
+
 void cluster_file_free(struct cluster_file *f)
 {
 	free(f->groups);

@@ -33,6 +33,8 @@ struct cluster_file {
 int cluster_file_parse(struct cluster_file *f, const char *text, size_t len, const char *name);
 /** The same for a file; ESYSTEM: it can't be read. */
 int cluster_file_read(struct cluster_file *f, const char *path);
+/** Leaves its first ranks, 1 to all of them; the last host may keep only some of its own. */
+int cluster_file_cut(struct cluster_file *f, int ranks);
 void cluster_file_free(struct cluster_file *f);
 
 #endif

@@ -3,16 +3,16 @@
 
 #include <jansson.h>
 #include <math.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../../src/tuner/tuner.h"
 #include "../../src/util/error.h"
 #include "../../src/util/param.h"
-#include "cluster.h"
 
-#define MOST_ALGOS 16
-#define ESIZE      4 /* f32 */
+#define ESIZE     4    /* f32 */
+#define SHARPNESS 1.02 /* a crossover is as exact as this factor */
+#define MOST_ROWS 256
 
 struct table {
 	const struct predict *p;
@@ -20,94 +20,246 @@ struct table {
 	struct tuner tuner;
 	struct params params;
 	enum coll coll;
-	int n;
-	const struct algo *algo[MOST_ALGOS];
-	json_t *rows;
+	size_t bytes;
+	struct prediction out;
 };
 
-static int find_algos(struct table *t)
+/* ---- one place of the axis --------------------------------------------------------------------------------------------- */
+
+static int take_cluster(struct table *t, int ranks)
 {
-	struct plan_args a = {
-	        .coll = t->coll, .nranks = t->cluster.sim.nranks, .channels = 1, .shape = &t->cluster.shape};
-	for (int i = 0; algo_table[i] && t->n < MOST_ALGOS; i++)
-		if (algo_table[i]->colls >> t->coll & 1 && algo_serves(algo_table[i], &a))
-			t->algo[t->n++] = algo_table[i];
-	return t->n ? TUTTI_OK : fail(TUTTI_EINVAL, "no algorithm serves %s on this cluster", t->p->coll);
+	cluster_free(&t->cluster);
+	int rc = cluster_read(&t->cluster, t->p->cluster, ranks);
+	if (rc)
+		return rc;
+	t->tuner = (struct tuner){
+	        .shape = &t->cluster.shape, .slot = (size_t)t->params.slot, .channels = (int)t->params.channels};
+	tuner_prices(&t->tuner, &t->cluster.costs, COST_SHM, COST_NETWORK);
+	return tuner_allow(&t->tuner, t->params.algo);
+}
+
+static int go_to(struct table *t, size_t at)
+{
+	if (t->p->ranks)
+		return take_cluster(t, (int)at);
+	t->bytes = at / ESIZE * ESIZE;
+	return TUTTI_OK;
 }
 
 /* What a communicator of these ranks would take. */
-static int choose(const struct table *t, size_t bytes, struct choice *choice)
+static int choose(const struct table *t, struct choice *choice)
 {
-	struct query q = {.coll = t->coll, .bytes = bytes, .esize = ESIZE};
+	struct query q = {.coll = t->coll, .bytes = t->bytes, .esize = ESIZE};
 	return tuner_choose(&t->tuner, &q, choice);
 }
 
-static int simulate(const struct table *t, const struct algo *algo, size_t bytes, int channels, double *seconds)
+static bool serves(const struct table *t, const struct algo *algo)
+{
+	struct plan_args a = {
+	        .coll = t->coll, .nranks = t->cluster.sim.nranks, .channels = 1, .shape = &t->cluster.shape};
+	return algo_serves(algo, &a);
+}
+
+static int simulate(const struct table *t, const struct algo *algo, int channels, double *seconds)
 {
 	size_t n = coll_owned(t->coll) ? (size_t)t->cluster.sim.nranks : 1;
 	struct sim_call call = {.coll = t->coll,
 	                        .algo = algo,
 	                        .channels = channels,
 	                        .shape = &t->cluster.shape,
-	                        .count = bytes / ESIZE / n,
+	                        .count = t->bytes / ESIZE / n,
 	                        .esize = ESIZE,
 	                        .slot = (size_t)t->params.slot,
 	                        .slots = (int)t->params.slots};
 	struct sim_result r;
+	*seconds = NAN;
+	if (!serves(t, algo))
+		return TUTTI_OK;
 	int rc = sim_run(&t->cluster.sim, &call, &r);
 	*seconds = rc ? NAN : r.seconds;
 	return rc == TUTTI_EUNSUPPORTED ? TUTTI_OK : rc;
 }
 
+static int fill_row(struct table *t, struct predict_row *row)
+{
+	struct choice choice;
+	int rc = choose(t, &choice);
+	row->bytes = t->bytes;
+	row->ranks = t->cluster.sim.nranks;
+	row->best = row->chosen = -1;
+	for (int i = 0; i < t->out.nalgos && !rc; i++) {
+		rc = simulate(t, t->out.algo[i], choice.channels, &row->seconds[i]);
+		if (!isnan(row->seconds[i]) && (row->best < 0 || row->seconds[i] < row->seconds[row->best]))
+			row->best = i;
+		if (t->out.algo[i] == choice.algo)
+			row->chosen = i;
+	}
+	return rc;
+}
+
+/* ---- the table ----------------------------------------------------------------------------------------------------------- */
+
+static int find_algos(struct table *t)
+{
+	struct prediction *o = &t->out;
+	for (int i = 0; algo_table[i] && o->nalgos < PREDICT_ALGOS; i++)
+		if (algo_table[i]->colls >> t->coll & 1 && serves(t, algo_table[i]))
+			o->algo[o->nalgos++] = algo_table[i];
+	return o->nalgos ? TUTTI_OK : fail(TUTTI_EINVAL, "no algorithm serves %s on this cluster", t->p->coll);
+}
+
 static void print_head(const struct table *t)
 {
-	printf("# %s on %d ranks of %d hosts, f32; microseconds, simulated; * the fastest, + what would be chosen, # "
-	       "both\n%12s",
-	       t->p->coll, t->cluster.sim.nranks, t->cluster.nhosts, "bytes");
-	for (int i = 0; i < t->n; i++)
-		printf(" %15s ", t->algo[i]->name);
+	printf("# %s\n# microseconds, simulated; * the fastest, + what would be chosen, # both\n%12s", t->out.title,
+	       t->p->ranks ? "ranks" : "bytes");
+	for (int i = 0; i < t->out.nalgos; i++)
+		printf(" %15s ", t->out.algo[i]->name);
 	printf("\n");
 }
 
-static int add_json(struct table *t, size_t bytes, const double *seconds, const char *best, const char *chosen)
+static int print_row(const struct table *t, const struct predict_row *row)
 {
-	json_t *by = json_object();
-	for (int i = 0; i < t->n; i++)
-		if (!isnan(seconds[i]))
-			json_object_set_new(by, t->algo[i]->name, json_real(seconds[i]));
-	json_t *row = json_pack("{s:I s:o s:s s:s}", "bytes", (json_int_t)bytes, "seconds", by, "fastest", best,
-	                        "chosen", chosen);
-	return row && json_array_append_new(t->rows, row) == 0 ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
-}
-
-static int row(struct table *t, size_t bytes)
-{
-	double seconds[MOST_ALGOS];
-	struct choice choice;
-	int best = 0, rc = choose(t, bytes, &choice);
-	for (int i = 0; i < t->n && !rc; i++) {
-		rc = simulate(t, t->algo[i], bytes, choice.channels, &seconds[i]);
-		if (isnan(seconds[best]) || seconds[i] < seconds[best])
-			best = i;
-	}
-	if (rc || t->rows)
-		return rc ? rc : add_json(t, bytes, seconds, t->algo[best]->name, choice.algo->name);
-	printf("%12zu", bytes);
-	for (int i = 0; i < t->n; i++) {
-		char mark = t->algo[i] == choice.algo ? (i == best ? '#' : '+') : (i == best ? '*' : ' ');
-		if (isnan(seconds[i]))
+	printf("%12zu", row->at);
+	for (int i = 0; i < t->out.nalgos; i++) {
+		char mark = i == row->chosen ? (i == row->best ? '#' : '+') : (i == row->best ? '*' : ' ');
+		if (isnan(row->seconds[i]))
 			printf(" %15s%c", "-", mark);
 		else
-			printf(" %15.2f%c", seconds[i] * 1e6, mark);
+			printf(" %15.2f%c", row->seconds[i] * 1e6, mark);
 	}
 	printf("\n");
 	return fflush(stdout) == 0 ? TUTTI_OK : fail(TUTTI_ESYSTEM, "can't write to the standard output");
 }
 
+static int add_row(struct table *t, size_t at)
+{
+	struct predict_row *row = &t->out.rows[t->out.nrows];
+	row->at = at;
+	int rc = go_to(t, at);
+	rc = rc ? rc : fill_row(t, row);
+	t->out.nrows += !rc;
+	return rc || t->p->json ? rc : print_row(t, row);
+}
+
+/* "2,4,8", each above the one before; `most` numbers at most. */
+static int read_ranks(const char *text, size_t *at, int most, int *n)
+{
+	char *end;
+	const char *p = text;
+	for (*n = 0; *n < most; p = end + 1) {
+		long v = strtol(p, &end, 10);
+		if (end == p || v < 1 || v > CLUSTER_RANKS || (*n && (size_t)v <= at[*n - 1]) || (*end && *end != ','))
+			break;
+		at[(*n)++] = (size_t)v;
+		if (!*end)
+			return TUTTI_OK;
+	}
+	return fail(TUTTI_EINVAL, "--ranks %s: rising numbers with commas between them are expected, as 2,4,8", text);
+}
+
+static int all_rows(struct table *t)
+{
+	size_t at[MOST_ROWS];
+	int n = 0, rc = TUTTI_OK;
+	if (t->p->ranks)
+		rc = read_ranks(t->p->ranks, at, MOST_ROWS, &n);
+	else
+		for (double size = (double)t->p->min; size <= (double)t->p->max && n < MOST_ROWS; size *= t->p->factor)
+			at[n++] = (size_t)size / ESIZE * ESIZE;
+	t->bytes = t->p->max / ESIZE * ESIZE;
+	t->out.rows = calloc((size_t)n + 1, sizeof(*t->out.rows));
+	t->out.cross = calloc((size_t)n + 1, sizeof(*t->out.cross));
+	if (!rc && (!t->out.rows || !t->out.cross))
+		rc = fail(TUTTI_ENOMEM, "out of memory");
+	if (!rc && !t->p->json)
+		print_head(t);
+	for (int i = 0; i < n && !rc; i++)
+		rc = add_row(t, at[i]);
+	return rc;
+}
+
+/* ---- crossovers ---------------------------------------------------------------------------------------------------------- */
+
+static int overtaken(struct table *t, size_t at, const struct predict_cross *c, bool *is)
+{
+	double from, to;
+	struct choice choice;
+	int rc = go_to(t, at);
+	rc = rc ? rc : choose(t, &choice);
+	rc = rc ? rc : simulate(t, t->out.algo[c->from], choice.channels, &from);
+	rc = rc ? rc : simulate(t, t->out.algo[c->to], choice.channels, &to);
+	*is = !rc && (isnan(from) || to < from);
+	return rc;
+}
+
+/* Between two rows with different winners: where the later one overtakes the earlier one. */
+static int find_crossover(struct table *t, const struct predict_row *a, const struct predict_row *b)
+{
+	struct predict_cross *c = &t->out.cross[t->out.ncross++];
+	size_t low = a->at, high = b->at;
+	*c = (struct predict_cross){.from = a->best, .to = b->best};
+	while ((double)high > (double)low * SHARPNESS && high - low > (t->p->ranks ? 1 : ESIZE)) {
+		size_t middle = (size_t)sqrt((double)low * (double)high);
+		bool is;
+		middle = middle <= low ? low + 1 : middle;
+		int rc = overtaken(t, middle, c, &is);
+		if (rc)
+			return rc;
+		if (is)
+			high = middle;
+		else
+			low = middle;
+	}
+	c->at = high;
+	return TUTTI_OK;
+}
+
+static int all_crossovers(struct table *t)
+{
+	int rc = TUTTI_OK;
+	for (int i = 1; i < t->out.nrows && !rc; i++) {
+		const struct predict_row *a = &t->out.rows[i - 1], *b = &t->out.rows[i];
+		if (a->best < 0 || b->best < 0 || a->best == b->best)
+			continue;
+		rc = find_crossover(t, a, b);
+		const struct predict_cross *c = &t->out.cross[t->out.ncross - 1];
+		if (!rc && !t->p->json)
+			printf("# from about %zu %s on, %s is faster than %s\n", c->at, t->p->ranks ? "ranks" : "bytes",
+			       t->out.algo[c->to]->name, t->out.algo[c->from]->name);
+	}
+	return rc;
+}
+
+/* ---- JSON ---------------------------------------------------------------------------------------------------------------- */
+
+static json_t *name_of(const struct table *t, int i)
+{
+	return i < 0 ? json_null() : json_string(t->out.algo[i]->name);
+}
+
+static json_t *json_row(const struct table *t, const struct predict_row *row)
+{
+	json_t *by = json_object();
+	for (int i = 0; i < t->out.nalgos; i++)
+		if (!isnan(row->seconds[i]))
+			json_object_set_new(by, t->out.algo[i]->name, json_real(row->seconds[i]));
+	return json_pack("{s:I s:i s:o s:o s:o}", "bytes", (json_int_t)row->bytes, "ranks", row->ranks, "seconds", by,
+	                 "fastest", name_of(t, row->best), "chosen", name_of(t, row->chosen));
+}
+
 static int write_json(struct table *t)
 {
-	json_t *root = json_pack("{s:i s:s s:i s:i s:O}", "format", 1, "collective", t->p->coll, "ranks",
-	                         t->cluster.sim.nranks, "hosts", t->cluster.nhosts, "rows", t->rows);
+	json_t *rows = json_array(), *crossovers = json_array();
+	for (int i = 0; i < t->out.nrows; i++)
+		json_array_append_new(rows, json_row(t, &t->out.rows[i]));
+	for (int i = 0; i < t->out.ncross; i++)
+		json_array_append_new(crossovers,
+		                      json_pack("{s:I s:o s:o}", t->p->ranks ? "ranks" : "bytes",
+		                                (json_int_t)t->out.cross[i].at, "from", name_of(t, t->out.cross[i].from),
+		                                "to", name_of(t, t->out.cross[i].to)));
+	json_t *root = json_pack("{s:i s:s s:i s:i s:o s:o}", "format", 1, "collective", t->p->coll, "ranks",
+	                         t->cluster.sim.nranks, "hosts", t->cluster.nhosts, "rows", rows, "crossovers",
+	                         crossovers);
 	int rc = root ? strcmp(t->p->json, "-") == 0 ? json_dumpf(root, stdout, JSON_INDENT(1))
 	                                             : json_dump_file(root, t->p->json, JSON_INDENT(1))
 	              : -1;
@@ -115,14 +267,27 @@ static int write_json(struct table *t)
 	return rc == 0 ? TUTTI_OK : fail(TUTTI_ESYSTEM, "can't write %s", t->p->json);
 }
 
-static int all_rows(struct table *t)
+/* ---- all of it ------------------------------------------------------------------------------------------------------------ */
+
+static int predict_all(struct table *t)
 {
-	int rc = find_algos(t);
-	if (!rc && !t->rows)
-		print_head(t);
-	for (double size = (double)t->p->min; !rc && size <= (double)t->p->max; size *= t->p->factor)
-		rc = row(t, (size_t)size / ESIZE * ESIZE);
-	return rc || !t->rows ? rc : write_json(t);
+	char title[160];
+	int rc = take_cluster(t, 0);
+	if (rc)
+		return rc;
+	if (t->p->ranks)
+		snprintf(title, sizeof(title), "%s of %zu bytes on the first ranks of %d on %d hosts, f32", t->p->coll,
+		         t->p->max, t->cluster.sim.nranks, t->cluster.nhosts);
+	else
+		snprintf(title, sizeof(title), "%s on %d ranks of %d hosts, f32", t->p->coll, t->cluster.sim.nranks,
+		         t->cluster.nhosts);
+	t->out.asked = t->p;
+	t->out.title = title;
+	rc = find_algos(t);
+	rc = rc ? rc : all_rows(t);
+	rc = rc ? rc : all_crossovers(t);
+	rc = rc || !t->p->plot ? rc : predict_plot(&t->out, t->p->plot);
+	return rc || !t->p->json ? rc : write_json(t);
 }
 
 int predict_print(const struct predict *p)
@@ -133,16 +298,9 @@ int predict_print(const struct predict *p)
 	int rc = params_read(&t.params);
 	if (rc)
 		return rc;
-	rc = cluster_read(&t.cluster, p->cluster);
-	if (!rc) {
-		t.rows = p->json ? json_array() : NULL;
-		t.tuner = (struct tuner){
-		        .shape = &t.cluster.shape, .slot = (size_t)t.params.slot, .channels = (int)t.params.channels};
-		tuner_prices(&t.tuner, &t.cluster.costs, COST_SHM, COST_NETWORK);
-		rc = tuner_allow(&t.tuner, t.params.algo);
-	}
-	rc = rc ? rc : all_rows(&t);
-	json_decref(t.rows);
+	rc = predict_all(&t);
+	free(t.out.rows);
+	free(t.out.cross);
 	cluster_free(&t.cluster);
 	params_free(&t.params);
 	return rc;
