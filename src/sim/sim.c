@@ -14,7 +14,7 @@
 #define NOBODY     (-1)
 #define MOST_STEPS (32u << 20) /* of all plans together: a gigabyte */
 #define MOST_WORK  (48u << 20) /* steps to simulate: about a minute */
-#define FEW_CHUNKS 32
+#define FEW_CHUNKS 16
 
 /* One link, both ends: message k stands in slot k mod slots. */
 struct channel {
@@ -124,10 +124,12 @@ static double pass(struct sim *s, const struct channel *c, double at, size_t byt
 	for (int i = 0; i < c->route.hops; i++) {
 		int h = c->route.hop[i];
 		double takes = (double)bytes * s->cluster->byte[h];
-		begin = begin > s->free_at[h] ? begin : s->free_at[h];
-		s->free_at[h] = begin + takes;
+		double ahead = s->cluster->burst ? s->cluster->burst[h] * s->cluster->byte[h] : 0;
+		double start = begin > s->free_at[h] ? begin : s->free_at[h];
+		s->free_at[h] = start + takes;
 		s->used[h] += takes;
-		end = end > s->free_at[h] ? end : s->free_at[h];
+		begin = begin > start - ahead ? begin : start - ahead;
+		end = end > s->free_at[h] - ahead ? end : s->free_at[h] - ahead;
 	}
 	s->out->messages++;
 	s->out->bytes += bytes;

@@ -34,6 +34,7 @@ struct sim_cluster {
 	 */
 	int units;
 	const double *byte;  /* seconds of a byte, of each resource */
+	const double *burst; /* bytes that each lets through at once after a rest: a token bucket; NULL: none do */
 	double copy, reduce; /* seconds of a byte in a rank's own memory */
 	const double *skew;  /* when each rank calls; NULL: all at 0 */
 	/* Ranks may share cores: the processor of each rank, the cores of each processor; NULL: each has its own. */

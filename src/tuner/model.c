@@ -45,14 +45,14 @@ static struct volume halving(int n, double bytes, double red, double twice)
 
 static struct volume volume_of(const char *algo, enum coll coll, int n, double bytes, size_t slot)
 {
-	double lg = log2_up(n), part = bytes * (n - 1) / n, chunks = ceil(bytes / (double)slot);
+	double lg = log2_up(n), part = bytes * (n - 1) / n, chunk = fmin(bytes / 2, (double)slot);
 	double red = coll_reduces(coll) ? 1 : 0, twice = coll == COLL_ALLREDUCE ? 2 : 1;
 	bool rooted = coll == COLL_BROADCAST || coll == COLL_REDUCE;
 	if (strcmp(algo, "ring") == 0)
-		return rooted ? (struct volume){n - 1 + chunks, bytes, red * bytes, 0}
+		return rooted ? (struct volume){n - 1, bytes + (n - 2) * chunk, red * bytes, 0}
 		              : (struct volume){twice * (n - 1), twice * part, red * part, 0};
 	if (strcmp(algo, "tree") == 0)
-		return (struct volume){2 * twice * lg + chunks, twice * bytes, red * bytes, 0};
+		return (struct volume){2 * twice * lg, twice * bytes + (twice * lg - 1) * chunk, red * bytes, 0};
 	if (strcmp(algo, "doubling") == 0)
 		return coll == COLL_ALLREDUCE ? (struct volume){lg + (n != 1 << (int)lg), bytes * lg, bytes * lg, 0}
 		                              : (struct volume){lg, part, red * part, 0};
@@ -75,43 +75,139 @@ static int senders(const char *algo, int n)
 	return strcmp(algo, "ring") == 0 ? 1 : log2_up(n);
 }
 
+/* Do chunks follow each other from rank to rank? */
+static bool is_stream(const char *algo, enum coll coll)
+{
+	bool rooted = coll == COLL_BROADCAST || coll == COLL_REDUCE;
+	return strcmp(algo, "tree") == 0 || (strcmp(algo, "ring") == 0 && rooted);
+}
+
+/* Strands that have chunks under way at the same time: channels, and phases that hand chunks on. */
+static double strands_of(const char *algo, enum coll coll, int channels)
+{
+	bool phases = coll == COLL_ALLREDUCE && (strcmp(algo, "pairwise") == 0 || strcmp(algo, "pat") == 0);
+	return (is_wide(algo) ? 1 : channels) * (phases ? 2 : 1);
+}
+
+/* Chunks that a strand goes through one after the other, each with all of its rounds. */
+static double chunks_of(const char *algo, enum coll coll, int n, double bytes, double slot, int channels)
+{
+	double strands = is_wide(algo) ? 1 : channels, blocks;
+	if (is_stream(algo, coll))
+		return ceil(bytes / slot);
+	if (strcmp(algo, "ring") == 0 || strcmp(algo, "pairwise") == 0)
+		blocks = n;
+	else if (strcmp(algo, "halving") == 0 || strcmp(algo, "pat") == 0 || strcmp(algo, "bruck") == 0)
+		blocks = 2; /* half of all stand in the longest message */
+	else
+		blocks = coll_owned(coll) ? n : 1;
+	return fmax(ceil(bytes / (blocks * strands * slot)), 1);
+}
+
 /*
- * A rank that talks to all others at once pays for each message, if less than for a round. And streams that meet at one cable
- * take turns badly: 8 hosts at a switch, 1 Gbit/s each, got 0.96 of their cables with one stream coming in (ring), 0.80 with
- * three (halving), 0.64 with seven (pairwise).
+ * What passes a link. A chunk waits for its rounds; while it does, other strands' may pass, and in a stream the next one. A rank
+ * that talks to all others at once pays for each message, if less than for a round.
  */
-static double fan_out(const char *algo, int n, struct volume v, struct link_cost c, bool cables)
+static double passing(const char *algo, enum coll coll, int n, struct volume v, double chunks, int channels,
+                      struct link_cost c)
 {
-	double messages = is_wide(algo) ? (n - 2) * c.gap : 0;
-	return messages + (cables ? (senders(algo, n) - 1) * v.wire * c.beta * 0.1 : 0);
+	double strands = strands_of(algo, coll, channels), wire = v.wire * c.beta;
+	double round = c.alpha + (is_wide(algo) ? (n - 2) * c.gap : 0);
+	if (is_stream(algo, coll))
+		return v.rounds * round + chunks * c.gap + wire;
+	double phases = strands / (is_wide(algo) ? 1 : channels);
+	double busy = v.rounds * round + wire, waits = v.rounds * chunks / phases * round + wire / strands;
+	return fmax(busy, waits);
 }
 
-/* Inside: pairwise on all ranks of a host. Across: each lane has its share, and all lanes leave a host by the same way. */
-static double hierarchy_seconds(const struct tuner *t, const struct algo *a, const struct query *q)
+/*
+ * Streams that meet at one cable take turns badly: 8 hosts at a switch, 1 Gbit/s each, got 0.96 of their cables with one stream
+ * coming in (ring), 0.80 with three (halving), 0.64 with seven (pairwise).
+ */
+static double meeting(const char *algo, int n, struct volume v, struct link_cost c)
 {
-	int hosts = t->shape->nhosts, local = t->shape->nranks / hosts > 1 ? t->shape->nranks / hosts : 1;
-	const char *across = is(a, "hierarchy-ring")     ? "ring"
-	                     : q->coll == COLL_ALLREDUCE ? "doubling"
-	                     : q->coll == COLL_ALLGATHER ? "bruck"
-	                                                 : "binomial";
-	struct volume near = volume_of("pairwise", q->coll, local, (double)q->bytes, t->slot);
-	struct volume far = volume_of(across, q->coll, hosts, (double)q->bytes, t->slot);
-	far.reduced /= local;
-	return price(t, near, t->near.alpha, t->near.beta) + price(t, far, t->far.alpha, t->far.beta);
+	return (senders(algo, n) - 1) * v.wire * c.beta * 0.1;
 }
 
-double model_plan(const struct tuner *t, const struct algo *a, const struct query *q)
+static double work(const struct tuner *t, struct volume v)
+{
+	return v.reduced * t->reduce + v.copied * t->copy;
+}
+
+/*
+ * How an algorithm uses the levels. Hierarchies have one algorithm inside hosts and one across them, with a share of the data for
+ * each rank of a host. Halving and doubling go to the next rank first; where ranks stand host by host they have levels, too.
+ * NULL: it has none, and all of its messages are taken to cross.
+ */
+struct levels {
+	const char *near, *far;
+	bool shared;  /* a rank carries across only its share of the data */
+	bool streams; /* chunks go from level to level */
+};
+
+static struct levels levels_of(const struct tuner *t, const struct algo *a, const struct query *q)
 {
 	int n = t->shape->nranks, hosts = t->shape->nhosts;
-	if (strncmp(a->name, "hierarchy", 9) == 0)
-		return hierarchy_seconds(t, a, q);
+	bool two = q->coll == COLL_ALLREDUCE && hosts > 1 && n > hosts && n % hosts == 0;
+	if (is(a, "hierarchy-ring"))
+		return (struct levels){"pairwise", "ring", true, true};
+	if (is(a, "hierarchy"))
+		return (struct levels){"pairwise", q->coll == COLL_ALLREDUCE   ? "doubling"
+		                                   : q->coll == COLL_ALLGATHER ? "bruck"
+		                                                               : "binomial",
+		                       true, true};
+	if (two && is(a, "halving") && (n & (n - 1)) == 0)
+		return (struct levels){"halving", "halving", true, false};
+	if (two && is(a, "doubling"))
+		return (struct levels){"doubling", "doubling", false, false};
+	return (struct levels){0};
+}
+
+/* All ranks of a host leave it by the same way. */
+static double two_levels(const struct tuner *t, const struct query *q, struct levels l, int channels)
+{
+	int hosts = t->shape->nhosts, local = t->shape->nranks / hosts > 1 ? t->shape->nranks / hosts : 1;
+	double bytes = (double)q->bytes, slot = (double)t->slot;
+	struct volume near = volume_of(l.near, q->coll, local, bytes, t->slot);
+	struct volume far = volume_of(l.far, q->coll, hosts, bytes, t->slot);
+	double own = l.shared ? bytes / local : bytes, here = 0;
+	double chunks = chunks_of(l.far, q->coll, hosts, own, slot, channels);
+	if (local > 1) /* chunks that wait for their rounds do so across */
+		here = passing(l.near, q->coll, local, near, 1, channels, t->near) + work(t, near);
+	if (l.shared)
+		far.reduced /= local;
+	else
+		far.wire *= local, far.rounds = log2_up(hosts); /* who stands in for another is a neighbour of it */
+	double there = passing(l.far, q->coll, hosts, far, chunks, channels, t->far) + work(t, far);
+	/* in a hierarchy the levels are strands: while a chunk is across, others are inside */
+	return l.streams ? fmax(here, there) + fmin(here, there) / chunks : here + there;
+}
+
+double model_plan(const struct tuner *t, const struct algo *a, const struct query *q, int channels)
+{
+	int n = t->shape->nranks, hosts = t->shape->nhosts;
+	struct levels l = levels_of(t, a, q);
+	double lost = model_meeting(t, a, q);
+	if (l.near)
+		return two_levels(t, q, l, channels) + lost;
 	struct link_cost c = hosts > 1 ? t->far : t->near;
 	struct volume v = volume_of(a->name, q->coll, n, (double)q->bytes, t->slot);
-	double s = price(t, v, c.alpha, c.beta) + fan_out(a->name, n, v, c, hosts > 1);
+	double chunks = chunks_of(a->name, q->coll, n, (double)q->bytes, (double)t->slot, channels);
+	double s = passing(a->name, q->coll, n, v, chunks, channels, c) + work(t, v);
 	/* several ranks of a host share its way out; a ring crosses it once */
 	if (hosts > 1 && n > hosts && !is(a, "ring"))
 		s += (n / hosts - 1) * v.wire * c.beta;
-	return s;
+	return s + lost;
+}
+
+double model_meeting(const struct tuner *t, const struct algo *a, const struct query *q)
+{
+	struct levels l = levels_of(t, a, q);
+	int n = l.near ? t->shape->nhosts : t->shape->nranks;
+	const char *name = l.near ? l.far : a->name;
+	return t->shape->nhosts > 1
+	               ? meeting(name, n, volume_of(name, q->coll, n, (double)q->bytes, t->slot), t->far)
+	               : 0;
 }
 
 /* ---- the direct tier --------------------------------------------------------------------------------------------- */

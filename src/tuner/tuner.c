@@ -154,7 +154,8 @@ static void consider_plans(const struct tuner *t, const struct query *q, bool en
 		if (may(t, q, i, &args) && (channels || !enough))
 			consider(best, &(struct choice){.algo = algo_table[i],
 			                                .channels = channels ? channels : 1,
-			                                .seconds = model_plan(t, algo_table[i], q)});
+			                                .seconds = model_plan(t, algo_table[i], q,
+			                                                      channels ? channels : 1)});
 	}
 }
 

@@ -4,10 +4,13 @@
 #   cluster.sh run HOST COMMAND...  runs a program on a host
 #   cluster.sh HOST LINE            the same as a remote shell has it: `tutti-run -H h0:2,h1:2 --rsh cluster.sh`
 #   cluster.sh cut|mend HOST        pulls and plugs the cables of a host
+#   cluster.sh rate HOST RATE       another speed for the cables of a host
+#   cluster.sh split HOST RATE      that host and all after it hang, by eth0, on a second switch; between the two a cable of RATE
 #   cluster.sh down                 removes everything
 # Needs root. The switches stand in a namespace of their own, so nothing of the machine's own network is touched. CLUSTER
-# is the prefix of the names of the namespaces (default tutti).
+# is the prefix of the names of the namespaces (default tutti). BURST is what passes a cable at once after a rest (256kb).
 c=${CLUSTER:-tutti}
+burst=${BURST:-256kb}
 
 ns() {
 	where=$1
@@ -15,23 +18,44 @@ ns() {
 	ip netns exec "$c-$where" "$@"
 }
 
+# shape WHERE INTERFACE
+shape() { ns "$1" tc qdisc replace dev "$2" root tbf rate "$rate" burst "$burst" latency 20ms; }
+
 # cable HOST INDEX INTERFACE SWITCH
 cable() {
 	ip link add "$3" netns "$c-$1" type veth peer name "p$2$4" netns "$c-switch"
 	ns switch ip link set "p$2$4" master "$4" up
 	ns "$1" ip link set "$3" up
-	ns "$1" tc qdisc add dev "$3" root tbf rate "$rate" burst 256kb latency 20ms
-	ns switch tc qdisc add dev "p$2$4" root tbf rate "$rate" burst 256kb latency 20ms
+	shape "$1" "$3"
+	shape switch "p$2$4"
+}
+
+new_switch() {
+	ns switch ip link add "$1" type bridge
+	ns switch sysctl -qw "net.ipv6.conf.$1.disable_ipv6=1"
+	ns switch ip link set "$1" up
+}
+
+# split FIRST
+split() {
+	new_switch far
+	ns switch ip link add tofar type veth peer name tofast
+	ns switch ip link set tofar master fast up
+	ns switch ip link set tofast master far up
+	shape switch tofar
+	shape switch tofast
+	i=$1
+	while ns switch ip link show "p${i}fast" >/dev/null 2>&1; do
+		ns switch ip link set "p${i}fast" master far
+		i=$((i + 1))
+	done
 }
 
 up() {
 	rate=${2:-1gbit}
 	ip netns add "$c-switch"
-	for b in fast slow; do
-		ns switch ip link add "$b" type bridge
-		ns switch sysctl -qw "net.ipv6.conf.$b.disable_ipv6=1"
-		ns switch ip link set "$b" up
-	done
+	new_switch fast
+	new_switch slow
 	i=0
 	while [ $i -lt "$1" ]; do
 		mkdir -p "/etc/netns/$c-h$i"
@@ -97,9 +121,21 @@ cut | mend)
 		ns switch ip link set "p${2#h}$s" $state
 	done
 	;;
+rate)
+	rate=$3
+	for s in fast slow; do
+		shape switch "p${2#h}$s"
+	done
+	shape "$2" eth0
+	shape "$2" eth1
+	;;
+split)
+	rate=$3
+	split "${2#h}"
+	;;
 h*) on "$1" sh -c "$2" ;;
 *)
-	sed -n '2,9s/^# \?//p' "$0" >&2
+	sed -n '2,11s/^# \?//p' "$0" >&2
 	exit 2
 	;;
 esac

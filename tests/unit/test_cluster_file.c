@@ -25,7 +25,9 @@ static int read_text(struct cluster *c, const char *text)
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
 	close(fd);
-	int rc = cluster_read(c, path, first);
+	struct costs costs;
+	costs_priors(&costs);
+	int rc = cluster_read(c, path, first, &costs);
 	unlink(path);
 	return rc;
 }
@@ -70,7 +72,9 @@ static void mistakes_are_said(void **state)
 	        TUTTI_EINVAL, "switches.a.switch: a cycle");
 	refused("{\"hosts\": [{}], \"latency_us\": 0}", TUTTI_EINVAL, "latency_us:");
 	struct cluster c;
-	assert_int_equal(cluster_read(&c, "/nonexistent/cluster", 0), TUTTI_ESYSTEM);
+	struct costs costs;
+	costs_priors(&costs);
+	assert_int_equal(cluster_read(&c, "/nonexistent/cluster", 0, &costs), TUTTI_ESYSTEM);
 }
 
 /* As many as a program may write by mistake: refused at once, or understood. */

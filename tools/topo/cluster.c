@@ -68,7 +68,10 @@ static void number_uplinks(struct cluster *c, const struct cluster_file *f, int 
 	for (; at >= 0 && c->uplink[at] < 0; at = c->above[at]) {
 		c->uplink[at] = c->sim.nresources;
 		c->sim.nresources += 2;
-		c->byte[c->uplink[at]] = c->byte[c->uplink[at] + 1] = GBIT / f->switches[at].gbit;
+		for (int i = 0; i < 2; i++) {
+			c->byte[c->uplink[at] + i] = GBIT / f->switches[at].gbit;
+			c->burst[c->uplink[at] + i] = f->burst_kb * 1e3;
+		}
 	}
 }
 
@@ -78,6 +81,7 @@ static void add_host(struct cluster *c, const struct cluster_file *f, const stru
 	number_uplinks(c, f, g->at);
 	int *next = &c->sim.nresources;
 	c->cable[host] = *next;
+	c->burst[*next] = c->burst[*next + 1] = f->burst_kb * 1e3;
 	c->byte[(*next)++] = GBIT / g->out;
 	c->byte[(*next)++] = GBIT / g->in;
 	c->byte[(*next)++] = c->costs.copy / 2; /* two cores' worth: a guess, said in the manual */
@@ -101,7 +105,9 @@ static bool allot(struct cluster *c, const struct cluster_file *f)
 	c->above = calloc(switches, sizeof(int));
 	c->uplink = calloc(switches, sizeof(int));
 	c->byte = calloc(3 * hosts + 2 * switches, sizeof(double));
-	return c->host && c->cpu && c->skew && c->at_switch && c->cable && c->cores && c->above && c->uplink && c->byte;
+	c->burst = calloc(3 * hosts + 2 * switches, sizeof(double));
+	return c->burst && c->host && c->cpu && c->skew && c->at_switch && c->cable && c->cores && c->above && c->uplink &&
+	       c->byte;
 }
 
 static void set_prices(struct cluster *c, const struct cluster_file *f)
@@ -114,13 +120,14 @@ static void set_prices(struct cluster *c, const struct cluster_file *f)
 	c->sim.copy = c->costs.copy;
 }
 
-/* For the cost model: the slowest cable is that of all. */
+/* For the cost model: the slowest cable is that of all; a byte costs the cable and both ends. */
 static void set_model(struct cluster *c)
 {
 	double slowest = 0;
 	for (int h = 0; h < c->nhosts; h++)
 		slowest = fmax(slowest, fmax(c->byte[c->cable[h]], c->byte[c->cable[h] + 1]));
-	c->costs.link[COST_NETWORK] = (struct link_cost){c->latency + 2 * c->message, slowest, c->message};
+	c->costs.link[COST_NETWORK] =
+	        (struct link_cost){c->latency + 2 * c->message, slowest + 2 * c->copy, 2 * c->message};
 }
 
 /* ---- equal parts ------------------------------------------------------------------------------------------------------- */
@@ -173,7 +180,6 @@ static int find_units(struct cluster *c, const struct cluster_file *f)
 static int make(struct cluster *c, const struct cluster_file *f)
 {
 	int host = 0, rank = 0;
-	costs_load(&c->costs, NULL);
 	c->nhosts = f->nhosts;
 	c->sim.nranks = f->nranks;
 	if (!allot(c, f))
@@ -189,6 +195,7 @@ static int make(struct cluster *c, const struct cluster_file *f)
 	set_model(c);
 	c->shape = (struct shape){c->sim.nranks, c->nhosts, c->host};
 	c->sim.byte = c->byte;
+	c->sim.burst = f->burst_kb > 0 ? c->burst : NULL;
 	c->sim.skew = c->skew;
 	c->sim.cpu = c->cpu;
 	c->sim.cores = c->cores;
@@ -198,11 +205,11 @@ static int make(struct cluster *c, const struct cluster_file *f)
 	return find_units(c, f);
 }
 
-int cluster_read(struct cluster *c, const char *path, int ranks)
+int cluster_read(struct cluster *c, const char *path, int ranks, const struct costs *costs)
 {
 	struct cluster_file f;
 	int rc = cluster_file_read(&f, path);
-	*c = (struct cluster){0};
+	*c = (struct cluster){.costs = *costs};
 	if (rc)
 		return rc;
 	if (ranks > f.nranks)
@@ -227,5 +234,6 @@ void cluster_free(struct cluster *c)
 	free(c->above);
 	free(c->uplink);
 	free(c->byte);
+	free(c->burst);
 	*c = (struct cluster){0};
 }

@@ -17,13 +17,13 @@ struct cluster {
 	int *host;                     /* of each rank */
 	int *at_switch, *above;        /* of each host, of each switch; -1: what all others hang on, which has no uplink */
 	int *cable, *uplink;           /* of each host: out, in and memory; of each switch: up and down: resources */
-	double *byte, *skew;           /* of each resource, of each rank */
+	double *byte, *burst, *skew;   /* of each resource, the same, of each rank */
 	int *cpu, *cores;              /* of each rank, of each host */
 	double latency, message, copy; /* across: of a message, and of the ranks' time for it and for its bytes */
 };
 
-/** Its first `ranks` ranks; 0: all. EINVAL says what is wrong and where; ESYSTEM: it can't be read. */
-int cluster_read(struct cluster *c, const char *path, int ranks);
+/** Its first `ranks` ranks; 0: all. What the description leaves out costs as `costs` say. EINVAL says what is wrong and where; ESYSTEM: it can't be read. */
+int cluster_read(struct cluster *c, const char *path, int ranks, const struct costs *costs);
 void cluster_free(struct cluster *c);
 
 #endif

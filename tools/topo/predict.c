@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/tuner/tuner.h"
+#include "../../src/tuner/model.h"
 #include "../../src/util/error.h"
 #include "../../src/util/param.h"
 
@@ -19,6 +19,7 @@ struct table {
 	struct cluster cluster;
 	struct tuner tuner;
 	struct params params;
+	struct costs costs; /* of this machine */
 	enum coll coll;
 	size_t bytes;
 	struct prediction out;
@@ -29,7 +30,7 @@ struct table {
 static int take_cluster(struct table *t, int ranks)
 {
 	cluster_free(&t->cluster);
-	int rc = cluster_read(&t->cluster, t->p->cluster, ranks);
+	int rc = cluster_read(&t->cluster, t->p->cluster, ranks, &t->costs);
 	if (rc)
 		return rc;
 	t->tuner = (struct tuner){
@@ -76,7 +77,8 @@ static int simulate(const struct table *t, const struct algo *algo, int channels
 	if (!serves(t, algo))
 		return TUTTI_OK;
 	int rc = sim_run(&t->cluster.sim, &call, &r);
-	*seconds = rc ? NAN : r.seconds;
+	struct query q = {.coll = t->coll, .bytes = t->bytes, .esize = ESIZE};
+	*seconds = rc ? NAN : r.seconds + model_meeting(&t->tuner, algo, &q);
 	return rc == TUTTI_EUNSUPPORTED ? TUTTI_OK : rc;
 }
 
@@ -298,6 +300,7 @@ int predict_print(const struct predict *p)
 	int rc = params_read(&t.params);
 	if (rc)
 		return rc;
+	costs_load(&t.costs, t.params.tune_file);
 	rc = predict_all(&t);
 	free(t.out.rows);
 	free(t.out.cross);
