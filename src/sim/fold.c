@@ -46,25 +46,28 @@ static bool same_plan(const struct fold *f, const struct plan *a, const struct p
 }
 
 /*
- * The unit after `unit` to look at: all of them, or the first and last few, what stands beside powers of two, where algorithms
- * make exceptions, and some in between.
+ * The unit after `unit` to look at: all of them, or the first and last few, what stands beside powers of two, where
+ * algorithms make exceptions, and some in between.
  */
 static int next_unit(int unit, int units)
 {
 	for (int u = unit + 1; u < units; u++)
 		if (units <= ALL_UNITS || u < 4 || u >= units - 4 || ((u + 1) & u) == 0 || (u & (u - 1)) == 0 ||
-		    ((u - 1) & (u - 2)) == 0 || u % (units / 16) == 0)
+		    ((u - 1) & (u - 2)) == 0 || u % (units / 16 + 1) == 0)
 			return u;
 	return units;
 }
 
-static int rank_is_alike(const struct sim_cluster *c, const struct sim_call *call, const struct fold *f, int rank, bool *alike)
+static int rank_is_alike(const struct sim_cluster *c, const struct sim_call *call, const struct fold *f, int rank,
+                         bool *alike)
 {
 	struct plan *first, *other;
 	int rc = fold_plan(c, call, rank, &first);
 	if (rc)
 		return rc;
 	for (int u = 1; *alike && u < f->units; u = next_unit(u, f->units)) {
+		if (f->units > ALL_UNITS && u > 1 && u % f->ranks != rank)
+			continue; /* of a sample one rank each */
 		rc = fold_plan(c, call, u * f->ranks + rank, &other);
 		*alike = !rc && same_plan(f, first, other, u);
 		plan_free(other);

@@ -1,7 +1,8 @@
 /*
- * Symmetry. Where a cluster is made of equal units (say, hosts), and the plan of each unit's ranks is that of the first unit's
- * with all units turned (a ring: u + k modulo their number) or flipped (doubling: u xor k), all units do the same at the same
- * time. The first one then stands for all: what it sends to another unit comes in at itself, from the unit opposite.
+ * Symmetry. Where a cluster is made of equal units (say, hosts), and the plan of each unit's ranks is that of the first
+ * unit's with all units turned (a ring: u + k modulo their number) or flipped (doubling: u xor k), all units do the
+ * same at the same time. The first one then stands for all: what it sends to another unit comes in at itself, from the
+ * unit opposite.
  *
  * That plans are so is not known about algorithms but seen in the plans.
  */

@@ -1,6 +1,6 @@
 /*
- * The simulator of plans: see sim.h. Events are strands that may go on; the earliest one is taken. A cluster that is folded
- * (fold.h) is simulated as its first unit alone.
+ * The simulator of plans: see sim.h. Events are strands that may go on; the earliest one is taken. A cluster that is
+ * folded (fold.h) is simulated as its first unit alone.
  */
 #include "sim.h"
 
@@ -60,7 +60,7 @@ struct sim {
 	int left;
 };
 
-/* ---- events ------------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 static bool before(struct event a, struct event b)
 {
@@ -100,7 +100,7 @@ static void wake(struct sim *s, int *who, double at)
 	*who = NOBODY;
 }
 
-/* ---- one step ----------------------------------------------------------------------------------------------------- */
+/* ---- one step ---------------------------------------------------------------------------------------------------- */
 
 static size_t set_bytes(const struct sim *s, const struct strand_at *t, const struct step *step)
 {
@@ -267,7 +267,7 @@ static void go_on(struct sim *s, struct event e)
 	s->left--;
 }
 
-/* ---- making it ----------------------------------------------------------------------------------------------------- */
+/* ---- making it --------------------------------------------------------------------------------------------------- */
 
 static int build_plans(struct sim *s)
 {
@@ -283,7 +283,8 @@ static int build_plans(struct sim *s)
 			return rc;
 		s->nsteps += (uint64_t)s->plan[r]->nsteps;
 		if (s->nsteps > MOST_STEPS)
-			return fail(TUTTI_EUNSUPPORTED, "%s on %d ranks takes more steps than can be simulated one by one",
+			return fail(TUTTI_EUNSUPPORTED,
+			            "%s on %d ranks takes more steps than can be simulated one by one",
 			            s->call->algo->name, s->cluster->nranks);
 		s->strand0[r + 1] = s->nstrands += s->plan[r]->nstrands;
 		s->link0[r + 1] = s->nlinks += s->plan[r]->nlinks;
@@ -291,7 +292,10 @@ static int build_plans(struct sim *s)
 	return TUTTI_OK;
 }
 
-/* Ends of links by (from, to, lane); `way`: from the sender's unit to the receiver's. `peer`: the rank at the other end. */
+/*
+ * Ends of links by (from, to, lane); `way`: from the sender's unit to the receiver's. `peer`: the rank at the other
+ * end.
+ */
 struct end {
 	int from, to, way, lane, link, peer;
 };
@@ -470,7 +474,8 @@ static int run_through(struct sim *s)
 
 /*
  * A long stream settles into a rhythm: as many chunks as there is time for are simulated, and half as many, and each
- * further one takes what one took from the half to the whole. Where chunks come out unequal, the last counts as a whole one.
+ * further one takes what one took from the half to the whole. Where chunks come out unequal, the last counts as a whole
+ * one.
  */
 static int run_chunks(struct sim *s)
 {

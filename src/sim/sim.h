@@ -1,12 +1,14 @@
 /*
- * A simulator: runs the plans that the engine runs, on a cluster that need not exist, and says how long a call takes there.
- * It moves no data. A step waits for its message and for a free slot as in the engine, then takes its rank's time for
- * copying and reducing, and its message then passes the resources between the two ranks: cables, switches' uplinks, a
- * host's memory. A resource serves messages in the order of their coming, one at a time, at its rate; a message enters the
- * next one as soon as it has begun to pass the one before. LogGP's parameters, with contention where paths meet.
+ * A simulator: runs the plans that the engine runs, on a cluster that need not exist, and says how long a call takes
+ * there. It moves no data. A step waits for its message and for a free slot as in the engine, then takes its rank's
+ * time for copying and reducing, and its message then passes the resources between the two ranks: cables, switches'
+ * uplinks, a host's memory. A resource serves messages in the order of their coming, one at a time, at its rate; a
+ * message enters the next one as soon as it has begun to pass the one before. LogGP's parameters, with contention where
+ * paths meet.
  *
- * Two things keep large clusters in reach. Units that are alike, in the cluster and in the plan, do the same at the same
- * time: one is simulated for all of them (fold.h). And a long stream of chunks is simulated until it has its rhythm.
+ * Two things keep large clusters in reach. Units that are alike, in the cluster and in the plan, do the same at the
+ * same time: one is simulated for all of them (fold.h). And a long stream of chunks is simulated until it has its
+ * rhythm.
  *
  * Pure functions of their arguments; any thread.
  */
@@ -29,8 +31,8 @@ struct sim_cluster {
 	int nranks;
 	int nresources;
 	/*
-	 * Equal parts that it is made of, ranks and resources of each one after the other, so that a part could take the place of
-	 * any other one; a route passes resources of both ends' parts only. 1, or 0: it has none.
+	 * Equal parts that it is made of, ranks and resources of each one after the other, so that a part could take
+	 * the place of any other one; a route passes resources of both ends' parts only. 1, or 0: it has none.
 	 */
 	int units;
 	const double *byte;  /* seconds of a byte, of each resource */
@@ -67,8 +69,8 @@ struct sim_result {
 };
 
 /**
- * TUTTI_OK, ENOMEM, EINVAL where the algorithm does not serve the call, EUNSUPPORTED where nothing fits into a slot or there is
- * too much to simulate.
+ * TUTTI_OK, ENOMEM, EINVAL where the algorithm does not serve the call, EUNSUPPORTED where nothing fits into a slot or
+ * there is too much to simulate.
  */
 int sim_run(const struct sim_cluster *cluster, const struct sim_call *call, struct sim_result *out);
 

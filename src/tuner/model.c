@@ -105,8 +105,8 @@ static double chunks_of(const char *algo, enum coll coll, int n, double bytes, d
 }
 
 /*
- * What passes a link. A chunk waits for its rounds; while it does, other strands' may pass, and in a stream the next one. A rank
- * that talks to all others at once pays for each message, if less than for a round.
+ * What passes a link. A chunk waits for its rounds; while it does, other strands' may pass, and in a stream the next
+ * one. A rank that talks to all others at once pays for each message, if less than for a round.
  */
 static double passing(const char *algo, enum coll coll, int n, struct volume v, double chunks, int channels,
                       struct link_cost c)
@@ -121,8 +121,8 @@ static double passing(const char *algo, enum coll coll, int n, struct volume v, 
 }
 
 /*
- * Streams that meet at one cable take turns badly: 8 hosts at a switch, 1 Gbit/s each, got 0.96 of their cables with one stream
- * coming in (ring), 0.80 with three (halving), 0.64 with seven (pairwise).
+ * Streams that meet at one cable take turns badly: 8 hosts at a switch, 1 Gbit/s each, got 0.96 of their cables with
+ * one stream coming in (ring), 0.80 with three (halving), 0.64 with seven (pairwise).
  */
 static double meeting(const char *algo, int n, struct volume v, struct link_cost c)
 {
@@ -135,9 +135,9 @@ static double work(const struct tuner *t, struct volume v)
 }
 
 /*
- * How an algorithm uses the levels. Hierarchies have one algorithm inside hosts and one across them, with a share of the data for
- * each rank of a host. Halving and doubling go to the next rank first; where ranks stand host by host they have levels, too.
- * NULL: it has none, and all of its messages are taken to cross.
+ * How an algorithm uses the levels. Hierarchies have one algorithm inside hosts and one across them, with a share of
+ * the data for each rank of a host. Halving and doubling go to the next rank first; where ranks stand host by host they
+ * have levels, too. NULL: it has none, and all of its messages are taken to cross.
  */
 struct levels {
 	const char *near, *far;
@@ -152,9 +152,10 @@ static struct levels levels_of(const struct tuner *t, const struct algo *a, cons
 	if (is(a, "hierarchy-ring"))
 		return (struct levels){"pairwise", "ring", true, true};
 	if (is(a, "hierarchy"))
-		return (struct levels){"pairwise", q->coll == COLL_ALLREDUCE   ? "doubling"
-		                                   : q->coll == COLL_ALLGATHER ? "bruck"
-		                                                               : "binomial",
+		return (struct levels){"pairwise",
+		                       q->coll == COLL_ALLREDUCE   ? "doubling"
+		                       : q->coll == COLL_ALLGATHER ? "bruck"
+		                                                   : "binomial",
 		                       true, true};
 	if (two && is(a, "halving") && (n & (n - 1)) == 0)
 		return (struct levels){"halving", "halving", true, false};
@@ -205,9 +206,8 @@ double model_meeting(const struct tuner *t, const struct algo *a, const struct q
 	struct levels l = levels_of(t, a, q);
 	int n = l.near ? t->shape->nhosts : t->shape->nranks;
 	const char *name = l.near ? l.far : a->name;
-	return t->shape->nhosts > 1
-	               ? meeting(name, n, volume_of(name, q->coll, n, (double)q->bytes, t->slot), t->far)
-	               : 0;
+	return t->shape->nhosts > 1 ? meeting(name, n, volume_of(name, q->coll, n, (double)q->bytes, t->slot), t->far)
+	                            : 0;
 }
 
 /* ---- the direct tier --------------------------------------------------------------------------------------------- */

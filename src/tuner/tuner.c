@@ -152,10 +152,10 @@ static void consider_plans(const struct tuner *t, const struct query *q, bool en
 	for (int i = 0; algo_table[i]; i++) {
 		int channels = channels_for(t, q, algo_table[i]);
 		if (may(t, q, i, &args) && (channels || !enough))
-			consider(best, &(struct choice){.algo = algo_table[i],
-			                                .channels = channels ? channels : 1,
-			                                .seconds = model_plan(t, algo_table[i], q,
-			                                                      channels ? channels : 1)});
+			consider(best,
+			         &(struct choice){.algo = algo_table[i],
+			                          .channels = channels ? channels : 1,
+			                          .seconds = model_plan(t, algo_table[i], q, channels ? channels : 1)});
 	}
 }
 

@@ -61,7 +61,8 @@ static void mistakes_are_said(void **state)
 	refused("{\"hosts\": [{\"skew_us\": -3}]}", TUTTI_EINVAL, "skew_us");
 	refused("{\"hosts\": [{\"count\": 9e99}]}", TUTTI_EINVAL, "hosts[0].count:");
 	refused("{\"hosts\": [{\"count\": 1000000}]}", TUTTI_EINVAL, "hosts[0].count:");
-	refused("{\"hosts\": [{},\n {\"count\": 60000, \"ranks\": 60000}]}", TUTTI_EINVAL, ":2: hosts[1]: more than 65536");
+	refused("{\"hosts\": [{},\n {\"count\": 60000, \"ranks\": 60000}]}", TUTTI_EINVAL,
+	        ":2: hosts[1]: more than 65536");
 	refused("{\"hosts\": [{\"switch\": \"a\"}]}", TUTTI_EINVAL, "hosts[0].switch: \"switches\" has none");
 	refused("{\"hosts\": [{\"switch\": 7}], \"switches\": {}}", TUTTI_EINVAL, "hosts[0].switch: the name");
 	refused("{\"hosts\": [{}], \"switches\": {\n\"b\": {\"uplink_gbit\": 1}, \"a\": {}}}", TUTTI_EINVAL,
@@ -155,10 +156,11 @@ static void switches_hang_on_switches(void **state)
 	struct cluster c;
 	(void)state;
 	assert_int_equal(
-	        read_text(&c, "{\"hosts\": [{\"count\": 2, \"switch\": \"a\", \"skew_us\": 3}, {\"switch\": \"b\"},"
-	                      " {\"switch\": \"x\"}, {\"gbit\": 2, \"gbit_in\": 4}], \"switches\": {\"a\":"
-	                      " {\"uplink_gbit\": 4, \"switch\": \"x\"}, \"b\": {\"uplink_gbit\": 2, \"switch\": \"x\"},"
-	                      " \"x\": {\"uplink_gbit\": 0.5}}}"),
+	        read_text(&c,
+	                  "{\"hosts\": [{\"count\": 2, \"switch\": \"a\", \"skew_us\": 3}, {\"switch\": \"b\"},"
+	                  " {\"switch\": \"x\"}, {\"gbit\": 2, \"gbit_in\": 4}], \"switches\": {\"a\":"
+	                  " {\"uplink_gbit\": 4, \"switch\": \"x\"}, \"b\": {\"uplink_gbit\": 2, \"switch\": \"x\"},"
+	                  " \"x\": {\"uplink_gbit\": 0.5}}}"),
 	        TUTTI_OK);
 	assert_int_equal(hops(&c, 0, 1), 2);
 	assert_int_equal(hops(&c, 0, 2), 4); /* up a, down b, not beyond x */
@@ -201,7 +203,8 @@ static void equal_parts_are_found(void **state)
 
 static void the_first_ranks_are_a_cluster(void **state)
 {
-	static const char text[] = "{\"hosts\": [{\"count\": 2, \"ranks\": 3, \"gbit\": 2}, {\"count\": 2, \"ranks\": 2}]}";
+	static const char text[] =
+	        "{\"hosts\": [{\"count\": 2, \"ranks\": 3, \"gbit\": 2}, {\"count\": 2, \"ranks\": 2}]}";
 	static const int host[] = {0, 0, 0, 1, 1, 1, 2, 2, 3, 3}, hosts[] = {1, 1, 1, 2, 2, 2, 3, 3, 4, 4};
 	struct cluster c;
 	(void)state;
@@ -245,12 +248,9 @@ static void a_thin_uplink_is_the_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(mistakes_are_said),
-	        cmocka_unit_test(ways_are_those_described),
-	        cmocka_unit_test(large_ones_take_no_time),
-	        cmocka_unit_test(switches_hang_on_switches),
-	        cmocka_unit_test(equal_parts_are_found),
-	        cmocka_unit_test(the_first_ranks_are_a_cluster),
+	        cmocka_unit_test(mistakes_are_said),          cmocka_unit_test(ways_are_those_described),
+	        cmocka_unit_test(large_ones_take_no_time),    cmocka_unit_test(switches_hang_on_switches),
+	        cmocka_unit_test(equal_parts_are_found),      cmocka_unit_test(the_first_ranks_are_a_cluster),
 	        cmocka_unit_test(a_thin_uplink_is_the_limit),
 	};
 	return cmocka_run_group_tests_name("cluster files", tests, NULL, NULL);

@@ -11,7 +11,6 @@
 
 #include <cmocka.h>
 
-
 #define MOST 64
 #define BYTE 1e-9
 #define LAG  5e-6
@@ -152,9 +151,12 @@ static void every_algorithm_ends(void **state)
 			}
 }
 
-/* ---- symmetry and rhythm ---------------------------------------------------------------------------------------------- */
+/* ---- symmetry and rhythm ----------------------------------------------------------------------------------------- */
 
-/* Hosts of `per` ranks: a cable out, one in, and a memory each, one host after the other; ranks of a host share what it has. */
+/*
+ * Hosts of `per` ranks: a cable out, one in, and a memory each, one host after the other; ranks of a host share what it
+ * has.
+ */
 static void route_of_hosts(const struct sim_cluster *c, int from, int to, struct sim_route *out)
 {
 	int per = c->nranks / c->units, a = from / per, b = to / per;
@@ -162,8 +164,12 @@ static void route_of_hosts(const struct sim_cluster *c, int from, int to, struct
 		*out = (struct sim_route){
 		        .latency = 1e-7, .send = 1e-7, .receive = 1e-7, .copy = 1e-11, .hops = 1, .hop = {3 * a + 2}};
 	else
-		*out = (struct sim_route){
-		        .latency = LAG, .send = 1e-6, .receive = 2e-6, .copy = 1e-10, .hops = 2, .hop = {3 * a, 3 * b + 1}};
+		*out = (struct sim_route){.latency = LAG,
+		                          .send = 1e-6,
+		                          .receive = 2e-6,
+		                          .copy = 1e-10,
+		                          .hops = 2,
+		                          .hop = {3 * a, 3 * b + 1}};
 }
 
 struct racks {
@@ -270,15 +276,21 @@ static void uneven_blocks_count_as_the_longest(void **state)
 	near_to(folded.seconds, most.seconds, 1e-9);
 }
 
-/* What isn't alike is simulated one by one: a tree, a root, a rank that is late, hosts in a number that is no power of two. */
+/*
+ * What isn't alike is simulated one by one: a tree, a root, a rank that is late, hosts in a number that is no power of
+ * two.
+ */
 static void what_is_not_alike_stays_whole(void **state)
 {
 	static struct racks x;
 	static const struct {
 		const char *algo;
 		enum coll coll;
-	} cases[] = {{"tree", COLL_ALLREDUCE}, {"ring", COLL_BROADCAST}, {"doubling", COLL_ALLREDUCE},
-	             {"hierarchy", COLL_ALLREDUCE}, {"ring", COLL_ALLREDUCE}};
+	} cases[] = {{"tree", COLL_ALLREDUCE},
+	             {"ring", COLL_BROADCAST},
+	             {"doubling", COLL_ALLREDUCE},
+	             {"hierarchy", COLL_ALLREDUCE},
+	             {"ring", COLL_ALLREDUCE}};
 	double skew[12] = {0};
 	struct sim_result r;
 	(void)state;
@@ -347,7 +359,8 @@ static void ranks_share_cores(void **state)
 {
 	static struct racks x;
 	struct sim_result alone, shared;
-	struct sim_call c = {.coll = COLL_ALLREDUCE, .algo = algo_by_name("pairwise"), .channels = 1, .shape = &x.shape};
+	struct sim_call c = {
+	        .coll = COLL_ALLREDUCE, .algo = algo_by_name("pairwise"), .channels = 1, .shape = &x.shape};
 	(void)state;
 	c.count = 1 << 20;
 	c.esize = 4;

@@ -1,6 +1,6 @@
 /*
- * The tuner's formulas against the simulator, which runs the plans: on clusters of equal hosts, what is chosen is within a tenth
- * of the best in nearly all cases and never much worse. Both take their prices from one description.
+ * The tuner's formulas against the simulator, which runs the plans: on clusters of equal hosts, what is chosen is
+ * within a tenth of the best in nearly all cases and never much worse. Both take their prices from one description.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -27,7 +27,8 @@ struct score {
 };
 
 /* Simulated, and what streams that meet lose. */
-static int simulate(struct cluster *c, enum coll coll, const struct algo *algo, int channels, size_t bytes, double *seconds)
+static int simulate(struct cluster *c, enum coll coll, const struct algo *algo, int channels, size_t bytes,
+                    double *seconds)
 {
 	struct sim_call call = {.coll = coll,
 	                        .algo = algo,
@@ -101,8 +102,8 @@ static void one_cluster(int hosts, int ranks, double gbit, double latency, struc
 
 static void the_choice_is_nearly_the_best(void **state)
 {
-	static const int shapes[][2] = {{2, 1}, {3, 1}, {4, 1}, {6, 1}, {8, 1}, {16, 1}, {2, 2}, {4, 2}, {8, 2},
-	                                {2, 4}, {4, 4}, {3, 8}, {8, 8}};
+	static const int shapes[][2] = {{2, 1}, {3, 1}, {4, 1}, {6, 1}, {8, 1}, {16, 1}, {2, 2},
+	                                {4, 2}, {8, 2}, {2, 4}, {4, 4}, {3, 8}, {8, 8}};
 	static const double cables[][2] = {{1, 20}, {10, 20}, {10, 5}, {100, 5}};
 	struct score score = {0};
 	(void)state;

@@ -8,7 +8,7 @@
 
 #define GBIT 8e-9 /* seconds of a byte at 1 Gbit/s */
 
-/* ---- routes ---------------------------------------------------------------------------------------------------------- */
+/* ---- routes ------------------------------------------------------------------------------------------------------ */
 
 static int levels_above(const struct cluster *c, int at)
 {
@@ -60,9 +60,12 @@ static void route(const struct sim_cluster *sim, int from, int to, struct sim_ro
 	out->hops = n;
 }
 
-/* ---- from the description ---------------------------------------------------------------------------------------------- */
+/* ---- from the description ---------------------------------------------------------------------------------------- */
 
-/* A switch's uplink is numbered with the first host below it, so that equal parts of the cluster stand one after the other. */
+/*
+ * A switch's uplink is numbered with the first host below it, so that equal parts of the cluster stand one after the
+ * other.
+ */
 static void number_uplinks(struct cluster *c, const struct cluster_file *f, int at)
 {
 	for (; at >= 0 && c->uplink[at] < 0; at = c->above[at]) {
@@ -106,8 +109,8 @@ static bool allot(struct cluster *c, const struct cluster_file *f)
 	c->uplink = calloc(switches, sizeof(int));
 	c->byte = calloc(3 * hosts + 2 * switches, sizeof(double));
 	c->burst = calloc(3 * hosts + 2 * switches, sizeof(double));
-	return c->burst && c->host && c->cpu && c->skew && c->at_switch && c->cable && c->cores && c->above && c->uplink &&
-	       c->byte;
+	return c->burst && c->host && c->cpu && c->skew && c->at_switch && c->cable && c->cores && c->above &&
+	       c->uplink && c->byte;
 }
 
 static void set_prices(struct cluster *c, const struct cluster_file *f)
@@ -130,7 +133,7 @@ static void set_model(struct cluster *c)
 	        (struct link_cost){c->latency + 2 * c->message, slowest + 2 * c->copy, 2 * c->message};
 }
 
-/* ---- equal parts ------------------------------------------------------------------------------------------------------- */
+/* ---- equal parts ------------------------------------------------------------------------------------------------- */
 
 static int first_rank(const struct cluster *c, const int *start, int host)
 {

@@ -1,6 +1,6 @@
 /*
- * A cluster that need not exist, described in a file (docs/topology.md), for the simulator: hosts with ranks, a cable for each,
- * switches with uplinks between them.
+ * A cluster that need not exist, described in a file (docs/topology.md), for the simulator: hosts with ranks, a cable
+ * for each, switches with uplinks between them.
  */
 #ifndef TUTTI_TOPO_CLUSTER_H
 #define TUTTI_TOPO_CLUSTER_H
@@ -14,9 +14,9 @@ struct cluster {
 	struct shape shape;
 	struct costs costs; /* with the cluster's own cable as the network */
 	int nhosts;
-	int *host;                     /* of each rank */
-	int *at_switch, *above;        /* of each host, of each switch; -1: what all others hang on, which has no uplink */
-	int *cable, *uplink;           /* of each host: out, in and memory; of each switch: up and down: resources */
+	int *host;              /* of each rank */
+	int *at_switch, *above; /* of each host, of each switch; -1: what all others hang on, which has no uplink */
+	int *cable, *uplink;    /* of each host: out, in and memory; of each switch: up and down: resources */
 	double *byte, *burst, *skew;   /* of each resource, the same, of each rank */
 	int *cpu, *cores;              /* of each rank, of each host */
 	double latency, message, copy; /* across: of a message, and of the ranks' time for it and for its bytes */

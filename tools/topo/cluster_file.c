@@ -27,7 +27,7 @@ struct reader {
 	json_t *numbers; /* of switches, by name */
 };
 
-/* ---- lines: JSON that the library has accepted is walked once more to where something stands ------------------------ */
+/* ---- lines: JSON that the library has accepted is walked once more to where something stands --------------------- */
 
 static const char *skip_space(const char *p)
 {
@@ -105,7 +105,7 @@ __attribute__((format(printf, 3, 4))) static int wrong(const struct reader *r, c
 	            where[0] && field ? "." : "", field ? field : "", where[0] || field ? ": " : "", what);
 }
 
-/* ---- values ---------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 /* Stays as it is where the object has none. */
 static int number(const struct reader *r, const json_t *o, const char *field, double least, double most, double *value)
@@ -159,7 +159,7 @@ static int switch_named(const struct reader *r, const json_t *o, int *out)
 	return TUTTI_OK;
 }
 
-/* ---- groups and switches --------------------------------------------------------------------------------------------- */
+/* ---- groups and switches ----------------------------------------------------------------------------------------- */
 
 static int read_group(struct reader *r, const json_t *o, struct host_group *g)
 {
@@ -282,7 +282,7 @@ int cluster_file_parse(struct cluster_file *f, const char *text, size_t len, con
 	char *copy = root ? strndup(text, len) : NULL; /* the walk needs an end */
 	struct reader r = {.text = copy, .name = name, .f = f, .numbers = json_object()};
 	*f = (struct cluster_file){0};
-	int rc = !root                ? fail(TUTTI_EINVAL, "%s:%d: %s", name, error.line, error.text)
+	int rc = !root               ? fail(TUTTI_EINVAL, "%s:%d: %s", name, error.line, error.text)
 	         : copy && r.numbers ? read_all(&r, root)
 	                             : fail(TUTTI_ENOMEM, "out of memory");
 	json_decref(root);

@@ -10,9 +10,9 @@
 /* Equal hosts, one after the other. */
 struct host_group {
 	int count, ranks, cores; /* cores of each; 0: one for each rank */
-	int at;                  /* index of its switch; -1: of the one that all switches without another above them hang on */
-	double out, in;          /* Gbit/s of its cable */
-	double skew;             /* microseconds after the first ranks at which its ranks call */
+	int at;         /* index of its switch; -1: of the one that all switches without another above them hang on */
+	double out, in; /* Gbit/s of its cable */
+	double skew;    /* microseconds after the first ranks at which its ranks call */
 };
 
 struct switch_group {

@@ -25,7 +25,7 @@ struct table {
 	struct prediction out;
 };
 
-/* ---- one place of the axis --------------------------------------------------------------------------------------------- */
+/* ---- one place of the axis --------------------------------------------------------------------------------------- */
 
 static int take_cluster(struct table *t, int ranks)
 {
@@ -99,7 +99,7 @@ static int fill_row(struct table *t, struct predict_row *row)
 	return rc;
 }
 
-/* ---- the table ----------------------------------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 static int find_algos(struct table *t)
 {
@@ -180,7 +180,7 @@ static int all_rows(struct table *t)
 	return rc;
 }
 
-/* ---- crossovers ---------------------------------------------------------------------------------------------------------- */
+/* ---- crossovers -------------------------------------------------------------------------------------------------- */
 
 static int overtaken(struct table *t, size_t at, const struct predict_cross *c, bool *is)
 {
@@ -232,7 +232,7 @@ static int all_crossovers(struct table *t)
 	return rc;
 }
 
-/* ---- JSON ---------------------------------------------------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 static json_t *name_of(const struct table *t, int i)
 {
@@ -255,13 +255,13 @@ static int write_json(struct table *t)
 	for (int i = 0; i < t->out.nrows; i++)
 		json_array_append_new(rows, json_row(t, &t->out.rows[i]));
 	for (int i = 0; i < t->out.ncross; i++)
-		json_array_append_new(crossovers,
-		                      json_pack("{s:I s:o s:o}", t->p->ranks ? "ranks" : "bytes",
-		                                (json_int_t)t->out.cross[i].at, "from", name_of(t, t->out.cross[i].from),
-		                                "to", name_of(t, t->out.cross[i].to)));
-	json_t *root = json_pack("{s:i s:s s:i s:i s:o s:o}", "format", 1, "collective", t->p->coll, "ranks",
-	                         t->cluster.sim.nranks, "hosts", t->cluster.nhosts, "rows", rows, "crossovers",
-	                         crossovers);
+		json_array_append_new(crossovers, json_pack("{s:I s:o s:o}", t->p->ranks ? "ranks" : "bytes",
+		                                            (json_int_t)t->out.cross[i].at, "from",
+		                                            name_of(t, t->out.cross[i].from), "to",
+		                                            name_of(t, t->out.cross[i].to)));
+	json_t *root =
+	        json_pack("{s:i s:s s:i s:i s:o s:o}", "format", 1, "collective", t->p->coll, "ranks",
+	                  t->cluster.sim.nranks, "hosts", t->cluster.nhosts, "rows", rows, "crossovers", crossovers);
 	int rc = root ? strcmp(t->p->json, "-") == 0 ? json_dumpf(root, stdout, JSON_INDENT(1))
 	                                             : json_dump_file(root, t->p->json, JSON_INDENT(1))
 	              : -1;
@@ -269,7 +269,7 @@ static int write_json(struct table *t)
 	return rc == 0 ? TUTTI_OK : fail(TUTTI_ESYSTEM, "can't write %s", t->p->json);
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------------------------------ */
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
 
 static int predict_all(struct table *t)
 {

@@ -13,9 +13,10 @@ struct predict {
 	const char *coll, *cluster; /* a name; a file */
 	size_t min, max;            /* bytes of the larger buffer */
 	double factor;
-	const char *ranks; /* numbers of ranks, with commas: the first so many of the cluster, at one size; NULL: over sizes */
-	const char *json;  /* file, - for the standard output in place of the table, NULL: none */
-	const char *plot;  /* file, NULL: none */
+	const char *
+	        ranks; /* numbers of ranks, with commas: the first so many of the cluster, at one size; NULL: over sizes */
+	const char *json; /* file, - for the standard output in place of the table, NULL: none */
+	const char *plot; /* file, NULL: none */
 };
 
 /* What each algorithm takes at a place of the axis: a number of bytes, or of ranks. */
