@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "topo/ring.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -71,7 +72,25 @@ static void number_hosts(struct tutti_comm *c)
 		if (c->host[r] < 0)
 			c->host[r] = nhosts++;
 	}
-	c->shape = (struct shape){c->size, nhosts, c->host};
+	c->shape = (struct shape){.nranks = c->size, .nhosts = nhosts, .host = c->host};
+}
+
+static int order_ring(struct tutti_comm *c)
+{
+	size_t n = (size_t)c->size;
+	if (!c->world->place || c->size < 2)
+		return TUTTI_OK;
+	int *place = calloc(n, sizeof(*place));
+	c->order = calloc(n, sizeof(*c->order));
+	if (place && c->order) {
+		for (size_t r = 0; r < n; r++)
+			place[r] = c->world->place[c->members[r]];
+		ring_by_host(c->size, c->host, place, c->order);
+	}
+	c->shape.order = c->order;
+	int rc = place && c->order ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
+	free(place);
+	return rc;
 }
 
 /* The dearest kinds of links inside a host and between hosts. */
@@ -162,7 +181,9 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	number_hosts(c);
 	c->site = (struct wait_site){&c->world->wait, &c->alarm,  (uint64_t)(c->timeout * 1e9), c,
 	                             report_slow,     report_late};
-	rc = start_tuner(c);
+	rc = order_ring(c);
+	if (!rc)
+		rc = start_tuner(c);
 	if (!rc)
 		rc = check_ways(c);
 	if (!rc)
@@ -221,6 +242,7 @@ void comm_free(struct tutti_comm *c)
 	free(c->spare);
 	free(c->members);
 	free(c->host);
+	free(c->order);
 	free(c->p2p);
 	free(c->last);
 	free(c->error);

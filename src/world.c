@@ -3,7 +3,7 @@
  *
  *   door opens · transports open and give addresses · bootstrap, or the caller's all-gather: contacts of all
  *   contacts are compared · transports attach · second all-gather: fabrics, so all know who reaches whom by what;
- *   what all must reckon with alike: rank 0's costs of links, the fewest descriptors that a rank has left
+ *   what all must reckon with alike: rank 0's costs of links and its topology, the fewest descriptors that a rank has left
  *   hosts and ways are derived · control plane connects · third all-gather: all are up, or all fail · bootstrap closes
  */
 #include "world.h"
@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "comm.h"
+#include "topo/believe.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -157,8 +158,69 @@ struct facts {
 	uint64_t fabric[WORLD_TRANSPORTS];
 	uint64_t files; /* descriptors that this rank may still open */
 	uint64_t peers; /* that its poorest transport can connect it to */
+	int64_t believes; /* rank 0: BELIEVES when it has read TUTTI_TOPO_FILE, 0 when there is none, else a status */
 	struct costs costs;
 };
+
+/* The control plane's hosts: ranks that could reach each other by local socket, whether or not they share memory. */
+static void number_near(struct world *w)
+{
+	int nhosts = 0;
+	for (int r = 0; r < w->nranks; r++) {
+		w->near[r] = -1;
+		for (int q = 0; q < r && w->near[r] < 0; q++)
+			if (memcmp(w->contacts[q].host_hint, w->contacts[r].host_hint,
+			           sizeof(w->contacts[r].host_hint)) == 0)
+				w->near[r] = w->near[q];
+		if (w->near[r] < 0)
+			w->near[r] = nhosts++;
+	}
+}
+
+/* ---- a topology that is believed ------------------------------------------------------------------------------------- */
+
+#define BELIEVES (-1)
+
+/* Rank 0 reads the file: BELIEVES, 0 when none is named, or a status. */
+static int read_places(struct world *w)
+{
+	size_t n = (size_t)w->nranks;
+	const char *path = w->params.topo_file;
+	if (w->rank || n < 2 || !path || !path[0])
+		return 0;
+	const char **name = calloc(n, sizeof(*name));
+	w->place = calloc(n, sizeof(*w->place));
+	int rc = name && w->place ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
+	for (size_t r = 0; !rc && r < n; r++)
+		name[r] = w->contacts[r].host;
+	rc = rc ? rc : believe(path, w->nranks, name, w->near, w->place);
+	free(name);
+	return rc ? rc : BELIEVES;
+}
+
+/* What rank 0 has read becomes everybody's. */
+static int share_places(struct world *w, const struct tutti_oob *gather, int64_t believes)
+{
+	size_t n = (size_t)w->nranks;
+	char who[160];
+	if (!believes)
+		return TUTTI_OK;
+	if (believes != BELIEVES)
+		return w->rank == 0 ? (int)believes
+		                    : fail((int)believes, "%s can't use its TUTTI_TOPO_FILE; it knows more",
+		                           contact_text(&w->contacts[0], who, sizeof(who)));
+	int *all = calloc(n * n, sizeof(*all));
+	if (!w->place)
+		w->place = calloc(n, sizeof(*w->place));
+	int rc = all && w->place ? gather_all(gather, w->place, all, n * sizeof(*all))
+	                         : fail(TUTTI_ENOMEM, "out of memory");
+	if (!rc)
+		memcpy(w->place, all, n * sizeof(*all));
+	free(all);
+	return rc;
+}
+
+/* ---- facts ----------------------------------------------------------------------------------------------------------- */
 
 /* Of what the process has left, its ranks (threads) have equal parts. */
 static uint64_t files_left(const struct world *w)
@@ -209,6 +271,7 @@ static int gather_facts(struct world *w, const struct tutti_oob *gather)
 		mine.fabric[i] = w->transport[i].usable ? w->transport[i].t->fabric(w->transport[i].ctx) : 0;
 	if (w->rank == 0 && n > 1)
 		costs_load(&mine.costs, w->params.tune_file);
+	mine.believes = read_places(w);
 	int rc = gather_all(gather, &mine, all, sizeof(mine));
 	for (int i = 0; i < w->ntransports && !rc; i++)
 		for (size_t r = 0; r < n; r++)
@@ -218,8 +281,9 @@ static int gather_facts(struct world *w, const struct tutti_oob *gather)
 	w->peers = INT32_MAX;
 	for (size_t r = 0; r < n; r++)
 		w->peers = all[r].peers < (uint64_t)w->peers ? (int)all[r].peers : w->peers;
+	int64_t believes = all[0].believes;
 	free(all);
-	return rc;
+	return rc ? rc : share_places(w, gather, believes);
 }
 
 /* ---- hosts and ways -------------------------------------------------------------------------------------------------- */
@@ -293,19 +357,8 @@ enum cost_link world_link(const struct world *w, int a, int b)
 	return w->near[a] == w->near[b] ? COST_LOOPBACK : COST_NETWORK;
 }
 
-/* The control plane's hosts: ranks that could reach each other by local socket, whether or not they share memory. */
 static int start_control(struct world *w)
 {
-	int nhosts = 0;
-	for (int r = 0; r < w->nranks; r++) {
-		w->near[r] = -1;
-		for (int q = 0; q < r && w->near[r] < 0; q++)
-			if (memcmp(w->contacts[q].host_hint, w->contacts[r].host_hint,
-			           sizeof(w->contacts[r].host_hint)) == 0)
-				w->near[r] = w->near[q];
-		if (w->near[r] < 0)
-			w->near[r] = nhosts++;
-	}
 	struct control_config cfg = {w->rank, w->nranks, w->contacts, w->near, w->door};
 	return control_open(&w->control, &cfg, w->limit);
 }
@@ -520,6 +573,7 @@ static int come_up(struct world *w, const struct world_start *start)
 		rc = agree(w);
 	if (!rc) {
 		attach_transports(w);
+		number_near(w);
 		rc = gather_facts(w, &gather);
 	}
 	if (!rc) {
@@ -605,6 +659,7 @@ void world_unref(struct world *w)
 	free(w->host);
 	free(w->local);
 	free(w->near);
+	free(w->place);
 	free(w);
 }
 

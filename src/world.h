@@ -49,6 +49,7 @@ struct world {
 	struct world_transport *pump[WORLD_TRANSPORTS]; /* those that must be pumped and reach some rank */
 	int npumps;
 	struct costs costs;            /* rank 0's: the same on all ranks, as is what follows */
+	int *place;                    /* of each rank in rings, by rank 0's TUTTI_TOPO_FILE; NULL: none is given */
 	int sockets;                   /* that a rank may spend on one plan */
 	int peers;                     /* that every rank can be connected to */
 	struct net_limit limit;        /* of start-up */

@@ -288,7 +288,7 @@ static int with_plan(const struct asked *q)
 	int *host = calloc((size_t)q->n, sizeof(int)), rc = 1;
 	for (int r = 0; host && r < q->n; r++)
 		host[r] = (int)((long)r * q->hosts / q->n);
-	struct shape shape = {q->n, q->hosts, host};
+	struct shape shape = {.nranks = q->n, .nhosts = q->hosts, .host = host};
 	struct plan_args args = {.nranks = q->n, .root = q->root, .channels = q->channels, .shape = &shape};
 	const struct algo *algo;
 	if (host && read_plan(q->plan, &args, &algo))

@@ -6,6 +6,7 @@
 #include "../src/util/param.h"
 #include "cli/cli.h"
 #include "topo/json.h"
+#include "topo/load.h"
 #include "topo/measure.h"
 #include "topo/predict.h"
 #include "topo/survey.h"
@@ -20,6 +21,7 @@
 enum {
 	OPT_NO_MEASURE = 1,
 	OPT_JSON,
+	OPT_LOAD,
 	OPT_PREDICT,
 	OPT_CLUSTER,
 	OPT_RANKS,
@@ -36,6 +38,8 @@ static const struct cli_option options[] = {
         {OPT_NO_MEASURE, 0, "no-measure", NULL, "Say what is there and what is shared, and time nothing."},
         {OPT_JSON, 0, "json", "FILE",
          "Also write all of it as JSON; - writes it to the standard output in place of the text."},
+        {OPT_LOAD, 0, "load", "FILE",
+         "Look at nothing: take all from a file that --json wrote, or that hwloc exported as XML (lstopo FILE.xml)."},
         {OPT_PREDICT, 0, "predict", "COLLECTIVE",
          "How long it would take on the cluster that --cluster describes, by each algorithm: simulated."},
         {OPT_CLUSTER, 0, "cluster", "FILE", "The description, JSON: docs/topology.md."},
@@ -69,7 +73,7 @@ static const struct cli cli = {
 
 struct asked {
 	bool measure;
-	const char *json;
+	const char *json, *load;
 	struct predict predict;
 };
 
@@ -99,6 +103,15 @@ static int look(struct tutti_comm *c, const struct asked *q)
 	if (rc == TUTTI_OK && reports && s.latency)
 		rc = survey_ring(&s);
 	rc = rc ? complain(fail_text()) : reports ? report(&s, q) : 0;
+	survey_free(&s);
+	return rc;
+}
+
+static int look_at_file(const struct asked *q)
+{
+	struct survey s;
+	int rc = load_survey(&s, q->load);
+	rc = rc ? complain(fail_text()) : report(&s, q);
 	survey_free(&s);
 	return rc;
 }
@@ -135,6 +148,9 @@ static int read_options(struct asked *q, int argc, char **argv)
 			break;
 		case OPT_JSON:
 			q->json = value;
+			break;
+		case OPT_LOAD:
+			q->load = value;
 			break;
 		case OPT_PREDICT:
 			q->predict.coll = value;
@@ -186,6 +202,8 @@ int main(int argc, char **argv)
 		return rc > 0 ? rc : 0;
 	if (q.predict.coll || q.predict.cluster)
 		return predict(&q);
+	if (q.load)
+		return look_at_file(&q);
 	if (tutti_comm_from_env(&c, NULL) != TUTTI_OK)
 		return complain(tutti_last_error(NULL));
 	rc = look(c, &q);

@@ -93,7 +93,9 @@ static bool team_fill(struct plan_builder *b, struct team *t, const struct plan_
 		return false;
 	for (int r = 0; !shape && r < t->n; r++)
 		t->rank[r] = r;
-	if (shape && !sort_by_host(t, shape)) {
+	if (shape && shape->order) {
+		memcpy(t->rank, shape->order, (size_t)t->n * sizeof(*t->rank));
+	} else if (shape && !sort_by_host(t, shape)) {
 		team_free(t);
 		b->failed = true;
 		return false;

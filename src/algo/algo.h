@@ -7,10 +7,14 @@
 
 #include "../plan.h"
 
-/** Who stands where: rank r is on host host[r] (0 .. nhosts-1, numbered by lowest rank). */
+/**
+ * Who stands where: rank r is on host host[r] (0 .. nhosts-1, numbered by lowest rank). A ring goes through the ranks in
+ * `order`, which keeps those of a host together; NULL: host by host, by rank.
+ */
 struct shape {
 	int nranks, nhosts;
 	const int *host;
+	const int *order;
 };
 
 struct plan_args {

@@ -15,7 +15,7 @@
 
 struct house {
 	const struct plan_args *a;
-	struct team all;          /* every rank, host by host */
+	struct team all;          /* every rank, host by host: hosts are numbered as they come here */
 	struct team host, across; /* the ranks of this host; the leaders of this rank's lane, one a host */
 	int *start;               /* of each host in `all`; [nhosts] = nranks */
 	int q, mine;              /* leaders of each host; this host */
@@ -46,20 +46,37 @@ static void house_free(struct house *x)
 	free(x->start);
 }
 
+/* Number of a rank's host. */
+static int house_of(const struct house *x, int rank)
+{
+	int place = team_member(&x->all, rank), h = 0;
+	while (x->start[h + 1] <= place)
+		h++;
+	return h;
+}
+
+/* Where each host begins in `all`, and how many ranks the smallest has. */
+static void count_hosts(struct house *x, const struct shape *shape)
+{
+	int h = 0;
+	for (int i = 1; i < shape->nranks; i++)
+		if (shape->host[x->all.rank[i]] != shape->host[x->all.rank[i - 1]])
+			x->start[++h] = i;
+	x->start[shape->nhosts] = shape->nranks;
+	for (h = 0; h < shape->nhosts; h++)
+		x->q = size_of(x, h) < x->q ? size_of(x, h) : x->q;
+}
+
 static bool house_make(struct plan_builder *b, struct house *x, const struct plan_args *a, bool ring)
 {
 	int hosts = a->shape->nhosts;
-	*x = (struct house){.a = a, .ring = ring, .q = a->nranks, .mine = a->shape->host[a->rank]};
+	*x = (struct house){.a = a, .ring = ring, .q = a->nranks};
 	x->start = calloc((size_t)hosts + 1, sizeof(*x->start));
 	b->failed |= !x->start;
 	if (b->failed || !team_by_host(b, &x->all, a, 1, 0))
 		return false;
-	for (int r = 0; r < a->nranks; r++)
-		x->start[a->shape->host[r] + 1]++;
-	for (int h = 0; h < hosts; h++) {
-		x->q = x->start[h + 1] < x->q ? x->start[h + 1] : x->q;
-		x->start[h + 1] += x->start[h];
-	}
+	count_hosts(x, a->shape);
+	x->mine = house_of(x, a->rank);
 	if (!team_make(b, &x->host, size_of(x, x->mine)) || !team_make(b, &x->across, hosts))
 		return false;
 	for (int i = 0; i < x->host.n; i++)
@@ -151,7 +168,7 @@ static void spread(struct plan_builder *b, const struct house *x, int root)
 
 static void broadcast(struct plan_builder *b, struct house *x)
 {
-	int root_host = x->a->shape->host[x->a->root], root = team_member(&x->host, x->a->root);
+	int root_host = house_of(x, x->a->root), root = team_member(&x->host, x->a->root);
 	int inside = plan_strand(b, -1);
 	if (root >= 0)
 		deal(b, x, root);
@@ -177,7 +194,7 @@ static void collect(struct plan_builder *b, const struct house *x, int root)
 
 static void reduce(struct plan_builder *b, struct house *x)
 {
-	int root_host = x->a->shape->host[x->a->root], root = team_member(&x->host, x->a->root);
+	int root_host = house_of(x, x->a->root), root = team_member(&x->host, x->a->root);
 	bool alone = x->host.n == 1;
 	plan_strand(b, -1);
 	own_shares(x, 0);

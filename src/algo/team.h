@@ -23,7 +23,7 @@ bool team_make(struct plan_builder *b, struct team *t, int n);
 void team_free(struct team *t);
 /** A team of all ranks. Member i owns block rank[i] * parts + part; its sums are final. */
 bool team_of_all(struct plan_builder *b, struct team *t, const struct plan_args *a, int parts, int part);
-/** The same, but the ranks of one host stand next to each other. */
+/** The same, but in the order of a ring: the ranks of one host stand next to each other. */
 bool team_by_host(struct plan_builder *b, struct team *t, const struct plan_args *a, int parts, int part);
 /** The member who has that rank, or -1. */
 int team_member(const struct team *t, int rank);

@@ -40,6 +40,32 @@ char *cpus_text(const struct cpus *s, char *buf, size_t cap)
 	return buf;
 }
 
+/* A number below CPUS_MAX; NULL: there is none. */
+static const char *parse_number(const char *text, unsigned *out)
+{
+	const char *p = text;
+	for (*out = 0; *p >= '0' && *p <= '9' && *out < CPUS_MAX; p++)
+		*out = *out * 10 + (unsigned)(*p - '0');
+	return p > text && *out < CPUS_MAX ? p : NULL;
+}
+
+bool cpus_parse(struct cpus *s, const char *text)
+{
+	memset(s, 0, sizeof(*s));
+	for (unsigned first, last; *text; text += *text == ',') {
+		if (!(text = parse_number(text, &first)))
+			return false;
+		last = first;
+		if (*text == '-' && !(text = parse_number(text + 1, &last)))
+			return false;
+		if (last < first || (*text && *text != ',') || (*text == ',' && !text[1]))
+			return false;
+		for (unsigned i = first; i <= last; i++)
+			cpus_add(s, i);
+	}
+	return true;
+}
+
 bool cpus_allowed(struct cpus *s)
 {
 	memset(s, 0, sizeof(*s));

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 
-_Static_assert(sizeof(struct machine_node) == 24 && sizeof(struct machine_device) == 224, "no holes: sent raw");
+_Static_assert(sizeof(struct machine_node) == 24 && sizeof(struct machine_device) == 232, "no holes: sent raw");
 
 struct visit {
 	hwloc_topology_t topo;
@@ -305,6 +305,19 @@ int machine_discover(const struct machine_source *source, struct machine **out)
 }
 
 /* ---- questions --------------------------------------------------------------------------------------------------- */
+
+const char *machine_level_name(unsigned level)
+{
+	static const char *const name[MACHINE_LEVELS] = {"host",  "package", "group", "memory",
+	                                                 "cache", "core",    "thread"};
+	return name[level];
+}
+
+const char *machine_unknown_name(unsigned i)
+{
+	static const char *const name[] = {"io", "sys", "affinity", "foreign", "more-devices"};
+	return i < sizeof(name) / sizeof(name[0]) ? name[i] : NULL;
+}
 
 size_t machine_bytes(const struct machine *m)
 {

@@ -43,6 +43,8 @@ struct machine_device {
 	uint16_t port; /* RDMA: from 1 */
 	uint32_t near; /* node that it hangs on; 0: the host */
 	uint64_t mbps; /* megabits a second; 0: not said */
+	uint32_t mtu;  /* of a network device; 0: not said */
+	uint32_t pad;
 };
 
 /* Bits of machine.unknown */
@@ -73,9 +75,15 @@ struct machine_source {
 	const char *xml;       /* a file that hwloc exported */
 };
 
+/** "host", "package", ... */
+const char *machine_level_name(unsigned level);
+
 /** *out is one block for free(), of machine_bytes. source may be NULL. EINVAL: hwloc does not understand it; ENOMEM. */
 int machine_discover(const struct machine_source *source, struct machine **out);
 size_t machine_bytes(const struct machine *m);
+
+/** "io", "sys", ...: bit i of machine.unknown as a word; NULL: there is no such bit. */
+const char *machine_unknown_name(unsigned i);
 
 /** Cores (numbered in the order of nodes) of which at least one thread is in `cpus`; their number. out may be NULL. */
 int machine_cores(const struct machine *m, const struct cpus *cpus, struct cpus *out);

@@ -154,3 +154,36 @@ int ring_order(int n, const double *cost, int *order)
 	search_all(n, cost, order);
 	return TUTTI_OK;
 }
+
+/* ---- hosts together ---------------------------------------------------------------------------------------------- */
+
+/* Takes the rank at `from` out, and puts it before the one at `to`; to <= from. */
+static void move_up(int *order, int from, int to)
+{
+	int rank = order[from];
+	memmove(order + to + 1, order + to, (size_t)(from - to) * sizeof(*order));
+	order[to] = rank;
+}
+
+void ring_by_host(int n, const int *host, const int *place, int *order)
+{
+	int front = 0;
+	in_rank_order(n, order);
+	for (int i = 1; i < n; i++)
+		for (int to = 0; to < i; to++)
+			if (place[order[to]] > place[order[i]]) {
+				move_up(order, i, to);
+				break;
+			}
+	for (int to = 1; to < n; to++)
+		for (int i = to; i < n; i++)
+			if (host[order[i]] == host[order[to - 1]]) {
+				move_up(order, i, to);
+				break;
+			}
+	while (host[order[front]] != host[0])
+		front++;
+	reverse(order, 0, front - 1); /* turned left by `front` */
+	reverse(order, front, n - 1);
+	reverse(order, 0, n - 1);
+}

@@ -22,4 +22,10 @@ struct ring_cost ring_cost(int n, const double *cost, const int *order);
  */
 int ring_order(int n, const double *cost, int *order);
 
+/**
+ * Fills order with the ranks as they stand in a ring where `place` (any numbers, by rank) puts them, but those of one
+ * host together: hosts by their first rank's place, the host of rank 0 in front. host[r] is 0 .. n - 1. n >= 1.
+ */
+void ring_by_host(int n, const int *host, const int *place, int *order);
+
 #endif

@@ -68,6 +68,8 @@ static void fill_network(const char *root, struct machine_device *d)
 	/* -1, or an error on reading: the driver does not say */
 	if (read_line(line, sizeof(line), "%s/sys/class/net/%s/speed", root, d->name) && line[0] != '-')
 		d->mbps = strtoull(line, NULL, 10);
+	if (read_line(line, sizeof(line), "%s/sys/class/net/%s/mtu", root, d->name))
+		d->mtu = (uint32_t)strtoul(line, NULL, 10);
 }
 
 static void fill_rdma(const char *root, struct machine_device *d)

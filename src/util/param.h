@@ -60,7 +60,8 @@
 	  "file that receives each rank's last operations, at the end and on error; %r: rank")                         \
 	X(tune_file, "TUTTI_TUNE_FILE", str, "", 0,                                                                    \
 	  "table of measured costs, rank 0's for all; none: ignore it; default: that of tutti-info --tune")            \
-	X(topo_file, "TUTTI_TOPO_FILE", str, "", 0, "topology to believe instead of the one found")
+	X(topo_file, "TUTTI_TOPO_FILE", str, "", 0,                                                                    \
+	  "file of tutti-topo --json, rank 0's for all: rings go through the ranks in its order")
 
 struct params {
 #define PARAM_FIELD(field, var, type, dflt, equal, doc) PARAM_C_##type field;

@@ -14,6 +14,7 @@
 
 #include "../../src/algo/algo.h"
 #include "../../src/plan_check.h"
+#include "../../src/topo/ring.h"
 
 #define MAX_RANKS 1000
 #define WHY       1500
@@ -25,20 +26,34 @@ static inline uint64_t draw_from(uint64_t *seed, uint64_t below)
 	return (*seed >> 33) % below;
 }
 
-enum shape_kind { APART, TOGETHER, TWOS, FOURS, UNEVEN, SCATTERED, SHAPES };
+enum shape_kind { APART, TOGETHER, TWOS, FOURS, UNEVEN, SCATTERED, ORDERED, SHAPES };
+
+/* An order of the ring: hosts shuffled, and the ranks of each. */
+static inline void shuffle_ring(struct shape *s, int *order, uint64_t *seed)
+{
+	static int place[MAX_RANKS];
+	for (int r = 0; r < s->nranks; r++) {
+		int other = (int)draw_from(seed, (uint64_t)r + 1);
+		place[r] = place[other];
+		place[other] = r;
+	}
+	ring_by_host(s->nranks, s->host, place, order);
+	s->order = order;
+}
 
 /* Valid until the next call. */
 static inline const struct shape *make_shape(enum shape_kind kind, int n, uint64_t *seed)
 {
-	static int host[MAX_RANKS];
+	static int host[MAX_RANKS], order[MAX_RANKS];
 	static struct shape s;
 	s = (struct shape){.nranks = n, .nhosts = 0, .host = host};
 	for (int r = 0, left = 0; r < n; r++, left--) {
-		if (kind == UNEVEN && left <= 0)
+		bool uneven = kind == UNEVEN || kind == ORDERED;
+		if (uneven && left <= 0)
 			left = 1 + (int)draw_from(seed, 5);
-		else if (kind == UNEVEN)
+		else if (uneven)
 			s.nhosts--; /* one more on the same host */
-		if (kind == UNEVEN)
+		if (uneven)
 			host[r] = s.nhosts;
 		else if (kind == TOGETHER)
 			host[r] = 0;
@@ -49,6 +64,8 @@ static inline const struct shape *make_shape(enum shape_kind kind, int n, uint64
 		if (host[r] >= s.nhosts)
 			s.nhosts = host[r] + 1;
 	}
+	if (kind == ORDERED)
+		shuffle_ring(&s, order, seed);
 	return kind == APART ? NULL : &s;
 }
 

@@ -168,7 +168,7 @@ static void prove_one(const struct algo *algo, enum coll coll, int n, size_t wor
 static bool is_light(const struct algo *algo, enum coll coll)
 {
 	static const int host[100] = {[50 ... 99] = 1};
-	const struct shape shape = {100, 2, host};
+	const struct shape shape = {.nranks = 100, .nhosts = 2, .host = host};
 	struct plan_args a = {.coll = coll, .nranks = 100, .rank = 99, .channels = 1, .shape = &shape};
 	struct plan *p = algo_plan(algo, &a);
 	assert_non_null(p);

@@ -244,7 +244,7 @@ static struct tuner tuner_of(struct shape *shape, int *host, int n, int hosts, c
 {
 	for (int r = 0; r < n; r++)
 		host[r] = (int)((long)r * hosts / n);
-	*shape = (struct shape){n, hosts, host};
+	*shape = (struct shape){.nranks = n, .nhosts = hosts, .host = host};
 	struct tuner t = {.shape = shape, .direct = hosts == 1, .slot = 128 << 10};
 	tuner_prices(&t, costs, COST_SHM, COST_NETWORK);
 	assert_int_equal(tuner_allow(&t, NULL), 0);

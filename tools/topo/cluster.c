@@ -196,7 +196,7 @@ static int make(struct cluster *c, const struct cluster_file *f)
 		for (int k = 0; k < f->groups[i].count; k++)
 			add_host(c, f, &f->groups[i], host++, &rank);
 	set_model(c);
-	c->shape = (struct shape){c->sim.nranks, c->nhosts, c->host};
+	c->shape = (struct shape){.nranks = c->sim.nranks, .nhosts = c->nhosts, .host = c->host};
 	c->sim.byte = c->byte;
 	c->sim.burst = f->burst_kb > 0 ? c->burst : NULL;
 	c->sim.skew = c->skew;

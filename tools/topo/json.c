@@ -20,12 +20,10 @@ static json_t *text_or_null(const char *text)
 
 /* ---- hosts ------------------------------------------------------------------------------------------------------- */
 
-static const char *const type[MACHINE_LEVELS] = {"host", "package", "group", "memory", "cache", "core", "thread"};
-
 static json_t *node_json(const struct machine *m, uint32_t at)
 {
 	const struct machine_node *node = &m->node[at];
-	json_t *o = json_pack("{s:s}", "type", type[node->level]), *below;
+	json_t *o = json_pack("{s:s}", "type", machine_level_name(node->level)), *below;
 	if (node->os >= 0)
 		json_object_set_new(o, "os", json_integer(node->os));
 	if (node->level == MACHINE_CACHE)
@@ -51,21 +49,23 @@ static json_t *device_json(const struct machine *m, const struct machine_device 
 	                      d->kind == MACHINE_RDMA ? "rdma" : "network", "state", state[d->state], "mbps",
 	                      d->mbps ? json_integer((json_int_t)d->mbps) : json_null(), "address",
 	                      text_or_null(d->address), "ip", text_or_null(d->ip), "pci", text_or_null(d->bus));
+	if (d->kind == MACHINE_NETWORK)
+		json_object_set_new(o, "mtu", d->mtu ? json_integer(d->mtu) : json_null());
 	if (d->kind == MACHINE_RDMA) {
 		json_object_set_new(o, "port", json_integer(d->port));
 		json_object_set_new(o, "layer", text_or_null(d->layer));
 	}
-	json_object_set_new(o, "near", json_pack("{s:s, s:i}", "type", type[near->level], "os", near->os));
+	json_object_set_new(o, "near", json_pack("{s:s, s:i}", "type", machine_level_name(near->level), "os",
+	                                           near->os));
 	return o;
 }
 
 static json_t *unknown_json(const struct machine *m)
 {
-	static const char *const word[] = {"io", "sys", "affinity", "foreign", "more-devices"};
 	json_t *a = json_array();
-	for (unsigned i = 0; i < sizeof(word) / sizeof(word[0]); i++)
+	for (unsigned i = 0; machine_unknown_name(i); i++)
 		if (m->unknown >> i & 1)
-			json_array_append_new(a, json_string(word[i]));
+			json_array_append_new(a, json_string(machine_unknown_name(i)));
 	return a;
 }
 
@@ -111,6 +111,16 @@ static json_t *latency_json(const struct survey *s, int i, int j)
 	return i == j ? json_null() : rounded(s->latency[i * s->n + j] * 1e6);
 }
 
+static json_t *latency_p99_json(const struct survey *s, int i, int j)
+{
+	return i == j ? json_null() : rounded(s->latency_p99[i * s->n + j] * 1e6);
+}
+
+static json_t *bandwidth_p10_json(const struct survey *s, int i, int j)
+{
+	return i == j ? json_null() : rounded(s->bandwidth_p10[i * s->n + j] * 1e-9);
+}
+
 static json_t *bandwidth_json(const struct survey *s, int i, int j)
 {
 	return i == j ? json_null() : rounded(s->bandwidth[i * s->n + j] * 1e-9);
@@ -152,6 +162,10 @@ static json_t *survey_json(const struct survey *s)
 		return o;
 	json_object_set_new(o, "latency_us", matrix(s, latency_json));
 	json_object_set_new(o, "bandwidth_GBps", matrix(s, bandwidth_json));
+	if (s->latency_p99) {
+		json_object_set_new(o, "latency_p99_us", matrix(s, latency_p99_json));
+		json_object_set_new(o, "bandwidth_p10_GBps", matrix(s, bandwidth_p10_json));
+	}
 	json_object_set_new(o, "ring", ring_json(s));
 	return o;
 }

@@ -20,12 +20,15 @@
 #define LEAST_S 0.04
 #define MOST_S  1.0
 
+/* What is measured for each pair. */
+enum { LATENCY, LATENCY_P99, RATE, RATE_P10, ROWS };
+
 struct meter {
 	struct tutti_comm *c;
 	double *sample;
 	uint8_t *buffer;        /* BURST messages */
 	double budget;          /* seconds for a pair */
-	double *latency, *rate; /* to each rank */
+	double *row[ROWS];      /* to each rank */
 };
 
 static double seconds(void)
@@ -55,6 +58,13 @@ static double median(double *v, int n)
 	return (v[(n - 1) / 2] + v[n / 2]) / 2;
 }
 
+/* Of sorted values: the one that `percent` of all do not exceed. */
+static double percentile(const double *v, int n, int percent)
+{
+	int i = (n * percent + 99) / 100 - 1;
+	return v[i < 0 ? 0 : i];
+}
+
 /* ---- latency ----------------------------------------------------------------------------------------------------- */
 
 /* A word that is 1 comes back and is followed by another; a 0 is the last one. */
@@ -78,8 +88,10 @@ static int lead_trips(struct meter *m, int peer)
 	}
 	if (rc == TUTTI_OK)
 		rc = trip(m, peer, 0);
-	if (rc == TUTTI_OK)
-		m->latency[peer] = median(m->sample, n) / 2;
+	if (rc == TUTTI_OK) {
+		m->row[LATENCY][peer] = median(m->sample, n) / 2;
+		m->row[LATENCY_P99][peer] = percentile(m->sample, n, 99) / 2;
+	}
 	return rc;
 }
 
@@ -126,8 +138,10 @@ static int send_bursts(struct meter *m, int peer)
 	}
 	if (rc == TUTTI_OK)
 		rc = send_word(m, peer, 0);
-	if (rc == TUTTI_OK)
-		m->rate[peer] = (double)(messages * MESSAGE) / median(m->sample, n);
+	if (rc == TUTTI_OK) {
+		m->row[RATE][peer] = (double)(messages * MESSAGE) / median(m->sample, n);
+		m->row[RATE_P10][peer] = (double)(messages * MESSAGE) / percentile(m->sample, n, 90);
+	}
 	return rc;
 }
 
@@ -201,19 +215,28 @@ static int measure_pairs(struct meter *m)
 	return rc;
 }
 
+/* The lower rank of a pair times round trips, for both. */
+static void mirror(double *matrix, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		for (size_t j = i + 1; j < n; j++)
+			matrix[j * n + i] = matrix[i * n + j];
+}
+
 static int gather_rows(struct survey *s, const struct meter *m)
 {
 	size_t n = (size_t)s->n;
-	s->latency = calloc(n * n, sizeof(double));
-	s->bandwidth = calloc(n * n, sizeof(double));
-	if (!s->latency || !s->bandwidth)
-		return fail(TUTTI_ENOMEM, "out of memory");
-	int rc = tutti_gather(m->latency, s->latency, n, TUTTI_F64, 0, m->c, NULL);
-	if (rc == TUTTI_OK)
-		rc = tutti_gather(m->rate, s->bandwidth, n, TUTTI_F64, 0, m->c, NULL);
-	for (size_t i = 0; i < n; i++)
-		for (size_t j = i + 1; j < n; j++)
-			s->latency[j * n + i] = s->latency[i * n + j];
+	double **const matrix[ROWS] = {&s->latency, &s->latency_p99, &s->bandwidth, &s->bandwidth_p10};
+	int rc = TUTTI_OK;
+	for (int i = 0; i < ROWS && rc == TUTTI_OK; i++) {
+		*matrix[i] = calloc(n * n, sizeof(double));
+		rc = *matrix[i] ? tutti_gather(m->row[i], *matrix[i], n, TUTTI_F64, 0, m->c, NULL)
+		                : fail(TUTTI_ENOMEM, "out of memory");
+	}
+	if (rc == TUTTI_OK) {
+		mirror(s->latency, n);
+		mirror(s->latency_p99, n);
+	}
 	return rc;
 }
 
@@ -221,20 +244,21 @@ int measure_all(struct survey *s, struct tutti_comm *c)
 {
 	size_t n = (size_t)s->n;
 	struct meter m = {.c = c};
-	int rc = fail(TUTTI_ENOMEM, "out of memory");
+	bool enough = true;
+	for (int i = 0; i < ROWS; i++)
+		enough = (m.row[i] = calloc(n, sizeof(double))) && enough;
 	m.sample = calloc(TRIPS, sizeof(double));
 	m.buffer = malloc(BURST * MESSAGE);
-	m.latency = calloc(n, sizeof(double));
-	m.rate = calloc(n, sizeof(double));
-	if (m.sample && m.buffer && m.latency && m.rate) {
+	int rc = enough && m.sample && m.buffer ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
+	if (rc == TUTTI_OK) {
 		memset(m.buffer, 1, BURST * MESSAGE);
 		rc = measure_pairs(&m);
-		if (rc == TUTTI_OK)
-			rc = gather_rows(s, &m);
 	}
+	if (rc == TUTTI_OK)
+		rc = gather_rows(s, &m);
+	for (int i = 0; i < ROWS; i++)
+		free(m.row[i]);
 	free(m.sample);
 	free(m.buffer);
-	free(m.latency);
-	free(m.rate);
 	return rc;
 }

@@ -7,7 +7,7 @@
 /** Up to so many ranks, one pair at a time is measured; with more, as many as can be at once: then links are shared. */
 #define MEASURE_ALONE 8
 
-/** Collective; fills s->latency and s->bandwidth on rank 0. A status. */
+/** Collective; fills latency and bandwidth, and their percentiles, on rank 0. A status. */
 int measure_all(struct survey *s, struct tutti_comm *c);
 
 /** Rounds in which n ranks meet each other once, in disjoint pairs, and whom `me` meets in each: -1 nobody. */

@@ -88,6 +88,8 @@ static int describe_hosts(struct survey *s, struct tutti_comm *c)
 	int rc = bytes ? TUTTI_OK : no_memory();
 	if (rc == TUTTI_OK && leads_its_host(c->world))
 		rc = machine_discover(NULL, &mine);
+	if (rc == TUTTI_OK && mine && !(mine->unknown & MACHINE_FOREIGN)) /* TUTTI_HOST may have renamed it */
+		snprintf(mine->name, sizeof(mine->name), "%s", c->world->contacts[c->world->rank].host);
 	if (rc == TUTTI_OK)
 		rc = gather_machines(s, c, mine, bytes);
 	free(bytes);
@@ -112,17 +114,34 @@ static void in_rank_order(struct survey *s)
 		s->ring[i] = i;
 }
 
-int survey_ring(struct survey *s)
+/* Seconds of a byte; NULL: out of memory. */
+static double *costs_of_steps(const struct survey *s)
 {
 	size_t n = (size_t)s->n;
 	double *cost = calloc(n * n, sizeof(*cost));
-	s->ring = calloc(n, sizeof(*s->ring));
+	for (size_t i = 0; cost && i < n * n; i++)
+		cost[i] = s->bandwidth[i] > 0 ? 1 / s->bandwidth[i] : 0; /* to oneself: no step of a ring */
+	return cost;
+}
+
+int survey_rate_ring(struct survey *s)
+{
+	double *cost = costs_of_steps(s);
+	if (!cost)
+		return no_memory();
+	s->ring_rate = 1 / ring_cost(s->n, cost, s->ring).worst;
+	free(cost);
+	return TUTTI_OK;
+}
+
+int survey_ring(struct survey *s)
+{
+	double *cost = costs_of_steps(s);
+	s->ring = calloc((size_t)s->n, sizeof(*s->ring));
 	if (!cost || !s->ring) {
 		free(cost);
 		return no_memory();
 	}
-	for (size_t i = 0; i < n * n; i++)
-		cost[i] = s->bandwidth[i] > 0 ? 1 / s->bandwidth[i] : 0; /* to oneself: no step of a ring */
 	in_rank_order(s);
 	s->plain_rate = 1 / ring_cost(s->n, cost, s->ring).worst;
 	int rc = ring_order(s->n, cost, s->ring);
@@ -159,5 +178,7 @@ void survey_free(struct survey *s)
 	free(s->block);
 	free(s->latency);
 	free(s->bandwidth);
+	free(s->latency_p99);
+	free(s->bandwidth_p10);
 	free(s->ring);
 }

@@ -8,6 +8,9 @@
 #include "../../src/topo/machine.h"
 #include "tutti.h"
 
+/* More than there are; of a file, too. */
+#define SURVEY_TRANSPORTS 16
+
 struct rank_facts {
 	int32_t host;   /* ranks of one host may share its local sockets */
 	int32_t memory; /* ranks with equal numbers share memory */
@@ -17,6 +20,7 @@ struct rank_facts {
 };
 
 struct survey {
+	const char *file; /* that it was read from; NULL: it was collected */
 	int n, nhosts, ntransports;
 	char (*transport)[16];    /* names */
 	struct rank_facts *rank;  /* n */
@@ -25,6 +29,8 @@ struct survey {
 	void *block;
 	double *latency;              /* n * n, seconds: half a round trip of 8 bytes; symmetric. NULL: not measured */
 	double *bandwidth;            /* n * n, bytes a second from i to j */
+	double *latency_p99;          /* of 100 round trips, 99 take no longer. NULL: not measured */
+	double *bandwidth_p10;        /* of 100 bursts, 90 are faster. NULL: not measured */
 	int *ring;                    /* n: a good order. NULL: not measured */
 	double ring_rate, plain_rate; /* of its slowest step, and of the slowest step in rank order; bytes a second */
 };
@@ -33,6 +39,8 @@ struct survey {
 int survey_take(struct survey *s, struct tutti_comm *c);
 /** On rank 0, after measuring: the order of the ring. */
 int survey_ring(struct survey *s);
+/** Counts ring_rate of s->ring. */
+int survey_rate_ring(struct survey *s);
 void survey_free(struct survey *s);
 
 /** Name of the transport from i to j, "self" for oneself. */

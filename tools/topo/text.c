@@ -128,8 +128,6 @@ static void print_tree(FILE *f, const struct machine *m, int indent)
 	}
 }
 
-static const char *const levels[MACHINE_LEVELS] = {"host", "package", "group", "memory", "cache", "core", "thread"};
-
 static void print_device(FILE *f, const struct machine *m, const struct machine_device *d)
 {
 	static const char *const state[] = {"state unknown", "down", "up"};
@@ -143,24 +141,26 @@ static void print_device(FILE *f, const struct machine *m, const struct machine_
 	for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++)
 		if (more[i][0])
 			fprintf(f, ", %s", more[i]);
+	if (d->mtu)
+		fprintf(f, ", MTU %u", d->mtu);
 	if (d->near && near->os >= 0)
-		fprintf(f, ", near %s %d", levels[near->level], near->os);
+		fprintf(f, ", near %s %d", machine_level_name(near->level), near->os);
 	fputc('\n', f);
 }
 
-static void print_use(FILE *f, const struct machine *m)
+static void print_use(FILE *f, const struct survey *s, const struct machine *m)
 {
 	char list[256];
 	uint32_t cores = m->cores ? m->cores : m->threads;
-	fprintf(f, "  this process may use %d of %u core%s, %d of %u thread%s: %s%s\n", machine_cores(m, &m->may, NULL),
-	        cores, plural(cores), cpus_count(&m->may), m->threads, plural(m->threads),
+	fprintf(f, "  %s may use %d of %u core%s, %d of %u thread%s: %s%s\n",
+	        s->file ? "its process" : "this process", machine_cores(m, &m->may, NULL), cores, plural(cores), cpus_count(&m->may), m->threads, plural(m->threads),
 	        cpus_text(&m->may, list, sizeof(list)),
 	        m->unknown & MACHINE_NO_AFFINITY ? " (assumed: the system does not say)" : "");
 }
 
-static void print_unknown(FILE *f, const struct machine *m)
+static void print_unknown(FILE *f, const struct survey *s, const struct machine *m)
 {
-	if (m->unknown & MACHINE_FOREIGN)
+	if (m->unknown & MACHINE_FOREIGN && !s->file)
 		fputs("  described by hwloc's variables (HWLOC_XMLFILE and the like): not the machine that this runs "
 		      "on\n",
 		      f);
@@ -227,13 +227,13 @@ static void print_hosts(FILE *f, const struct survey *s)
 		else
 			print_tree(f, m, 2);
 		if (s->n == 1)
-			print_use(f, m);
+			print_use(f, s, m);
 		if (m->quota > 0)
 			fprintf(f, "  control groups allow %s the time of %.3g processors\n",
-			        s->n > 1 ? "its ranks" : "this process", m->quota);
+			        s->n > 1 ? "its ranks" : s->file ? "its process" : "this process", m->quota);
 		for (uint32_t i = 0; i < m->ndevices; i++)
 			print_device(f, m, &m->device[i]);
-		print_unknown(f, m);
+		print_unknown(f, s, m);
 	}
 }
 
@@ -541,6 +541,8 @@ static void print_ring(FILE *f, const struct survey *s)
 
 void text_print(FILE *f, const struct survey *s)
 {
+	if (s->file)
+		fprintf(f, "read from %s: nothing was looked at or measured here\n", s->file);
 	print_hosts(f, s);
 	if (s->n < 2)
 		return;
