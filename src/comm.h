@@ -72,7 +72,7 @@ struct tutti_comm {
 	int *members; /* rank here -> rank in the world */
 	int *host;    /* rank here -> host, numbered by lowest rank here */
 	char name[64];
-	int *order;   /* of rings, by rank here; NULL: the shape's own */
+	int *order; /* of rings, by rank here; NULL: the shape's own */
 	struct shape shape;
 	struct tuner tuner;
 	struct flight flight;

@@ -156,8 +156,8 @@ static int gather_all(const struct tutti_oob *gather, const void *mine, void *al
 /* What the second all-gather carries. No holes. */
 struct facts {
 	uint64_t fabric[WORLD_TRANSPORTS];
-	uint64_t files; /* descriptors that this rank may still open */
-	uint64_t peers; /* that its poorest transport can connect it to */
+	uint64_t files;   /* descriptors that this rank may still open */
+	uint64_t peers;   /* that its poorest transport can connect it to */
 	int64_t believes; /* rank 0: BELIEVES when it has read TUTTI_TOPO_FILE, 0 when there is none, else a status */
 	struct costs costs;
 };

@@ -5,9 +5,12 @@
 #include "../src/util/error.h"
 #include "../src/util/param.h"
 #include "cli/cli.h"
+#include "topo/advice.h"
+#include "topo/draw.h"
 #include "topo/json.h"
 #include "topo/load.h"
 #include "topo/measure.h"
+#include "topo/odd.h"
 #include "topo/predict.h"
 #include "topo/survey.h"
 #include "topo/text.h"
@@ -22,6 +25,11 @@ enum {
 	OPT_NO_MEASURE = 1,
 	OPT_JSON,
 	OPT_LOAD,
+	OPT_PLAN,
+	OPT_HOSTFILE,
+	OPT_FORMAT,
+	OPT_DRAW,
+	OPT_HEAT,
 	OPT_PREDICT,
 	OPT_CLUSTER,
 	OPT_RANKS,
@@ -40,6 +48,15 @@ static const struct cli_option options[] = {
          "Also write all of it as JSON; - writes it to the standard output in place of the text."},
         {OPT_LOAD, 0, "load", "FILE",
          "Look at nothing: take all from a file that --json wrote, or that hwloc exported as XML (lstopo FILE.xml)."},
+        {OPT_PLAN, 0, "plan", NULL,
+         "Also say what a communicator chooses: ring, leaders, algorithm and predicted time for each size; and what "
+         "cables "
+         "are missing."},
+        {OPT_HOSTFILE, 0, "hostfile", "FILE", "Write a host file for tutti-run, with hosts in the order of the ring."},
+        {OPT_FORMAT, 0, "format", "KIND", "Of the host file: tutti, or mlx for mlx.launch (tutti)."},
+        {OPT_DRAW, 0, "draw", "FILE",
+         "Draw hosts, what is in them, links and the ring: FILE.svg, or FILE.dot for dot."},
+        {OPT_HEAT, 0, "heat", "FILE", "Draw latency and bandwidth of all pairs as heat maps: FILE.svg."},
         {OPT_PREDICT, 0, "predict", "COLLECTIVE",
          "How long it would take on the cluster that --cluster describes, by each algorithm: simulated."},
         {OPT_CLUSTER, 0, "cluster", "FILE", "The description, JSON: docs/topology.md."},
@@ -73,7 +90,9 @@ static const struct cli cli = {
 
 struct asked {
 	bool measure;
-	const char *json, *load;
+	bool plan;
+	const char *json, *load, *hostfile, *draw, *heat;
+	enum hostfile_format format;
 	struct predict predict;
 };
 
@@ -83,13 +102,36 @@ static int complain(const char *text)
 	return 1;
 }
 
-static int report(const struct survey *s, const struct asked *q)
+/* All files first: the text is the last that can fail, and says the least about why. */
+static int report(const struct survey *s, const struct advice *a, const struct asked *q)
 {
-	if (q->json && json_write(s, q->json) != TUTTI_OK)
+	int rc = TUTTI_OK;
+	if (q->json)
+		rc = json_write(s, a, q->json);
+	if (!rc && q->hostfile)
+		rc = hostfile_write(s, q->format, q->hostfile);
+	if (!rc && q->draw)
+		rc = draw_write(s, q->draw);
+	if (!rc && q->heat)
+		rc = heat_write(s, q->heat);
+	if (rc)
 		return complain(fail_text());
-	if (!q->json || strcmp(q->json, "-") != 0)
-		text_print(stdout, s);
+	if ((q->json && strcmp(q->json, "-") == 0) || (q->hostfile && strcmp(q->hostfile, "-") == 0))
+		return fflush(stdout) == 0 ? 0 : complain("can't write to the standard output");
+	text_print(stdout, s);
+	if (a)
+		advice_print(stdout, s, a);
 	return fflush(stdout) == 0 ? 0 : complain("can't write to the standard output");
+}
+
+/* c: of the job; NULL: the survey is a file's. */
+static int advise_and_report(const struct survey *s, const struct tutti_comm *c, const struct asked *q)
+{
+	struct advice a = {0};
+	int rc = !q->plan ? TUTTI_OK : c ? advise_comm(&a, s, c) : advise_survey(&a, s);
+	rc = rc ? complain(fail_text()) : report(s, q->plan ? &a : NULL, q);
+	advice_free(&a);
+	return rc;
 }
 
 /* What is sent and received ends with the last gather, so a rank that has no report to make may leave. */
@@ -102,7 +144,9 @@ static int look(struct tutti_comm *c, const struct asked *q)
 		rc = measure_all(&s, c);
 	if (rc == TUTTI_OK && reports && s.latency)
 		rc = survey_ring(&s);
-	rc = rc ? complain(fail_text()) : reports ? report(&s, q) : 0;
+	if (rc == TUTTI_OK && reports)
+		rc = odd_find(&s);
+	rc = rc ? complain(fail_text()) : reports ? advise_and_report(&s, c, q) : 0;
 	survey_free(&s);
 	return rc;
 }
@@ -111,7 +155,7 @@ static int look_at_file(const struct asked *q)
 {
 	struct survey s;
 	int rc = load_survey(&s, q->load);
-	rc = rc ? complain(fail_text()) : report(&s, q);
+	rc = rc ? complain(fail_text()) : advise_and_report(&s, NULL, q);
 	survey_free(&s);
 	return rc;
 }
@@ -151,6 +195,25 @@ static int read_options(struct asked *q, int argc, char **argv)
 			break;
 		case OPT_LOAD:
 			q->load = value;
+			break;
+		case OPT_PLAN:
+			q->plan = true;
+			break;
+		case OPT_HOSTFILE:
+			q->hostfile = value;
+			break;
+		case OPT_FORMAT:
+			if (strcmp(value, "tutti") != 0 && strcmp(value, "mlx") != 0) {
+				fprintf(stderr, "tutti-topo: --format %s: tutti or mlx is expected\n", value);
+				return 2;
+			}
+			q->format = strcmp(value, "mlx") == 0 ? HOSTFILE_MLX : HOSTFILE_TUTTI;
+			break;
+		case OPT_DRAW:
+			q->draw = value;
+			break;
+		case OPT_HEAT:
+			q->heat = value;
 			break;
 		case OPT_PREDICT:
 			q->predict.coll = value;

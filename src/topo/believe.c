@@ -124,10 +124,11 @@ static int place_ranks(const struct believed *b, const char *path, int n, const 
 		int host = find_host(b, name[r], hosts);
 		place[r] = host < 0 ? -1 : place_on(b, host, ranks);
 		if (place[r] < 0)
-			return fail(TUTTI_EINVAL,
-			            "TUTTI_TOPO_FILE=%s: rank %d is on a host \"%s\" that the file has no rank on; measure "
-			            "these hosts with tutti-topo --json",
-			            path, r, name[r]);
+			return fail(
+			        TUTTI_EINVAL,
+			        "TUTTI_TOPO_FILE=%s: rank %d is on a host \"%s\" that the file has no rank on; measure "
+			        "these hosts with tutti-topo --json",
+			        path, r, name[r]);
 	}
 	return TUTTI_OK;
 }
@@ -142,7 +143,8 @@ int believe(const char *path, int n, const char *const *name, const int *near, i
 		rc = fail_while(rc, "TUTTI_TOPO_FILE");
 	else if (!b.place)
 		rc = fail(TUTTI_EINVAL,
-		          "TUTTI_TOPO_FILE=%s: it has no \"ring\": tutti-topo writes one with --json when it measures", path);
+		          "TUTTI_TOPO_FILE=%s: it has no \"ring\": tutti-topo writes one with --json when it measures",
+		          path);
 	else
 		rc = place_ranks(&b, path, n, name, near, place);
 	believed_free(&b);

@@ -26,8 +26,8 @@ void doc_close(struct doc *d)
 int doc_fault(struct doc *d, const char *key, const char *what)
 {
 	if (!d->rc)
-		d->rc = fail(TUTTI_EINVAL, "%s: %s%s%s: expected %s", d->name, d->at, d->at[0] && key[0] ? "." : "", key,
-		             what);
+		d->rc = fail(TUTTI_EINVAL, "%s: %s%s%s: expected %s", d->name, d->at, d->at[0] && key[0] ? "." : "",
+		             key, what);
 	return d->rc;
 }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # tutti-topo and its files: descriptions of varied machines are read and shown, what is written keeps to the schema and
 # can be read again, and rings follow a file that TUTTI_TOPO_FILE names. The machines are exports of hwloc: lstopo of a
-# synthetic description, of a guest, and of the same without its devices; hybrid.xml had hwloc-annotate add the cpukinds.
+# synthetic description, of a guest, of the same without its devices; in hybrid.xml hwloc-annotate added the cpukinds.
 . "$(dirname "$0")/../sh.sh"
 here=$(cd "$(dirname "$0")" && pwd)
 schema=$top/docs/topology.schema.json
@@ -42,4 +42,124 @@ run flat shows flat '0 packages, 4 cores' '  4 x core, thread'
 run guest shows guest 'guest: x86_64' 'eth0       network state unknown, speed unknown, 02:00:00:00:00:01, 0000:00:03.0'
 run no_io shows no-io 'hwloc shows no devices'
 
+# made HOSTS RANKS KIND: a made-up cluster, read, drawn, planned; its JSON keeps to the schema
+made() {
+	job=$work/$1x$2-$3
+	python3 "$here/cluster.py" "$1" "$2" "$3" >"$job.json" && valid "$job.json" &&
+		"$topo" --load "$job.json" --plan --json "$job.out.json" --draw "$job.svg" --heat "$job.heat.svg" \
+			>"$job.text" &&
+		"$topo" --load "$job.json" --draw "$job.dot" >/dev/null || return 1
+	valid "$job.out.json" && drawn "$job.svg" && drawn "$job.heat.svg" && grep -q '^}$' "$job.dot"
+}
+
+# A picture is XML that is whole, and nothing in it lies outside or has no place.
+drawn() {
+	python3 - "$1" <<-'EOF'
+		import sys
+		import xml.etree.ElementTree as tree
+		root = tree.parse(sys.argv[1]).getroot()
+		width, height = float(root.get("width")), float(root.get("height"))
+		for e in root.iter():
+		    for key in ("x", "x1", "x2", "cx", "y", "y1", "y2", "cy"):
+		        limit = width if "x" in key else height
+		        assert -1 <= float(e.get(key, 0)) <= limit + 1, (e.tag, e.attrib)
+		assert len(list(root)) > 10
+	EOF
+}
+
+alone_hosts() {
+	made 2 1 laptops && made 4 2 laptops && made 8 1 switches && made 1 6 even || return 1
+	cat "$work/4x2-laptops.text"
+	# the ring keeps to the cables, and what has none is missing; leaders are those of the hierarchy
+	grep -Eq '^  ring: 0 1 (4 5|5 4) (2 3|3 2) (6 7|7 6)$' "$work/4x2-laptops.text" &&
+		grep -q 'for a full mesh 2 of 6 cables are missing:' "$work/4x2-laptops.text" &&
+		grep -q 'node0 - node1; node2 - node3' "$work/4x2-laptops.text" &&
+		grep -q 'host 7 (node7), all links by tcp: 0.1' "$work/8x1-switches.text"
+}
+
+many_hosts() {
+	made 64 2 switches || return 1
+	# two switches, and the host with the bad cable: as three cards
+	grep -o '[0-9]* hosts: node[0-9]*' "$work/64x2-switches.svg" | sort >"$work/cards"
+	cat "$work/cards"
+	[ "$(cat "$work/cards")" = "31 hosts: node1
+32 hosts: node0" ]
+}
+
+# Host files in the order of the ring; tutti-run reads both kinds.
+host_files() {
+	python3 "$here/cluster.py" 4 2 laptops >"$work/job.json" || return 1
+	"$topo" --load "$work/job.json" --hostfile "$work/hosts" >/dev/null &&
+		"$topo" --load "$work/job.json" --hostfile "$work/hosts.json" --format mlx >/dev/null || return 1
+	cat "$work/hosts" "$work/hosts.json"
+	[ "$(sed 1d "$work/hosts" | tr '\n' ' ')" = 'node0 slots=2 node2 slots=2 node1 slots=2 node3 slots=2 ' ] ||
+		return 1
+	python3 - "$work/hosts.json" <<-'EOF' || return 1
+		import json, sys
+		hosts = json.load(open(sys.argv[1]))
+		assert [h["ssh"] for h in hosts] == ["node%d" % h for h in (0, 0, 2, 2, 1, 1, 3, 3)]
+		assert hosts[2]["ips"] == ["10.0.0.3"]
+	EOF
+	# a remote shell that only tells whom it would call
+	printf '#!/bin/sh\necho "$1" >>"%s/called"\nexit 1\n' "$work" >"$work/rsh" && chmod +x "$work/rsh"
+	for file in hosts hosts.json; do
+		rm -f "$work/called"
+		timeout 20 "$TUTTI_BIN/tutti-run" -n 8 --hostfile "$work/$file" --rsh "$work/rsh" true >/dev/null 2>&1
+		[ "$(sort "$work/called" | tr '\n' ' ')" = 'node0 node1 node2 node3 ' ] || return 1
+	done
+}
+
+# The ring of a job follows the file, whatever its ranks are called there; and what can't be used ends all of them.
+believed() {
+	"$TUTTI_BIN/tutti-run" -n 4 "$topo" --json "$work/here.json" >/dev/null || return 1
+	python3 - "$work/here.json" <<-'EOF'
+		import json, sys
+		job = json.load(open(sys.argv[1]))
+		job["ring"]["order"] = [0, 2, 1, 3]
+		json.dump(job, open(sys.argv[1], "w"))
+	EOF
+	export TUTTI_TOPO_FILE="$work/here.json"
+	"$TUTTI_BIN/tutti-run" -n 4 "$topo" --no-measure --plan >"$work/believed" || return 1
+	cat "$work/believed"
+	grep -q '^  ring: 0 2 1 3$' "$work/believed" || return 1
+	TUTTI_ALGO=allreduce:ring "$TUTTI_BIN/tutti-run" -n 4 "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 1M -f 32 ||
+		return 1
+	TUTTI_TOPO_FILE=/nonexistent timeout 60 "$TUTTI_BIN/tutti-run" -n 4 "$topo" --no-measure >"$work/wrong" 2>&1 &&
+		return 1
+	cat "$work/wrong"
+	grep -q 'TUTTI_TOPO_FILE.*/nonexistent' "$work/wrong"
+}
+
+# What there is can't be seen: it is said, and all goes on.
+blind() {
+	cat >"$work/blind" <<-'EOF'
+		taskset -c 0 "$1" | grep -q 'may use 1 of' || exit 1
+		HWLOC_COMPONENTS=no_os,stop "$1" >"$2" && HWLOC_COMPONENTS=-linux,-pci "$1" >>"$2" &&
+			HWLOC_FSROOT=/nonexistent "$1" >>"$2" || exit 1
+		grep -q 'no /sys here: speed and state of devices' "$2" && grep -q 'hwloc shows no devices' "$2"
+	EOF
+	sh "$work/blind" "$topo" "$work/seen" || { cat "$work/seen"; return 1; }
+	taskset -c 0 "$TUTTI_BIN/tutti-run" --bind none -n 2 "$topo" --json "$work/one.json" >"$work/one" || return 1
+	cat "$work/one"
+	valid "$work/one.json" && grep -q 'ranks 0,1 are bound to one core\|ranks 0-1 are bound to one core' "$work/one"
+}
+
+# No right to anything: a user who is nobody, with neither /sys nor most of /proc.
+locked_in() {
+	unshare --user --map-root-user --mount --pid --fork sh -c 'mount -t tmpfs none /sys &&
+		mount -t tmpfs none /proc && exec "$0" --json "$1"' "$topo" "$work/locked.json" >"$work/locked" 2>&1 || { cat "$work/locked"; return 1; }
+	cat "$work/locked"
+	grep -q 'no /sys here' "$work/locked" && valid "$work/locked.json"
+}
+
+run pictures_and_plans alone_hosts
+run many_hosts many_hosts
+run host_files host_files
+run believed believed
+run blind blind
+if unshare --user --map-root-user --mount --pid --fork true 2>/dev/null; then
+	run locked_in locked_in
+else
+	skip locked_in "no user namespaces"
+fi
 report

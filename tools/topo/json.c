@@ -1,6 +1,7 @@
 /* JSON; see json.h. jansson's _new calls take over what they are given, also on failure. */
 #include "json.h"
 #include "../../src/util/error.h"
+#include "odd.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -55,8 +56,8 @@ static json_t *device_json(const struct machine *m, const struct machine_device 
 		json_object_set_new(o, "port", json_integer(d->port));
 		json_object_set_new(o, "layer", text_or_null(d->layer));
 	}
-	json_object_set_new(o, "near", json_pack("{s:s, s:i}", "type", machine_level_name(near->level), "os",
-	                                           near->os));
+	json_object_set_new(o, "near",
+	                    json_pack("{s:s, s:i}", "type", machine_level_name(near->level), "os", near->os));
 	return o;
 }
 
@@ -138,16 +139,65 @@ static json_t *matrix(const struct survey *s, json_t *(*cell)(const struct surve
 	return rows;
 }
 
-static json_t *ring_json(const struct survey *s)
+static json_t *numbers_json(const int *v, int n)
 {
-	json_t *order = json_array();
-	for (int i = 0; i < s->n; i++)
-		json_array_append_new(order, json_integer(s->ring[i]));
-	return json_pack("{s:o, s:o, s:o}", "order", order, "slowest_GBps", rounded(s->ring_rate * 1e-9),
-	                 "rank_order_slowest_GBps", rounded(s->plain_rate * 1e-9));
+	json_t *a = json_array();
+	for (int i = 0; i < n; i++)
+		json_array_append_new(a, json_integer(v[i]));
+	return a;
 }
 
-static json_t *survey_json(const struct survey *s)
+static json_t *ring_json(const struct survey *s)
+{
+	return json_pack("{s:o, s:o, s:o}", "order", numbers_json(s->ring, s->n), "slowest_GBps",
+	                 rounded(s->ring_rate * 1e-9), "rank_order_slowest_GBps", rounded(s->plain_rate * 1e-9));
+}
+
+static json_t *odd_json(const struct survey *s)
+{
+	json_t *list = json_array();
+	for (int i = 0; i < s->nodd; i++) {
+		const struct odd *x = &s->odd[i];
+		json_t *o = json_pack("{s:s, s:s}", "what", odd_name(x->what), "text", x->text);
+		if (x->rank >= 0)
+			json_object_set_new(o, "rank", json_integer(x->rank));
+		if (x->peer >= 0)
+			json_object_set_new(o, "peer", json_integer(x->peer));
+		if (x->host >= 0)
+			json_object_set_new(o, "host", json_integer(x->host));
+		json_array_append_new(list, o);
+	}
+	return list;
+}
+
+static json_t *classes_json(const struct survey *s)
+{
+	struct pair_class class[SURVEY_CLASSES];
+	json_t *a = json_array();
+	int n = survey_classes(s, class);
+	for (int k = 0; k < n; k++)
+		json_array_append_new(a, json_pack("{s:s, s:s, s:i}", "relation",
+		                                   survey_relation(s, class[k].i, class[k].j), "transport",
+		                                   survey_via(s, class[k].i, class[k].j), "pairs", class[k].pairs));
+	return a;
+}
+
+static json_t *advice_json(const struct survey *s, const struct advice *a)
+{
+	json_t *calls = json_array(), *missing = json_array();
+	for (int i = 0; i < a->ncalls; i++) {
+		const struct advised_call *c = &a->call[i];
+		json_array_append_new(calls, json_pack("{s:s, s:I, s:s, s:i, s:o}", "collective", coll_name(c->coll),
+		                                       "bytes", (json_int_t)c->bytes, "algorithm", c->algo, "channels",
+		                                       c->channels, "us", rounded(c->seconds * 1e6)));
+	}
+	for (int i = 0; i < a->nmissing; i++)
+		json_array_append_new(missing, numbers_json(a->missing[i], 2));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "pairs", classes_json(s), "ring", numbers_json(a->ring, a->n),
+	                 "leaders", numbers_json(a->leader, a->nleaders), "missing_cables", missing, "calls", calls);
+}
+
+static json_t *survey_json(const struct survey *s, const struct advice *a)
 {
 	json_t *hosts = json_array(), *ranks = json_array(), *o;
 	for (int h = 0; h < s->nhosts; h++)
@@ -155,9 +205,12 @@ static json_t *survey_json(const struct survey *s)
 	for (int r = 0; r < s->n; r++)
 		json_array_append_new(ranks, rank_json(&s->rank[r]));
 	o = json_pack("{s:i, s:i, s:o, s:o}", "format", 1, "size", s->n, "hosts", hosts, "ranks", ranks);
+	if (a)
+		json_object_set_new(o, "plan", advice_json(s, a));
 	if (s->n < 2)
 		return o;
 	json_object_set_new(o, "transport", matrix(s, via_json));
+	json_object_set_new(o, "odd", odd_json(s));
 	if (!s->latency)
 		return o;
 	json_object_set_new(o, "latency_us", matrix(s, latency_json));
@@ -170,13 +223,13 @@ static json_t *survey_json(const struct survey *s)
 	return o;
 }
 
-int json_write(const struct survey *s, const char *path)
+int json_write(const struct survey *s, const struct advice *a, const char *path)
 {
 	bool out = strcmp(path, "-") == 0;
 	FILE *f = out ? stdout : fopen(path, "we");
 	if (!f)
 		return fail_errno("can't write %s", path);
-	json_t *o = survey_json(s);
+	json_t *o = survey_json(s, a);
 	bool ok = o && json_dumpf(o, f, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) == 0 && fputc('\n', f) != EOF;
 	ok = fflush(f) == 0 && ok;
 	int rc = ok ? TUTTI_OK : o ? fail_errno("can't write %s", path) : fail(TUTTI_ENOMEM, "out of memory");

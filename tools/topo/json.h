@@ -2,9 +2,9 @@
 #ifndef TUTTI_TOPO_JSON_H
 #define TUTTI_TOPO_JSON_H
 
-#include "survey.h"
+#include "advice.h"
 
-/** Replaces the file; "-": the standard output. ESYSTEM, ENOMEM. */
-int json_write(const struct survey *s, const char *path);
+/** advice may be NULL. Replaces the file; "-": the standard output. ESYSTEM, ENOMEM. */
+int json_write(const struct survey *s, const struct advice *a, const char *path);
 
 #endif

@@ -1,7 +1,9 @@
 /* Files back into surveys; see load.h. What json.c writes is what this reads. */
 #include "load.h"
 #include "../../src/topo/believe.h"
+#include "../../src/transport.h"
 #include "../../src/util/error.h"
+#include "odd.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -290,6 +292,9 @@ static int allocate(struct survey *s)
 	s->transport = calloc(SURVEY_TRANSPORTS + 1, sizeof(*s->transport));
 	s->rank = calloc(n, sizeof(*s->rank));
 	s->via = calloc(n * n, sizeof(*s->via));
+	for (int i = 0; s->transport && transport_table[i];
+	     i++) /* nearest first: what a file names stands as it does here */
+		transport_of(s, transport_table[i]->name);
 	return s->transport && s->rank && s->via ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
 }
 
@@ -354,5 +359,6 @@ int load_survey(struct survey *s, const char *path)
 		c = getc(f);
 	while (c == ' ' || c == '\t' || c == '\n' || c == '\r');
 	fclose(f);
-	return c == '<' ? load_xml(s, path) : load_json(s, path);
+	int rc = c == '<' ? load_xml(s, path) : load_json(s, path);
+	return rc ? rc : odd_find(s);
 }

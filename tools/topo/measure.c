@@ -26,9 +26,9 @@ enum { LATENCY, LATENCY_P99, RATE, RATE_P10, ROWS };
 struct meter {
 	struct tutti_comm *c;
 	double *sample;
-	uint8_t *buffer;        /* BURST messages */
-	double budget;          /* seconds for a pair */
-	double *row[ROWS];      /* to each rank */
+	uint8_t *buffer;   /* BURST messages */
+	double budget;     /* seconds for a pair */
+	double *row[ROWS]; /* to each rank */
 };
 
 static double seconds(void)

@@ -4,12 +4,13 @@
 #include "../../src/topo/ring.h"
 #include "../../src/util/error.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* A slowest step that is so much faster is worth another order than that of ranks: less is noise. */
+/* A slowest step, or all steps together, that are so much faster are worth another order than rank order: less is noise. */
 #define WORTH 1.25
 
 static int no_memory(void)
@@ -143,13 +144,15 @@ int survey_ring(struct survey *s)
 		return no_memory();
 	}
 	in_rank_order(s);
-	s->plain_rate = 1 / ring_cost(s->n, cost, s->ring).worst;
+	struct ring_cost plain = ring_cost(s->n, cost, s->ring), best;
 	int rc = ring_order(s->n, cost, s->ring);
-	s->ring_rate = 1 / ring_cost(s->n, cost, s->ring).worst;
-	if (s->ring_rate < WORTH * s->plain_rate) {
+	best = ring_cost(s->n, cost, s->ring);
+	if (best.worst * WORTH > plain.worst && best.total * WORTH > plain.total) {
 		in_rank_order(s);
-		s->ring_rate = s->plain_rate;
+		best = plain;
 	}
+	s->plain_rate = 1 / plain.worst;
+	s->ring_rate = 1 / best.worst;
 	free(cost);
 	return rc;
 }
@@ -169,6 +172,41 @@ const char *survey_relation(const struct survey *s, int i, int j)
 	return s->rank[i].host == s->rank[j].host ? "one host" : "across hosts";
 }
 
+bool survey_same_class(const struct survey *s, int i, int j, int k, int l)
+{
+	return survey_via(s, i, j) == survey_via(s, k, l) && survey_relation(s, i, j) == survey_relation(s, k, l);
+}
+
+int survey_classes(const struct survey *s, struct pair_class *out)
+{
+	int n = 0;
+	for (int i = 0; i < s->n; i++)
+		for (int j = i + 1; j < s->n; j++) {
+			int k = 0;
+			while (k < n && !survey_same_class(s, i, j, out[k].i, out[k].j))
+				k++;
+			if (k == SURVEY_CLASSES)
+				continue;
+			if (k == n)
+				out[n++] = (struct pair_class){i, j, 0};
+			out[k].pairs++;
+		}
+	return n;
+}
+
+bool survey_same_network(const char *a, const char *b)
+{
+	uint8_t x[16], y[16];
+	if (inet_pton(AF_INET, a, x) == 1 && inet_pton(AF_INET, b, y) == 1)
+		return memcmp(x, y, 3) == 0;
+	return inet_pton(AF_INET6, a, x) == 1 && inet_pton(AF_INET6, b, y) == 1 && memcmp(x, y, 8) == 0;
+}
+
+const char *survey_host(const struct survey *s, int host)
+{
+	return s->machine[host]->name[0] ? s->machine[host]->name : "a machine";
+}
+
 void survey_free(struct survey *s)
 {
 	free(s->transport);
@@ -181,4 +219,5 @@ void survey_free(struct survey *s)
 	free(s->latency_p99);
 	free(s->bandwidth_p10);
 	free(s->ring);
+	free(s->odd);
 }

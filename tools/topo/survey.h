@@ -19,6 +19,20 @@ struct rank_facts {
 	struct cpus cpus; /* where the rank may run */
 };
 
+/* Pairs that have the transport and the relation of one of them. */
+struct pair_class {
+	int i, j, pairs;
+};
+#define SURVEY_CLASSES 32
+
+/* Something that stands out; -1: it is about no rank, peer, host. */
+enum odd_what { ODD_SLOW, ODD_LATE, ODD_ONE_WAY, ODD_UNSTEADY, ODD_MTU, ODD_FAR_DEVICE, ODD_ONE_CORE };
+struct odd {
+	enum odd_what what;
+	int rank, peer, host;
+	char text[200];
+};
+
 struct survey {
 	const char *file; /* that it was read from; NULL: it was collected */
 	int n, nhosts, ntransports;
@@ -27,11 +41,13 @@ struct survey {
 	int32_t *via;             /* n * n: transport from i to j; -1: oneself */
 	struct machine **machine; /* nhosts, all in one block */
 	void *block;
-	double *latency;              /* n * n, seconds: half a round trip of 8 bytes; symmetric. NULL: not measured */
-	double *bandwidth;            /* n * n, bytes a second from i to j */
-	double *latency_p99;          /* of 100 round trips, 99 take no longer. NULL: not measured */
-	double *bandwidth_p10;        /* of 100 bursts, 90 are faster. NULL: not measured */
-	int *ring;                    /* n: a good order. NULL: not measured */
+	double *latency;       /* n * n, seconds: half a round trip of 8 bytes; symmetric. NULL: not measured */
+	double *bandwidth;     /* n * n, bytes a second from i to j */
+	double *latency_p99;   /* of 100 round trips, 99 take no longer. NULL: not measured */
+	double *bandwidth_p10; /* of 100 bursts, 90 are faster. NULL: not measured */
+	int *ring;             /* n: a good order. NULL: not measured */
+	struct odd *odd;       /* nodd of them */
+	int nodd;
 	double ring_rate, plain_rate; /* of its slowest step, and of the slowest step in rank order; bytes a second */
 };
 
@@ -47,5 +63,15 @@ void survey_free(struct survey *s);
 const char *survey_via(const struct survey *s, int i, int j);
 /** Pairs fall into classes by transport and by what the two ranks share. */
 const char *survey_relation(const struct survey *s, int i, int j);
+bool survey_same_class(const struct survey *s, int i, int j, int k, int l);
+/** All classes, at most SURVEY_CLASSES; their number. */
+int survey_classes(const struct survey *s, struct pair_class *out);
+/**
+ * Do two addresses begin alike, as those of one network do? 24 bits of IPv4, 64 of IPv6: the usual lengths, for nobody
+ * says what they are.
+ */
+bool survey_same_network(const char *a, const char *b);
+/** Name of a host: "a machine" where it has none. */
+const char *survey_host(const struct survey *s, int host);
 
 #endif

@@ -11,8 +11,6 @@
 
 #define MATRIX_RANKS 16
 #define WIDTH        110
-/* Transports times relations, with room. */
-#define CLASSES 32
 
 /* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
@@ -152,9 +150,9 @@ static void print_use(FILE *f, const struct survey *s, const struct machine *m)
 {
 	char list[256];
 	uint32_t cores = m->cores ? m->cores : m->threads;
-	fprintf(f, "  %s may use %d of %u core%s, %d of %u thread%s: %s%s\n",
-	        s->file ? "its process" : "this process", machine_cores(m, &m->may, NULL), cores, plural(cores), cpus_count(&m->may), m->threads, plural(m->threads),
-	        cpus_text(&m->may, list, sizeof(list)),
+	fprintf(f, "  %s may use %d of %u core%s, %d of %u thread%s: %s%s\n", s->file ? "its process" : "this process",
+	        machine_cores(m, &m->may, NULL), cores, plural(cores), cpus_count(&m->may), m->threads,
+	        plural(m->threads), cpus_text(&m->may, list, sizeof(list)),
 	        m->unknown & MACHINE_NO_AFFINITY ? " (assumed: the system does not say)" : "");
 }
 
@@ -230,7 +228,10 @@ static void print_hosts(FILE *f, const struct survey *s)
 			print_use(f, s, m);
 		if (m->quota > 0)
 			fprintf(f, "  control groups allow %s the time of %.3g processors\n",
-			        s->n > 1 ? "its ranks" : s->file ? "its process" : "this process", m->quota);
+			        s->n > 1  ? "its ranks"
+			        : s->file ? "its process"
+			                  : "this process",
+			        m->quota);
 		for (uint32_t i = 0; i < m->ndevices; i++)
 			print_device(f, m, &m->device[i]);
 		print_unknown(f, s, m);
@@ -440,11 +441,6 @@ static void print_matrix(FILE *f, const struct survey *s, const char *title, cel
 	}
 }
 
-static bool same_class(const struct survey *s, int i, int j, int k, int l)
-{
-	return survey_via(s, i, j) == survey_via(s, k, l) && survey_relation(s, i, j) == survey_relation(s, k, l);
-}
-
 static int by_value(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
@@ -459,7 +455,7 @@ static void print_range(FILE *f, const struct survey *s, int i, int j, const dou
 	int n = 0, a = 0, b = 0;
 	for (int k = 0; v && k < s->n; k++)
 		for (int l = 0; l < s->n; l++) {
-			if (k == l || !same_class(s, i, j, k, l))
+			if (k == l || !survey_same_class(s, i, j, k, l))
 				continue;
 			double x = v[n++] = value[k * s->n + l] * unit;
 			if (n == 1 || (most_is_worst ? x > worst : x < worst)) {
@@ -498,27 +494,21 @@ static void print_class(FILE *f, const struct survey *s, int i, int j, int pairs
 	print_range(f, s, i, j, s->bandwidth, 1e-9, false);
 }
 
-/* Each class is printed with the first pair of it. */
 static int print_classes(FILE *f, const struct survey *s)
 {
-	int classes = 0, first[CLASSES][2], pairs[CLASSES] = {0};
-	for (int i = 0; i < s->n; i++)
-		for (int j = i + 1; j < s->n; j++) {
-			int k = 0;
-			while (k < classes && !same_class(s, i, j, first[k][0], first[k][1]))
-				k++;
-			if (k == CLASSES)
-				continue;
-			if (k == classes) {
-				first[classes][0] = i;
-				first[classes++][1] = j;
-			}
-			pairs[k]++;
-		}
+	struct pair_class class[SURVEY_CLASSES];
+	int n = survey_classes(s, class);
 	fputs("pairs\n", f);
-	for (int k = 0; k < classes; k++)
-		print_class(f, s, first[k][0], first[k][1], pairs[k]);
-	return classes;
+	for (int k = 0; k < n; k++)
+		print_class(f, s, class[k].i, class[k].j, class[k].pairs);
+	return n;
+}
+
+static void print_odd(FILE *f, const struct survey *s)
+{
+	fputs(s->nodd ? "odd ones out\n" : "odd ones out: none\n", f);
+	for (int i = 0; i < s->nodd; i++)
+		fprintf(f, "  %s\n", s->odd[i].text);
 }
 
 static void print_ring(FILE *f, const struct survey *s)
@@ -550,8 +540,10 @@ void text_print(FILE *f, const struct survey *s)
 	int classes = print_classes(f, s);
 	if (s->n > 2 && s->n <= MATRIX_RANKS && classes > 1)
 		print_matrix(f, s, "transport", via_cell);
-	if (!s->latency)
+	if (!s->latency) {
+		print_odd(f, s);
 		return;
+	}
 	if (s->n > MEASURE_ALONE)
 		fprintf(f, "measured %d pairs at once: what they share, they shared here too\n", s->n / 2);
 	if (s->n > 2 && s->n <= MATRIX_RANKS) {
@@ -559,4 +551,5 @@ void text_print(FILE *f, const struct survey *s)
 		print_matrix(f, s, "bandwidth, GB/s: messages of 1 MiB from row to column", bandwidth_cell);
 	}
 	print_ring(f, s);
+	print_odd(f, s);
 }

@@ -1,0 +1,18 @@
+/* The inside of a machine as boxes in boxes: packages, groups, shared caches; memories as bars, cores as squares. */
+#ifndef TUTTI_TOPO_BOXES_H
+#define TUTTI_TOPO_BOXES_H
+
+#include "../../src/topo/machine.h"
+#include "svg.h"
+
+struct boxes {
+	const struct machine *m;
+	const struct cpus *used; /* threads of which the cores are shown as used; NULL: those that may be used */
+	bool fold;               /* siblings that are alike are drawn once, with their number */
+};
+
+/** Size of the whole. */
+void boxes_size(const struct boxes *b, double *w, double *h);
+void boxes_draw(FILE *f, const struct boxes *b, double x, double y);
+
+#endif

@@ -1,0 +1,136 @@
+/* Heat maps: a cell for each pair, latency and bandwidth side by side. Figures stand in the cells while they fit. */
+#include "../../src/util/error.h"
+#include "draw.h"
+#include "svg.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MARGIN  44.0
+#define HEAD    92.0
+#define FOOT    56.0
+#define FIGURES 24 /* ranks */
+
+struct map {
+	FILE *f;
+	const struct survey *s;
+	const double *value;
+	double unit, least, most, side;
+	bool less_is_better;
+	const char *title, *name;
+};
+
+/* The ends of the scale; values that differ little look alike, as good as the best. */
+static void find_range(struct map *m)
+{
+	int n = m->s->n;
+	m->least = INFINITY;
+	m->most = 0;
+	for (int i = 0; i < n; i++)
+		for (int j = 0; j < n; j++)
+			if (i != j) {
+				m->least = fmin(m->least, m->value[i * n + j] * m->unit);
+				m->most = fmax(m->most, m->value[i * n + j] * m->unit);
+			}
+	if (m->less_is_better)
+		m->most = fmax(m->most, 4 * m->least);
+	else
+		m->least = fmin(m->least, m->most / 4);
+}
+
+static struct colour colour_of(const struct map *m, double v)
+{
+	double t = log(v / m->least) / log(m->most / m->least);
+	return svg_speed(m->less_is_better ? 1 - t : t);
+}
+
+static void figure(double v, char *buf, size_t cap)
+{
+	snprintf(buf, cap, "%.*f", v < 10 ? 2 : v < 100 ? 1 : 0, v);
+}
+
+static void draw_cells(const struct map *m, double x, double y)
+{
+	int n = m->s->n;
+	for (int i = 0; i < n; i++)
+		for (int j = 0; j < n; j++) {
+			char text[24];
+			double v = m->value[i * n + j] * m->unit, gap = n > 64 ? 0 : 1;
+			double cx = x + j * m->side, cy = y + i * m->side;
+			if (i == j) {
+				svg_box(m->f, cx, cy, m->side - gap, m->side - gap, 0, "#eceff2", NULL);
+				continue;
+			}
+			struct colour c = colour_of(m, v);
+			svg_box(m->f, cx, cy, m->side - gap, m->side - gap, 0, c.hex, NULL);
+			if (n > FIGURES)
+				continue;
+			figure(v, text, sizeof(text));
+			svg_text(m->f, cx + m->side / 2, cy + m->side / 2 + 3.5, m->side < 30 ? 8 : 10.5, "middle",
+			         "normal", svg_ink_on(c), text);
+		}
+}
+
+/* Numbers of ranks at the edges, and the lines between hosts. */
+static void draw_edges(const struct map *m, double x, double y)
+{
+	int n = m->s->n, step = n <= 32 ? 1 : n <= 64 ? 4 : n / 16;
+	double all = n * m->side;
+	for (int i = 0; i < n; i++) {
+		char text[16];
+		snprintf(text, sizeof(text), "%d", i);
+		if (i % step == 0) {
+			svg_text(m->f, x - 6, y + (i + 0.5) * m->side + 3.5, 10, "end", "normal", SOFT, text);
+			svg_text(m->f, x + (i + 0.5) * m->side, y - 6, 10, "middle", "normal", SOFT, text);
+		}
+		if (i && n <= 64 && m->s->rank[i].host != m->s->rank[i - 1].host && m->s->nhosts < n) {
+			svg_line(m->f, x, y + i * m->side - 0.5, x + all, y + i * m->side - 0.5, INK, 1, NULL);
+			svg_line(m->f, x + i * m->side - 0.5, y, x + i * m->side - 0.5, y + all, INK, 1, NULL);
+		}
+	}
+}
+
+static void draw_map(struct map *m, double x)
+{
+	char least[48], most[48], number[24];
+	double y = HEAD, all = m->s->n * m->side;
+	find_range(m);
+	svg_text(m->f, x, 62, 13, "start", "bold", INK, m->title);
+	draw_cells(m, x, y);
+	draw_edges(m, x, y);
+	figure(m->less_is_better ? m->most : m->least, number, sizeof(number));
+	snprintf(least, sizeof(least), "%s", number);
+	figure(m->less_is_better ? m->least : m->most, number, sizeof(number));
+	snprintf(most, sizeof(most), "%s %s", number, m->name);
+	svg_scale(m->f, x, y + all + 14, least, most);
+}
+
+int heat_write(const struct survey *s, const char *path)
+{
+	size_t len = strlen(path);
+	if (!s->latency)
+		return fail(TUTTI_EINVAL, "--heat %s: nothing was measured: it needs two ranks at least", path);
+	if (len < 5 || strcmp(path + len - 4, ".svg") != 0)
+		return fail(TUTTI_EINVAL, "--heat %s: the name of the file must end in .svg", path);
+	FILE *f = fopen(path, "we");
+	if (!f)
+		return fail_errno("can't write %s", path);
+	double side = s->n <= 4         ? 60
+	              : s->n <= 12      ? 40
+	              : s->n <= FIGURES ? 30
+	                                : fmax(480.0 / s->n, 2),
+	       all = s->n * side;
+	double width = fmax(all, 180);
+	struct map late = {f, s, s->latency, 1e6, 0, 0, side, true, "Latency, µs: half a round trip of 8 bytes", "µs"};
+	struct map fast = {f,     s, s->bandwidth, 1e-9, 0, 0, side, false, "Bandwidth, GB/s: 1 MiB, row to column",
+	                   "GB/s"};
+	width = fmax(width, svg_width(late.title, 13));
+	svg_begin(f, 3 * MARGIN + 2 * width, HEAD + all + FOOT);
+	char title[80];
+	snprintf(title, sizeof(title), "%d ranks on %d host%s", s->n, s->nhosts, s->nhosts == 1 ? "" : "s");
+	svg_text(f, MARGIN, 34, 18, "start", "bold", INK, title);
+	draw_map(&late, MARGIN);
+	draw_map(&fast, 2 * MARGIN + width);
+	svg_end(f);
+	return fclose(f) == 0 ? TUTTI_OK : fail_errno("can't write %s", path);
+}
