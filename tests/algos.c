@@ -20,7 +20,7 @@ bool algos_serve(const char *algo, const char *coll, int n, const int *host)
 		nhosts = host[r] >= nhosts ? host[r] + 1 : nhosts;
 	if (strcmp(algo, "direct") == 0)
 		return direct_serves((enum coll)kind) && nhosts == 1;
-	struct shape shape = {n, nhosts, host};
+	struct shape shape = {.nranks = n, .nhosts = nhosts, .host = host};
 	struct plan_args args = {.coll = (enum coll)kind, .nranks = n, .channels = 1, .shape = &shape};
 	return algo_serves(algo_by_name(algo), &args);
 }

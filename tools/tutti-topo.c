@@ -85,7 +85,8 @@ static const struct cli cli = {
                 "Examples:\n\n"
                 "tutti-topo\n\n"
                 "tutti-run -n 4 tutti-topo\n\n"
-                "tutti-run -H node1,node2 tutti-topo --json links.json",
+                "tutti-run -H node1,node2 tutti-topo --json links.json\n\n"
+                "tutti-topo --load links.json --plan --draw links.svg --hostfile hosts",
 };
 
 struct asked {

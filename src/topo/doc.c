@@ -92,7 +92,7 @@ double doc_number(struct doc *d, const json_t *o, const char *key, double otherw
 	const json_t *v = field(d, o, key);
 	if (!v)
 		return otherwise;
-	if (json_is_number(v) && json_number_value(v) > 0)
+	if (json_is_number(v) && json_number_value(v) > 1e-9 && json_number_value(v) < 1e12)
 		return json_number_value(v);
 	doc_fault(d, key, "a number above 0");
 	return otherwise;

@@ -14,7 +14,7 @@
 static void algorithms(const char *text)
 {
 	int host[5] = {0, 0, 1, 1, 1};
-	struct shape shape = {5, 2, host};
+	struct shape shape = {.nranks = 5, .nhosts = 2, .host = host};
 	struct tuner t = {.shape = &shape, .slot = 65536};
 	struct costs costs;
 	costs_priors(&costs);

@@ -129,7 +129,7 @@ static void every_algorithm_ends(void **state)
 		for (int coll = 0; coll < COLL_COUNT; coll++)
 			for (int n = 1; n <= 17; n += n < 9 ? 1 : 4) {
 				int host[MOST];
-				struct shape shape = {n, n > 3 ? 2 : n, host};
+				struct shape shape = {.nranks = n, .nhosts = n > 3 ? 2 : n, .host = host};
 				struct sim_call c = {
 				        .coll = (enum coll)coll, .shape = &shape, .root = n / 2, .channels = 2};
 				struct plan_args args = {.coll = c.coll, .nranks = n, .channels = 2, .shape = &shape};

@@ -262,7 +262,7 @@ static void print_calls(FILE *f, const struct advice *a)
 	for (int k = 0; k < SHOWN; k++)
 		fprintf(f, "%-*s", k < SHOWN - 1 ? 34 : 0, coll_name(shown[k]));
 	for (int i = 0; i < a->ncalls; i++) {
-		char size[16], how[40];
+		char size[32], how[48];
 		const struct advised_call *c = &a->call[i];
 		if (i % SHOWN == 0) {
 			size_text(c->bytes, size, sizeof(size));

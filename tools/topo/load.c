@@ -19,7 +19,12 @@ static const int64_t zero = 0, none = -1;
 
 static void copy_text(struct doc *d, const json_t *o, const char *key, char *to, size_t cap)
 {
-	snprintf(to, cap, "%s", doc_text(d, o, key, ""));
+	const char *text = doc_text(d, o, key, "");
+	size_t n = strnlen(text, cap - 1);
+	while (n && ((unsigned char)text[n] & 0xc0) == 0x80) /* no half of a letter */
+		n--;
+	memcpy(to, text, n);
+	to[n] = '\0';
 }
 
 static size_t count_nodes(const json_t *node, int depth)
@@ -226,6 +231,8 @@ static int transport_of(struct survey *s, const char *name)
 	int i = 0;
 	while (i < s->ntransports && strcmp(s->transport[i], name) != 0)
 		i++;
+	if (strlen(name) >= sizeof(s->transport[0]))
+		return SURVEY_TRANSPORTS;
 	if (i == s->ntransports && i < SURVEY_TRANSPORTS)
 		snprintf(s->transport[s->ntransports++], sizeof(s->transport[0]), "%s", name);
 	return i;
@@ -247,13 +254,13 @@ static void read_matrix(struct survey *s, struct doc *d, const char *key, double
 			snprintf(column, sizeof(column), "[%zu]", j);
 			if (i == j)
 				continue;
-			if (out && !(json_number_value(v) > 0 && json_number_value(v) < 1e12))
+			if (out && !(json_number_value(v) > 1e-9 && json_number_value(v) < 1e12))
 				doc_fault(d, column, "a number above 0");
 			else if (out)
 				out[i * n + j] = json_number_value(v) * unit;
 			else if (!json_is_string(v) ||
 			         (s->via[i * n + j] = transport_of(s, json_string_value(v))) == SURVEY_TRANSPORTS)
-				doc_fault(d, column, "the name of a transport, of which there are few");
+				doc_fault(d, column, "the name of a transport: 15 letters at most, and no more than 16 names");
 		}
 		doc_leave(d, mark);
 	}

@@ -30,7 +30,7 @@ enum odd_what { ODD_SLOW, ODD_LATE, ODD_ONE_WAY, ODD_UNSTEADY, ODD_MTU, ODD_FAR_
 struct odd {
 	enum odd_what what;
 	int rank, peer, host;
-	char text[200];
+	char text[320];
 };
 
 struct survey {
