@@ -4,7 +4,7 @@
 # Mbit/s; slow by default, so that they are what limits, and not the cores of the machine that plays all hosts.
 . "$(dirname "$0")/../sh.sh"
 tests="collectives transports use_of_the_cables_4x2 use_of_the_cables_8x1 interfaces unknown_interface root_by_name
-	cut_cable ipv6_only"
+	rings_by_file cut_cable ipv6_only"
 rate=${TUTTI_TEST_RATE:-100}
 unset TUTTI_TEST_RATE
 export CLUSTER=tutti$$
@@ -54,6 +54,25 @@ transports() {
 	perf 4x2 allreduce -b 1M -e 1M --explain >"$work/explain" || return 1
 	cat "$work/explain"
 	grep -q hierarchy "$work/explain"
+}
+
+# The hosts are measured; then the ring goes through them in the order of a file, which the first host has for all.
+rings_by_file() {
+	job 4x2 "$TUTTI_BIN/tutti-topo" --json "$work/measured.json" >/dev/null || return 1
+	python3 - "$work/measured.json" <<-'EOF'
+		import json, sys
+		job = json.load(open(sys.argv[1]))
+		assert [h["name"] for h in job["hosts"]] == ["h0", "h1", "h2", "h3"]
+		job["ring"]["order"] = [0, 1, 4, 5, 3, 2, 6, 7]
+		json.dump(job, open(sys.argv[1], "w"))
+	EOF
+	export TUTTI_TOPO_FILE="$work/measured.json"
+	job 4x2 "$TUTTI_BIN/tutti-topo" --no-measure --plan >"$work/plan" && cat "$work/plan" &&
+		grep -q '^  ring: 0 1 4 5 3 2 6 7$' "$work/plan" &&
+		TUTTI_ALGO='allreduce:ring,hierarchy-ring' perf 4x2 allreduce -b 64K -e 64K
+	rc=$?
+	unset TUTTI_TOPO_FILE
+	return $rc
 }
 
 # The part that an all-reduce gets of what the cables allow: a host sends and receives 2 (h - 1) / h of the data, and of 1514

@@ -30,7 +30,8 @@ static void use(const struct survey *s, const char *path)
 	advice_free(&a);
 	must(load_survey(&again, path) == TUTTI_OK && again.n == s->n);
 	survey_free(&again);
-	must(draw_write(s, "/tmp/tutti-fuzz-topo.dot") == TUTTI_OK && draw_write(s, "/tmp/tutti-fuzz-topo.svg") == TUTTI_OK);
+	must(draw_write(s, "/tmp/tutti-fuzz-topo.dot") == TUTTI_OK &&
+	     draw_write(s, "/tmp/tutti-fuzz-topo.svg") == TUTTI_OK);
 	unlink("/tmp/tutti-fuzz-topo.dot");
 	unlink("/tmp/tutti-fuzz-topo.svg");
 }

@@ -152,7 +152,20 @@ locked_in() {
 	grep -q 'no /sys here' "$work/locked" && valid "$work/locked.json"
 }
 
+dot_reads_it() {
+	for kind in '8 1 switches' '1 6 even' '64 1 even'; do
+		python3 "$here/cluster.py" $kind >"$work/job.json" &&
+			"$topo" --load "$work/job.json" --draw "$work/job.dot" >/dev/null &&
+			dot -Tsvg -o "$work/job.dot.svg" "$work/job.dot" || return 1
+	done
+}
+
 run pictures_and_plans alone_hosts
+if command -v dot >/dev/null; then
+	run dot_reads_it dot_reads_it
+else
+	skip dot_reads_it "no Graphviz"
+fi
 run many_hosts many_hosts
 run host_files host_files
 run believed believed

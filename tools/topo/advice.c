@@ -305,9 +305,8 @@ void advice_print(FILE *f, const struct survey *s, const struct advice *a)
 		return;
 	}
 	print_ranks(f, a->ring, a->n, fprintf(f, "  ring:"));
-	if (s->ring && !s->file)
-		fputs("\n    the measured order, where it differs, needs TUTTI_TOPO_FILE: write the file with --json",
-		      f);
+	if (s->ring && memcmp(s->ring, a->ring, (size_t)a->n * sizeof(int)) != 0)
+		fputs("\n    for the measured order write a file with --json, and name it in TUTTI_TOPO_FILE", f);
 	print_ranks(
 	        f, a->leader, a->nleaders,
 	        fprintf(f, a->nleaders ? "\n  leaders, who talk across hosts in a hierarchy:" : "\n  no hierarchy"));

@@ -1,4 +1,4 @@
-/* The same picture for Graphviz: hosts as clusters of packages and devices, links and ring as edges. */
+/* The same picture for Graphviz: hosts as tables of packages and devices, links and ring as edges. */
 #ifndef TUTTI_TOPO_DOT_H
 #define TUTTI_TOPO_DOT_H
 

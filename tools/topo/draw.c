@@ -160,6 +160,19 @@ static void size_card(const struct scene *c, int i, double *w, double *h)
 	*h += PAD;
 }
 
+/* Where the ranks of a host may run together; false: unknown of one of them. */
+static bool used_by_ranks(const struct survey *s, int host, struct cpus *used)
+{
+	*used = (struct cpus){{0}};
+	for (int r = 0; r < s->n; r++) {
+		if (s->rank[r].host == host && !s->rank[r].bound)
+			return false;
+		for (int i = 0; s->rank[r].host == host && i < CPUS_MAX / 64; i++)
+			used->word[i] |= s->rank[r].cpus.word[i];
+	}
+	return true;
+}
+
 static void draw_card(const struct scene *c, int i, const struct place *p)
 {
 	const struct unit *u = &c->u.unit[i];
@@ -167,6 +180,9 @@ static void draw_card(const struct scene *c, int i, const struct place *p)
 	char line[3][120], text[160];
 	int lines = card_lines(c, i, line);
 	double x = p->x - p->w / 2, y = p->y - p->h / 2, w, h;
+	struct cpus used;
+	if (used_by_ranks(c->s, u->host, &used))
+		b.used = &used;
 	for (int k = u->hosts > 2 ? 2 : u->hosts - 1; k > 0; k--)
 		svg_box(c->f, x + PILE * k, y - PILE * k, p->w, p->h, 10, CARD, FAINT);
 	svg_box(c->f, x, y, p->w, p->h, 10, CARD, "#9aa5b1");

@@ -260,7 +260,8 @@ static void read_matrix(struct survey *s, struct doc *d, const char *key, double
 				out[i * n + j] = json_number_value(v) * unit;
 			else if (!json_is_string(v) ||
 			         (s->via[i * n + j] = transport_of(s, json_string_value(v))) == SURVEY_TRANSPORTS)
-				doc_fault(d, column, "the name of a transport: 15 letters at most, and no more than 16 names");
+				doc_fault(d, column,
+				          "the name of a transport: 15 letters at most, and no more than 16 names");
 		}
 		doc_leave(d, mark);
 	}
