@@ -188,7 +188,7 @@ static void make_racks(struct racks *x, int hosts, int per, int cores)
 		x->host[i] = i / per;
 	for (int i = 0; i < hosts; i++)
 		x->cores[i] = cores;
-	x->shape = (struct shape){hosts * per, hosts, x->host};
+	x->shape = (struct shape){.nranks = hosts * per, .nhosts = hosts, .host = x->host};
 	x->cluster = (struct sim_cluster){.nranks = hosts * per,
 	                                  .nresources = 3 * hosts,
 	                                  .units = hosts,
