@@ -99,7 +99,7 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(MODELLI
 
 # An RDMA device for tests: takes the place of libibverbs where TUTTI_VERBS_LIB names it.
 IMAGINARY := $(B)/tests/verbs/libimaginary.so
-$(IMAGINARY): $(B)/obj/tests/verbs/imaginary.o $(B)/obj/tests/verbs/wire.o
+$(IMAGINARY): $(patsubst %,$(B)/obj/tests/verbs/%.o,imaginary wire cm)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -shared $(LDFLAGS) -o $@ $^ -lpthread
 

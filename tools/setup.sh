@@ -3,7 +3,7 @@
 # openmpi|mpich|gloo|gnuplot, or tutti-transformer for its large products: openblas. As root, or through sudo where that
 # asks for no password; otherwise it prints the command to type and fails.
 set -eu
-build="gcc g++ make pkg-config libhwloc-dev libsodium-dev libjansson-dev libibverbs-dev libfabric-dev"
+build="gcc g++ make pkg-config libhwloc-dev libsodium-dev libjansson-dev libibverbs-dev librdmacm-dev libfabric-dev"
 openmpi="openmpi-bin libopenmpi-dev"
 mpich="mpich libmpich-dev"
 check="$build libcmocka-dev libfabric-bin $openmpi $mpich iproute2 ethtool procps util-linux python3 libopenblas0-pthread python3-jsonschema"

@@ -58,6 +58,7 @@ static const struct rule {
         [ID_slots] = {.min = 2, .max = 1 << 16, .power = true},
         [ID_direct_max] = {.max = 1 << 30},
         [ID_verbs_mode] = {.words = "auto write send uc"},
+        [ID_verbs_connect] = {.words = "auto exchange cm"},
         [ID_verbs_gid] = {.max = UINT16_MAX},
         [ID_libfabric_mode] = {.words = "auto write message"},
         [ID_log] = {.words = "error warn info debug"},

@@ -49,9 +49,11 @@
 	X(direct_max, "TUTTI_DIRECT", int, "256K", 1, "bytes of a rank's shared buffer of the direct tier")            \
 	X(log, "TUTTI_LOG", str, "warn", 0, "error, warn, info or debug")                                              \
 	X(verbs_device, "TUTTI_VERBS_DEVICE", str, "", 0,                                                              \
-	  "RDMA device, or device:port, for the verbs transport; several: the first that can be used")                 \
+	  "RDMA device, or device:port, for the verbs transport; several: rails, channels are spread over them")       \
 	X(verbs_mode, "TUTTI_VERBS_MODE", str, "auto", 1,                                                              \
 	  "auto; write (RC, RDMA WRITE with immediate); send (RC, SEND and RECV); uc (UC, SEND and RECV)")             \
+	X(verbs_connect, "TUTTI_VERBS_CONNECT", str, "auto", 1,                                                        \
+	  "how RDMA connections are made: exchange (over the bootstrap), cm (rdma_cm), auto: cm where it must be")     \
 	X(verbs_gid, "TUTTI_VERBS_GID", int, "-1", 0, "index of the port's GID; default: chosen by type and address")  \
 	X(verbs_qp, "TUTTI_VERBS_QP", str, "", 0,                                                                      \
 	  "of RDMA connections: mtu=BYTES,pkey=INDEX,sl=LEVEL,tc=CLASS,timeout=EXPONENT,retry=COUNT,rnr=COUNT")        \

@@ -1,4 +1,4 @@
-/* Between the two files of the imaginary device: objects (imaginary.c) and the wire (wire.c). */
+/* Between the files of the imaginary device: objects (imaginary.c), the wire (wire.c), rdma_cm (cm.c). */
 #ifndef TESTS_IMAGINARY_CARD_H
 #define TESTS_IMAGINARY_CARD_H
 
@@ -67,7 +67,7 @@ struct card {
 	pthread_t thread;
 	bool stop, was_down;
 	bool by_itself; /* it moves now because nobody has called */
-	uint32_t number;
+	uint32_t number, device;
 	struct pair *pairs;
 	struct ibv_mr *mrs[CARD_MRS];
 	int nqps, nmrs, npds, ncqs, nchannels;
@@ -79,6 +79,15 @@ static inline struct card *card_of(struct ibv_context *c)
 {
 	return (struct card *)(void *)((uint8_t *)c - offsetof(struct card, verbs.context));
 }
+
+static inline bool card_is_down(const struct card *c)
+{
+	return atomic_load(&c->sea->knobs.down[c->number]) || atomic_load(&c->sea->knobs.device_down[c->device]);
+}
+
+/* imaginary.c */
+struct imaginary *imaginary_sea(void);
+struct ibv_device *imaginary_device(int index);
 
 /* wire.c; the card's lock is held */
 bool card_move(struct card *c);

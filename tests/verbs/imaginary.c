@@ -13,6 +13,7 @@
 #define EXPORT  __attribute__((visibility("default")))
 #define TICK_US 300 /* a card that nobody calls moves by itself so often */
 #define GIDS    5
+#define TABLE   1024 /* the port says so many */
 
 static struct imaginary *sea;
 
@@ -28,7 +29,7 @@ static void find_sea(void)
 	sea = p == MAP_FAILED ? NULL : p;
 }
 
-static struct imaginary *the_sea(void)
+struct imaginary *imaginary_sea(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	pthread_once(&once, find_sea);
@@ -49,15 +50,27 @@ static void raise_to(_Atomic uint64_t *most, int n)
 
 /* ---- device ------------------------------------------------------------------------------------------------------ */
 
-static struct ibv_device device = {.node_type = IBV_NODE_CA, .transport_type = IBV_TRANSPORT_IB, .name = "imaginary0"};
+static struct ibv_device devices[IMAGINARY_DEVICES];
+
+struct ibv_device *imaginary_device(int index)
+{
+	return &devices[index];
+}
 
 EXPORT struct ibv_device **ibv_get_device_list(int *n)
 {
-	struct ibv_device **list = calloc(2, sizeof(struct ibv_device *));
-	if (list && the_sea())
-		list[0] = &device;
+	struct ibv_device **list = calloc(IMAGINARY_DEVICES + 1, sizeof(struct ibv_device *));
+	const struct imaginary *s = imaginary_sea();
+	int count = list && s ? or_plenty(s->knobs.devices, 2) : 0;
+	for (int i = 0; i < count; i++) {
+		struct ibv_device *d = list[i] = &devices[i];
+		d->node_type = IBV_NODE_CA;
+		d->transport_type = IBV_TRANSPORT_IB;
+		snprintf(d->name, sizeof(d->name), "imaginary%d", i);
+		snprintf(d->ibdev_path, sizeof(d->ibdev_path), "%s/%s", s->knobs.sysfs, d->name);
+	}
 	if (n)
-		*n = list && list[0];
+		*n = count;
 	return list;
 }
 
@@ -98,8 +111,9 @@ EXPORT struct ibv_context *ibv_open_device(struct ibv_device *d)
 	struct card *c = calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
-	c->sea = the_sea();
+	c->sea = imaginary_sea();
 	c->number = atomic_fetch_add(&c->sea->counts.cards, 1) % IMAGINARY_CARDS;
+	c->device = (uint32_t)(d - devices);
 	pthread_mutex_init(&c->lock, NULL);
 	if (pipe2(c->async, O_CLOEXEC) != 0 || pthread_create(&c->thread, NULL, run_card, c) != 0) {
 		free(c);
@@ -153,9 +167,11 @@ EXPORT int ibv_query_port(struct ibv_context *ctx, uint8_t port, struct _compat_
 	if (port != 1)
 		return EINVAL;
 	memset(a, 0, offsetof(struct ibv_port_attr, flags));
-	a->state = atomic_load(&c->sea->knobs.down[c->number]) ? IBV_PORT_DOWN : IBV_PORT_ACTIVE;
+	a->state = card_is_down(c) ? IBV_PORT_DOWN : IBV_PORT_ACTIVE;
+	a->active_width = 2; /* four lanes */
+	a->active_speed = (uint8_t)or_plenty(c->sea->knobs.speed[c->device], 32);
 	a->max_mtu = a->active_mtu = IBV_MTU_4096;
-	a->gid_tbl_len = GIDS;
+	a->gid_tbl_len = TABLE;
 	a->pkey_tbl_len = 1;
 	a->max_msg_sz = 16773120;
 	a->link_layer = IBV_LINK_LAYER_ETHERNET;
@@ -166,7 +182,7 @@ EXPORT int ibv_query_port(struct ibv_context *ctx, uint8_t port, struct _compat_
 static void gid_of(const struct card *c, int index, union ibv_gid *g)
 {
 	memset(g, 0, sizeof(*g));
-	if (index == 0 || c->sea->knobs.no_gid)
+	if (index == 0 || index >= GIDS || c->sea->knobs.no_gid)
 		return;
 	g->raw[15] = (uint8_t)(c->number + 1);
 	if (index <= 2) {
@@ -176,12 +192,14 @@ static void gid_of(const struct card *c, int index, union ibv_gid *g)
 		g->raw[10] = g->raw[11] = 0xff;
 		g->raw[12] = 10;
 		g->raw[13] = 77;
+		g->raw[14] = (uint8_t)c->device;
 	}
 }
 
 EXPORT int ibv_query_gid(struct ibv_context *ctx, uint8_t port, int index, union ibv_gid *g)
 {
-	if (port != 1 || index < 0 || index >= GIDS)
+	atomic_fetch_add(&card_of(ctx)->sea->counts.asked, 1);
+	if (port != 1 || index < 0 || index >= TABLE)
 		return -1;
 	gid_of(card_of(ctx), index, g);
 	return 0;
@@ -193,15 +211,30 @@ EXPORT int _ibv_query_gid_ex(struct ibv_context *ctx, uint32_t port, uint32_t in
                              uint32_t flags, size_t bytes)
 {
 	(void)flags;
-	if (port != 1 || index >= GIDS || bytes < sizeof(*e))
+	atomic_fetch_add(&card_of(ctx)->sea->counts.asked, 1);
+	if (port != 1 || index >= TABLE || bytes < sizeof(*e))
 		return EINVAL;
-	if (index == 0 || card_of(ctx)->sea->knobs.no_gid)
+	if (index == 0 || index >= GIDS || card_of(ctx)->sea->knobs.no_gid)
 		return ENODATA;
 	gid_of(card_of(ctx), (int)index, &e->gid);
 	e->gid_index = index;
 	e->port_num = port;
 	e->gid_type = index % 2 ? IBV_GID_TYPE_ROCE_V1 : IBV_GID_TYPE_ROCE_V2;
 	return 0;
+}
+
+EXPORT ssize_t _ibv_query_gid_table(struct ibv_context *ctx, struct ibv_gid_entry *e, size_t max, uint32_t flags,
+                                    size_t bytes);
+EXPORT ssize_t _ibv_query_gid_table(struct ibv_context *ctx, struct ibv_gid_entry *e, size_t max, uint32_t flags,
+                                    size_t bytes)
+{
+	ssize_t n = 0;
+	if (card_of(ctx)->sea->knobs.no_gid_table)
+		return -EOPNOTSUPP;
+	for (uint32_t i = 0; i < GIDS && (size_t)n < max; i++)
+		n += _ibv_query_gid_ex(ctx, 1, i, &e[n], flags, bytes) == 0;
+	atomic_fetch_sub(&card_of(ctx)->sea->counts.asked, GIDS - 1); /* it was one question */
+	return n;
 }
 
 EXPORT int ibv_query_pkey(struct ibv_context *ctx, uint8_t port, int index, __be16 *pkey)
@@ -400,6 +433,7 @@ static struct imaginary_port *take_port(struct card *c, uint32_t *number)
 			continue;
 		atomic_store(&p->pid, getpid());
 		p->card = c->number;
+		p->device = c->device;
 		atomic_store(&p->head, 0);
 		atomic_store(&p->tail, 0);
 		return p;

@@ -14,10 +14,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define IMAGINARY_CARDS 64
-#define IMAGINARY_QPS   512
-#define IMAGINARY_RING  (96u << 10)
-#define IMAGINARY_FRAME 4096u /* unit of the equal-frame rule */
+#define IMAGINARY_CARDS   64
+#define IMAGINARY_QPS     512
+#define IMAGINARY_RING    (96u << 10)
+#define IMAGINARY_FRAME   4096u /* unit of the equal-frame rule */
+#define IMAGINARY_DEVICES 3
+#define IMAGINARY_CALLS   64
+#define IMAGINARY_PRIVATE 56 /* bytes of private data of rdma_cm */
 
 struct imaginary_knobs {
 	bool uc_only, equal_frames, reorder;
@@ -31,6 +34,13 @@ struct imaginary_knobs {
 	_Atomic int64_t vanish_at;                  /* with the so many-th work request its card falls silent */
 	_Atomic uint32_t down[IMAGINARY_CARDS];     /* 1: the card's port is down */
 	_Atomic uint32_t vanished[IMAGINARY_CARDS]; /* 1: the card neither sends nor hears */
+	int devices;                                /* how many there are; 0: two */
+	_Atomic uint32_t device_down[IMAGINARY_DEVICES];
+	int speed[IMAGINARY_DEVICES]; /* as in active_speed; 0: 25 Gb/s a lane */
+	char sysfs[64];               /* directory that stands for /sys/class/infiniband */
+	bool no_gid_table;            /* an old library: entries are asked for one by one */
+	int cm_strange;               /* 1: requests of rdma_cm show a wrong token; 2: answers do */
+	int cm_event;                 /* enum rdma_cm_event_type: comes in place of each answer */
 };
 
 struct imaginary_counts {
@@ -41,6 +51,8 @@ struct imaginary_counts {
 	_Atomic uint64_t most_mrs;  /* the same */
 	_Atomic uint32_t cards;     /* opened so far */
 	_Atomic uint64_t slept_for; /* completion events */
+	_Atomic uint64_t asked;     /* questions for GIDs */
+	_Atomic uint64_t sent[IMAGINARY_DEVICES]; /* bytes, by device */
 };
 
 struct imaginary_packet {
@@ -57,16 +69,25 @@ struct imaginary_port {
 	_Atomic uint32_t number; /* 0: free */
 	_Atomic uint32_t ready;  /* it receives */
 	_Atomic int32_t pid;
-	uint32_t card;
+	uint32_t card, device;
 	_Alignas(128) _Atomic uint64_t head;
 	_Alignas(128) _Atomic uint64_t tail;
 	_Alignas(128) uint8_t ring[IMAGINARY_RING];
+};
+
+/** A request to connect, by rdma_cm. */
+struct imaginary_call {
+	_Atomic uint32_t state;
+	uint32_t qpn, answer_qpn;
+	uint16_t port;
+	uint8_t from[16], data[IMAGINARY_PRIVATE], answer[IMAGINARY_PRIVATE];
 };
 
 struct imaginary {
 	struct imaginary_knobs knobs;
 	struct imaginary_counts counts;
 	_Atomic uint32_t generation;
+	struct imaginary_call calls[IMAGINARY_CALLS];
 	struct imaginary_port ports[IMAGINARY_QPS];
 };
 

@@ -148,7 +148,7 @@ static bool push(struct imaginary_port *to, const struct imaginary_packet *p, co
 static bool silent(const struct card *c)
 {
 	const struct imaginary_knobs *k = &c->sea->knobs;
-	return atomic_load(&k->down[c->number]) || atomic_load(&k->vanished[c->number]);
+	return card_is_down(c) || atomic_load(&k->vanished[c->number]);
 }
 
 /* ---- sending ----------------------------------------------------------------------------------------------------- */
@@ -158,7 +158,8 @@ static bool is_gone(const struct pair *q)
 	const struct imaginary_knobs *k = &q->card->sea->knobs;
 	const struct imaginary_port *p = q->peer;
 	return silent(q->card) || atomic_load(&p->number) != q->dest || atomic_load(&k->down[p->card]) ||
-	       atomic_load(&k->vanished[p->card]) || (kill(atomic_load(&p->pid), 0) != 0 && errno == ESRCH);
+	       atomic_load(&k->device_down[p->device]) || atomic_load(&k->vanished[p->card]) ||
+	       (kill(atomic_load(&p->pid), 0) != 0 && errno == ESRCH);
 }
 
 static bool hears(const struct pair *q)
@@ -197,6 +198,7 @@ static bool send_packet(struct pair *q, struct work *w)
 	q->sent++;
 	atomic_fetch_add(is_write ? &q->card->sea->counts.writes : &q->card->sea->counts.sends, 1);
 	atomic_fetch_add(&q->card->sea->counts.bytes, total);
+	atomic_fetch_add(&q->card->sea->counts.sent[q->card->device], total);
 	return true;
 }
 
@@ -386,7 +388,7 @@ static bool receive(struct pair *q)
 
 void card_look(struct card *c)
 {
-	bool down = atomic_load(&c->sea->knobs.down[c->number]);
+	bool down = card_is_down(c);
 	struct ibv_async_event e = {.element.port_num = 1,
 	                            .event_type = down ? IBV_EVENT_PORT_ERR : IBV_EVENT_PORT_ACTIVE};
 	if (down != c->was_down)

@@ -5,7 +5,9 @@
 #include "device.h"
 #include "../../src/util/error.h"
 #include "../../src/util/log.h"
+#include "cm.h"
 #include "memory.h"
+#include "port.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,8 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REASONS      600
-#define NO_SUCH_PORT (-2)
+#define REASONS 600
 
 static const char *const mode_names[] = {"write", "send", "uc"}; /* by enum verbs_mode */
 
@@ -56,104 +57,7 @@ static int knobs_read(struct verbs_knobs *k, const char *text)
 	return TUTTI_OK;
 }
 
-/* Does the list "mlx5_0:1,mlx5_1" name this port? An empty list names all. */
-static bool is_named(const char *list, const char *device, int port)
-{
-	char full[72];
-
-	if (!list || !*list)
-		return true;
-	snprintf(full, sizeof(full), "%s:%d", device, port);
-	for (const char *p = list; *p; p += *p == ',') {
-		size_t len = strcspn(p, ",");
-		const char *name = memchr(p, ':', len) ? full : device;
-		if (strlen(name) == len && memcmp(name, p, len) == 0)
-			return true;
-		p += len;
-	}
-	return false;
-}
-
-/* ---- GID --------------------------------------------------------------------------------------------------------- */
-
-static bool is_ipv4(const union ibv_gid *g)
-{
-	static const uint8_t prefix[12] = {[10] = 0xff, [11] = 0xff};
-	return memcmp(g->raw, prefix, sizeof(prefix)) == 0;
-}
-
-static bool is_link_local(const union ibv_gid *g)
-{
-	return is_ipv4(g) ? g->raw[12] == 169 && g->raw[13] == 254 : g->raw[0] == 0xfe && (g->raw[1] & 0xc0) == 0x80;
-}
-
-static bool is_nothing(const union ibv_gid *g)
-{
-	static const uint8_t zero[8];
-	return memcmp(g->raw + 8, zero, 8) == 0;
-}
-
-static bool gid_at(const struct device *d, int index, union ibv_gid *gid, enum ibv_gid_type *type)
-{
-	struct ibv_gid_entry e = {0};
-
-	*type = d->attr.link_layer == IBV_LINK_LAYER_ETHERNET ? IBV_GID_TYPE_ROCE_V2 : IBV_GID_TYPE_IB;
-	if (d->lib.query_gid_ex && d->lib.query_gid_ex(d->context, d->port, (uint32_t)index, &e, 0, sizeof(e)) == 0) {
-		*gid = e.gid;
-		*type = (enum ibv_gid_type)e.gid_type;
-	} else if (d->lib.query_gid(d->context, d->port, index, gid) != 0) {
-		return false;
-	}
-	return !is_nothing(gid);
-}
-
-/* RoCE v2 over IPv4, over IPv6, v1; addresses that are good for one cable only come last. InfiniBand: the first. */
-static int gid_merit(const union ibv_gid *g, enum ibv_gid_type type)
-{
-	if (type == IBV_GID_TYPE_IB)
-		return 1;
-	return (is_link_local(g) ? 0 : 8) + (type == IBV_GID_TYPE_ROCE_V2 ? 4 : 0) + (is_ipv4(g) ? 2 : 1);
-}
-
-static int choose_gid(struct device *d, int wanted)
-{
-	enum ibv_gid_type type;
-	union ibv_gid gid;
-	int best = 0;
-
-	for (int i = wanted < 0 ? 0 : wanted; i < d->attr.gid_tbl_len && (wanted < 0 || i == wanted); i++) {
-		if (!gid_at(d, i, &gid, &type) || gid_merit(&gid, type) <= best)
-			continue;
-		best = gid_merit(&gid, type);
-		d->gid = gid;
-		d->gid_type = type;
-		d->gid_index = i;
-		d->has_gid = true;
-	}
-	if (d->has_gid || (wanted < 0 && d->attr.link_layer != IBV_LINK_LAYER_ETHERNET))
-		return TUTTI_OK;
-	if (wanted >= 0)
-		return fail(TUTTI_EUNSUPPORTED, "its GID table has nothing at TUTTI_VERBS_GID=%d", wanted);
-	return fail(TUTTI_EUNSUPPORTED, "it has no GID: give its network interface an IP address");
-}
-
-const char *gid_text(const struct device *d, char buf[GID_TEXT])
-{
-	char address[INET6_ADDRSTRLEN] = "";
-	const char *kind = d->gid_type == IBV_GID_TYPE_ROCE_V2   ? "RoCE v2"
-	                   : d->gid_type == IBV_GID_TYPE_ROCE_V1 ? "RoCE v1"
-	                                                         : "InfiniBand";
-
-	if (is_ipv4(&d->gid))
-		inet_ntop(AF_INET, d->gid.raw + 12, address, sizeof(address));
-	else
-		inet_ntop(AF_INET6, d->gid.raw, address, sizeof(address));
-	if (!d->has_gid)
-		snprintf(buf, GID_TEXT, "InfiniBand LID %u", d->attr.lid);
-	else
-		snprintf(buf, GID_TEXT, "GID %d (%s %s)", d->gid_index, kind, address);
-	return buf;
-}
+/* ---- who can reach whom ------------------------------------------------------------------------------------------- */
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
@@ -164,11 +68,11 @@ static uint64_t mix(uint64_t h, uint64_t v)
 uint64_t device_fabric(const struct device *d)
 {
 	bool ethernet = d->attr.link_layer == IBV_LINK_LAYER_ETHERNET;
-	uint64_t h = mix(mix(7, ethernet), d->mode);
+	uint64_t h = mix(mix(mix(7, ethernet), d->mode), (uint64_t)d->iwarp << 1 | d->by_cm);
 	__be16 pkey = 0;
 
 	if (ethernet) {
-		h = mix(mix(h, d->gid_type), (uint64_t)is_ipv4(&d->gid) << 1 | is_link_local(&d->gid));
+		h = mix(mix(h, d->gid_type), (uint64_t)gid_is_ipv4(&d->gid) << 1 | gid_is_link_local(&d->gid));
 	} else {
 		h = mix(h, d->has_gid ? d->gid.global.subnet_prefix : 0);
 		if (d->lib.query_pkey(d->context, d->port, d->knobs.pkey, &pkey) == 0)
@@ -206,12 +110,18 @@ static int choose_mode(struct device *d, const char *wanted)
 		for (int i = VERBS_WRITE; i <= VERBS_SEND_UC; i++)
 			if (strcmp(wanted, mode_names[i]) == 0)
 				d->mode = (enum verbs_mode)i;
+		if (d->mode == VERBS_WRITE && d->iwarp)
+			return fail(TUTTI_EUNSUPPORTED, "iWARP has no immediates, which TUTTI_VERBS_MODE=write needs");
+		if (d->mode == VERBS_SEND_UC && d->by_cm)
+			return fail(TUTTI_EUNSUPPORTED, "rdma_cm connects no UC queue pairs (TUTTI_VERBS_CONNECT)");
 		if (d->mode == VERBS_SEND_UC ? uc || can_make(d, IBV_QPT_UC) : rc)
 			return TUTTI_OK;
 		return fail(TUTTI_EUNSUPPORTED, "it makes no %s queue pairs, which TUTTI_VERBS_MODE=%s needs",
 		            d->mode == VERBS_SEND_UC ? "UC" : "RC", wanted);
 	}
-	d->mode = rc ? VERBS_WRITE : VERBS_SEND_UC;
+	d->mode = !rc ? VERBS_SEND_UC : d->iwarp ? VERBS_SEND : VERBS_WRITE; /* iWARP has no immediates */
+	if (d->by_cm && !rc)
+		return fail(TUTTI_EUNSUPPORTED, "it makes no RC queue pairs, which rdma_cm needs");
 	if (rc || uc)
 		return TUTTI_OK;
 	return fail(TUTTI_EUNSUPPORTED,
@@ -229,7 +139,7 @@ static int use_port(struct device *d, const struct params *p)
 	if (d->attr.state != IBV_PORT_ACTIVE)
 		return fail(TUTTI_EUNSUPPORTED, "it is %s: check cable, switch and `rdma link`",
 		            d->attr.state < 6 ? states[d->attr.state] : "in no state that is known");
-	rc = choose_gid(d, (int)p->verbs_gid);
+	rc = d->iwarp ? TUTTI_OK : gid_choose(d, (int)p->verbs_gid); /* iWARP: addresses are rdma_cm's matter */
 	if (rc == TUTTI_OK)
 		rc = choose_mode(d, p->verbs_mode);
 	if (rc == TUTTI_OK)
@@ -241,6 +151,9 @@ static int use_port(struct device *d, const struct params *p)
 
 static void shut(struct device *d)
 {
+	if (d->cm)
+		cm_close(d->cm);
+	d->cm = NULL;
 	memory_end(d);
 	if (d->cq && d->unacked)
 		d->lib.ack_cq_events(d->cq, d->unacked);
@@ -260,20 +173,20 @@ static void shut(struct device *d)
 	d->has_gid = false;
 }
 
-static int use_device(struct device *d, struct ibv_device *which, int port, const struct params *p)
+static int use_device(struct device *d, const struct port *port, const struct params *p)
 {
 	int rc;
 
-	d->port = (uint8_t)port;
-	d->context = d->lib.open_device(which);
+	d->port = port->number;
+	d->context = d->lib.open_device(port->device);
 	if (!d->context)
 		return fail_errno("open it (is /dev/infiniband/uverbs* there, and may this user open it?)");
 	if (d->lib.query_device(d->context, &d->limits) != 0)
 		return fail_errno("ask for its limits");
-	if (port > d->limits.phys_port_cnt)
-		return NO_SUCH_PORT;
-	if (which->transport_type == IBV_TRANSPORT_IWARP)
-		return fail(TUTTI_EUNSUPPORTED, "it speaks iWARP, whose connections this transport can't make");
+	d->iwarp = port->device->transport_type == IBV_TRANSPORT_IWARP;
+	d->by_cm = d->iwarp || strcmp(p->verbs_connect, "cm") == 0;
+	if (d->iwarp && strcmp(p->verbs_connect, "exchange") == 0)
+		return fail(TUTTI_EUNSUPPORTED, "it speaks iWARP, which needs TUTTI_VERBS_CONNECT=cm");
 	d->pd = d->lib.alloc_pd(d->context);
 	if (!d->pd)
 		return fail_errno("make a protection domain (it has %d)", d->limits.max_pd);
@@ -285,53 +198,45 @@ static int use_device(struct device *d, struct ibv_device *which, int port, cons
 	d->channel = d->lib.create_comp_channel(d->context);
 	if (d->channel && fcntl(d->channel->fd, F_SETFL, O_NONBLOCK) < 0)
 		return fail_errno("set up its completion channel");
-	return TUTTI_OK;
+	return d->by_cm ? cm_open(&d->cm, d) : TUTTI_OK;
 }
 
-/* Visits ports until one can be used; with `line`, tells of each and uses none. */
-static int visit(struct device *d, const struct params *p, void (*line)(void *, const char *), void *ctx)
+static void name_port(struct device *d, const struct port *port)
 {
-	char why[REASONS] = "", text[400], gid[GID_TEXT];
-	struct ibv_device **list = d->lib.get_device_list(NULL);
-	size_t n = 0;
-	int rc = NO_SUCH_PORT;
+	snprintf(d->name, sizeof(d->name), "%s:%d", d->lib.get_device_name(port->device), port->number);
+}
 
-	for (int i = 0; list && list[i] && (line || rc != TUTTI_OK); i++) {
-		const char *name = d->lib.get_device_name(list[i]);
-		for (int port = 1; port < 256 && (line || rc != TUTTI_OK); port++) {
-			if (!is_named(p->verbs_device, name, port) && !line)
-				continue;
-			snprintf(d->name, sizeof(d->name), "%s:%d", name, port);
-			rc = use_device(d, list[i], port, p);
-			if (rc == TUTTI_OK && line)
-				snprintf(text, sizeof(text), "%s: yes, %s, mode %s, MTU %d, %d queue pairs, %d regions",
-				         d->name, gid_text(d, gid), mode_names[d->mode], 128 << d->attr.active_mtu,
-				         d->limits.max_qp, d->limits.max_mr);
-			else
-				snprintf(text, sizeof(text), "%s: %s%s", d->name, line ? "no, " : "", fail_text());
-			if (line || rc != TUTTI_OK)
-				shut(d);
-			if (rc == NO_SUCH_PORT) /* of this device there are no more */
-				break;
-			if (line)
-				line(ctx, text);
-			else if (rc != TUTTI_OK && n < sizeof(why))
-				n += (size_t)snprintf(why + n, sizeof(why) - n, "%s%s", n ? "; " : "", text);
-		}
+/* The best port of that name that can be used. */
+static int use_best(struct device *d, const struct params *p, struct ibv_device **list, const char *name)
+{
+	char why[REASONS] = "";
+	size_t count = 0, n = 0;
+	struct port *ports = ports_find(d, list, name, &count);
+	int rc = TUTTI_EUNSUPPORTED;
+
+	for (size_t i = 0; i < count && rc != TUTTI_OK; i++) {
+		name_port(d, &ports[i]);
+		rc = use_device(d, &ports[i], p);
+		if (rc == TUTTI_OK)
+			break;
+		shut(d);
+		if (n < sizeof(why))
+			n += (size_t)snprintf(why + n, sizeof(why) - n, "%s%s: %s", n ? "; " : "", d->name,
+			                      fail_text());
 	}
-	if (list)
-		d->lib.free_device_list(list);
-	if (rc == TUTTI_OK || line)
-		return TUTTI_OK;
+	free(ports);
+	if (rc == TUTTI_OK)
+		return rc;
 	if (*why)
 		return fail(TUTTI_EUNSUPPORTED, "%s", why);
-	if (p->verbs_device)
+	if (name)
 		return fail(TUTTI_EUNSUPPORTED, "no RDMA device is named by TUTTI_VERBS_DEVICE=%s", p->verbs_device);
 	return fail(TUTTI_EUNSUPPORTED, "there is no RDMA device (`rdma link` shows them)");
 }
 
-int device_open(struct device *d, const struct params *p)
+int device_open(struct device *d, const struct params *p, const char *name)
 {
+	struct ibv_device **list;
 	int rc;
 
 	memset(d, 0, sizeof(*d));
@@ -341,20 +246,52 @@ int device_open(struct device *d, const struct params *p)
 		return rc;
 	}
 	rc = verbs_load(&d->lib, p->verbs_lib);
-	if (rc == TUTTI_OK)
-		rc = visit(d, p, NULL, NULL);
+	if (rc != TUTTI_OK)
+		return rc;
+	list = d->lib.get_device_list(NULL);
+	rc = use_best(d, p, list, name);
+	if (list)
+		d->lib.free_device_list(list);
 	return rc;
+}
+
+static void describe(struct device *d, const struct port *port, const struct params *p, char *text, size_t cap)
+{
+	char gid[GID_TEXT];
+
+	name_port(d, port);
+	if (use_device(d, port, p) == TUTTI_OK)
+		snprintf(text, cap, "%s: yes, %s, mode %s, MTU %d, %d queue pairs, %d regions, %u Mb/s, %s%s", d->name,
+		         gid_text(d, gid), mode_names[d->mode], 128 << d->attr.active_mtu, d->limits.max_qp,
+		         d->limits.max_mr, port->mbps, port->near ? "near" : "far from this rank's CPUs",
+		         d->by_cm ? ", connected by rdma_cm" : "");
+	else
+		snprintf(text, cap, "%s: no, %s", d->name, fail_text());
+	shut(d);
 }
 
 int devices_list(const struct params *p, void (*line)(void *ctx, const char *text), void *ctx)
 {
 	struct device d = {0};
+	struct ibv_device **list = NULL;
+	struct port *ports = NULL;
+	size_t n = 0;
+	char text[400];
 	int rc = knobs_read(&d.knobs, p->verbs_qp);
 
 	if (rc == TUTTI_OK)
 		rc = verbs_load(&d.lib, p->verbs_lib);
-	if (rc == TUTTI_OK)
-		rc = visit(&d, p, line, ctx);
+	if (rc == TUTTI_OK) {
+		list = d.lib.get_device_list(NULL);
+		ports = ports_find(&d, list, NULL, &n);
+	}
+	for (size_t i = 0; i < n; i++) {
+		describe(&d, &ports[i], p, text, sizeof(text));
+		line(ctx, text);
+	}
+	if (list)
+		d.lib.free_device_list(list);
+	free(ports);
 	verbs_unload(&d.lib);
 	return rc;
 }

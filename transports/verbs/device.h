@@ -23,6 +23,7 @@ struct verbs_knobs {
 };
 
 struct region;
+struct cm;
 
 struct device {
 	struct verbs_lib lib;
@@ -36,6 +37,8 @@ struct device {
 	union ibv_gid gid;
 	enum ibv_gid_type gid_type;
 	bool has_gid;
+	bool iwarp, by_cm; /* by_cm: connections are made by rdma_cm */
+	struct cm *cm;
 	char name[72]; /* "mlx5_0:1" */
 	struct ibv_pd *pd;
 	struct ibv_comp_channel *channel; /* NULL: the device has none */
@@ -54,10 +57,10 @@ struct piece {
 };
 
 /**
- * Opens what TUTTI_VERBS_DEVICE and its relatives say, or the first port that can be used. EUNSUPPORTED with the reason
- * for each port where none can; then, too, device_close must follow.
+ * Opens the nearest and fastest port of that name ("mlx5_0:1", "mlx5_0", or NULL: of all) that can be used. EUNSUPPORTED
+ * with the reason for each port where none can; then, too, device_close must follow.
  */
-int device_open(struct device *d, const struct params *p);
+int device_open(struct device *d, const struct params *p, const char *name);
 /** The completion queue: for `entries` completions that nobody has polled yet. */
 int device_make_queue(struct device *d, int entries);
 void device_close(struct device *d);

@@ -3,11 +3,10 @@
 #include "../../src/util/error.h"
 
 #include <dlfcn.h>
-#include <stdbool.h>
 #include <string.h>
 
 /* A symbol's address is an object pointer to dlsym and a function pointer to us: POSIX says that they are the same. */
-static bool find(void *handle, const char *name, void *to)
+bool lib_find(void *handle, const char *name, void *to)
 {
 	void *at = dlsym(handle, name);
 
@@ -28,19 +27,20 @@ int verbs_load(struct verbs_lib *lib, const char *name)
 		return fail(TUTTI_EUNSUPPORTED, "%s cannot be loaded (%s): install libibverbs1 and ibverbs-providers",
 		            name, dlerror());
 #define FIND(result, call, args)                                                                                       \
-	if (!find(lib->handle, "ibv_" #call, &lib->call))                                                              \
+	if (!lib_find(lib->handle, "ibv_" #call, &lib->call))                                                          \
 		missing = "ibv_" #call;
 	VERBS_CALLS(FIND)
 	FIND(, query_port, )
 	FIND(, reg_mr, )
 #undef FIND
-	(void)find(lib->handle, "_ibv_query_gid_ex", &lib->query_gid_ex);
+	(void)lib_find(lib->handle, "_ibv_query_gid_ex", &lib->query_gid_ex);
+	(void)lib_find(lib->handle, "_ibv_query_gid_table", &lib->query_gid_table);
 	if (missing) {
 		verbs_unload(lib);
 		return fail(TUTTI_EUNSUPPORTED, "%s has no %s: it is not a libibverbs that this build knows", name,
 		            missing);
 	}
-	if (find(lib->handle, "ibv_fork_init", &fork_init))
+	if (lib_find(lib->handle, "ibv_fork_init", &fork_init))
 		(void)fork_init(); /* refused when the application used verbs before: then it has decided */
 	return TUTTI_OK;
 }

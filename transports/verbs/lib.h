@@ -6,6 +6,7 @@
 #define TUTTI_VERBS_LIB_H
 
 #include <infiniband/verbs.h>
+#include <stdbool.h>
 
 #define VERBS_LIB "libibverbs.so.1"
 
@@ -47,11 +48,15 @@ struct verbs_lib {
 	/* absent from old libraries: NULL */
 	int (*query_gid_ex)(struct ibv_context *, uint32_t port, uint32_t index, struct ibv_gid_entry *, uint32_t flags,
 	                    size_t bytes);
+	ssize_t (*query_gid_table)(struct ibv_context *, struct ibv_gid_entry *, size_t max, uint32_t flags,
+	                           size_t bytes);
 };
 
 /** Loads the library of that name (NULL: VERBS_LIB). EUNSUPPORTED with what to install when it is not there. */
 int verbs_load(struct verbs_lib *lib, const char *name);
 /** Safe on one that was not loaded. */
 void verbs_unload(struct verbs_lib *lib);
+/** A function's address into *to, NULL where there is none. */
+bool lib_find(void *handle, const char *name, void *to);
 
 #endif

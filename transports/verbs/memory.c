@@ -49,12 +49,12 @@ static int cannot_register(const struct device *d, size_t bytes)
 	if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
 	    (error == ENOMEM || error == EPERM || error == EAGAIN))
 		return fail(TUTTI_ENOMEM,
-		            "%s cannot register %zu KiB of memory: this process may lock %llu KiB; raise the limit "
+		            "cannot register %zu KiB of memory: this process may lock %llu KiB; raise the limit "
 		            "(ulimit -l, or memlock in /etc/security/limits.conf)",
-		            d->name, bytes >> 10, (unsigned long long)limit.rlim_cur >> 10);
+		            bytes >> 10, (unsigned long long)limit.rlim_cur >> 10);
 	errno = error;
-	return fail_errno("register %zu KiB of memory with %s (%d regions of %d are in use)", bytes >> 10, d->name,
-	                  d->nregions, d->limits.max_mr);
+	return fail_errno("register %zu KiB of memory (%d regions of %d are in use)", bytes >> 10, d->nregions,
+	                  d->limits.max_mr);
 }
 
 /* A forked child gets no copy: the device goes on with the parent's pages. */
@@ -147,7 +147,7 @@ int piece_get(struct device *d, size_t bytes, struct piece *out)
 	if (!e) {
 		rc = grow(d, whole);
 		if (rc != TUTTI_OK)
-			return rc;
+			return fail_while(rc, "%s", d->name);
 		r = d->regions;
 		e = take(r, whole);
 	}

@@ -133,6 +133,7 @@ static int new_channel(struct pair *p, uint64_t tag, struct channel **out)
 	ch = calloc(1, sizeof(*ch));
 	if (!ch)
 		return fail(TUTTI_ENOMEM, "out of memory");
+	ch->pair = p;
 	ch->tag = tag;
 	ch->id = id;
 	*out = p->channels[id] = ch;
@@ -279,11 +280,11 @@ bool pair_has(const struct pair *p, uint64_t tag)
 	return find_channel(p, tag) != NULL;
 }
 
-void pair_disconnect(struct pair *p, struct channel *ch, bool outgoing)
+void pair_disconnect(struct channel *ch, bool outgoing)
 {
 	(outgoing ? &ch->out : &ch->in)->attached = false;
 	ch->ended = !in_use(ch);
-	p->sweeping |= ch->ended;
+	ch->pair->sweeping |= ch->ended;
 }
 
 /* ---- what the peer says ------------------------------------------------------------------------------------------ */
@@ -304,22 +305,53 @@ static int heard_open(struct pair *p, const struct note *note)
 	return TUTTI_OK;
 }
 
-static int heard(struct pair *p, const struct note *note)
+static int get_ready(struct pair *p)
 {
 	const struct note ready = {.kind = NOTE_READY};
+	int rc = TUTTI_OK;
+
+	if (p->state == PAIR_GREETING && p->greeted && p->joined) {
+		p->state = PAIR_ALMOST;
+		rc = say(p, &ready);
+	}
+	if (p->state == PAIR_ALMOST && p->ready)
+		p->state = PAIR_UP;
+	return rc;
+}
+
+void pair_joined(struct pair *p)
+{
+	p->joined = true;
+	if (get_ready(p) != TUTTI_OK)
+		pair_break(p);
+}
+
+/* By rdma_cm it is the lower rank who connects, and the other who waits for it. */
+static int heard_greeting(struct pair *p, const struct greeting *g)
+{
+	struct cm *cm = p->device->cm;
+	int rc = p->greeted ? fail(TUTTI_EPEER, "rank %d greets twice", p->peer) : qp_agrees(p, g);
+
+	p->greeted = true;
+	if (rc == TUTTI_OK && !cm) {
+		rc = qp_connect(p, g);
+		p->joined = rc == TUTTI_OK;
+	} else if (rc == TUTTI_OK && p->env->rank < p->peer) {
+		rc = cm_connect(cm, p, &g->place);
+	}
+	return rc == TUTTI_OK ? get_ready(p) : rc;
+}
+
+static int heard(struct pair *p, const struct note *note)
+{
 	struct channel *ch;
-	int rc;
 
 	switch (note->kind) {
 	case NOTE_GREETING:
-		rc = p->state == PAIR_GREETING ? qp_connect(p, &note->greeting) : TUTTI_EPEER;
-		if (rc != TUTTI_OK)
-			return rc;
-		p->state = PAIR_ALMOST;
-		return say(p, &ready);
+		return heard_greeting(p, &note->greeting);
 	case NOTE_READY:
-		p->state = p->state == PAIR_ALMOST ? PAIR_UP : p->state;
-		return TUTTI_OK;
+		p->ready = true;
+		return get_ready(p);
 	case NOTE_OPEN:
 		return heard_open(p, note);
 	case NOTE_CLOSE:
@@ -408,6 +440,8 @@ int pair_create(struct pair **out, const struct transport_env *env, struct devic
 		rc = post_receives(p);
 	if (rc == TUTTI_OK) {
 		hello.greeting = qp_greeting(p);
+		if (d->cm)
+			hello.greeting.place = cm_expect(d->cm, p);
 		rc = say(p, &hello);
 	}
 	if (rc == TUTTI_OK)
@@ -420,6 +454,8 @@ int pair_create(struct pair **out, const struct transport_env *env, struct devic
 void pair_destroy(struct pair *p)
 {
 	(void)shutdown(p->fd, SHUT_WR); /* before the queue pair goes: a peer that still sends to it knows why */
+	if (p->device->cm)
+		cm_forget(p->device->cm, p);
 	if (p->qp)
 		p->device->npairs -= p->device->lib.destroy_qp(p->qp) == 0;
 	for (uint32_t i = 0; i < p->nchannels; i++)

@@ -18,6 +18,7 @@
 
 #include "../../src/link.h"
 #include "../../src/transport.h"
+#include "cm.h"
 #include "device.h"
 
 #define CHANNELS_MAX (1 << 14) /* of a pair; 14 bits of an immediate */
@@ -33,6 +34,7 @@ struct way {
 };
 
 struct channel {
+	struct pair *pair;
 	uint64_t tag; /* equal on both sides */
 	uint32_t id, peer_id;
 	bool known;         /* the peer has told its number */
@@ -55,6 +57,7 @@ struct sent {
 	uint64_t pos;
 };
 
+/* GREETING: until the peer has greeted and the queue pair is connected; ALMOST: until the peer says so, too */
 enum pair_state { PAIR_GREETING, PAIR_ALMOST, PAIR_UP, PAIR_LEFT, PAIR_BROKEN };
 
 struct pair {
@@ -62,7 +65,8 @@ struct pair {
 	struct device *device;
 	int peer, fd;
 	enum pair_state state;
-	char why[400]; /* PAIR_BROKEN */
+	bool greeted, joined, ready; /* the peer's greeting came; the queue pair is connected; the peer's is */
+	char why[400];               /* PAIR_BROKEN */
 	struct ibv_qp *qp;
 	uint32_t psn, window, inline_max;
 
@@ -82,9 +86,12 @@ struct pair {
 
 	uint8_t *out; /* for the socket */
 	size_t nout, cap;
-	uint8_t in[64];
+	uint8_t in[192];
 	size_t nin;
-	bool watched;
+
+	struct rdma_cm_id *cm_id; /* where rdma_cm connects */
+	struct cm_place place;
+	struct pair *next_expected;
 };
 
 /** Receives and sends of one queue pair, and completions in all, for a window. */
@@ -109,10 +116,12 @@ bool pair_flushed(struct pair *p);
 int pair_connect(struct pair *p, const struct link_spec *spec, uint64_t tag, struct link *link);
 /** Whether there is a channel of that name already, from here or because the peer has told of it. */
 bool pair_has(const struct pair *p, uint64_t tag);
-void pair_disconnect(struct pair *p, struct channel *ch, bool outgoing);
+void pair_disconnect(struct channel *ch, bool outgoing);
 
 /** Reads and writes the socket; what it finds out goes into the state. */
 void pair_talk(struct pair *p);
+/** Its queue pair is connected. */
+void pair_joined(struct pair *p);
 /** Posts what is published and gives back what is free. */
 void pair_move(struct pair *p);
 /** Frees what both sides are done with; only when the completion queue was seen empty after pair_talk. */

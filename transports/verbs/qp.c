@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GREETING_VERSION 1
+#define GREETING_VERSION 2
 #define HOPS             64
 #define RNR_WAIT         12 /* 0.64 ms between tries where, against the rules, no receive was posted */
 
@@ -93,66 +93,80 @@ static enum ibv_mtu mtu_of(uint32_t bytes)
 	return m;
 }
 
+int qp_set(struct pair *p, struct ibv_qp_attr *attr, int mask)
+{
+	const struct device *d = p->device;
+	int error;
+
+	if (mask & IBV_QP_PATH_MTU && 128u << attr->path_mtu > own_mtu(d))
+		attr->path_mtu = mtu_of(own_mtu(d));
+	attr->min_rnr_timer = RNR_WAIT;
+	attr->ah_attr.sl = (uint8_t)d->knobs.sl;
+	attr->ah_attr.grh.traffic_class = (uint8_t)d->knobs.tc;
+	attr->timeout = (uint8_t)d->knobs.timeout;
+	attr->retry_cnt = (uint8_t)d->knobs.retry;
+	attr->rnr_retry = (uint8_t)d->knobs.rnr;
+	error = d->lib.modify_qp(p->qp, attr, mask);
+	errno = error > 0 ? error : errno;
+	return error ? -1 : 0;
+}
+
 static int to_receive(struct pair *p, const struct greeting *peer)
 {
 	const struct device *d = p->device;
-	bool rc = type_of(p) == IBV_QPT_RC, ethernet = d->attr.link_layer == IBV_LINK_LAYER_ETHERNET;
 	struct ibv_qp_attr attr = {
 	        .qp_state = IBV_QPS_RTR,
-	        .path_mtu = mtu_of(peer->mtu < own_mtu(d) ? peer->mtu : own_mtu(d)),
+	        .path_mtu = mtu_of(peer->mtu),
 	        .dest_qp_num = peer->qpn,
 	        .rq_psn = peer->psn,
 	        .max_dest_rd_atomic = 0,
-	        .min_rnr_timer = RNR_WAIT,
-	        .ah_attr = {.dlid = peer->lid, .sl = (uint8_t)d->knobs.sl, .port_num = d->port},
+	        .ah_attr = {.dlid = peer->lid, .port_num = d->port},
 	};
 	int mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
 
-	if (ethernet || peer->lid == 0) { /* else the LID is enough */
+	if (d->attr.link_layer == IBV_LINK_LAYER_ETHERNET || peer->lid == 0) { /* else the LID is enough */
 		attr.ah_attr.is_global = 1;
 		memcpy(attr.ah_attr.grh.dgid.raw, peer->gid, sizeof(peer->gid));
 		attr.ah_attr.grh.sgid_index = (uint8_t)d->gid_index;
 		attr.ah_attr.grh.hop_limit = HOPS;
-		attr.ah_attr.grh.traffic_class = (uint8_t)d->knobs.tc;
 	}
-	if (rc)
+	if (type_of(p) == IBV_QPT_RC)
 		mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
-	return d->lib.modify_qp(p->qp, &attr, mask);
+	return qp_set(p, &attr, mask);
 }
 
 static int to_send(struct pair *p)
 {
-	const struct device *d = p->device;
-	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_RTS,
-	                           .sq_psn = p->psn,
-	                           .timeout = (uint8_t)d->knobs.timeout,
-	                           .retry_cnt = (uint8_t)d->knobs.retry,
-	                           .rnr_retry = (uint8_t)d->knobs.rnr};
+	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_RTS, .sq_psn = p->psn};
 	int mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
 
 	if (type_of(p) == IBV_QPT_RC)
 		mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
-	return d->lib.modify_qp(p->qp, &attr, mask);
+	return qp_set(p, &attr, mask);
+}
+
+int qp_agrees(const struct pair *p, const struct greeting *peer)
+{
+	const struct device *d = p->device;
+
+	if (peer->version == GREETING_VERSION && peer->mode == d->mode && peer->frame == FRAME_BYTES &&
+	    peer->window == p->window && (peer->place.port != 0) == d->by_cm)
+		return TUTTI_OK;
+	return fail(
+	        TUTTI_EMISMATCH,
+	        "the verbs transport of rank %d has version %u, mode %u, window %u, rdma_cm %d; here they are %d, %d, "
+	        "%u, %d: install the same Tutti on all hosts",
+	        p->peer, peer->version, peer->mode, peer->window, peer->place.port != 0, GREETING_VERSION, d->mode,
+	        p->window, d->by_cm);
 }
 
 int qp_connect(struct pair *p, const struct greeting *peer)
 {
 	const struct device *d = p->device;
 	char gid[GID_TEXT];
-	int error;
 
-	if (peer->version != GREETING_VERSION || peer->mode != d->mode || peer->frame != FRAME_BYTES ||
-	    peer->window != p->window)
-		return fail(TUTTI_EMISMATCH,
-		            "the verbs transport of rank %d has version %u, mode %u, window %u; here they are %d, %d, "
-		            "%u: install the same Tutti on all hosts",
-		            p->peer, peer->version, peer->mode, peer->window, GREETING_VERSION, d->mode, p->window);
-	error = to_receive(p, peer);
-	if (!error)
-		error = to_send(p);
-	if (!error)
+	if (to_receive(p, peer) == 0 && to_send(p) == 0)
 		return TUTTI_OK;
-	errno = error > 0 ? error : errno;
 	return fail_errno("connect a queue pair of %s, %s, to rank %d (is the GID one that reaches it? "
 	                  "TUTTI_VERBS_GID)",
 	                  d->name, gid_text(d, gid), p->peer);

@@ -9,12 +9,17 @@ struct greeting {
 	uint32_t version, mode, qpn, psn, mtu, window, frame;
 	uint16_t lid, has_gid;
 	uint8_t gid[16];
+	struct cm_place place;
 };
 
 int qp_make(struct pair *p);
 struct greeting qp_greeting(const struct pair *p);
+/** EMISMATCH when the peer's transport is set up in another way. */
+int qp_agrees(const struct pair *p, const struct greeting *peer);
 /** To "ready to receive and to send". */
 int qp_connect(struct pair *p, const struct greeting *peer);
+/** The same in steps, for who knows the way to the peer: adds what TUTTI_VERBS_QP says. 0, or -1 with errno. */
+int qp_set(struct pair *p, struct ibv_qp_attr *attr, int mask);
 /** Whatever is posted comes back as flushed. */
 void qp_stop(struct pair *p);
 

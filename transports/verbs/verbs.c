@@ -1,6 +1,7 @@
 /*
- * verbs: RDMA between ranks on different hosts (InfiniBand, RoCE, Thunderbolt). The lower rank of a pair dials the other;
- * see pair.h for what then follows. One device, one completion queue, polled by pump for all pairs.
+ * verbs: RDMA between ranks on different hosts (InfiniBand, RoCE, Thunderbolt). The lower rank of a pair dials the
+ * other; see pair.h for what then follows. A rail is a port of a device, with pairs of its own and one completion queue,
+ * which pump polls for all of them. The lane of a link says on which rail it goes.
  */
 #include "../../src/transport.h"
 #include "../../src/util/clock.h"
@@ -15,6 +16,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#define RAILS_MAX  8
 #define WINDOW     128u /* slots (frames) under way between two ranks; less where the device allows less */
 #define FEWEST     4u
 #define POLLED     16 /* completions at a time */
@@ -22,21 +24,34 @@
 #define LINGER_NS  (500 * UINT64_C(1000000)) /* for what is under way when the world ends */
 #define PAIR_TAG   UINT64_C(0x7665726273)    /* "verbs": the dial's name; a link's is a hash */
 
-struct verbs {
-	const struct transport_env *env;
+struct rail {
+	int number; /* of its name in TUTTI_VERBS_DEVICE */
 	struct device device;
 	struct pair **pairs; /* by rank */
-	uint32_t window;     /* that this rank's device allows */
+	bool armed;          /* the device will make its channel readable */
+};
+
+struct verbs {
+	const struct transport_env *env;
+	struct rail rails[RAILS_MAX];
+	int nrails;
+	uint32_t window; /* that this rank's devices allow */
 	int epoll;
 	unsigned idle; /* visits that found nothing */
-	bool armed;    /* the device will make its channel readable */
 };
 
 /* In the contact. No holes. */
 struct verbs_address {
-	uint32_t window, usable;
-	uint64_t fabric;
+	uint32_t window;
+	uint32_t fabric[RAILS_MAX]; /* by the rail's number; 0: it has none */
 };
+_Static_assert(sizeof(struct verbs_address) <= CONTACT_BLOB, "an address has its place in a contact");
+
+/* What the epoll set tells of: a rail's number among ours, and one of these. */
+enum { WATCH_EVENTS, WATCH_COMPLETIONS, WATCH_CM, WATCH_PAIR /* + rank */ };
+
+#define each_rail(l, v)    (struct rail *l = (v)->rails; l < (v)->rails + (v)->nrails; l++)
+#define each_pair(p, l, v) (struct pair **p = (l)->pairs; p && p < (l)->pairs + (v)->env->nranks; p++)
 
 static void let_arrive(struct verbs *v);
 
@@ -46,15 +61,17 @@ static void verbs_close(void *ctx)
 
 	if (!v)
 		return;
-	if (v->pairs)
-		let_arrive(v);
-	for (int r = 0; v->pairs && r < v->env->nranks; r++)
-		if (v->pairs[r])
-			pair_destroy(v->pairs[r]);
-	device_close(&v->device);
+	let_arrive(v);
+	for
+		each_rail(l, v)
+		{
+		for
+			each_pair(p, l, v) if (*p) pair_destroy(*p);
+		device_close(&l->device);
+		free(l->pairs);
+		}
 	if (v->epoll >= 0)
 		close(v->epoll);
-	free(v->pairs);
 	free(v);
 }
 
@@ -70,31 +87,72 @@ static uint32_t window_of(const struct device *d, int nranks)
 	return w;
 }
 
+/* One more rail. Of several names one that can't be used is no error as long as there is another. */
+static int open_rail(struct verbs *v, const char *name, int number)
+{
+	struct rail *l = &v->rails[v->nrails++];
+	struct device *d = &l->device;
+	uint32_t window;
+	int rc = device_open(d, v->env->params, name);
+
+	l->number = number;
+	if (rc != TUTTI_OK)
+		return rc;
+	window = window_of(d, v->env->nranks);
+	if (window < FEWEST)
+		return fail(TUTTI_EUNSUPPORTED, "%s allows %d work requests and %d completions: too few for %d ranks",
+		            d->name, d->limits.max_qp_wr, d->limits.max_cqe, v->env->nranks);
+	if (!v->window || window < v->window)
+		v->window = window;
+	return TUTTI_OK;
+}
+
+static void drop_rail(struct verbs *v)
+{
+	device_close(&v->rails[--v->nrails].device);
+}
+
+static int open_rails(struct verbs *v, const char *names)
+{
+	char name[72];
+	int number = 0, rc = TUTTI_OK;
+
+	for (const char *n = names; *n; n += *n == ',', number++) {
+		size_t len = strcspn(n, ",");
+		if (number == RAILS_MAX)
+			return fail(TUTTI_EINVAL, "TUTTI_VERBS_DEVICE=%s: more than %d rails", names, RAILS_MAX);
+		snprintf(name, sizeof(name), "%.*s", (int)len, n);
+		n += len;
+		rc = open_rail(v, name, number);
+		if (rc == TUTTI_OK)
+			continue;
+		drop_rail(v);
+		if (strchr(names, ','))
+			log_warn("verbs: no rail over %s: %s", name, fail_text());
+	}
+	return v->nrails ? TUTTI_OK : rc;
+}
+
 static int verbs_open(const struct transport_env *env, void **ctx)
 {
 	struct verbs *v = calloc(1, sizeof(*v));
-	int rc;
+	const char *names = env->params->verbs_device;
 
 	if (!v)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	*ctx = v;
 	v->env = env;
 	v->epoll = -1;
-	rc = device_open(&v->device, env->params);
-	if (rc != TUTTI_OK)
-		return rc;
-	v->window = window_of(&v->device, env->nranks);
-	if (v->window < FEWEST)
-		return fail(TUTTI_EUNSUPPORTED, "%s allows %d work requests and %d completions: too few for %d ranks",
-		            v->device.name, v->device.limits.max_qp_wr, v->device.limits.max_cqe, env->nranks);
-	return TUTTI_OK;
+	return names ? open_rails(v, names) : open_rail(v, NULL, 0);
 }
 
 static void verbs_address(void *ctx, uint8_t blob[CONTACT_BLOB])
 {
 	struct verbs *v = ctx;
-	struct verbs_address a = {v->window, 1, device_fabric(&v->device)};
+	struct verbs_address a = {.window = v->window};
 
+	for
+		each_rail(l, v) a.fabric[l->number] = (uint32_t)device_fabric(&l->device) | 1;
 	memset(blob, 0, CONTACT_BLOB);
 	memcpy(blob, &a, sizeof(a));
 }
@@ -107,88 +165,128 @@ static struct verbs_address address_of(const struct verbs *v, int rank)
 	return a;
 }
 
-static int watch(struct verbs *v, int fd, void *what)
+static bool is_usable(const struct verbs *v, int rank)
 {
-	struct epoll_event e = {.events = EPOLLIN, .data.ptr = what};
+	return address_of(v, rank).window != 0;
+}
 
-	return epoll_ctl(v->epoll, EPOLL_CTL_ADD, fd, &e) < 0 ? fail_errno("watch %s", v->device.name) : TUTTI_OK;
+static int watch(struct verbs *v, const struct rail *l, int fd, uint32_t what)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data.u64 = (uint64_t)(l - v->rails) << 32 | what};
+
+	return epoll_ctl(v->epoll, EPOLL_CTL_ADD, fd, &e) < 0 ? fail_errno("watch %s", l->device.name) : TUTTI_OK;
+}
+
+static int attach_rail(struct verbs *v, struct rail *l, int peers)
+{
+	struct device *d = &l->device;
+	char gid[GID_TEXT];
+	int rc;
+
+	l->pairs = calloc((size_t)v->env->nranks, sizeof(struct pair *));
+	if (!l->pairs)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	rc = device_make_queue(d, (int)(pair_receives(v->window) + pair_sends(v->window)) * peers);
+	if (rc == TUTTI_OK)
+		rc = watch(v, l, d->context->async_fd, WATCH_EVENTS);
+	if (rc == TUTTI_OK && d->channel)
+		rc = watch(v, l, d->channel->fd, WATCH_COMPLETIONS);
+	if (rc == TUTTI_OK && d->cm)
+		rc = watch(v, l, cm_fd(d->cm), WATCH_CM);
+	log_info("verbs: %s, %s, mode %s, %u slots under way%s", d->name, gid_text(d, gid), device_mode_name(d),
+	         v->window, d->cm ? ", connected by rdma_cm" : "");
+	return rc;
 }
 
 static int verbs_attach(void *ctx)
 {
 	struct verbs *v = ctx;
-	struct device *d = &v->device;
-	char gid[GID_TEXT];
-	int peers = 0, rc;
+	int peers = 0, rc = TUTTI_OK;
 
 	for (int r = 0; r < v->env->nranks; r++)
-		peers += r != v->env->rank && address_of(v, r).usable;
+		peers += r != v->env->rank && is_usable(v, r);
 	if (!peers)
 		return fail(TUTTI_EUNSUPPORTED, "no other rank has a device that it could use");
-	v->pairs = calloc((size_t)v->env->nranks, sizeof(struct pair *));
 	v->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (!v->pairs)
-		return fail(TUTTI_ENOMEM, "out of memory");
 	if (v->epoll < 0)
 		return fail_errno("create an epoll descriptor");
-	rc = device_make_queue(d, (int)(pair_receives(v->window) + pair_sends(v->window)) * peers);
-	if (rc == TUTTI_OK)
-		rc = watch(v, d->context->async_fd, &d->context);
-	if (rc == TUTTI_OK && d->channel)
-		rc = watch(v, d->channel->fd, &d->channel);
-	log_info("verbs: %s, %s, mode %s, %u slots under way", d->name, gid_text(d, gid), device_mode_name(d),
-	         v->window);
+	for
+		each_rail(l, v) if (rc == TUTTI_OK) rc = attach_rail(v, l, peers);
 	return rc;
 }
 
 static uint64_t verbs_fabric(void *ctx)
 {
-	return device_fabric(&((struct verbs *)ctx)->device);
+	return device_fabric(&((struct verbs *)ctx)->rails[0].device);
+}
+
+/*
+ * Two ranks meet on the rails that both have, by number, and of one kind; the lanes are dealt out over these. Where
+ * there is none (other names on the other host), on the first of each.
+ */
+static struct rail *rail_to(struct verbs *v, int peer, int lane)
+{
+	struct verbs_address theirs = address_of(v, peer), ours = address_of(v, v->env->rank);
+	struct rail *common[RAILS_MAX];
+	unsigned n = 0;
+
+	for
+		each_rail(l, v) if (ours.fabric[l->number] == theirs.fabric[l->number]) common[n++] = l;
+	return n ? common[(unsigned)abs(lane) % n] : v->rails;
 }
 
 /* ---- pairs ------------------------------------------------------------------------------------------------------- */
 
-static int make_pair(struct verbs *v, int peer)
+/* On the first rails both say 0: their numbers may be different ones. */
+static uint64_t dial_tag(const struct verbs *v, const struct rail *l, int peer)
+{
+	bool common = address_of(v, peer).fabric[l->number] == address_of(v, v->env->rank).fabric[l->number];
+
+	return PAIR_TAG + (common ? (uint64_t)l->number : 0);
+}
+
+static int make_pair(struct verbs *v, struct rail *l, int peer)
 {
 	const struct transport_env *env = v->env;
 	struct verbs_address a = address_of(v, peer);
 	uint32_t window = a.window < v->window ? a.window : v->window;
 	int fd, rc;
 
-	if (v->device.broken[0])
-		return fail(TUTTI_ESYSTEM, "%s", v->device.broken);
+	if (l->device.broken[0])
+		return fail(TUTTI_ESYSTEM, "%s", l->device.broken);
 	if (env->rank < peer) {
-		rc = env->dial(env, peer, PAIR_TAG, &fd);
+		rc = env->dial(env, peer, dial_tag(v, l, peer), &fd);
 		if (rc == TUTTI_EPEER)
 			env->lost(env, peer, fail_text());
 		if (rc != TUTTI_OK)
 			return rc;
 	} else {
-		fd = env->take(env, peer, PAIR_TAG);
+		fd = env->take(env, peer, dial_tag(v, l, peer));
 		if (fd < 0)
 			return LINK_PENDING;
 	}
-	rc = pair_create(&v->pairs[peer], env, &v->device, peer, fd, window);
-	return rc == TUTTI_OK ? watch(v, fd, v->pairs[peer]) : rc;
+	rc = pair_create(&l->pairs[peer], env, &l->device, peer, fd, window);
+	return rc == TUTTI_OK ? watch(v, l, fd, WATCH_PAIR + (uint32_t)peer) : rc;
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
 
 /* Nothing goes any more over this device: every peer that was reached by it is lost to us. */
-static void break_all(struct verbs *v)
+static void break_all(struct verbs *v, struct rail *l)
 {
-	snprintf(v->device.broken, sizeof(v->device.broken), "%s", fail_text());
-	for (int r = 0; r < v->env->nranks; r++)
-		if (v->pairs[r]) {
-			(void)fail(TUTTI_EPEER, "%s", v->device.broken);
-			pair_break(v->pairs[r]);
+	snprintf(l->device.broken, sizeof(l->device.broken), "%s", fail_text());
+	for
+		each_pair(p, l, v) if (*p)
+		{
+			(void)fail(TUTTI_EPEER, "%s", l->device.broken);
+			pair_break(*p);
 		}
 }
 
 /* A port that went down and came up again meanwhile is no error: RC has sent again what was lost. */
-static void read_events(struct verbs *v)
+static void read_events(struct verbs *v, struct rail *l)
 {
-	struct device *d = &v->device;
+	struct device *d = &l->device;
 	struct ibv_async_event e;
 	const char *what = NULL;
 
@@ -216,24 +314,26 @@ static void read_events(struct verbs *v)
 	if (!what || d->broken[0])
 		return;
 	(void)fail(TUTTI_ESYSTEM, "the RDMA device %s is of no use any more: %s", d->name, what);
-	break_all(v);
+	break_all(v, l);
 }
 
-static void drain_channel(struct verbs *v)
+static void drain_channel(struct rail *l)
 {
-	struct device *d = &v->device;
+	struct device *d = &l->device;
 	struct ibv_cq *cq;
 	void *unused;
 
 	while (d->lib.get_cq_event(d->channel, &cq, &unused) == 0) {
 		d->unacked++;
-		v->armed = false;
+		l->armed = false;
 	}
 }
 
-static void stop_watching(struct verbs *v, struct pair *p)
+static void listen_to(struct verbs *v, struct pair *p)
 {
-	(void)epoll_ctl(v->epoll, EPOLL_CTL_DEL, p->fd, NULL);
+	pair_talk(p);
+	if (p->state >= PAIR_LEFT)
+		(void)epoll_ctl(v->epoll, EPOLL_CTL_DEL, p->fd, NULL);
 }
 
 static void look_around(struct verbs *v)
@@ -242,52 +342,51 @@ static void look_around(struct verbs *v)
 	int n = epoll_wait(v->epoll, e, POLLED, 0);
 
 	for (int i = 0; i < n; i++) {
-		void *what = e[i].data.ptr;
-		if (what == &v->device.context) {
-			read_events(v);
-		} else if (what == &v->device.channel) {
-			drain_channel(v);
-		} else {
-			pair_talk(what);
-			if (((struct pair *)what)->state >= PAIR_LEFT)
-				stop_watching(v, what);
-		}
+		struct rail *l = &v->rails[e[i].data.u64 >> 32];
+		uint32_t what = (uint32_t)e[i].data.u64;
+		if (what == WATCH_EVENTS)
+			read_events(v, l);
+		else if (what == WATCH_COMPLETIONS)
+			drain_channel(l);
+		else if (what == WATCH_CM)
+			cm_look(l->device.cm);
+		else
+			listen_to(v, l->pairs[what - WATCH_PAIR]);
 	}
 }
 
 /* ---- moving ------------------------------------------------------------------------------------------------------ */
 
-static int poll_completions(struct verbs *v)
+static int poll_completions(struct verbs *v, struct rail *l)
 {
 	struct ibv_wc wc[POLLED];
-	int n = ibv_poll_cq(v->device.cq, POLLED, wc);
+	int n = ibv_poll_cq(l->device.cq, POLLED, wc);
 
 	for (int i = 0; i < n; i++) {
 		uint64_t peer = wc[i].wr_id >> 32;
-		if (peer < (uint64_t)v->env->nranks && v->pairs[peer])
-			pair_completed(v->pairs[peer], &wc[i]);
+		if (peer < (uint64_t)v->env->nranks && l->pairs[peer])
+			pair_completed(l->pairs[peer], &wc[i]);
 	}
 	return n;
 }
 
 /* The completion queue was empty. */
-static void sweep(struct verbs *v)
+static void sweep(struct verbs *v, struct rail *l)
 {
-	for (int r = 0; r < v->env->nranks; r++)
-		if (v->pairs[r])
-			pair_sweep(v->pairs[r]);
+	for
+		each_pair(p, l, v) if (*p) pair_sweep(*p);
 }
 
 /* Channels that both sides have left give their rings back, so that those who come and go don't add up. */
-static void reclaim(struct verbs *v)
+static void reclaim(struct verbs *v, struct rail *l)
 {
 	int n;
 
 	look_around(v);
-	while ((n = poll_completions(v)) > 0)
+	while ((n = poll_completions(v, l)) > 0)
 		;
 	if (n == 0)
-		sweep(v);
+		sweep(v, l);
 }
 
 /* ---- links ------------------------------------------------------------------------------------------------------- */
@@ -295,25 +394,25 @@ static void reclaim(struct verbs *v)
 static int verbs_connect(void *ctx, const struct link_spec *spec, struct link *link)
 {
 	struct verbs *v = ctx;
+	struct rail *l = rail_to(v, spec->peer, spec->lane);
 	struct link_spec lane = *spec;
 	uint64_t tag;
-	int rc = v->pairs[spec->peer] ? TUTTI_OK : make_pair(v, spec->peer);
+	int rc = l->pairs[spec->peer] ? TUTTI_OK : make_pair(v, l, spec->peer);
 
 	if (rc != TUTTI_OK)
 		return rc;
 	lane.outgoing = v->env->rank < spec->peer;
 	tag = link_tag(&lane, v->env->rank);
-	if (!pair_has(v->pairs[spec->peer], tag))
-		reclaim(v);
-	return pair_connect(v->pairs[spec->peer], spec, tag, link);
+	if (!pair_has(l->pairs[spec->peer], tag))
+		reclaim(v, l);
+	return pair_connect(l->pairs[spec->peer], spec, tag, link);
 }
 
 static void verbs_disconnect(void *ctx, struct link *link)
 {
-	struct verbs *v = ctx;
-
+	(void)ctx;
 	if (link->wire)
-		pair_disconnect(v->pairs[link->peer], link->wire, link->outgoing);
+		pair_disconnect(link->wire, link->outgoing);
 	link->wire = NULL;
 	link->ready = false;
 }
@@ -324,55 +423,74 @@ static void verbs_disconnect(void *ctx, struct link *link)
 static int look_and_arm(struct verbs *v)
 {
 	look_around(v);
-	if (!v->armed && v->device.channel) {
-		if (ibv_req_notify_cq(v->device.cq, 0) != 0)
-			return fail_errno("ask %s to tell of completions", v->device.name);
-		v->armed = true;
-	}
+	for
+		each_rail(l, v)
+		{
+			if (l->armed || !l->device.channel)
+				continue;
+			if (ibv_req_notify_cq(l->device.cq, 0) != 0)
+				return fail_errno("ask %s to tell of completions", l->device.name);
+			l->armed = true;
+		}
 	return TUTTI_OK;
+}
+
+/* Completions of a rail, then what is to be sent on it; returns how many there were, or -1. */
+static int move_rail(struct verbs *v, struct rail *l)
+{
+	int n = 0;
+
+	for (int got = POLLED; got == POLLED; n += got) {
+		got = poll_completions(v, l);
+		if (got < 0)
+			return -1;
+	}
+	if (!n)
+		sweep(v, l);
+	for
+		each_pair(p, l, v) if (*p) pair_move(*p);
+	return n;
 }
 
 static int verbs_pump(void *ctx)
 {
 	struct verbs *v = ctx;
-	int n = 0, rc = TUTTI_OK;
+	int rc = TUTTI_OK;
 
 	if (v->idle++ % LOOK_EVERY == LOOK_EVERY - 1)
 		rc = look_and_arm(v);
-	for (int got = POLLED; got == POLLED;) {
-		got = poll_completions(v);
-		if (got < 0)
-			return fail(TUTTI_ESYSTEM, "polling the completion queue of %s failed", v->device.name);
-		n += got;
-	}
-	if (n)
-		v->idle = 0;
-	else
-		sweep(v);
-	for (int r = 0; r < v->env->nranks; r++)
-		if (v->pairs[r])
-			pair_move(v->pairs[r]);
+	for
+		each_rail(l, v)
+		{
+			int n = move_rail(v, l);
+			if (n < 0)
+				return fail(TUTTI_ESYSTEM, "polling the completion queue of %s failed", l->device.name);
+			if (n)
+				v->idle = 0;
+		}
 	return rc;
 }
 
 static void let_arrive(struct verbs *v)
 {
 	uint64_t until = now_ns() + LINGER_NS;
-	bool all = false;
 
-	while (!all && v->device.cq && now_ns() < until) {
-		all = poll_completions(v) <= 0;
-		for (int r = 0; r < v->env->nranks; r++)
-			if (v->pairs[r])
-				all &= pair_flushed(v->pairs[r]);
-	}
+	for
+		each_rail(l, v) for (bool all = false; !all && l->pairs && l->device.cq && now_ns() < until;)
+		{
+			all = poll_completions(v, l) <= 0;
+			for
+				each_pair(p, l, v) if (*p) all &= pair_flushed(*p);
+		}
 }
 
 static int verbs_sleep_fd(void *ctx)
 {
 	struct verbs *v = ctx;
 
-	return v->device.channel ? v->epoll : -1;
+	for
+		each_rail(l, v) if (!l->device.channel) return -1;
+	return v->epoll;
 }
 
 /* The card's queue pairs, shared by the ranks of this machine that use it. */
@@ -380,13 +498,14 @@ static int verbs_peers(void *ctx)
 {
 	struct verbs *v = ctx;
 	const struct contact *all = v->env->contacts, *me = &all[v->env->rank];
-	int sharing = 0, each;
+	int sharing = 0, most = 0;
 
 	for (int r = 0; r < v->env->nranks; r++)
-		sharing +=
-		        address_of(v, r).usable && memcmp(all[r].host_hint, me->host_hint, sizeof(me->host_hint)) == 0;
-	each = v->device.limits.max_qp / (sharing ? sharing : 1);
-	return each ? each : 1;
+		sharing += is_usable(v, r) && memcmp(all[r].host_hint, me->host_hint, sizeof(me->host_hint)) == 0;
+	for
+		each_rail(l, v) most = !most || l->device.limits.max_qp < most ? l->device.limits.max_qp : most;
+	most /= sharing ? sharing : 1;
+	return most ? most : 1;
 }
 
 const struct transport transport_verbs = {
