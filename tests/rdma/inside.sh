@@ -7,7 +7,7 @@ tests="devices pingpong_rc pingpong_uc rdma_cm shm tcp info transports latency b
 for m in $modes; do
 	tests+=" collectives_$m types_$m matrix_${m}_2 matrix_${m}_3 matrix_${m}_4"
 done
-tests+=" collectives_cm types_cm matrix_cm_3 collectives_fabric killed_rank port_down link_deleted wrong_secret memlock"
+tests+=" collectives_cm types_cm matrix_cm_3 collectives_rails iwarp collectives_fabric killed_rank port_down link_deleted wrong_secret memlock"
 
 [ "$1" != list ] || { echo $tests; exit; }
 "$hosts" up || { echo "the guest's hosts can't be set up"; exit 1; }
@@ -23,13 +23,14 @@ programs=${TUTTI_BIN%/bin}/tests
 
 now() { awk '{ print int($1 * 1000) }' /proc/uptime; }
 
-# job LIST PROGRAM...: LIST as for tutti-run -H, or a number of ranks in the guest's own namespace
+# job LIST PROGRAM...: LIST as for tutti-run -H, or a number of ranks in the guest's own namespace, which each do `each` first
+each=
 job() {
 	local list=$1
 	shift
 	case $list in
 	h*) set -- -H "$list" --rsh "$hosts" "$@" ;;
-	*) set -- -n "$list" "$@" ;;
+	*) set -- -n "$list" sh -c "$each"'exec "$@"' sh "$@" ;;
 	esac
 	timeout -k 5 "${limit:-90}" "$TUTTI_BIN/tutti-run" --bind none "$@"
 }
@@ -142,6 +143,22 @@ fabric_pingpong() {
 	timeout 30 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -I 20 -S 1024 &
 	sleep 1
 	timeout 30 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -I 20 -S 1024 10.9.0.1 && wait $!
+}
+
+# The kernel's iWARP over TCP: connected by rdma_cm, and by nothing else.
+iwarp() {
+	[ -d /sys/module/siw ] || { skip "$t" "this kernel has no siw"; return; }
+	run "$t" iwarp_job
+}
+iwarp_job() {
+	local rc
+	rdma link add siw0 type siw netdev h0 || return 1
+	TUTTI_TRANSPORT=verbs TUTTI_VERBS_DEVICE=siw0 job 2 "$TUTTI_BIN/tutti-info" >"$work/info" &&
+		TUTTI_TRANSPORT=verbs TUTTI_VERBS_DEVICE=siw0 perf 2 allreduce -b 8 -e 64K -f 90
+	rc=$?
+	cat "$work/info"
+	rdma link delete siw0
+	return $rc
 }
 
 # ---- speed -----------------------------------------------------------------------------------------------------------
@@ -281,9 +298,10 @@ with_mode() {
 	case $mode in
 	cm)
 		knows TUTTI_VERBS_CONNECT || { skip "$1" "this build connects by its bootstrap only"; return; }
-		where=here TUTTI_VERBS_MODE=auto
+		where=here TUTTI_VERBS_MODE=auto each='export TUTTI_VERBS_DEVICE=rxe$((TUTTI_RANK % 2)); '
 		export TUTTI_VERBS_CONNECT=cm
 		;;
+	rails) where=here TUTTI_VERBS_MODE=auto each='export TUTTI_VERBS_DEVICE=rxe0,rxe1 TUTTI_CHANNELS=2; ' ;;
 	fabric)
 		knows TUTTI_LIBFABRIC_PROVIDER || { skip "$1" "this build has no libfabric transport"; return; }
 		fabric_pingpong >"$work/fabric" 2>&1 || { skip "$1" "fi_pingpong fails by itself: $(tail -1 "$work/fabric")"; return; }
@@ -296,7 +314,7 @@ with_mode() {
 	types_*) run "$1" types $((turn % 3 + 2)) ;;
 	matrix_*) run "$1" matrix "${1##*_}" ;;
 	esac
-	where=
+	where= each=
 	unset TUTTI_TRANSPORT TUTTI_VERBS_MODE TUTTI_VERBS_CONNECT TUTTI_LIBFABRIC_PROVIDER
 }
 
@@ -308,6 +326,7 @@ for t in $tests; do
 	shm) TUTTI_TRANSPORT=shm run "$t" perf h0:2 allreduce -b 8 -e 64K -f 90 ;;
 	tcp) TUTTI_TRANSPORT=tcp run "$t" perf h0:1,h1:1,h2:1 allreduce -b 8 -e 64K -f 90 ;;
 	collectives_* | types_* | matrix_*) with_mode "$t" ;;
+	iwarp) iwarp ;;
 	killed_rank) run "$t" fault "kill -9" 10 2 'rank 2 .*died' kill_rank 2 ;;
 	*) run "$t" "$t" ;;
 	esac

@@ -282,6 +282,7 @@ EXPORT int rdma_connect(struct rdma_cm_id *id, struct rdma_conn_param *p)
 {
 	struct cm_id *i = (struct cm_id *)id;
 	struct manager *m = manager_of(i);
+	bool made;
 	pthread_mutex_lock(&m->lock);
 	for (int k = 0; k < IMAGINARY_CALLS && !i->call; k++) {
 		struct imaginary_call *c = &m->sea->calls[k];
@@ -296,9 +297,10 @@ EXPORT int rdma_connect(struct rdma_cm_id *id, struct rdma_conn_param *p)
 		say(m, c->data, p, false);
 		atomic_store(&c->state, CALL_ASKED);
 	}
+	made = i->call != NULL;
 	pthread_mutex_unlock(&m->lock);
 	errno = EAGAIN;
-	return i->call ? 0 : -1;
+	return made ? 0 : -1;
 }
 
 EXPORT int rdma_accept(struct rdma_cm_id *id, struct rdma_conn_param *p)

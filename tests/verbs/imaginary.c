@@ -57,18 +57,27 @@ struct ibv_device *imaginary_device(int index)
 	return &devices[index];
 }
 
+/* Others may be reading it: written only when it is another. */
+static struct ibv_device *named_device(int i)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct ibv_device d = {.node_type = IBV_NODE_CA, .transport_type = IBV_TRANSPORT_IB};
+	snprintf(d.name, sizeof(d.name), "imaginary%d", i);
+	snprintf(d.ibdev_path, sizeof(d.ibdev_path), "%s/%s", sea->knobs.sysfs, d.name);
+	pthread_mutex_lock(&lock);
+	if (strcmp(devices[i].ibdev_path, d.ibdev_path) != 0)
+		devices[i] = d;
+	pthread_mutex_unlock(&lock);
+	return &devices[i];
+}
+
 EXPORT struct ibv_device **ibv_get_device_list(int *n)
 {
 	struct ibv_device **list = calloc(IMAGINARY_DEVICES + 1, sizeof(struct ibv_device *));
 	const struct imaginary *s = imaginary_sea();
 	int count = list && s ? or_plenty(s->knobs.devices, 2) : 0;
-	for (int i = 0; i < count; i++) {
-		struct ibv_device *d = list[i] = &devices[i];
-		d->node_type = IBV_NODE_CA;
-		d->transport_type = IBV_TRANSPORT_IB;
-		snprintf(d->name, sizeof(d->name), "imaginary%d", i);
-		snprintf(d->ibdev_path, sizeof(d->ibdev_path), "%s/%s", s->knobs.sysfs, d->name);
-	}
+	for (int i = 0; i < count; i++)
+		list[i] = named_device(i);
 	if (n)
 		*n = count;
 	return list;
