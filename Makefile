@@ -99,7 +99,7 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(MODELLI
 
 # An RDMA device for tests: takes the place of libibverbs where TUTTI_VERBS_LIB names it.
 IMAGINARY := $(B)/tests/verbs/libimaginary.so
-$(IMAGINARY): $(patsubst %,$(B)/obj/tests/verbs/%.o,imaginary wire cm)
+$(IMAGINARY): $(patsubst %,$(B)/obj/tests/verbs/%.o,imaginary port wire cm)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -shared $(LDFLAGS) -o $@ $^ -lpthread
 

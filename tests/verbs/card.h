@@ -1,4 +1,4 @@
-/* Between the files of the imaginary device: objects (imaginary.c), the wire (wire.c), rdma_cm (cm.c). */
+/* Between the files of the imaginary device: objects (imaginary.c), port (port.c), wire (wire.c), rdma_cm (cm.c). */
 #ifndef TESTS_IMAGINARY_CARD_H
 #define TESTS_IMAGINARY_CARD_H
 
@@ -7,7 +7,8 @@
 
 #include "imaginary.h"
 
-#define CARD_MRS 4096
+#define CARD_MRS       4096
+#define IMAGINARY_GIDS 5
 
 struct queue {
 	struct ibv_cq cq; /* first */
@@ -78,6 +79,11 @@ struct card {
 static inline struct card *card_of(struct ibv_context *c)
 {
 	return (struct card *)(void *)((uint8_t *)c - offsetof(struct card, verbs.context));
+}
+
+static inline int or_plenty(int knob, int plenty)
+{
+	return knob ? knob : plenty;
 }
 
 static inline bool card_is_down(const struct card *c)
