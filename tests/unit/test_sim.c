@@ -354,6 +354,21 @@ static void a_bucket_lets_the_first_bytes_through(void **state)
 	near_to(run(b, "ring", c).seconds, LAG + ((1 << 20) - 3000) * BYTE, 1e-6);
 }
 
+/* Of calls at each other's heels only the first one finds full buckets. */
+static void buckets_stay_empty_in_calls_on_end(void **state)
+{
+	struct sim_call c = {.coll = COLL_ALLGATHER, .count = 1000, .esize = 8};
+	struct bench *b = bench(2, false);
+	double burst[2 * MOST] = {9000, 9000, 9000, 9000}, alone = run(b, "ring", c).seconds;
+	(void)state;
+	c.before = 5;
+	near_to(run(b, "ring", c).seconds, alone, 1e-9);
+	b->cluster.burst = burst;
+	near_to(run(b, "ring", c).seconds, 8000 * BYTE, 1e-9); /* what was saved of the latency is spent again */
+	c.before = 0;
+	near_to(run(b, "ring", c).seconds, LAG, 1e-9);
+}
+
 /* Two ranks of a host on one core take turns. */
 static void ranks_share_cores(void **state)
 {
@@ -406,6 +421,7 @@ int main(void)
 	        cmocka_unit_test(what_is_not_alike_stays_whole),
 	        cmocka_unit_test(a_long_stream_keeps_its_rhythm),
 	        cmocka_unit_test(a_bucket_lets_the_first_bytes_through),
+	        cmocka_unit_test(buckets_stay_empty_in_calls_on_end),
 	        cmocka_unit_test(ranks_share_cores),
 	        cmocka_unit_test(what_cannot_be_done_is_said),
 	};

@@ -73,6 +73,8 @@ static int simulate(const struct table *t, const struct algo *algo, int channels
 	                        .slot = (size_t)t->params.slot,
 	                        .slots = (int)t->params.slots};
 	struct sim_result r;
+	/* buckets are full before the first call only; what a program sees is calls on end */
+	call.before = t->cluster.sim.burst ? 2 : 0;
 	*seconds = NAN;
 	if (!serves(t, algo))
 		return TUTTI_OK;
@@ -105,7 +107,7 @@ static int find_algos(struct table *t)
 {
 	struct prediction *o = &t->out;
 	for (int i = 0; algo_table[i] && o->nalgos < PREDICT_ALGOS; i++)
-		if (algo_table[i]->colls >> t->coll & 1 && serves(t, algo_table[i]))
+		if (t->tuner.allowed[t->coll] >> i & 1 && serves(t, algo_table[i]))
 			o->algo[o->nalgos++] = algo_table[i];
 	return o->nalgos ? TUTTI_OK : fail(TUTTI_EINVAL, "no algorithm serves %s on this cluster", t->p->coll);
 }
