@@ -7,7 +7,7 @@ tests="devices pingpong_rc pingpong_uc rdma_cm shm tcp info transports latency b
 for m in $modes; do
 	tests+=" collectives_$m types_$m matrix_${m}_2 matrix_${m}_3 matrix_${m}_4"
 done
-tests+=" collectives_cm types_cm matrix_cm_3 collectives_rails iwarp collectives_fabric killed_rank port_down link_deleted wrong_secret memlock"
+tests+=" collectives_cm types_cm matrix_cm_3 collectives_rails collectives_fabric killed_rank port_down link_deleted wrong_secret memlock"
 
 [ "$1" != list ] || { echo $tests; exit; }
 "$hosts" up || { echo "the guest's hosts can't be set up"; exit 1; }
@@ -143,22 +143,6 @@ fabric_pingpong() {
 	timeout 30 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -I 20 -S 1024 &
 	sleep 1
 	timeout 30 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -I 20 -S 1024 10.9.0.1 && wait $!
-}
-
-# The kernel's iWARP over TCP: connected by rdma_cm, and by nothing else.
-iwarp() {
-	[ -d /sys/module/siw ] || { skip "$t" "this kernel has no siw"; return; }
-	run "$t" iwarp_job
-}
-iwarp_job() {
-	local rc
-	rdma link add siw0 type siw netdev h0 || return 1
-	TUTTI_TRANSPORT=verbs TUTTI_VERBS_DEVICE=siw0 job 2 "$TUTTI_BIN/tutti-info" >"$work/info" &&
-		TUTTI_TRANSPORT=verbs TUTTI_VERBS_DEVICE=siw0 perf 2 allreduce -b 8 -e 64K -f 90
-	rc=$?
-	cat "$work/info"
-	rdma link delete siw0
-	return $rc
 }
 
 # ---- speed -----------------------------------------------------------------------------------------------------------
@@ -326,7 +310,6 @@ for t in $tests; do
 	shm) TUTTI_TRANSPORT=shm run "$t" perf h0:2 allreduce -b 8 -e 64K -f 90 ;;
 	tcp) TUTTI_TRANSPORT=tcp run "$t" perf h0:1,h1:1,h2:1 allreduce -b 8 -e 64K -f 90 ;;
 	collectives_* | types_* | matrix_*) with_mode "$t" ;;
-	iwarp) iwarp ;;
 	killed_rank) run "$t" fault "kill -9" 10 2 'rank 2 .*died' kill_rank 2 ;;
 	*) run "$t" "$t" ;;
 	esac
