@@ -199,6 +199,20 @@ out:
 	return rc;
 }
 
+static void end_links(struct tutti_comm *c, bool networks_only)
+{
+	world_lock(c->world);
+	for (struct comm_link *l = c->links; l; l = l->next)
+		if (l->link.ready && !(networks_only && l->link.lease))
+			l->by->t->disconnect(l->by->ctx, &l->link);
+	world_unlock(c->world);
+}
+
+void comm_cut(struct tutti_comm *c)
+{
+	end_links(c, true);
+}
+
 void comm_free(struct tutti_comm *c)
 {
 	if (!c)
@@ -217,10 +231,8 @@ void comm_free(struct tutti_comm *c)
 		control_leave(c->control);
 		world_lock(c->world);
 		direct_close(c->direct);
-		for (struct comm_link *l = c->links; l; l = l->next)
-			if (l->link.ready)
-				l->by->t->disconnect(l->by->ctx, &l->link);
 		world_unlock(c->world);
+		end_links(c, false);
 		mem_free_all(c);
 	}
 	for (struct comm_link *l = c->links, *next; l; l = next) {

@@ -126,6 +126,8 @@ int comm_shrink(struct tutti_comm *c, struct tutti_comm **out);
 struct comm_plan *comm_plan(struct tutti_comm *c, enum coll coll, const struct algo *algo, int root, int channels);
 /** Connects what is not yet: TUTTI_OK, LINK_PENDING, or an error. */
 int comm_connect(struct tutti_comm *c, struct comm_plan *p);
+/** Ends the network links of a communicator that has failed: nothing is sent from its callers' memory any more. */
+void comm_cut(struct tutti_comm *c);
 int comm_direct(struct tutti_comm *c);
 void comm_lock(struct tutti_comm *c);
 bool comm_trylock(struct tutti_comm *c);

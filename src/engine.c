@@ -390,26 +390,32 @@ static bool settled(const struct run *x)
 {
 	for (int i = 0; i < x->plan->nlinks; i++) {
 		struct link *l = x->links[i];
-		if (l->outgoing && (x->leased || !l->bell) && !link_drained(l))
+		if (l->outgoing && l->ready && (x->leased || !l->bell) && !link_drained(l))
 			return false;
 	}
 	return true;
 }
 
-void engine_end(struct run *x)
+bool engine_end(struct run *x)
 {
+	bool sending = false;
 	if (!x->leased || settled(x))
-		return;
+		return false;
 	for (int i = 0; i < x->plan->nlinks; i++) {
 		struct link *l = x->links[i];
-		if (!l->outgoing || !l->lease)
+		if (!l->outgoing || !l->ready)
 			continue;
+		if (!l->lease) {
+			sending |= !link_drained(l);
+			continue;
+		}
 		(void)atomic_fetch_or_explicit(l->lease, LEASE_REVOKED, memory_order_seq_cst); /* R17 */
 		/* threads of one process: the reader is there, and done in a moment; a process that reads finds out afterwards */
 		while (l->reach == REACH_ALL &&
 		       atomic_load_explicit(l->lease, memory_order_acquire) & LEASE_READING) /* A17 */
 			sched_yield();
 	}
+	return sending;
 }
 
 enum advance engine_advance(struct run *x)

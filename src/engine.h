@@ -57,9 +57,9 @@ int engine_cut(const struct plan *p, size_t payload, size_t esize, size_t len, s
 
 /**
  * Before the caller gets its buffers back: where a run ended early, no peer reads what was lent to it any more, or will. Its
- * links are of no more use then.
+ * links are of no more use then. true: a network may still be sending from them, and its links must be cut.
  */
-void engine_end(struct run *run);
+bool engine_end(struct run *run);
 
 /** ADVANCE_FAILED: a peer's memory could not be read. Pumps nothing. */
 enum advance engine_advance(struct run *run);

@@ -293,8 +293,8 @@ void run_direct_on(struct tutti_comm *c, struct tutti_request *r, const struct o
 
 void run_release(struct tutti_request *r)
 {
-	if (r->run)
-		engine_end(r->run);
+	if (r->run && engine_end(r->run))
+		comm_cut(r->comm);
 	if (r->kind == RUN_DIRECT && r->comm->direct)
 		direct_end(r->comm->direct, &r->direct);
 	if (r->run)

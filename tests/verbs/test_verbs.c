@@ -115,6 +115,38 @@ static void test_channels_come_and_go(void **state)
 	}
 }
 
+/* Nobody receives what is sent: once the deadline has passed, its memory is gone, and others go on using the card. */
+static int a_send_ends_early(struct tutti_comm *c, void *arg)
+{
+	enum { BYTES = 16 << 20 };
+	int me = tutti_comm_rank(c);
+	struct tutti_comm *other = NULL;
+	char x[1] = {0};
+	(void)arg;
+	RANK_OK(tutti_comm_split(c, 0, me, &other));
+	RANK_OK(reduce_once(other, 100, 1));
+	RANK_OK(me ? tutti_recv(x, 1, TUTTI_U8, 0, c, NULL) : tutti_send(x, 1, TUTTI_U8, 1, c, NULL));
+	if (me == 0) {
+		void *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		RANK_CHECK(p != MAP_FAILED);
+		RANK_STATUS(TUTTI_ETIMEOUT, tutti_send(p, BYTES, TUTTI_U8, 1, c, NULL));
+		munmap(p, BYTES);
+	}
+	while (!tutti_comm_error(c))
+		usleep(1000);
+	for (int i = 0; i < 100; i++)
+		RANK_OK(reduce_once(other, 1000, i));
+	RANK_OK(tutti_comm_destroy(other));
+	return 0;
+}
+
+static void test_memory_after_a_deadline(void **state)
+{
+	(void)state;
+	for (int m = 0; m < 3; m++)
+		assert_int_equal(run(2, scene_new(), a_send_ends_early, modes[m], "TUTTI_TIMEOUT=1", "TUTTI_SLOT=1048576"), 0);
+}
+
 /* ---- what goes wrong --------------------------------------------------------------------------------------------- */
 
 static void test_a_bad_completion(void **state)
@@ -242,7 +274,7 @@ int main(int argc, char **argv)
 	        SEA_TEST(test_a_bad_completion),  SEA_TEST(test_a_peer_falls_silent),
 	        SEA_TEST(test_a_message_is_lost), SEA_TEST(test_the_port_goes_down),
 	        SEA_TEST(test_a_rank_is_killed),  SEA_TEST(test_too_few_queue_pairs),
-	        SEA_TEST(test_memory_runs_out),
+	        SEA_TEST(test_memory_runs_out),   SEA_TEST(test_memory_after_a_deadline),
 	};
 	return run_all("verbs", tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
 }
