@@ -7,6 +7,7 @@ n=2
 set -e
 echo "== this machine"
 "$bin/tutti-info"
+timeout 30 "$bin/tutti-run" -n 2 "$bin/tutti-topo"
 echo
 echo "== what the hardware allows: two cores, one cache line, and S bytes each way"
 timeout 60 "$bin/floor" --max 1M
