@@ -1,7 +1,8 @@
 /*
  * Proves the planners: every algorithm, every collective it serves, every size up to 64 and some larger. Up to 8
  * ranks with all roots, channels, and every strand as the straggler; beyond that with a sample of them, drawn from a
- * seed that is printed. TUTTI_TEST_SEED=<number> repeats a sample, TUTTI_TEST_FULL=1 does all sizes up to 64 so,
+ * seed that is printed. TUTTI_TEST_SEED=<number> repeats a sample; TUTTI_TEST_FULL=1 does all roots, channels and shapes
+ * for all sizes up to 64, with every strand as the straggler up to 16 ranks and eight of them beyond that.
  * TUTTI_TEST_CASE=<algorithm> limits it to one.
  */
 #include "plan_set.h"
@@ -98,7 +99,7 @@ static size_t prove(const struct algo *algo, const struct plan_args *a, size_t w
 	struct checker *c = look_at(&s, why);
 	if (!c)
 		fail_msg("%s", why);
-	int most = work ? (int)(work / 4 / (s.steps + 1)) + 1 : checker_strands(c);
+	int most = work ? (int)(work / 4 / (s.steps + 1)) + 1 : a->nranks <= 16 ? checker_strands(c) : 8;
 	for (int in_place = 0; in_place < 2; in_place++) {
 		struct check_run run = some_run(algo, a->nranks, in_place);
 		run_or_fail(c, &run);
@@ -135,7 +136,7 @@ static void prove_channels(const struct algo *algo, struct plan_args a, struct v
 }
 
 /*
- * All roots (beyond 24 ranks every few) and channels; all shapes for who needs one, otherwise two: who does not look at
+ * All roots and channels; all shapes for who needs one, otherwise two: who does not look at
  * it is proved twice.
  */
 static void prove_all(const struct algo *algo, enum coll coll, int n, struct verdict *v)
@@ -144,8 +145,7 @@ static void prove_all(const struct algo *algo, enum coll coll, int n, struct ver
 	for (int i = 0; i < (algo->can ? (int)SHAPES : 2); i++) {
 		int kind = algo->can || !i ? i : 1 + (int)draw(SHAPES - 1);
 		a.shape = make_shape((enum shape_kind)kind, n, &seed);
-		int gap = n > 24 ? n / 4 : 1;
-		for (a.root = 0; a.root < (is_rooted(coll) ? n : 1); a.root += 1 + (int)draw((uint64_t)gap))
+		for (a.root = 0; a.root < (is_rooted(coll) ? n : 1); a.root++)
 			prove_channels(algo, a, v);
 	}
 }
