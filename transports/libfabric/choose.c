@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Providers that drive a network of their own; the others are made of sockets or shared memory, where Tutti has its own. */
-static const char *const real[] = {"efa", "verbs", "psm3", "psm2", "cxi", "opx"};
+/* Providers that drive a network of their own; for verbs, sockets and shared memory Tutti has transports of its own. */
+static const char *const real[] = {"efa", "psm3", "psm2", "cxi", "opx"};
 
 static bool is_provider(const struct fi_info *i, const char *name)
 {
