@@ -3,13 +3,22 @@
  */
 #include "ends.h"
 
-/* The other end in a process of its own: it sends until it dies or has sent all, and then leaves in order. */
-static void other_end(struct world *w, int peer_blob, bool dies)
+static int links_up(struct world *w, int self, struct link *out, struct link *in)
+{
+	struct link_spec send = spec_of(self, self, 0, 20000, 4), receive = spec_of(1 - self, self, 0, 20000, 4);
+	int a = LINK_PENDING, b = LINK_PENDING;
+
+	for (uint64_t end = now_ns() + 20000000000u; (a || b) && a <= 0 && b <= 0 && now_ns() < end;) {
+		a = a ? t->connect(w->ctx[self], &send, out) : a;
+		b = b ? t->connect(w->ctx[self], &receive, in) : b;
+	}
+	return a ? a : b;
+}
+
+/* The other end in a process of its own, which leaves in order when its part is over. */
+static void other_end(struct world *w, int peer_blob, void (*part)(struct world *, struct link *, struct link *))
 {
 	struct link out, in;
-	struct link_spec send = spec_of(1, 1, 0, 20000, 4), receive = spec_of(0, 1, 0, 20000, 4);
-	struct flow flow;
-	int a = LINK_PENDING, b = LINK_PENDING;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (t->open(&w->env[1], &w->ctx[1]) != TUTTI_OK)
@@ -21,25 +30,44 @@ static void other_end(struct world *w, int peer_blob, bool dies)
 	w->env[1].contacts = w->contacts;
 	if (t->attach(w->ctx[1]) != TUTTI_OK)
 		_exit(5);
-	while (a || b) {
-		a = a ? t->connect(w->ctx[1], &send, &out) : a;
-		b = b ? t->connect(w->ctx[1], &receive, &in) : b;
-		if (a > 0 || b > 0)
-			_exit(6);
-	}
-	flow = flow_of(&out, &in, 4, dies ? 1000000 : 30);
-	while (flow.to_send || !link_drained(&out)) {
-		send_one(&flow);
-		if (t->pump(w->ctx[1]) != TUTTI_OK)
-			_exit(7);
-	}
-	t->disconnect(w->ctx[1], &out);
-	t->disconnect(w->ctx[1], &in);
+	if (links_up(w, 1, &out, &in) != TUTTI_OK)
+		_exit(6);
+	part(w, &out, &in);
 	t->close(w->ctx[1]);
 	_exit(0);
 }
 
-static pid_t start_other(struct world *w, bool dies)
+static void send_slots(struct world *w, struct link *out, struct link *in, int n)
+{
+	struct flow flow = flow_of(out, in, 4, n);
+
+	while (flow.to_send || !link_drained(out)) {
+		send_one(&flow);
+		if (t->pump(w->ctx[1]) != TUTTI_OK)
+			_exit(7);
+	}
+	t->disconnect(w->ctx[1], out);
+	t->disconnect(w->ctx[1], in);
+}
+
+static void sends(struct world *w, struct link *out, struct link *in)
+{
+	send_slots(w, out, in, 30);
+}
+
+static void sends_until_it_dies(struct world *w, struct link *out, struct link *in)
+{
+	send_slots(w, out, in, 1000000);
+}
+
+static void goes(struct world *w, struct link *out, struct link *in)
+{
+	(void)w;
+	(void)out;
+	(void)in;
+}
+
+static pid_t start_other(struct world *w, void (*part)(struct world *, struct link *, struct link *))
 {
 	int blobs[2];
 	pid_t child;
@@ -50,7 +78,7 @@ static pid_t start_other(struct world *w, bool dies)
 	if (child == 0) {
 		close(w->channel[0]);
 		close(blobs[0]);
-		other_end(w, blobs[1], dies);
+		other_end(w, blobs[1], part);
 	}
 	close(w->channel[1]);
 	w->channel[1] = -1;
@@ -64,22 +92,23 @@ static pid_t start_other(struct world *w, bool dies)
 	return child;
 }
 
+static void end_here(struct world *w)
+{
+	t->close(w->ctx[0]);
+	if (w->channel[0] >= 0)
+		close(w->channel[0]);
+	free(w);
+}
+
 static void with_a_process(const struct fabric_way *way, bool dies)
 {
 	struct world *w = world_new(way);
-	pid_t child = start_other(w, dies);
+	pid_t child = start_other(w, dies ? sends_until_it_dies : sends);
 	struct link out, in;
 	struct flow flow;
-	int a = LINK_PENDING, b = LINK_PENDING, status;
-	struct link_spec send = spec_of(0, 0, 0, 20000, 4), receive = spec_of(1, 0, 0, 20000, 4);
+	int status;
 
-	for (uint64_t end = now_ns() + 20000000000u; a || b;) {
-		a = a ? t->connect(w->ctx[0], &send, &out) : a;
-		b = b ? t->connect(w->ctx[0], &receive, &in) : b;
-		check(a == LINK_PENDING ? TUTTI_OK : a);
-		check(b == LINK_PENDING ? TUTTI_OK : b);
-		assert_true(now_ns() < end);
-	}
+	check(links_up(w, 0, &out, &in));
 	flow = flow_of(&out, &in, 4, 30);
 	for (uint64_t end = now_ns() + 20000000000u; flow.to_receive; assert_true(now_ns() < end))
 		if (!receive_one(&flow))
@@ -99,10 +128,26 @@ static void with_a_process(const struct fabric_way *way, bool dies)
 		assert_int_equal(w->lost[0], 0);
 	assert_int_equal(status, dies ? SIGKILL : 0);
 	free(flow.memory);
-	t->close(w->ctx[0]);
-	if (w->channel[0] >= 0)
-		close(w->channel[0]);
-	free(w);
+	end_here(w);
+}
+
+/* What nobody will acknowledge any more must not be waited for: a peer that leaves has all that it wants. */
+static void test_leaves_first(void **state)
+{
+	struct world *w = world_new(*state);
+	pid_t child = start_other(w, goes);
+	struct link out, in;
+	int status;
+
+	check(links_up(w, 0, &out, &in));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	for (int i = 0; i < 3; i++)
+		send_small(&out);
+	for (uint64_t end = now_ns() + 10000000000u; !link_drained(&out); pump(w, 0))
+		assert_true(now_ns() < end);
+	assert_int_equal(w->lost[0], 0);
+	end_here(w);
 }
 
 static void test_leaves(void **state)
@@ -119,6 +164,7 @@ int main(int argc, char **argv)
 {
 	const struct way_test tests[] = {
 	        {"the peer leaves", test_leaves},
+	        {"the peer leaves first", test_leaves_first},
 	        {"the peer dies", test_dies},
 	};
 	return run_ways("libfabric: end", NULL, 0, tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

@@ -149,6 +149,14 @@ static void hear_bye(struct fabric *f, int rank, const struct record *r)
 			p->offers[i] = p->offers[--p->noffers];
 }
 
+static void hear_left(struct fabric *f, int rank)
+{
+	f->peers[rank].left = true;
+	for (uint32_t i = 0; i < f->nwires; i++)
+		if (f->wires[i] && f->wires[i]->peer == rank)
+			wire_deserted(f->wires[i]);
+}
+
 static int obey(struct fabric *f, int rank, const struct record *r)
 {
 	struct peer *p = &f->peers[rank];
@@ -165,7 +173,7 @@ static int obey(struct fabric *f, int rank, const struct record *r)
 		hear_bye(f, rank, r);
 		return TUTTI_OK;
 	case RECORD_LEFT:
-		p->left = true;
+		hear_left(f, rank);
 		return TUTTI_OK;
 	default:
 		return fail(TUTTI_EPEER,

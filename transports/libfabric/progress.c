@@ -139,10 +139,10 @@ static int failed(struct fabric *f)
 	if (n < 0)
 		return n == -FI_EAGAIN ? TUTTI_OK : endpoint_fail(&f->e, "read a failed completion", n);
 	op = c.op_context;
-	if (op)
-		op->state = OP_IDLE;
 	if (op && op->wire)
-		op->wire->busy--;
+		wire_failed(op->wire, op);
+	else if (op)
+		op->state = OP_IDLE;
 	if (c.err == FI_ECANCELED)
 		return TUTTI_OK;
 	more = fi_cq_strerror(f->e.cq, c.prov_errno, c.err_data, text, sizeof(text));
@@ -152,6 +152,8 @@ static int failed(struct fabric *f)
 	if (!op->wire)
 		return fail(TUTTI_ESYSTEM, "%s: %s failed: %s", f->e.what, op_names[op->kind], why);
 	peer_broken(f, op->wire->peer, op_names[op->kind], why);
+	if (f->peers[op->wire->peer].left)
+		wire_deserted(op->wire);
 	return TUTTI_OK;
 }
 

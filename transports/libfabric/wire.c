@@ -223,7 +223,6 @@ int wire_send(struct endpoint *e, struct wire *w)
 			return rc == -FI_EAGAIN ? 0 : rc;
 		if (w->mirror)
 			w->mirror->told += credits;
-		op->from = NULL;
 		op->state = OP_PENDING;
 		w->busy++;
 		w->posted++;
@@ -239,8 +238,11 @@ static void give_back(struct wire *w)
 {
 	uint64_t credit = atomic_load_explicit(&w->ring->credit, memory_order_relaxed);
 
-	while (credit < w->posted && w->op[credit & w->mask].state == OP_DONE)
-		w->op[credit++ & w->mask].state = OP_IDLE;
+	while (credit < w->posted && w->op[credit & w->mask].state == OP_DONE) {
+		struct op *op = &w->op[credit++ & w->mask];
+		op->state = OP_IDLE;
+		op->from = NULL;
+	}
 	atomic_store_explicit(&w->ring->credit, credit, memory_order_release); /* R2 */
 }
 
@@ -250,6 +252,24 @@ void wire_done(struct wire *w, struct op *op)
 	op->state = op->kind == OP_SEND ? OP_DONE : OP_IDLE;
 	if (op->kind == OP_SEND)
 		give_back(w);
+}
+
+void wire_failed(struct wire *w, struct op *op)
+{
+	w->busy--;
+	op->state = op->kind == OP_SEND ? OP_FAILED : OP_IDLE;
+}
+
+void wire_deserted(struct wire *w)
+{
+	if (!w->outgoing)
+		return;
+	while (atomic_load_explicit(&slot_at(w, w->posted)->seq, memory_order_acquire) == w->posted + 1) /* A1 */
+		w->op[w->posted++ & w->mask].state = OP_DONE;
+	for (uint32_t i = 0; i <= w->mask; i++)
+		if (w->op[i].state == OP_FAILED || (w->op[i].state == OP_PENDING && !w->op[i].from))
+			w->op[i].state = OP_DONE;
+	give_back(w);
 }
 
 const char *wire_arrived(struct wire *w, uint32_t i, size_t bytes)

@@ -39,9 +39,10 @@ struct op {
 	struct fi_context2 context;
 	struct wire *wire; /* NULL: a posted receive for credits of any link */
 	enum op_kind { OP_SEND, OP_RECEIVE, OP_CREDIT, OP_CREDITS_IN } kind;
-	enum { OP_IDLE, OP_PENDING, OP_DONE } state; /* done: OP_SEND, until the slots before it are done too */
+	/* done, failed: OP_SEND, until the slots before it are done too */
+	enum { OP_IDLE, OP_PENDING, OP_DONE, OP_FAILED } state;
 	uint32_t slot;
-	const void *from; /* OP_SEND: memory that the slot refers to, until it is posted */
+	const void *from; /* OP_SEND: memory that the slot refers to; NULL: none */
 };
 
 struct wire {
@@ -92,6 +93,13 @@ int wire_give(struct endpoint *e, struct wire *w);
 
 /** An operation of the wire has completed. */
 void wire_done(struct wire *w, struct op *op);
+/** An operation of the wire has failed. */
+void wire_failed(struct wire *w, struct op *op);
+/**
+ * The peer has left in order, so it has all that it wants. What was filled here counts as gone, acknowledged or not, but for
+ * operations that may still read the caller's memory: those wait for their completion, good or bad.
+ */
+void wire_deserted(struct wire *w);
 /** A slot came, or credits. NULL, or what is wrong with it. */
 const char *wire_arrived(struct wire *w, uint32_t slot, size_t bytes);
 const char *wire_granted(struct wire *w, uint32_t credits);
