@@ -46,18 +46,25 @@ static void send_slots(struct world *w, struct link *out, struct link *in, int n
 		if (t->pump(w->ctx[1]) != TUTTI_OK)
 			_exit(7);
 	}
-	t->disconnect(w->ctx[1], out);
-	t->disconnect(w->ctx[1], in);
 }
 
 static void sends(struct world *w, struct link *out, struct link *in)
 {
 	send_slots(w, out, in, 30);
+	t->disconnect(w->ctx[1], out);
+	t->disconnect(w->ctx[1], in);
 }
 
 static void sends_until_it_dies(struct world *w, struct link *out, struct link *in)
 {
 	send_slots(w, out, in, 1000000);
+}
+
+/* It is killed where it holds none of the locks that it shares: see docs/libfabric.md. */
+static void sends_and_stops(struct world *w, struct link *out, struct link *in)
+{
+	send_slots(w, out, in, 30);
+	raise(SIGSTOP);
 }
 
 static void goes(struct world *w, struct link *out, struct link *in)
@@ -103,16 +110,19 @@ static void end_here(struct world *w)
 static void with_a_process(const struct fabric_way *way, bool dies)
 {
 	struct world *w = world_new(way);
-	pid_t child = start_other(w, dies ? sends_until_it_dies : sends);
+	bool quiet = strcmp(way->provider, "shm") == 0;
+	pid_t child = start_other(w, !dies ? sends : quiet ? sends_and_stops : sends_until_it_dies);
 	struct link out, in;
 	struct flow flow;
-	int status;
+	int status = 0;
 
 	check(links_up(w, 0, &out, &in));
 	flow = flow_of(&out, &in, 4, 30);
 	for (uint64_t end = now_ns() + 20000000000u; flow.to_receive; assert_true(now_ns() < end))
 		if (!receive_one(&flow))
 			pump(w, 0);
+	while (dies && quiet && !WIFSTOPPED(status))
+		pump(w, 0), (void)waitpid(child, &status, WNOHANG | WUNTRACED);
 	if (dies)
 		kill(child, SIGKILL);
 	for (uint64_t end = now_ns() + (dies ? 5000000000u : 1500000000u); now_ns() < end && !w->lost[0];) {
