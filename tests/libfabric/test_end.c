@@ -67,11 +67,12 @@ static void sends_and_stops(struct world *w, struct link *out, struct link *in)
 	raise(SIGSTOP);
 }
 
-static void goes(struct world *w, struct link *out, struct link *in)
+static void stops_and_goes(struct world *w, struct link *out, struct link *in)
 {
 	(void)w;
 	(void)out;
 	(void)in;
+	raise(SIGSTOP);
 }
 
 static pid_t start_other(struct world *w, void (*part)(struct world *, struct link *, struct link *))
@@ -145,15 +146,17 @@ static void with_a_process(const struct fabric_way *way, bool dies)
 static void test_leaves_first(void **state)
 {
 	struct world *w = world_new(*state);
-	pid_t child = start_other(w, goes);
+	pid_t child = start_other(w, stops_and_goes);
 	struct link out, in;
 	int status;
 
 	check(links_up(w, 0, &out, &in));
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
+	assert_int_equal(waitpid(child, &status, WUNTRACED), child);
 	for (int i = 0; i < 3; i++)
 		send_small(&out);
+	kill(child, SIGCONT);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
 	for (uint64_t end = now_ns() + 10000000000u; !link_drained(&out); pump(w, 0))
 		assert_true(now_ns() < end);
 	assert_int_equal(w->lost[0], 0);
