@@ -74,7 +74,7 @@ void check_left(struct control_comm *cc)
 		return;
 	for (int i = 0; i < cc->n; i++) {
 		const struct call *last = &cc->m[i].call;
-		if (!cc->m[i].left || last->number >= mine.number)
+		if (!cc->m[i].left_after || last->number >= mine.number)
 			continue;
 		add(text, sizeof(text), "%s%s destroyed its communicator ", cc->prefix, who(cc, i, name));
 		if (last->number)

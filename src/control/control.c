@@ -153,12 +153,8 @@ static void brief_ranks(struct wire *w)
 	}
 }
 
-void brief(struct wire *w)
+static void brief_comms(struct wire *w)
 {
-	struct message here = {.type = MSG_HERE};
-
-	tell(w, &here);
-	brief_ranks(w);
 	for (struct control_comm *cc = w->c->comms; cc; cc = cc->next) {
 		struct message m = alarm_message(cc);
 		if (m.value != TUTTI_OK)
@@ -166,10 +162,21 @@ void brief(struct wire *w)
 		for (int i = 0; i < cc->n; i++) {
 			struct message left = {.type = MSG_LEAVE, .comm = cc->id, .a = cc->members[i]};
 			left.call = cc->m[i].call;
-			if (cc->m[i].left)
+			if (cc->m[i].left_after)
 				tell(w, &left);
 		}
 	}
+	farewell_brief(w);
+}
+
+/* Communicators first: after which call a rank has left one is to be known before that it is gone. */
+void brief(struct wire *w)
+{
+	struct message here = {.type = MSG_HERE};
+
+	tell(w, &here);
+	brief_comms(w);
+	brief_ranks(w);
 }
 
 /* ---- alarms ------------------------------------------------------------------------------------------------------ */
@@ -234,9 +241,9 @@ static void hear_leave(struct control_comm *cc, const struct message *m, struct 
 	int i = member_of(cc, m->a);
 
 	(void)from;
-	if (i < 0 || i == cc->me || cc->m[i].left)
+	if (i < 0 || i == cc->me || cc->m[i].left_after)
 		return;
-	cc->m[i].left = true;
+	cc->m[i].left = cc->m[i].left_after = true;
 	cc->m[i].call = m->call;
 	check_left(cc);
 	doom_check(cc);
@@ -328,15 +335,11 @@ static void keep(struct control *c, const struct message *m)
 		memcpy(*place, m, sizeof(*m));
 }
 
-void hear(struct control *c, const struct message *m, struct wire *from)
+static void handle(struct control *c, const struct message *m, struct wire *from)
 {
 	struct control_comm *cc = find(c, m->comm);
 	bool about_comm = table[m->type].about_comm;
 
-	if (m->from == c->rank || !first_time(&c->seen[m->from], m->seq))
-		return;
-	if (m->type == MSG_HERE)
-		return;
 	if (!table[m->type].thrifty || !cc)
 		flood(c, m, from);
 	if (!about_comm)
@@ -346,6 +349,14 @@ void hear(struct control *c, const struct message *m, struct wire *from)
 	else if (table[m->type].early)
 		keep(c, m);
 	news(c);
+}
+
+void hear(struct control *c, const struct message *m, struct wire *from)
+{
+	if (m->from != c->rank && first_time(&c->seen[m->from], m->seq) && m->type != MSG_HERE)
+		handle(c, m, from);
+	if (m->type == MSG_GONE && m->a == from->rank && m->from == from->rank && !c->leaving)
+		wire_close(from); /* its goodbye is taken */
 }
 
 /* ---- communicators ----------------------------------------------------------------------------------------------- */
@@ -415,6 +426,7 @@ void control_leave(struct control_comm *cc)
 	m.call = last_call(cc);
 	service_lock();
 	say(c, &m);
+	farewell_note(c, cc->id, &m.call);
 	doom_cancel(cc);
 	for (at = &c->comms; *at != cc; at = &(*at)->next)
 		;
@@ -525,16 +537,14 @@ int control_open(struct control **out, const struct control_config *cfg, struct 
 
 void control_close(struct control *c)
 {
-	struct message bye = {.type = MSG_GONE, .value = LEFT};
 	struct control **at;
 
 	if (!c)
 		return;
 	tree_stop(c);
 	service_lock();
+	farewell(c);
 	door_serve(c->door, HELLO_CONTROL, NULL, NULL);
-	bye.a = c->rank;
-	say(c, &bye);
 	wires_close(c);
 	complaints_free(c);
 	for (at = &planes; *at != c; at = &(*at)->next)

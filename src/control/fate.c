@@ -176,10 +176,8 @@ static void member_gone(struct control_comm *cc, int rank, enum rank_state state
 		return;
 	if (state == DEAD && !cc->m[i].left)
 		doom_by_death(cc, i);
-	if (state == LEFT && i != cc->me) {
-		cc->m[i].left = true;
-		check_left(cc);
-	}
+	if (state == LEFT && i != cc->me)
+		cc->m[i].left = true; /* after which call, it has said before, or nobody who knows is there to say it */
 	doom_check(cc);
 }
 

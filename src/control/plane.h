@@ -6,6 +6,7 @@
  *   control.c   life of the plane and of communicators; the table of messages; alarms
  *   fate.c      deaths and lost connections, and what they mean for communicators
  *   compare.c   mismatched, late and silent calls
+ *   farewell.c  leaving in order
  *   shrink.c    agreement on the survivors
  *   flight.c    the recorder
  *
@@ -28,6 +29,7 @@
 #define MS       UINT64_C(1000000)
 #define TEXT_CAP 1000 /* of an alarm's text, and of a message's */
 #define EARLY    32   /* messages kept for communicators that this rank has not joined yet */
+#define PARTED   32   /* communicators this rank has left, of which it tells a new neighbour */
 #define REPORTS  8    /* calls per communicator of which the plane remembers who waited in them */
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
@@ -102,6 +104,12 @@ struct complaint {
 	char how[300];
 };
 
+/** This rank left a communicator, after this call. */
+struct parting {
+	uint64_t comm;
+	struct call last;
+};
+
 struct control {
 	struct control *next; /* of this process */
 	int rank, n;
@@ -126,6 +134,10 @@ struct control {
 	_Atomic unsigned news; /* futex of threads that wait for the plane to learn something */
 	int sleepers;
 	_Atomic int stop; /* the plane closes */
+	bool leaving;     /* and says goodbye; taken: somebody who stays has heard it */
+	bool taken;
+	struct parting parted[PARTED];
+	unsigned nparted;
 	pthread_t dialler;
 	uint64_t overdue;       /* when to dial those who should have dialled */
 	bool dialling, dialled; /* the thread exists; has ended */
@@ -136,7 +148,8 @@ struct control {
 struct member {
 	uint64_t finished, heard; /* heard: when its status came; 0: not since it was asked */
 	struct call call;         /* started last */
-	bool left;                /* the communicator, after `call` */
+	bool left;                /* the communicator */
+	bool left_after;          /* it has said so: after `call` */
 	uint64_t joined;          /* how often it called shrink */
 	bool agreed;
 };
@@ -182,6 +195,7 @@ void wires_drain(struct control *c, int rank);
 /** Sends what was said, frees wires that were closed: at the end of a turn, with no wire in use. */
 void wires_flush(struct control *c);
 void wires_close(struct control *c);
+void wire_close(struct wire *w);
 /** Queues m on all wires but one. */
 void flood(struct control *c, const struct message *m, const struct wire *except);
 void wire_put(struct wire *w, const struct message *m);
@@ -194,6 +208,8 @@ int tree_grow(struct control *c, struct net_limit limit);
 void tree_mend(struct control *c);
 void tree_stop(struct control *c);
 bool reachable(const struct control *c, int rank);
+/** Connects to a rank; the lock is released meanwhile. */
+int tree_dial(struct control *c, int rank, struct net_limit limit);
 
 /* ---- control.c --------------------------------------------------------------------------------------------------- */
 
@@ -252,6 +268,16 @@ bool member_living(const struct control_comm *cc, int member);
 void hear_report(struct control_comm *cc, const struct message *m, struct wire *from);
 /** Raises EPEER when this rank waits in a call that a member left without making. */
 void check_left(struct control_comm *cc);
+
+/* ---- farewell.c -------------------------------------------------------------------------------------------------- */
+
+/** Says goodbye, and waits (not for long) until somebody who stays has heard it. The lock is released meanwhile. */
+void farewell(struct control *c);
+/** While this rank leaves: the other end has hung up. */
+void farewell_taken(struct wire *w);
+/** Remembers which communicator this rank left, and tells a new neighbour of the last ones. */
+void farewell_note(struct control *c, uint64_t comm, const struct call *last);
+void farewell_brief(struct wire *w);
 
 /* ---- shrink.c ---------------------------------------------------------------------------------------------------- */
 

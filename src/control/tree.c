@@ -52,8 +52,7 @@ static int next_to_dial(const struct control *c, int last)
 	return -1;
 }
 
-/* The lock is released meanwhile. */
-static int dial(struct control *c, int rank, struct net_limit limit)
+int tree_dial(struct control *c, int rank, struct net_limit limit)
 {
 	struct hello hello = {.kind = HELLO_CONTROL, .from = c->rank};
 	int fd, rc;
@@ -89,7 +88,7 @@ int tree_grow(struct control *c, struct net_limit limit)
 	service_lock();
 	c->overdue = UINT64_MAX;
 	while (rc == TUTTI_OK && (rank = next_to_dial(c, 0)) >= 0) {
-		if ((rc = dial(c, rank, limit)) == TUTTI_EPEER) {
+		if ((rc = tree_dial(c, rank, limit)) == TUTTI_EPEER) {
 			dial_failed(c, rank, rc);
 			rc = TUTTI_OK;
 		}
@@ -117,7 +116,7 @@ static void *dial_missing(void *arg)
 
 	service_lock();
 	while (!atomic_load_explicit(&c->stop, memory_order_relaxed) && (rank = next_to_dial(c, rank)) >= 0) {
-		rc = dial(c, rank, (struct net_limit){now_ns() + 1000 * MS, &c->stop});
+		rc = tree_dial(c, rank, (struct net_limit){now_ns() + 1000 * MS, &c->stop});
 		if (rc == TUTTI_OK)
 			continue;
 		dial_failed(c, rank, rc);

@@ -136,8 +136,10 @@ void wires_flush(struct control *c)
 /* ---- in ---------------------------------------------------------------------------------------------------------- */
 
 /* The memory stays until the end of the turn: callers further up may hold it. */
-static void wire_close(struct wire *w)
+void wire_close(struct wire *w)
 {
+	if (w->fd < 0)
+		return;
 	if (w->pidfd >= 0) {
 		service_unwatch(w->pidfd);
 		close(w->pidfd);
@@ -159,9 +161,11 @@ static void hung_up(struct wire *w, int error)
 	char why[128];
 
 	wire_close(w);
-	if (!reachable(w->c, w->rank))
+	if (w->c->leaving)
+		farewell_taken(w);
+	else if (!reachable(w->c, w->rank))
 		return;
-	if (is_silence(error))
+	else if (is_silence(error))
 		saw_cut(w->c, w->rank, true, strerror_r(error, why, sizeof(why)));
 	else if (w->greeted)
 		saw_gone(w->c, w->rank);
@@ -241,8 +245,7 @@ static void on_exit_of_peer(void *arg, int fd, uint32_t events)
 	(void)fd;
 	(void)events;
 	read_dry(w);
-	if (w->fd >= 0)
-		wire_close(w);
+	wire_close(w);
 	if (reachable(c, w->rank))
 		saw_gone(c, w->rank);
 	wires_flush(c);

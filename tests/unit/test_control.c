@@ -530,6 +530,43 @@ static void leaving_in_order_disturbs_nobody(void **state)
 	assert_int_equal(status(3, WORLD), TUTTI_OK);
 }
 
+/* Ranks 2 and 3 stay in a call in which the others' part is done: those go, one close after the other, and are not missed. */
+static void check_staying(const char *hosts, uint64_t apart)
+{
+	world_of(hosts);
+	for (int r = 0; r < stage->n; r++) {
+		call_on(r, WORLD, allreduce(1, 8));
+		if (r != 2 && r != 3)
+			flight_finish(&stage->seat[r].flight[WORLD], 1);
+	}
+	for (int r = 0; r < stage->n; r++) {
+		if (r == 2 || r == 3)
+			continue;
+		give(r, CLOSE, WORLD, 0);
+		for (uint64_t end = now_ns() + apart; now_ns() < end;)
+			nap();
+	}
+	for (int r = 0; r < stage->n; r++)
+		assert_int_equal(done(r), TUTTI_OK);
+	for (uint64_t end = now_ns() + 1200 * MS; now_ns() < end; nap())
+		for (int r = 2; r <= 3; r++) {
+			assert_int_equal(tell_rank(r, WAITING, WORLD, 1), TUTTI_OK);
+			if (status(r, WORLD) != TUTTI_OK)
+				wrong("%s: rank %d: %s", hosts, r, text(r, WORLD));
+		}
+	end_world(NULL);
+}
+
+static void who_stays_longer_accuses_nobody(void **state)
+{
+	(void)state;
+	check_staying("AAAAAAAA", 0);
+	check_staying("ABCABCAB", 0);
+	check_staying("ABCABCAB", 1 * MS);
+	check_staying("AAAABBBB", 10 * MS);
+	check_staying("ABCDEFGH", 3 * MS);
+}
+
 static void leaving_others_in_a_call_is_an_error(void **state)
 {
 	(void)state;
@@ -1004,6 +1041,7 @@ int main(void)
 	        STAGED(hosts_reconnect_after_the_roots_died),
 	        STAGED(a_forked_child_keeps_nobody_alive),
 	        STAGED(leaving_in_order_disturbs_nobody),
+	        STAGED(who_stays_longer_accuses_nobody),
 	        STAGED(leaving_others_in_a_call_is_an_error),
 	        STAGED(a_later_wait_for_one_who_left_is_an_error),
 	        STAGED(different_calls_are_shown_to_all),

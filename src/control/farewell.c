@@ -1,0 +1,82 @@
+/*
+ * Leaving in order. Every rank that stays must hear of it, or it would take this one for dead when it looks for it; and the
+ * neighbours who would pass it on may be leaving, too. So a rank goes when somebody who stays has taken its goodbye (he says
+ * so by hanging up, and has passed it on by then), or when nobody stays. A neighbour that leaves takes nothing over: when
+ * there is no other, the next one is dialled.
+ */
+#include "plane.h"
+
+#define FAREWELL (300 * MS) /* of waiting in all: a neighbour that is stopped takes no goodbye */
+
+void farewell_note(struct control *c, uint64_t comm, const struct call *last)
+{
+	c->parted[c->nparted++ % PARTED] = (struct parting){comm, *last};
+}
+
+void farewell_brief(struct wire *w)
+{
+	struct control *c = w->c;
+	unsigned first = c->nparted > PARTED ? c->nparted - PARTED : 0;
+
+	for (unsigned i = first; i < c->nparted; i++) {
+		const struct parting *p = &c->parted[i % PARTED];
+		struct message leave = {.type = MSG_LEAVE, .comm = p->comm, .a = c->rank, .call = p->last};
+		tell(w, &leave);
+	}
+}
+
+void farewell_taken(struct wire *w)
+{
+	struct control *c = w->c;
+
+	if (!reachable(c, w->rank))
+		return;
+	if (w->greeted)
+		c->taken = true;
+	else
+		c->state[w->rank] = LEFT; /* it was closing as we came */
+	news(c);
+}
+
+static bool somebody_stays(const struct control *c)
+{
+	for (int r = 0; r < c->n; r++)
+		if (r != c->rank && reachable(c, r))
+			return true;
+	return false;
+}
+
+static bool has_neighbour(const struct control *c)
+{
+	for (int r = 0; r < c->n; r++)
+		if (reachable(c, r) && wired(c, r))
+			return true;
+	return false;
+}
+
+/* Whoever can't be dialled has left, too: nobody is told, who knows better says so himself. */
+static void find_neighbour(struct control *c, uint64_t until)
+{
+	int rank = 0;
+
+	while (rank < c->n && (rank == c->rank || !reachable(c, rank)))
+		rank++;
+	if (rank < c->n && tree_dial(c, rank, (struct net_limit){until, NULL}) != TUTTI_OK)
+		c->state[rank] = LEFT;
+}
+
+void farewell(struct control *c)
+{
+	struct message bye = {.type = MSG_GONE, .a = c->rank, .value = LEFT};
+	uint64_t until = now_ns() + FAREWELL;
+
+	c->leaving = true;
+	c->state[c->rank] = LEFT; /* so that a new neighbour is told */
+	say(c, &bye);
+	while (!c->taken && somebody_stays(c) && now_ns() < until) {
+		if (has_neighbour(c))
+			news_wait(c, until);
+		else
+			find_neighbour(c, until);
+	}
+}
