@@ -334,7 +334,8 @@ TUTTI_API int tutti_work(struct tutti_request *req, int i, int k);
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 /**
- * Memory that peers on the same host can read in place; zeroed, aligned to 4096 bytes. A local call. Errors: ENOMEM.
+ * Memory that peers on the same host can read in place, and RDMA cards can send from; zeroed, aligned to 4096 bytes. It ends
+ * with the communicator, or with tutti_mem_free when no call uses it. A local call. Errors: ENOMEM.
  */
 TUTTI_API int tutti_mem_alloc(struct tutti_comm *c, size_t bytes, void **ptr);
 TUTTI_API int tutti_mem_free(struct tutti_comm *c, void *ptr);

@@ -1,6 +1,7 @@
 /*
- * tutti_mem_alloc: memory that peers of the same host can read in place. It comes from the shared segment where there is
- * one, otherwise from the system. Belongs to a communicator and ends with it.
+ * tutti_mem_alloc: memory that peers of the same host can read in place, and network cards as far as their transport knows
+ * how. It comes from the shared segment where there is one, otherwise from the system. Belongs to a communicator and ends
+ * with it.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -15,15 +16,23 @@ struct mem {
 	struct mem *next;
 };
 
+/* Under the world's lock. */
+static void tell_transports(const struct world *w, const struct mem *m, bool given)
+{
+	for (int i = 0; i < w->ntransports; i++)
+		if (w->transport[i].usable && w->transport[i].t->memory)
+			w->transport[i].t->memory(w->transport[i].ctx, m->p, m->bytes, given);
+}
+
 static void release(struct world *w, struct mem *m)
 {
-	if (m->shared) {
-		world_lock(w);
+	world_lock(w);
+	tell_transports(w, m, false);
+	if (m->shared)
 		segment_free(w->segment, m->p);
-		world_unlock(w);
-	} else {
+	world_unlock(w);
+	if (!m->shared)
 		munmap(m->p, m->bytes);
-	}
 	free(m);
 }
 
@@ -33,18 +42,18 @@ int mem_alloc(struct tutti_comm *c, size_t bytes, void **ptr)
 	if (!m)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	m->bytes = bytes ? bytes : 1;
-	if (c->world->segment) {
-		world_lock(c->world);
+	world_lock(c->world);
+	if (c->world->segment)
 		m->p = segment_alloc(c->world->segment, m->bytes);
-		world_unlock(c->world);
-		m->shared = m->p != NULL;
-	}
-	if (!m->p) {
+	m->shared = m->p != NULL;
+	if (!m->p)
 		m->p = mmap(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (m->p == MAP_FAILED) {
-			free(m);
-			return fail(TUTTI_ENOMEM, "out of memory: %zu bytes", bytes);
-		}
+	if (m->p != MAP_FAILED)
+		tell_transports(c->world, m, true);
+	world_unlock(c->world);
+	if (m->p == MAP_FAILED) {
+		free(m);
+		return fail(TUTTI_ENOMEM, "out of memory: %zu bytes", bytes);
 	}
 	m->next = c->mems;
 	c->mems = m;

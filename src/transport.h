@@ -23,6 +23,8 @@
  *   peers     after attach, optional: how many ranks this one can be connected to at a time; 0: all. The fewest of all ranks
  *             limit the choice of plans.
  *   devices   optional, without open: a line for each device that it could use, which says whether, as what, or why not.
+ *   memory      optional, after attach: memory that tutti_mem_alloc gave, or that is about to be taken back (given: false).
+ *             A transport whose links refer may send it from where it stands, and must be done with it when it is taken back.
  *   disconnect  ends one link; the link's memory is the transport's.
  *   close     after everything else; safe after a failed open or attach (ctx is what open stored, perhaps NULL).
  *
@@ -79,6 +81,7 @@ struct transport {
 	void (*disconnect)(void *ctx, struct link *link);
 	/* The memory shared with local peers, after attach; *local: rank -> index in it, -1: not in it. NULL function: none */
 	struct segment *(*segment)(void *ctx, const int **local);
+	void (*memory)(void *ctx, void *p, size_t bytes, bool given);
 	int (*peers)(void *ctx);
 	int (*devices)(const struct params *params, void (*line)(void *arg, const char *text), void *arg);
 	void (*close)(void *ctx);

@@ -45,6 +45,7 @@ struct imaginary_knobs {
 
 struct imaginary_counts {
 	_Atomic uint64_t writes, sends, bytes;
+	_Atomic uint64_t bare;      /* writes that bring bytes and no immediate */
 	_Atomic uint64_t lost;      /* UC messages that found no receive */
 	_Atomic uint64_t waited;    /* RC messages that had to wait for a receive: a real NIC would send a NAK */
 	_Atomic uint64_t most_qps;  /* of a card at a time */

@@ -115,22 +115,81 @@ static void test_channels_come_and_go(void **state)
 	}
 }
 
+/* Each from its own memory of tutti_mem_alloc, at any place in it; what is freed may come again as another's. */
+static int from_lent_memory(struct tutti_comm *c, void *arg)
+{
+	enum { BYTES = 500000 };
+	int n = tutti_comm_size(c), me = tutti_comm_rank(c);
+	static uint8_t in[BYTES];
+	(void)arg;
+	for (int round = 0; round < 20; round++) {
+		size_t bytes = (size_t)BYTES / 20 * (size_t)(round + 1), at = (size_t)round * 13 % 64;
+		void *p, *sum;
+		RANK_OK(tutti_mem_alloc(c, bytes + 64, &p));
+		RANK_OK(tutti_mem_alloc(c, 40000, &sum));
+		memset((uint8_t *)p + at, me + round, bytes);
+		RANK_OK(tutti_group_begin());
+		RANK_OK(tutti_send((uint8_t *)p + at, bytes, TUTTI_U8, (me + 1) % n, c, NULL));
+		RANK_OK(tutti_recv(in, bytes, TUTTI_U8, (me + n - 1) % n, c, NULL));
+		RANK_OK(tutti_group_end());
+		for (size_t i = 0; i < bytes; i++)
+			RANK_CHECK(in[i] == (uint8_t)((me + n - 1) % n + round));
+		memset(sum, 1, 40000);
+		RANK_OK(tutti_allreduce(sum, sum, 40000, TUTTI_U8, TUTTI_SUM, c, NULL));
+		for (size_t i = 0; i < 40000; i++)
+			RANK_CHECK(((uint8_t *)sum)[i] == n);
+		RANK_OK(tutti_mem_free(c, p));
+		if (round % 2) /* the rest end with the communicator */
+			RANK_OK(tutti_mem_free(c, sum));
+	}
+	return 0;
+}
+
+static void test_lent_memory_is_not_copied(void **state)
+{
+	(void)state;
+	for (int m = 0; m < 3; m++) {
+		assert_int_equal(run(3, scene_new(), from_lent_memory, modes[m], "TUTTI_CHANNELS=2", NULL), 0);
+		assert_int_equal(m == 0, sea->counts.bare > 0);
+		assert_in_range(sea->counts.most_mrs, 1, m == 0 ? 20 : 5);
+		nothing_was_lost();
+		calm_sea(NULL);
+	}
+	assert_int_equal(run(3, scene_new(), messages, modes[0], NULL, NULL), 0);
+	assert_int_equal(sea->counts.bare, 0);
+}
+
+/* A card that can't register it sends copies. */
+static void test_lent_memory_that_is_too_much(void **state)
+{
+	(void)state;
+	sea->knobs.max_mr = 2;
+	assert_int_equal(run(2, scene_new(), from_lent_memory, modes[0], NULL, NULL), 0);
+	nothing_was_lost();
+}
+
 /* Nobody receives what is sent: once the deadline has passed, its memory is gone, and others go on using the card. */
-static int a_send_ends_early(struct tutti_comm *c, void *arg)
+static int ends_early(struct tutti_comm *c, bool lent)
 {
 	enum { BYTES = 16 << 20 };
 	int me = tutti_comm_rank(c);
 	struct tutti_comm *other = NULL;
 	char x[1] = {0};
-	(void)arg;
 	RANK_OK(tutti_comm_split(c, 0, me, &other));
 	RANK_OK(reduce_once(other, 100, 1));
 	RANK_OK(me ? tutti_recv(x, 1, TUTTI_U8, 0, c, NULL) : tutti_send(x, 1, TUTTI_U8, 1, c, NULL));
 	if (me == 0) {
-		void *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		void *p = NULL;
+		if (lent)
+			RANK_OK(tutti_mem_alloc(c, BYTES, &p));
+		else
+			p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		RANK_CHECK(p != MAP_FAILED);
 		RANK_STATUS(TUTTI_ETIMEOUT, tutti_send(p, BYTES, TUTTI_U8, 1, c, NULL));
-		munmap(p, BYTES);
+		if (lent)
+			RANK_OK(tutti_mem_free(c, p));
+		else
+			munmap(p, BYTES);
 	}
 	while (!tutti_comm_error(c))
 		usleep(1000);
@@ -140,11 +199,28 @@ static int a_send_ends_early(struct tutti_comm *c, void *arg)
 	return 0;
 }
 
+static int a_send_ends_early(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	return ends_early(c, false);
+}
+
+static int a_send_of_lent_memory_ends_early(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	return ends_early(c, true);
+}
+
 static void test_memory_after_a_deadline(void **state)
 {
 	(void)state;
-	for (int m = 0; m < 3; m++)
-		assert_int_equal(run(2, scene_new(), a_send_ends_early, modes[m], "TUTTI_TIMEOUT=1", "TUTTI_SLOT=1048576"), 0);
+	for (int m = 0; m < 3; m++) {
+		assert_int_equal(
+		        run(2, scene_new(), a_send_ends_early, modes[m], "TUTTI_TIMEOUT=1", "TUTTI_SLOT=1048576"), 0);
+		assert_int_equal(run(2, scene_new(), a_send_of_lent_memory_ends_early, modes[m], "TUTTI_TIMEOUT=1",
+		                     "TUTTI_SLOT=1048576"),
+		                 0);
+	}
 }
 
 /* ---- what goes wrong --------------------------------------------------------------------------------------------- */
@@ -268,13 +344,22 @@ static void test_memory_runs_out(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	        SEA_TEST(test_all_modes),         SEA_TEST(test_any_order_of_placement),
-	        SEA_TEST(test_ranks_are_threads), SEA_TEST(test_sleepers_are_woken),
-	        SEA_TEST(test_a_poor_device),     SEA_TEST(test_channels_come_and_go),
-	        SEA_TEST(test_a_bad_completion),  SEA_TEST(test_a_peer_falls_silent),
-	        SEA_TEST(test_a_message_is_lost), SEA_TEST(test_the_port_goes_down),
-	        SEA_TEST(test_a_rank_is_killed),  SEA_TEST(test_too_few_queue_pairs),
-	        SEA_TEST(test_memory_runs_out),   SEA_TEST(test_memory_after_a_deadline),
+	        SEA_TEST(test_all_modes),
+	        SEA_TEST(test_any_order_of_placement),
+	        SEA_TEST(test_ranks_are_threads),
+	        SEA_TEST(test_sleepers_are_woken),
+	        SEA_TEST(test_a_poor_device),
+	        SEA_TEST(test_channels_come_and_go),
+	        SEA_TEST(test_a_bad_completion),
+	        SEA_TEST(test_a_peer_falls_silent),
+	        SEA_TEST(test_a_message_is_lost),
+	        SEA_TEST(test_the_port_goes_down),
+	        SEA_TEST(test_a_rank_is_killed),
+	        SEA_TEST(test_too_few_queue_pairs),
+	        SEA_TEST(test_memory_runs_out),
+	        SEA_TEST(test_memory_after_a_deadline),
+	        SEA_TEST(test_lent_memory_is_not_copied),
+	        SEA_TEST(test_lent_memory_that_is_too_much),
 	};
 	return run_all("verbs", tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
 }

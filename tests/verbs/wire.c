@@ -197,6 +197,7 @@ static bool send_packet(struct pair *q, struct work *w)
 	q->offset = 0;
 	q->sent++;
 	atomic_fetch_add(is_write ? &q->card->sea->counts.writes : &q->card->sea->counts.sends, 1);
+	atomic_fetch_add(&q->card->sea->counts.bare, w->wr.opcode == IBV_WR_RDMA_WRITE && total);
 	atomic_fetch_add(&q->card->sea->counts.bytes, total);
 	atomic_fetch_add(&q->card->sea->counts.sent[q->card->device], total);
 	return true;

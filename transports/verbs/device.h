@@ -23,6 +23,7 @@ struct verbs_knobs {
 };
 
 struct region;
+struct lent;
 struct cm;
 
 struct device {
@@ -45,6 +46,7 @@ struct device {
 	struct ibv_cq *cq;
 	uint32_t unacked; /* events of the completion channel */
 	struct region *regions;
+	struct lent *lent; /* memory of tutti_mem_alloc */
 	int nregions, npairs;
 	char broken[256]; /* "": it works */
 };
@@ -67,6 +69,15 @@ void device_close(struct device *d);
 
 int piece_get(struct device *d, size_t bytes, struct piece *out);
 void piece_put(struct device *d, struct piece *p);
+
+/** Registers memory of the caller's for sending, if the device takes it, until lent_drop. */
+void lent_add(struct device *d, void *p, size_t bytes);
+/** Is it registered? NULL: is any? */
+bool lent_has(const struct device *d, const void *p);
+/** When nothing that was posted reads it. NULL: all. */
+void lent_drop(struct device *d, const void *p);
+/** false: these bytes are not all in one stretch of registered memory. */
+bool lent_find(const struct device *d, const void *p, size_t bytes, uint32_t *lkey);
 
 const char *device_mode_name(const struct device *d);
 /** "GID 3 (RoCE v2 10.0.0.1)" and the like. */

@@ -76,7 +76,7 @@ static bool may_send(const struct pair *p, uint32_t reserve)
 {
 	const struct frames *f = p->frames;
 
-	return pair_can_post(p) && f->sent - f->freed < f->allowed + reserve;
+	return pair_can_post(p, 1) && f->sent - f->freed < f->allowed + reserve;
 }
 
 /* The buffer of the next send: as many as the send queue has places, and each is signalled. */

@@ -4,6 +4,7 @@
  */
 #include "memory.h"
 #include "../../src/util/error.h"
+#include "../../src/util/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,6 +27,13 @@ struct region {
 	struct ibv_mr *mr;
 	struct extent *extents;
 	struct region *next;
+};
+
+struct lent {
+	uint8_t *base;
+	size_t bytes;
+	struct ibv_mr *mr;
+	struct lent *next;
 };
 
 static void region_free(struct device *d, struct region *r)
@@ -109,6 +117,7 @@ int memory_begin(struct device *d)
 
 void memory_end(struct device *d)
 {
+	lent_drop(d, NULL);
 	while (d->regions) {
 		struct region *r = d->regions;
 		d->regions = r->next;
@@ -181,4 +190,56 @@ void piece_put(struct device *d, struct piece *p)
 		merge(r);
 	}
 	p->at = NULL;
+}
+
+/* ---- memory of the caller's -------------------------------------------------------------------------------------- */
+
+void lent_add(struct device *d, void *p, size_t bytes)
+{
+	struct lent *l = calloc(1, sizeof(*l));
+
+	if (l && (l->mr = d->lib.reg_mr(d->pd, p, bytes, 0))) {
+		l->base = p;
+		l->bytes = bytes;
+		l->next = d->lent;
+		d->lent = l;
+		return;
+	}
+	log_debug("%s does not register %zu KiB at %p: they are copied when they are sent", d->name, bytes >> 10, p);
+	free(l);
+}
+
+bool lent_has(const struct device *d, const void *p)
+{
+	const struct lent *l = d->lent;
+
+	while (l && p && l->base != p)
+		l = l->next;
+	return l;
+}
+
+void lent_drop(struct device *d, const void *p)
+{
+	for (struct lent **at = &d->lent; *at;) {
+		struct lent *l = *at;
+		if (p && l->base != p) {
+			at = &l->next;
+			continue;
+		}
+		*at = l->next;
+		d->lib.dereg_mr(l->mr);
+		free(l);
+	}
+}
+
+bool lent_find(const struct device *d, const void *p, size_t bytes, uint32_t *lkey)
+{
+	const uint8_t *at = p;
+
+	for (const struct lent *l = d->lent; l; l = l->next)
+		if (at >= l->base && (size_t)(at - l->base) < l->bytes && bytes <= l->bytes - (size_t)(at - l->base)) {
+			*lkey = l->mr->lkey;
+			return true;
+		}
+	return false;
 }

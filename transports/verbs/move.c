@@ -122,28 +122,71 @@ static uint32_t immediate(const struct pair *p, struct channel *ch, uint32_t fla
 	return htonl(flags | ch->peer_id << IMM_COUNT | ((uint32_t)ch->told & IMM_COUNT_MASK));
 }
 
-/* One slot, from its length on; the 48 bytes between the head and a longer payload go along. */
-static bool write_slot(struct pair *p, struct channel *ch, const struct slot *s)
+/* Where the payload of a slot that refers to memory can be sent from; NULL: it is in the slot now. */
+static const uint8_t *resolve(const struct pair *p, struct slot *s, uint32_t *lkey)
 {
-	size_t bytes = (s->len <= SLOT_INLINE ? offsetof(struct slot, data) : sizeof(*s)) - SLOT_AT + s->len;
-	bool in_line = bytes <= p->inline_max;
-	struct ibv_sge sge = {.addr = (uintptr_t)s + SLOT_AT, .length = (uint32_t)bytes, .lkey = ch->out.memory.lkey};
-	struct ibv_send_wr wr = {
-	        .sg_list = &sge,
-	        .num_sge = 1,
-	        .opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
-	        .send_flags = in_line ? IBV_SEND_INLINE : 0,
-	        .imm_data = immediate(p, ch, 0),
-	        .wr.rdma = {ch->remote + (ch->out.pos & ch->out.mask) * ch->out.stride + SLOT_AT, ch->rkey}};
-	struct sent sent = {in_line ? NULL : ch, ch->out.pos + 1};
+	uint32_t len = s->len & ~SLOT_REF;
+	struct slot_ref ref;
+	bool sendable;
 
-	if (!pair_post(p, &wr, sent, !in_line))
+	memcpy(&ref, s->data, sizeof(ref));
+	sendable = len > SLOT_INLINE && lent_find(p->device, (const void *)(uintptr_t)ref.addr, len, lkey);
+	memset(s->data, 0, sizeof(s->data)); /* addresses stay here */
+	if (!sendable)
+		memcpy(slot_payload(s, len), (const void *)(uintptr_t)ref.addr, len);
+	s->len = len;
+	return sendable ? (const uint8_t *)(uintptr_t)ref.addr : NULL;
+}
+
+static uint64_t remote_slot(const struct channel *ch)
+{
+	return ch->remote + (ch->out.pos & ch->out.mask) * ch->out.stride;
+}
+
+static bool write_payload(struct pair *p, const struct channel *ch, const uint8_t *from, uint32_t bytes, uint32_t lkey)
+{
+	struct ibv_sge sge = {.addr = (uintptr_t)from, .length = bytes, .lkey = lkey};
+	struct ibv_send_wr wr = {.sg_list = &sge,
+	                         .num_sge = 1,
+	                         .opcode = IBV_WR_RDMA_WRITE,
+	                         .wr.rdma = {remote_slot(ch) + sizeof(struct slot), ch->rkey}};
+
+	return pair_post(p, &wr, (struct sent){0}, false);
+}
+
+/* A slot from its length on, without a payload that goes elsewhere; the 48 bytes between head and a longer payload go along. */
+static bool write_image(struct pair *p, struct channel *ch, const struct slot *s, bool lent)
+{
+	size_t head = (lent || s->len <= SLOT_INLINE ? offsetof(struct slot, data) : sizeof(*s)) - SLOT_AT,
+	       bytes = head + (lent ? 0 : s->len);
+	bool in_line = bytes <= p->inline_max, copied = in_line && !lent;
+	struct ibv_sge sge = {.addr = (uintptr_t)s + SLOT_AT, .length = (uint32_t)bytes, .lkey = ch->out.memory.lkey};
+	struct ibv_send_wr wr = {.sg_list = &sge,
+	                         .num_sge = 1,
+	                         .opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
+	                         .send_flags = in_line ? IBV_SEND_INLINE : 0,
+	                         .imm_data = immediate(p, ch, 0),
+	                         .wr.rdma = {remote_slot(ch) + SLOT_AT, ch->rkey}};
+	struct sent sent = {copied ? NULL : ch, ch->out.pos + 1};
+
+	if (!pair_post(p, &wr, sent, !copied))
 		return false;
 	ch->out.pos++;
 	p->under_way++;
-	if (in_line && !ch->posted) /* copied already; with others before it, the last one's completion tells */
+	if (copied && !ch->posted) /* with others before it, the last one's completion tells */
 		channel_settle(ch, ch->out.pos);
 	return true;
+}
+
+/* A payload that is sent from where it stands goes before the rest, and so is there when that is. */
+static bool write_slot(struct pair *p, struct channel *ch, struct slot *s)
+{
+	uint32_t lkey = 0;
+	const uint8_t *lent = s->len & SLOT_REF ? resolve(p, s, &lkey) : NULL;
+
+	if (lent && !write_payload(p, ch, lent, s->len, lkey))
+		return false;
+	return write_image(p, ch, s, lent);
 }
 
 static bool write_credit(struct pair *p, struct channel *ch)
@@ -165,11 +208,11 @@ static bool move_channel(struct pair *p, struct channel *ch, bool hurry, uint64_
 	uint64_t given;
 	bool due;
 
-	while (p->under_way < p->window && pair_can_post(p) && (s = channel_next(ch)))
+	while (p->under_way < p->window && pair_can_post(p, 2) && (s = channel_next(ch)))
 		if (!write_slot(p, ch, s))
 			return false;
 	given = channel_credit(ch, &due);
-	if ((due || (hurry && given != ch->told)) && pair_can_post(p))
+	if ((due || (hurry && given != ch->told)) && pair_can_post(p, 1))
 		return write_credit(p, ch);
 	*untold += given - ch->told;
 	return true;
@@ -288,7 +331,7 @@ bool pair_flushed(struct pair *p)
 
 	if (p->state != PAIR_UP || p->posted == p->done)
 		return true;
-	if (p->silent && pair_can_post(p)) {
+	if (p->silent && pair_can_post(p, 1)) {
 		for (uint32_t i = 0; i < p->nchannels; i++)
 			if (p->channels[i]) {
 				wr.wr.rdma.remote_addr = p->channels[i]->remote;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define REFER_BYTES 1024 /* frames are copied from where the caller has them: from here on cheaper than twice */
+#define LEND_BYTES  8192 /* mode write: from here on a second work request is cheaper than a copy */
 
 /** What travels on the socket. */
 enum note_kind {
@@ -230,7 +231,7 @@ static void describe(const struct pair *p, const struct link_spec *spec, struct 
 	        .ready = true,
 	        .credit = &w->ring->credit,
 	        .reach = REACH_NONE,
-	        .refer_any = p->device->mode == VERBS_WRITE ? REFER_NEVER : REFER_BYTES,
+	        .refer_any = p->device->mode == VERBS_WRITE ? LEND_BYTES : REFER_BYTES,
 	        .refer_window = REFER_NEVER,
 	        .peer = spec->peer,
 	        .tag = link_tag(spec, p->env->rank),

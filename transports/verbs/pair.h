@@ -6,7 +6,8 @@
  * A channel is the two links of a lane, one in each direction, as far as they exist. In mode write a filled slot goes
  * with one RDMA WRITE into the same slot of the peer's ring; its immediate names the channel and brings along how many
  * slots of the other direction were given back. The order of placement inside a WRITE is unknown, so the receiver takes
- * a slot as come when its immediate completes and stores `seq` itself: seq is never written by the network. In modes
+ * a slot as come when its immediate completes and stores `seq` itself: seq is never written by the network. A payload in
+ * memory of tutti_mem_alloc goes from there, with a WRITE of its own before that of the slot's head. In modes
  * send and uc a slot goes in frames (frame.c), copied on both sides.
  *
  * Receives. Each message takes one that was posted before. At most `window` slots (frames) are under way without the
@@ -142,9 +143,9 @@ static inline uint64_t wr_name(const struct pair *p, uint32_t number)
 
 /** Posts one work request. `s` is remembered until it completes. false: the pair is broken now. */
 bool pair_post(struct pair *p, struct ibv_send_wr *wr, struct sent s, bool signalled);
-static inline bool pair_can_post(const struct pair *p)
+static inline bool pair_can_post(const struct pair *p, uint32_t n)
 {
-	return p->posted - p->done < p->depth;
+	return p->posted - p->done + n <= p->depth;
 }
 /** Posts n receives without memory: a WRITE's immediate takes one. */
 bool pair_receive(struct pair *p, uint32_t n);

@@ -21,7 +21,7 @@
 #define FEWEST     4u
 #define POLLED     16 /* completions at a time */
 #define LOOK_EVERY 64 /* idle visits: sockets and events are looked at, and the device is told to wake us */
-#define LINGER_NS  (500 * UINT64_C(1000000)) /* for what is under way when the world ends */
+#define LINGER_NS  (500 * UINT64_C(1000000)) /* for what is under way when memory goes or the world ends */
 #define PAIR_TAG   UINT64_C(0x7665726273)    /* "verbs": the dial's name; a link's is a hash */
 
 struct rail {
@@ -391,6 +391,16 @@ static void reclaim(struct verbs *v, struct rail *l)
 
 /* ---- links ------------------------------------------------------------------------------------------------------- */
 
+/* Of a call that ended early, something may be under way. */
+static bool take_back(struct verbs *v, struct rail *l, const void *p)
+{
+	if (!lent_has(&l->device, p))
+		return false;
+	let_arrive(v);
+	lent_drop(&l->device, p);
+	return true;
+}
+
 static int verbs_connect(void *ctx, const struct link_spec *spec, struct link *link)
 {
 	struct verbs *v = ctx;
@@ -405,7 +415,10 @@ static int verbs_connect(void *ctx, const struct link_spec *spec, struct link *l
 	tag = link_tag(&lane, v->env->rank);
 	if (!pair_has(l->pairs[spec->peer], tag))
 		reclaim(v, l);
-	return pair_connect(l->pairs[spec->peer], spec, tag, link);
+	rc = pair_connect(l->pairs[spec->peer], spec, tag, link);
+	if (rc == TUTTI_ENOMEM && take_back(v, l, NULL)) /* rings come first */
+		rc = pair_connect(l->pairs[spec->peer], spec, tag, link);
+	return rc;
 }
 
 static void verbs_disconnect(void *ctx, struct link *link)
@@ -493,6 +506,21 @@ static int verbs_sleep_fd(void *ctx)
 	return v->epoll;
 }
 
+/* Frames are copies; only a card that writes into the peer's ring can take the caller's bytes from where they are. */
+static void verbs_memory(void *ctx, void *p, size_t bytes, bool given)
+{
+	struct verbs *v = ctx;
+
+	for
+		each_rail(l, v)
+		{
+			if (given && l->device.mode == VERBS_WRITE)
+				lent_add(&l->device, p, bytes);
+			if (!given)
+				take_back(v, l, p);
+		}
+}
+
 /* The card's queue pairs, shared by the ranks of this machine that use it. */
 static int verbs_peers(void *ctx)
 {
@@ -519,6 +547,7 @@ const struct transport transport_verbs = {
         .pump = verbs_pump,
         .sleep_fd = verbs_sleep_fd,
         .disconnect = verbs_disconnect,
+        .memory = verbs_memory,
         .peers = verbs_peers,
         .devices = devices_list,
         .close = verbs_close,
