@@ -261,10 +261,10 @@ static int inside_other_calls(struct tutti_comm *c, void *unused)
 	return bad;
 }
 
-static int is_readable(int fd, int ms)
+static bool is_readable(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
-	return poll(&p, 1, ms) == 1;
+	return poll(&p, 1, 0) == 1;
 }
 
 /* The caller sleeps in epoll and calls tutti_test only when the descriptor says so. */
@@ -295,9 +295,9 @@ static int in_a_poll_loop(struct tutti_comm *c, void *unused)
 				return 1;
 	}
 	RANK_OK(tutti_barrier(c, NULL)); /* nothing is under way any more: what is readable still is soon read */
-	for (int i = 0; i < 1000 && is_readable(fd, 0); i++)
+	ranks_note("reading what is readable still");
+	while (is_readable(fd))
 		RANK_OK(tutti_progress(c));
-	RANK_CHECK(!is_readable(fd, 0));
 	if (ranks_meet())
 		return 1;
 	close(loop);

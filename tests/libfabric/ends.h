@@ -40,6 +40,12 @@ static inline void check_at(int rc, int line)
 		fail_msg("line %d: status %d: %s", line, rc, fail_text());
 }
 
+/** Until when a test waits for what must come; what gets there has failed. */
+static inline uint64_t patience(void)
+{
+	return now_ns() + 60 * UINT64_C(1000000000);
+}
+
 /* ---- a world of two ranks ---------------------------------------------------------------------------------------- */
 
 struct world {
@@ -165,7 +171,7 @@ static inline void join(struct world *w, int from, int lane, uint32_t payload, u
 	struct link_spec receive = spec_of(from, 1 - from, lane, payload, nslots);
 	int a = LINK_PENDING, b = LINK_PENDING;
 
-	for (uint64_t end = now_ns() + 10000000000u; a || b;) {
+	for (uint64_t end = patience(); a || b;) {
 		a = a ? t->connect(w->ctx[from], &send, out) : a;
 		b = b ? t->connect(w->ctx[1 - from], &receive, in) : b;
 		assert_true(now_ns() < end);
@@ -175,6 +181,11 @@ static inline void join(struct world *w, int from, int lane, uint32_t payload, u
 	assert_true(out->ready && in->ready);
 	assert_int_equal(out->tag, in->tag);
 }
+
+/** Both ranks move until the condition holds. */
+#define pump_until(w, condition)                                                                                       \
+	for (uint64_t end_ = patience(); !(condition); assert_true(now_ns() < end_))                                   \
+	pump(w, 0), pump(w, 1)
 
 static inline const struct wire *wire_of(const struct link *l)
 {
@@ -186,7 +197,7 @@ static inline const struct wire *wire_of(const struct link *l)
 /* Actions in random order, so that every state meets every other. */
 static inline void run_flows(struct world *w, struct flow *flows, int n, uint64_t seed)
 {
-	uint64_t end = now_ns() + 60000000000u;
+	uint64_t end = patience();
 
 	for (int left = n; left;) {
 		uint64_t r = flow_random(&seed);
@@ -205,11 +216,7 @@ static inline void run_flows(struct world *w, struct flow *flows, int n, uint64_
 		assert_true(now_ns() < end);
 	}
 	for (int i = 0; i < n; i++) {
-		while (!link_drained(flows[i].out)) {
-			pump(w, 0);
-			pump(w, 1);
-			assert_true(now_ns() < end);
-		}
+		pump_until(w, link_drained(flows[i].out));
 		assert_null(link_recv_begin(flows[i].in));
 	}
 }

@@ -316,6 +316,14 @@ static void test_both_ways(void **state)
 	}
 }
 
+/* What the other end sent before it went, and that it went, is here. */
+static void await_end(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+
+	assert_int_equal(poll(&p, 1, 60000), 1);
+}
+
 /* Drops this process's hold of a socket behind the transport's back. */
 static void replace(int fd)
 {
@@ -498,6 +506,7 @@ static void test_end_anywhere(void **state)
 		if (dies)
 			setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 		close(fd);
+		await_end(w->dialled);
 		pump(w, 0);
 		pump(w, 0);
 		pump(w, 0);
@@ -510,8 +519,10 @@ static void test_end_anywhere(void **state)
 	}
 }
 
+/* The end has arrived already; what it means is seen at the latest when something is sent after it. */
 static void send_until_closed(struct world *w, struct link *out)
 {
+	await_end(w->dialled);
 	for (int i = 0; i < 1000 && !w->lost[0]; i++) {
 		struct slot *s = link_send_begin(out);
 		if (s)
@@ -576,6 +587,7 @@ static void test_sender_process(void **state)
 				pump(w, 1);
 		assert_int_equal(waitpid(child, &status, 0), child);
 		assert_int_equal(status, 0);
+		await_end(w->taken);
 		pump(w, 1);
 		if (dies)
 			assert_lost(w, 1, "0: the TCP connection with rank 0 broke");
