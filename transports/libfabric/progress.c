@@ -237,7 +237,11 @@ static void send_all(struct fabric *f)
 		struct wire *w = f->wires[i];
 		int rc;
 
-		if (!w || !w->outgoing || !w->met || w->ended || in_trouble(f, w))
+		if (!w || !w->outgoing || !w->met || w->ended)
+			continue;
+		if (f->peers[w->peer].left)
+			wire_deserted(w);
+		if (in_trouble(f, w))
 			continue;
 		rc = wire_send(&f->e, w);
 		if (rc != 0)
