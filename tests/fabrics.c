@@ -1,8 +1,10 @@
 /* See fabrics.h. */
 #include "fabrics.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,4 +57,10 @@ bool fabric_usable(const struct fabric_way *way, char *why, size_t cap)
 		return false;
 	why[n] = '\0';
 	return n == 0;
+}
+
+void fabrics_alone(void)
+{
+	if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+		(void)mount("tmpfs", "/dev/shm", "tmpfs", 0, NULL);
 }

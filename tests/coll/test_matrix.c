@@ -838,6 +838,7 @@ int main(void)
 	state = seed;
 	network = other ? other : network;
 	fill_values();
+	fabrics_alone();
 	find_fabrics();
 	only = anything;
 	if (limits)

@@ -254,6 +254,7 @@ static inline int run_ways(const char *group, const struct CMUnitTest *first, si
 
 	if (!all || !names)
 		return 1;
+	fabrics_alone();
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	while (n < nfirst)
