@@ -132,7 +132,7 @@ demo: deps
 	$(Q)tests/demo.sh $(B)/bin
 
 # Tests that start ranks find the programs beside them: $(B)/bin.
-LIMIT   ?= 600
+LIMIT   ?= 1200
 check:
 	$(Q)tools/setup.sh check
 	$(Q)$(MAKE) --no-print-directory tests fuzzers man layering

@@ -19,6 +19,10 @@
 
 #define FAILURES_SHOWN 3
 #define GATHER_BYTES   16384
+#define MS             UINT64_C(1000000)
+#define TICK           (10 * MS)
+#define STALL          (20 * MS) /* a tick that comes later by this is more than the scheduler's whim */
+#define STALLS         1024
 
 /* What one rank tells, in memory that the test sees whatever happens to the rank. */
 struct record {
@@ -30,8 +34,13 @@ struct record {
 struct board {
 	struct record rank[RANKS_MAX];
 	pthread_barrier_t barrier;
-	_Atomic int failed;
+	_Atomic int failed, late;
 	struct tutti_unique_id id;
+	struct {
+		uint64_t end, ns;
+	} stall[STALLS];
+	_Atomic int nstalls;
+	_Atomic uint64_t ticked; /* all stalls up to then are listed */
 	unsigned char gather[RANKS_MAX][GATHER_BYTES];
 };
 
@@ -43,9 +52,10 @@ struct world {
 	int listener, port; /* RANKS_BY_ENV */
 };
 
+static struct board *board; /* of the world that this process is in */
+static int worlds, late_worlds;
 static _Thread_local struct {
 	struct record *record;
-	struct board *board;
 	int rank;
 } self;
 
@@ -65,7 +75,7 @@ void ranks_unshare(void *p, size_t bytes)
 int ranks_fail(const char *format, ...)
 {
 	int i = atomic_fetch_add(&self.record->failures, 1);
-	atomic_store(&self.board->failed, 1);
+	atomic_store(&board->failed, 1);
 	if (i < FAILURES_SHOWN) {
 		va_list args;
 		va_start(args, format);
@@ -85,14 +95,43 @@ void ranks_note(const char *format, ...)
 
 int ranks_meet(void)
 {
-	pthread_barrier_wait(&self.board->barrier);
-	return atomic_load(&self.board->failed);
+	pthread_barrier_wait(&board->barrier);
+	return atomic_load(&board->failed);
+}
+
+static uint64_t clock_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 * MS + (uint64_t)t.tv_nsec;
+}
+
+/* What the machine withheld since then. Waits for a tick, so that all of it is listed. */
+static double withheld(uint64_t since_ns)
+{
+	uint64_t now = clock_ns(), sum = 0;
+	while (atomic_load(&board->ticked) < now)
+		nanosleep(&(struct timespec){.tv_nsec = (long)MS}, NULL);
+	for (int i = 0; i < atomic_load(&board->nstalls); i++) {
+		uint64_t end = board->stall[i].end, ns = board->stall[i].ns;
+		if (end > since_ns)
+			sum += ns < end - since_ns ? ns : end - since_ns;
+	}
+	return (double)sum * 1e-9;
+}
+
+bool ranks_too_late(uint64_t since_ns, double seconds)
+{
+	double took = (double)(clock_ns() - since_ns) * 1e-9;
+	if (took <= seconds || (took -= withheld(since_ns)) <= seconds)
+		return false;
+	atomic_store(&board->late, 1);
+	return took > seconds + RANKS_PATIENCE;
 }
 
 static void enter(const struct world *w, int rank)
 {
 	self.record = &w->board->rank[rank];
-	self.board = w->board;
 	self.rank = rank;
 }
 
@@ -292,6 +331,7 @@ static pid_t start(const struct world *w, int rank, int *alive)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent)
 			_exit(1);
+		board = w->board;
 		set_environment(w);
 		if (w->how->threads) {
 			if (w->how->before)
@@ -309,9 +349,24 @@ static pid_t start(const struct world *w, int rank, int *alive)
 
 static double seconds_now(void)
 {
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+	return (double)clock_ns() * 1e-9;
+}
+
+/* One tick: returns early when something happened to a rank. What it lasts too long is listed, and returned in seconds. */
+static double tick(struct board *b, struct pollfd *fds, int n)
+{
+	uint64_t begin = clock_ns(), end, stall;
+	int made = atomic_load(&b->nstalls);
+	poll(fds, (nfds_t)n, (int)(TICK / MS));
+	end = clock_ns();
+	stall = end - begin > TICK + STALL ? end - begin - TICK : 0;
+	if (stall && made < STALLS) {
+		b->stall[made].end = end;
+		b->stall[made].ns = stall;
+		atomic_store(&b->nstalls, made + 1);
+	}
+	atomic_store(&b->ticked, end);
+	return (double)stall * 1e-9;
 }
 
 static const char *ending(int status, char *buf, size_t cap)
@@ -329,10 +384,15 @@ static bool met_its_fate(const struct ranks *how, int rank, int status)
 	return how->doomed >> rank & 1 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
+static double seconds_of(const struct ranks *how)
+{
+	return how->seconds > 0 ? how->seconds : 60;
+}
+
 /* Waits for all processes; after the deadline, or soon after one crashed, kills what is left. */
 static void reap(const struct world *w, int nprocs, pid_t *pid, int *alive, int *status, bool *hung)
 {
-	double deadline = seconds_now() + (w->how->seconds > 0 ? w->how->seconds : 30);
+	double deadline = seconds_now() + seconds_of(w->how);
 	int left = nprocs;
 	while (left) {
 		struct pollfd fds[RANKS_MAX];
@@ -340,7 +400,7 @@ static void reap(const struct world *w, int nprocs, pid_t *pid, int *alive, int 
 		for (int i = 0; i < nprocs; i++)
 			fds[i] = (struct pollfd){.fd = alive[i], .events = POLLIN};
 		if (rest > 0)
-			poll(fds, (nfds_t)nprocs, (int)(rest * 1000) + 1);
+			deadline += tick(w->board, fds, nprocs);
 		for (int i = 0; i < nprocs; i++) {
 			if (alive[i] < 0 || (rest > 0 && !fds[i].revents))
 				continue;
@@ -372,8 +432,7 @@ static int report(const struct world *w, int rank, int status, bool hung)
 	if (failures > FAILURES_SHOWN)
 		fprintf(stderr, "rank %d of %d: and %d more\n", rank, w->how->n, failures - FAILURES_SHOWN);
 	if (hung && !atomic_load(&r->finished))
-		fprintf(stderr, "rank %d of %d hung (%.0f s) in: %s\n", rank, w->how->n,
-		        w->how->seconds > 0 ? w->how->seconds : 30, r->note);
+		fprintf(stderr, "rank %d of %d hung (%.0f s) in: %s\n", rank, w->how->n, seconds_of(w->how), r->note);
 	else if (status && !hung && !fate)
 		fprintf(stderr, "rank %d of %d %s in: %s\n", rank, w->how->n, ending(status, how, sizeof(how)),
 		        r->note);
@@ -407,6 +466,16 @@ int ranks_run(const struct ranks *how, int (*fn)(struct tutti_comm *c, void *arg
 	reap(&w, made, pid, alive, status, hung);
 	for (int r = 0; r < how->n; r++)
 		failed += how->threads ? report(&w, r, status[0], hung[0]) : report(&w, r, status[r], hung[r]);
+	worlds++;
+	late_worlds += atomic_load(&w.board->late);
 	ranks_unshare(w.board, sizeof(struct board));
 	return failed;
+}
+
+int ranks_worlds(int *late)
+{
+	int n = worlds;
+	*late = late_worlds;
+	worlds = late_worlds = 0;
+	return n;
 }

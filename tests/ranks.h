@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "tutti.h"
 
@@ -30,7 +31,7 @@ struct ranks {
 	/* Before the communicator is made, in each process (threads: once, as rank 0): setenv what differs; or NULL */
 	void (*before)(int rank, void *arg);
 	const struct tutti_config *config;
-	double seconds;            /* until everything is killed; 0: 30 */
+	double seconds;            /* until everything is killed; 0: 60 */
 	bool keep;                 /* do not destroy the communicators: fn did */
 	unsigned long long doomed; /* bit r: rank r may be killed by SIGKILL, and that is no failure; processes only */
 };
@@ -52,6 +53,17 @@ int ranks_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void ranks_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /** Inside fn: waits for all ranks of the world without the library's help; 1 when one of them has failed. */
 int ranks_meet(void);
+
+/**
+ * Inside fn: is it more than so many seconds since then (CLOCK_MONOTONIC)? Those in which the machine let nothing of this
+ * world run do not count: the process that waits for the ranks ticks, and sees them. The world has been late then, which
+ * ranks_worlds tells; true only when it is too late by RANKS_PATIENCE. A machine that is busy makes some worlds late, a
+ * fault of the library's all of them.
+ */
+#define RANKS_PATIENCE 20.0
+bool ranks_too_late(uint64_t since_ns, double seconds);
+/** How many worlds there were since this was asked last, and in how many of them a rank was late. */
+int ranks_worlds(int *late);
 
 /** Inside fn: fails this rank with the expression, its place and the library's message. */
 #define RANK_CHECK(expr)                                                                                               \

@@ -18,6 +18,7 @@ skip_all() {
 [ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v tc >/dev/null || skip_all "needs root, ip and tc"
 trap '"$cluster" down; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
+"$cluster" down # what a killed run of the same number left
 "$cluster" up 8 "${rate}mbit" >"$work/up" 2>&1 ||
 	skip_all "no network namespaces with veth, bridge and tbf: $(head -1 "$work/up")"
 
@@ -29,7 +30,7 @@ job() {
 		n=$((n - 1))
 		list="h$n:$per${list:+,$list}"
 	done
-	timeout -k 5 60 "$TUTTI_BIN/tutti-run" -H "$list" --rsh "$cluster" --bind none "$@"
+	timeout -k 5 180 "$TUTTI_BIN/tutti-run" -H "$list" --rsh "$cluster" --bind none "$@"
 }
 
 # perf HOSTSxRANKS_PER_HOST COLLECTIVE OPTIONS...
@@ -76,8 +77,12 @@ rings_by_file() {
 }
 
 # The part that an all-reduce gets of what the cables allow: a host sends and receives 2 (h - 1) / h of the data, and of 1514
-# bytes of a full frame 1448 are payload.
+# bytes of a full frame 1448 are payload. The best of up to three, since the machine that plays all hosts may be busy.
 use_of_the_cables() {
+	use_once "$1" || use_once "$1" || use_once "$1"
+}
+
+use_once() {
 	bytes=$(((rate < 1000 ? 16 : 64) << 20))
 	perf "$1" allreduce -b $bytes -e $bytes -c 0 --explain >"$work/use" || return 1
 	cat "$work/use"
@@ -125,7 +130,7 @@ unknown_interface() {
 root_by_name() {
 	pids=
 	for i in 0 1 2 3; do
-		TUTTI_RANK=$i TUTTI_SIZE=4 TUTTI_ROOT=h0:29500 TUTTI_SECRET=sesame timeout 30 "$cluster" run h$i \
+		TUTTI_RANK=$i TUTTI_SIZE=4 TUTTI_ROOT=h0:29500 TUTTI_SECRET=sesame timeout 120 "$cluster" run h$i \
 			"$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 8K -f 32 -n 2 >"$work/by_name$i" 2>&1 &
 		pids="$pids $!"
 	done
@@ -155,7 +160,7 @@ cut_cable() {
 	"$cluster" mend h2
 	cat "$work/cut"
 	echo "a cable that is pulled: noticed after $took ms" | tee -a "$work/figures"
-	[ $rc = 0 ] && [ $took -lt 9000 ] && [ "$(grep -c 'status 6: .*rank [45] (pid [0-9]* on h2)' "$work/cut")" = 8 ] &&
+	[ $rc = 0 ] && [ $took -lt 12000 ] && [ "$(grep -c 'status 6: .*rank [45] (pid [0-9]* on h2)' "$work/cut")" = 8 ] &&
 		[ "$(grep -c 'goes on as rank [0-5] of 6' "$work/cut")" = 6 ] && [ "$(grep -c 'rank [45] of 8 is alone' "$work/cut")" = 2 ]
 }
 

@@ -119,11 +119,10 @@ static int survive(struct tutti_comm *c, void *arg)
 	RANK_OK(tutti_barrier(c, NULL));
 	ranks_note("%s, while rank %d dies", p->name, s->victim);
 	int rc = p->run(c, s);
-	double took = seconds_since(s->deed_ns);
 	if (rc != TUTTI_EPEER)
 		return ranks_fail("status %d: %s", rc, tutti_last_error(c));
-	if (took > DEATH_SECONDS)
-		return ranks_fail("the death was noticed after %.2f s", took);
+	if (ranks_too_late(s->deed_ns, DEATH_SECONDS))
+		return ranks_fail("the death was noticed after %.2f s", seconds_since(s->deed_ns));
 	if (says(c, "rank %d (pid %d", s->victim, s->pid[s->victim]) || says(c, "died") || says(c, "%s", p->names))
 		return 1;
 	return is_out_of_use(c, TUTTI_EPEER) ? 1 : goes_on(c, s->n - 1);
@@ -200,7 +199,7 @@ static int start(struct tutti_comm *c, void *arg)
 		rc = tutti_allreduce(&one, &one, 1, TUTTI_I8, TUTTI_SUM, c, NULL);
 	if (rc != TUTTI_EPEER && (up || rc != TUTTI_ETIMEOUT))
 		return ranks_fail("status %d: %s", rc, tutti_last_error(NULL));
-	if (seconds_since(s->deed_ns) > DEATH_SECONDS + (up ? 0 : 3))
+	if (ranks_too_late(s->deed_ns, DEATH_SECONDS + (up ? 0 : 3)))
 		return ranks_fail("noticed after %.2f s: %s", seconds_since(s->deed_ns), tutti_last_error(NULL));
 	if (says(NULL, "rank %d", s->victim))
 		return 1;
@@ -241,7 +240,7 @@ static int end(struct tutti_comm *c, void *arg)
 	ranks_note("destroy, while rank %d dies", s->victim);
 	uint64_t begin = clock_ns();
 	RANK_OK(tutti_comm_destroy(c));
-	RANK_CHECK(seconds_since(begin) < 2);
+	RANK_CHECK(!ranks_too_late(begin, 2));
 	return 0;
 }
 

@@ -177,8 +177,8 @@ static void strangers_do_not_disturb(void **state)
 		struct stage *s = stage_new(way);
 		s->delay_us = (unsigned)rand();
 		uint64_t begin = clock_ns();
-		struct ranks how = {.start = RANKS_BY_HAND, .seconds = 60};
-		if (stage_run(s, how, hold_out, "TUTTI_START_TIMEOUT=30", "TUTTI_TIMEOUT=10", NULL))
+		struct ranks how = {.start = RANKS_BY_HAND, .seconds = 240};
+		if (stage_run(s, how, hold_out, "TUTTI_START_TIMEOUT=60", "TUTTI_TIMEOUT=60", NULL))
 			fail_msg("%s", way_names[way]);
 		print_message("%s: %d strangers in %.1f s\n", way_names[way], s->done[0], seconds_since(begin));
 		stage_free(s);

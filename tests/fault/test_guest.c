@@ -35,7 +35,7 @@ static int blocked_by_all(struct tutti_comm *c, void *arg)
 		rc = tutti_allreduce(&x, &x, 1, TUTTI_F32, TUTTI_SUM, c, NULL);
 	if (me == s->victim)
 		pthread_join(t, NULL);
-	if (rc != TUTTI_EABORTED || seconds_since(begin) > 2)
+	if (rc != TUTTI_EABORTED || ranks_too_late(begin, 2))
 		return ranks_fail("status %d after %.2f s: %s", rc, seconds_since(begin), tutti_last_error(c));
 	return says(c, "rank %d", s->victim) | says(c, "the operator pressed a button") |
 	       is_out_of_use(c, TUTTI_EABORTED);
@@ -59,7 +59,7 @@ static int quickly(struct tutti_comm *c)
 {
 	uint64_t begin = clock_ns();
 	RANK_OK(tutti_comm_destroy(c));
-	RANK_CHECK(seconds_since(begin) < 2);
+	RANK_CHECK(!ranks_too_late(begin, 2));
 	return 0;
 }
 
@@ -114,7 +114,7 @@ static int leave_early(struct tutti_comm *c, void *arg)
 	ranks_note("a barrier without rank %d", s->victim);
 	uint64_t begin = clock_ns();
 	RANK_STATUS(TUTTI_EPEER, tutti_barrier(c, NULL));
-	RANK_CHECK(seconds_since(begin) < 2);
+	RANK_CHECK(!ranks_too_late(begin, 2));
 	if (says(c, "rank %d", s->victim) || says(c, "destroyed") || says(c, "barrier #2"))
 		return 1;
 	return quickly(c);
@@ -217,9 +217,8 @@ static int die_with_a_child(struct tutti_comm *c, void *arg)
 	}
 	ranks_note("allreduces, while rank %d dies and its child lives", s->victim);
 	rc = tutti_allreduce(&x, &x, 1, TUTTI_F32, TUTTI_SUM, c, NULL);
-	double took = seconds_since(s->deed_ns);
-	if (rc != TUTTI_EPEER || took > DEATH_SECONDS)
-		rc = ranks_fail("status %d after %.2f s: %s", rc, took, tutti_last_error(c));
+	if (rc != TUTTI_EPEER || ranks_too_late(s->deed_ns, DEATH_SECONDS))
+		rc = ranks_fail("status %d after %.2f s: %s", rc, seconds_since(s->deed_ns), tutti_last_error(c));
 	else
 		rc = says(c, "rank %d (pid", s->victim) | says(c, "died");
 	rc |= goes_on(c, s->n - 1);

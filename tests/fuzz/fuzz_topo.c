@@ -21,6 +21,15 @@ static void must(bool ok)
 		abort();
 }
 
+/* Two campaigns may run at once. */
+static void draw(const struct survey *s, const char *kind)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/tmp/tutti-fuzz-topo-%d.%s", (int)getpid(), kind);
+	must(draw_write(s, path) == TUTTI_OK);
+	unlink(path);
+}
+
 static void use(const struct survey *s, const char *path)
 {
 	struct advice a = {0};
@@ -30,10 +39,8 @@ static void use(const struct survey *s, const char *path)
 	advice_free(&a);
 	must(load_survey(&again, path) == TUTTI_OK && again.n == s->n);
 	survey_free(&again);
-	must(draw_write(s, "/tmp/tutti-fuzz-topo.dot") == TUTTI_OK &&
-	     draw_write(s, "/tmp/tutti-fuzz-topo.svg") == TUTTI_OK);
-	unlink("/tmp/tutti-fuzz-topo.dot");
-	unlink("/tmp/tutti-fuzz-topo.svg");
+	draw(s, "dot");
+	draw(s, "svg");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

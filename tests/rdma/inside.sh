@@ -77,11 +77,19 @@ pair() {
 	return 1
 }
 
-rdma_cm() {
-	timeout 20 rping -s -a 10.9.0.1 -C 3 &
-	sleep 0.5
-	timeout 20 rping -c -a 10.9.0.1 -I 10.9.0.2 -C 3 -v && wait $!
+# both SERVER CLIENT: the client until it is served; there is no telling from outside when the server listens
+both() {
+	local pid
+	timeout 60 $1 &
+	pid=$!
+	until timeout 60 $2; do
+		kill -0 $pid 2>/dev/null || return 1
+		sleep 0.5
+	done
+	wait $pid
 }
+
+rdma_cm() { both 'rping -s -a 10.9.0.1 -C 3' 'rping -c -a 10.9.0.1 -I 10.9.0.2 -C 3 -v'; }
 
 # ---- Tutti -----------------------------------------------------------------------------------------------------------
 
@@ -140,9 +148,7 @@ knows() { "$TUTTI_BIN/tutti-info" -p | grep -q "^ *$1\b"; }
 # What libfabric can do over these devices without Tutti. Its default sizes, for many peers, are more than rxe's queues have.
 fabric_pingpong() {
 	export FI_UNIVERSE_SIZE=4 FI_OFI_RXM_MSG_TX_SIZE=128 FI_OFI_RXM_MSG_RX_SIZE=128
-	timeout 30 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -I 20 -S 1024 &
-	sleep 1
-	timeout 30 fi_pingpong -p 'verbs;ofi_rxm' -e rdm -I 20 -S 1024 10.9.0.1 && wait $!
+	both 'fi_pingpong -p verbs;ofi_rxm -e rdm -I 20 -S 1024' 'fi_pingpong -p verbs;ofi_rxm -e rdm -I 20 -S 1024 10.9.0.1'
 }
 
 # ---- speed -----------------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ host_files() {
 	printf '#!/bin/sh\necho "$1" >>"%s/called"\nexit 1\n' "$work" >"$work/rsh" && chmod +x "$work/rsh"
 	for file in hosts hosts.json; do
 		rm -f "$work/called"
-		timeout 20 "$TUTTI_BIN/tutti-run" -n 8 --hostfile "$work/$file" --rsh "$work/rsh" true >/dev/null 2>&1
+		timeout 60 "$TUTTI_BIN/tutti-run" -n 8 --hostfile "$work/$file" --rsh "$work/rsh" true >/dev/null 2>&1
 		[ "$(sort "$work/called" | tr '\n' ' ')" = 'node0 node1 node2 node3 ' ] || return 1
 	done
 }

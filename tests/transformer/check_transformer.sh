@@ -8,7 +8,7 @@ prompt=$(seq -s, 3 40)
 ranks() { # N PROGRAM...
 	n=$1
 	shift
-	timeout -k 5 100 "$TUTTI_BIN/tutti-run" -n "$n" --bind none "$@"
+	timeout -k 5 300 "$TUTTI_BIN/tutti-run" -n "$n" --bind none "$@"
 }
 
 same_as_python() { # TYPE FILES

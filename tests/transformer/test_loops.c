@@ -166,8 +166,10 @@ static void test_products(void **unused)
 	static uint16_t h[ROWS * COLS];
 
 	(void)unused;
-	if (compute_open(&c, 1, &why) != 0)
+	if (compute_open(&c, 1, &why) != 0) {
+		print_message("%s\n", why.text);
 		skip();
+	}
 	for (int i = 0; i < ROWS * COLS; i++)
 		h[i] = upper(w[i] = draw());
 	for (int i = 0; i < N * COLS; i++)

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #define RANKS 8
-#define LIMIT (20 * UINT64_C(1000000000)) /* a test that gets here has failed: nothing waits for so long */
+#define LIMIT (60 * UINT64_C(1000000000)) /* a test that gets here has failed: nothing waits for so long */
 #define WORLD 0
 #define SUB   1 /* ranks 2 and up, in falling order, in worlds of at least 4 */
 

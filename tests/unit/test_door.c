@@ -295,14 +295,14 @@ static void test_all_addresses_are_tried_and_named(void **state)
 	to.naddrs = 2;
 	to.addrs[0] = closed;
 	to.addrs[1] = silent;
-	assert_int_equal(door_dial(side[1].door, &to, &hello, false, limit_of(0.2), &fd), TUTTI_EPEER);
+	assert_int_equal(door_dial(side[1].door, &to, &hello, false, limit_of(1), &fd), TUTTI_EPEER);
 	assert_contains(fail_text(), net_text(&closed, text));
 	assert_contains(fail_text(), "Connection refused");
 	assert_contains(fail_text(), net_text(&silent, text));
 	assert_contains(fail_text(), "timed out");
 	to.naddrs = 3;
 	to.addrs[2] = side[0].me.addrs[0];
-	assert_ok(door_dial(side[1].door, &to, &hello, false, limit_of(2), &fd));
+	assert_ok(door_dial(side[1].door, &to, &hello, false, limit_of(4), &fd));
 	assert_connected(fd, take(0, 1, 0));
 	to.naddrs = 0;
 	assert_int_equal(dial(1, &to, 0, false, &fd), TUTTI_EPEER);

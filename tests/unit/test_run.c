@@ -515,8 +515,10 @@ static void cores_are_shared_out(void **state)
 	half = last.out + strlen(last.out) / 2;
 	assert_int_equal(memcmp(last.out, half, strlen(half)), 0);
 	assert_int_equal(RUN("-n", "2", "--dry-run", "true"), 0);
-	if (CPU_COUNT(&mine) < 2 || strstr(last.out, "cpus all"))
+	if (CPU_COUNT(&mine) < 2 || strstr(last.out, "cpus all")) {
+		print_message("ranks are not bound here: too few cores\n");
 		skip();
+	}
 	assert_int_equal(RUN("-n", "2", "sh", "-c", script), 0);
 	half = strchr(last.out, '\n') + 1;
 	assert_int_not_equal(strncmp(last.out, half, (size_t)(half - last.out)), 0);
@@ -621,9 +623,7 @@ static void leftovers_of_a_rank_are_killed(void **state)
 static void time_limits_hold(void **state)
 {
 	(void)state;
-	assert_int_equal(RUN("-n", "2", "--timeout", "0.2", "--cwd", dir, "sh", "-c",
-	                     "echo $$ > pid.$TUTTI_RANK; exec sleep 1000"),
-	                 124);
+	assert_int_equal(RUN("-n", "2", "--timeout", "0.2", "sleep", "1000"), 124);
 	assert_contains(last.err, "within 0.2 s");
 	assert_int_equal(RUN("-n", "2", "--timeout", "60", "true"), 0);
 }

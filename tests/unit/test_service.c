@@ -411,8 +411,10 @@ static void test_a_forked_child_starts_afresh(void **state)
 	pid_t pid;
 
 	(void)state;
-	if (TSAN)
-		skip(); /* it allows no threads in the child of a process with threads */
+	if (TSAN) {
+		print_message("the thread sanitizer allows no threads in the child of a process with threads\n");
+		skip();
+	}
 	watch(fd, touch, &g);
 	service_lock(); /* the child must not wait for the parent's locks */
 	pid = fork();

@@ -610,7 +610,7 @@ static int shell(const char *environment, const char *launch, const char *argume
 	char line[6 * PATH_MAX], launcher[3 * PATH_MAX] = "";
 	if (launch)
 		snprintf(launcher, sizeof(launcher), "%s/tutti-run %s", bin, launch);
-	snprintf(line, sizeof(line), "%s timeout 60 %s %s/tutti-topo %s 2>&1", environment, launcher, bin, arguments);
+	snprintf(line, sizeof(line), "%s timeout 180 %s %s/tutti-topo %s 2>&1", environment, launcher, bin, arguments);
 	FILE *f = popen(line, "r");
 	assert_non_null(f);
 	size_t n = fread(output, 1, sizeof(output) - 1, f);

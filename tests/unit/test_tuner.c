@@ -507,7 +507,7 @@ static char programs[512]; /* the folder */
 static int run_line(const char *line)
 {
 	char all[1500];
-	snprintf(all, sizeof(all), "cd %s && TUTTI_TUNE_FILE=%s timeout 100 %s >%s/said 2>&1", programs, table, line,
+	snprintf(all, sizeof(all), "cd %s && TUTTI_TUNE_FILE=%s timeout 300 %s >%s/said 2>&1", programs, table, line,
 	         folder);
 	return system(all);
 }
