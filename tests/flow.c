@@ -1,12 +1,15 @@
 /* See flow.h. */
 #include "flow.h"
 
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
+
+#include "tutti.h"
 
 uint64_t flow_random(uint64_t *state)
 {
@@ -16,7 +19,7 @@ uint64_t flow_random(uint64_t *state)
 	return z ^ z >> 31;
 }
 
-struct frame_of flow_next(uint64_t *state, uint32_t payload)
+static struct frame_of flow_next(uint64_t *state, uint32_t payload)
 {
 	static const uint32_t edges[] = {0, 1, 8, 47, 48, 49, 64, 1023, 1024, 8191, 8192, 8193, 1 << 20};
 	uint64_t r = flow_random(state), pick = flow_random(state);
@@ -102,4 +105,27 @@ bool receive_one(struct flow *f)
 	link_recv_end(f->in);
 	f->to_receive--;
 	return true;
+}
+
+void *one_side(void *arg)
+{
+	struct side *s = arg;
+
+	while (s->out.to_send || s->in.to_receive || !link_drained(s->out.out)) {
+		while (send_one(&s->out) || receive_one(&s->in))
+			;
+		assert_int_equal(s->t->pump(s->ctx), TUTTI_OK);
+		sched_yield();
+	}
+	return NULL;
+}
+
+struct link_spec spec_of(int from, int self, int lane, uint32_t payload, uint32_t nslots)
+{
+	return (struct link_spec){.comm = 7,
+	                          .peer = 1 - self,
+	                          .lane = lane,
+	                          .outgoing = from == self,
+	                          .payload = payload,
+	                          .nslots = nslots};
 }

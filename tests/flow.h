@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../src/link.h"
+#include "../src/transport.h"
 
 /** The next number of a sequence. */
 uint64_t flow_random(uint64_t *state);
@@ -19,7 +19,6 @@ struct frame_of {
 	uint64_t seed;
 };
 
-struct frame_of flow_next(uint64_t *state, uint32_t payload);
 void paint(uint8_t *p, const struct frame_of *f);
 void assert_painted(const uint8_t *p, const struct frame_of *f);
 
@@ -37,5 +36,17 @@ struct flow flow_of(struct link *out, struct link *in, uint64_t seed, int frames
 bool send_one(struct flow *f);
 /** false: nothing is there. What is there is right. */
 bool receive_one(struct flow *f);
+
+/** One rank's end of a transport, with a flow each way. one_side, for a thread, moves it until both are through. */
+struct side {
+	const struct transport *t;
+	void *ctx;
+	struct flow out, in;
+};
+
+void *one_side(void *arg);
+
+/** A link of two ranks, from one of them, as `self` sees it. */
+struct link_spec spec_of(int from, int self, int lane, uint32_t payload, uint32_t nslots);
 
 #endif

@@ -149,16 +149,6 @@ static inline void world_down(struct world *w)
 	free(w);
 }
 
-static inline struct link_spec spec_of(int from, int self, int lane, uint32_t payload, uint32_t nslots)
-{
-	return (struct link_spec){.comm = 7,
-	                          .peer = 1 - self,
-	                          .lane = lane,
-	                          .outgoing = from == self,
-	                          .payload = payload,
-	                          .nslots = nslots};
-}
-
 static inline void pump(struct world *w, int rank)
 {
 	check(t->pump(w->ctx[rank]));

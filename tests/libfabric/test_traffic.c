@@ -63,25 +63,6 @@ static void test_reuse(void **state)
 	world_down(w);
 }
 
-struct side {
-	struct world *w;
-	int rank;
-	struct flow out, in;
-};
-
-static void *one_side(void *arg)
-{
-	struct side *s = arg;
-
-	while (s->out.to_send || s->in.to_receive || !link_drained(s->out.out)) {
-		while (send_one(&s->out) || receive_one(&s->in))
-			;
-		pump(s->w, s->rank);
-		sched_yield();
-	}
-	return NULL;
-}
-
 /* Both send as much as they can at once, each on a thread of its own. */
 static void test_both_ways(void **state)
 {
@@ -93,7 +74,7 @@ static void test_both_ways(void **state)
 	for (int r = 0; r < 2; r++)
 		join(w, r, 0, 65536, 2, &out[r], &in[r]);
 	for (int r = 0; r < 2; r++)
-		side[r] = (struct side){w, r, flow_of(&out[r], &in[r], 50 + (unsigned)r, 100),
+		side[r] = (struct side){t, w->ctx[r], flow_of(&out[r], &in[r], 50 + (unsigned)r, 100),
 		                        flow_of(&out[1 - r], &in[1 - r], 51 - (unsigned)r, 100)};
 	assert_int_equal(pthread_create(&thread, NULL, one_side, &side[1]), 0);
 	one_side(&side[0]);

@@ -1,11 +1,5 @@
 /* The bootstrap: that n ranks become a world whatever n is, and that all learn alike why they don't. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#undef fail /* ours is a function of util/error.h */
+#include "expect.h"
 
 #include "../../src/bootstrap/bootstrap.h"
 #include "../../src/bootstrap/door.h"
@@ -26,13 +20,6 @@
 #define LONG  60.0
 #define SHORT 3.0 /* until a start fails; whoever can join has joined by then */
 
-#define flunk(...) (print_error(__VA_ARGS__), print_error("\n"), _fail(__FILE__, __LINE__))
-#define assert_contains(text, part)                                                                                    \
-	do {                                                                                                           \
-		if (!strstr(text, part))                                                                               \
-			flunk("\"%s\" does not contain \"%s\"", text, part);                                           \
-	} while (0)
-
 /** One rank, its wishes and what became of it. */
 struct rank {
 	int rank, size;
@@ -47,11 +34,6 @@ struct rank {
 	int rc;
 	char text[1024];
 };
-
-static struct net_limit limit_of(double seconds)
-{
-	return (struct net_limit){.deadline = now_ns() + (uint64_t)(seconds * 1e9)};
-}
 
 static void fill(char *buf, size_t bytes, int rank)
 {

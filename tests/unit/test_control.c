@@ -3,13 +3,7 @@
  * directs them over shared memory, where their alarms and flight records lie too: it starts their calls and looks at
  * their alarms itself, and gives orders for what only the rank can do.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#undef fail /* ours is a function of util/error.h */
+#include "expect.h"
 
 #include "../../src/bootstrap/door.h"
 #include "../../src/control/plane.h"
@@ -29,18 +23,6 @@
 #define LIMIT (60 * UINT64_C(1000000000)) /* a test that gets here has failed: nothing waits for so long */
 #define WORLD 0
 #define SUB   1 /* ranks 2 and up, in falling order, in worlds of at least 4 */
-
-#define wrong(...)                                                                                                     \
-	do {                                                                                                           \
-		print_error(__VA_ARGS__);                                                                              \
-		print_error("\n");                                                                                     \
-		_fail(__FILE__, __LINE__);                                                                             \
-	} while (0)
-#define assert_contains(text, part)                                                                                    \
-	do {                                                                                                           \
-		if (!strstr(text, part))                                                                               \
-			wrong("\"%s\" does not contain \"%s\"", text, part);                                           \
-	} while (0)
 
 enum order { NONE, JOIN, WAITING, DEADLINE, RAISE, LEAVE, LOST, PART, SHRINK, CLOSE, FORK_RAW, FORK, EXIT };
 
@@ -227,7 +209,7 @@ static void *act(void *arg)
 		uint64_t deadline_ = now_ns() + LIMIT;                                                                 \
 		while (!(condition)) {                                                                                 \
 			if (now_ns() > deadline_)                                                                      \
-				wrong("never: %s", #condition);                                                        \
+				flunk("never: %s", #condition);                                                        \
 			nap();                                                                                         \
 		}                                                                                                      \
 	} while (0)
@@ -286,7 +268,7 @@ static void raise_world(const char *hosts, bool as_threads, bool bare)
 	}
 	for (int r = 0; r < n; r++)
 		if (done(r) != TUTTI_OK)
-			wrong("rank %d: %s", r, stage->seat[r].text);
+			flunk("rank %d: %s", r, stage->seat[r].text);
 	for (int r = 0; r < n && !bare; r++)
 		assert_int_equal(tell_rank(r, JOIN, WORLD, 0), TUTTI_OK);
 }
@@ -341,10 +323,10 @@ static int end_world(void **state)
 			nap();
 		if (!gone(r)) {
 			kill(stage->seat[r].pid, SIGKILL);
-			wrong("rank %d did not end", r);
+			flunk("rank %d did not end", r);
 		}
 		if (stage->seat[r].crashed)
-			wrong("rank %d crashed", r);
+			flunk("rank %d crashed", r);
 		if (stage->seat[r].child > 0)
 			kill(stage->seat[r].child, SIGKILL);
 	}
@@ -385,7 +367,7 @@ static void all_alarmed(int comm, int expected, const char *except)
 			continue;
 		eventually(status(r, comm) != TUTTI_OK);
 		if (status(r, comm) != expected)
-			wrong("rank %d: status %d: %s", r, status(r, comm), text(r, comm));
+			flunk("rank %d: status %d: %s", r, status(r, comm), text(r, comm));
 	}
 }
 
@@ -750,7 +732,7 @@ static void check_survivors(const char *expected)
 	for (const char *p = expected; *p; p++) {
 		struct seat *s = &stage->seat[*p - '0'];
 		if (done(*p - '0') != TUTTI_OK)
-			wrong("rank %c: %s", *p, s->text);
+			flunk("rank %c: %s", *p, s->text);
 		assert_int_equal(s->nsurvivors, n);
 		assert_true(s->id == stage->seat[first].id && s->id != 0);
 		for (int i = 0; i < n; i++)

@@ -1,11 +1,5 @@
 /* Sockets: names, the choice of interfaces, and that everything which blocks has an end. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#undef fail /* ours is a function of util/error.h */
+#include "expect.h"
 
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
@@ -19,24 +13,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#define flunk(...) (print_error(__VA_ARGS__), print_error("\n"), _fail(__FILE__, __LINE__))
-#define assert_contains(text, part)                                                                                    \
-	do {                                                                                                           \
-		if (!strstr(text, part))                                                                               \
-			flunk("\"%s\" does not contain \"%s\"", text, part);                                           \
-	} while (0)
-#define assert_ok(call)                                                                                                \
-	do {                                                                                                           \
-		int rc_ = (call);                                                                                      \
-		if (rc_ != TUTTI_OK)                                                                                   \
-			flunk("%s: %d: %s", #call, rc_, fail_text());                                                  \
-	} while (0)
-
-static struct net_limit limit_of(double seconds)
-{
-	return (struct net_limit){.deadline = now_ns() + (uint64_t)(seconds * 1e9)};
-}
 
 static struct net_addr ip(const char *text)
 {

@@ -162,16 +162,6 @@ static void world_down(struct world *w)
 	free(w);
 }
 
-static struct link_spec spec_of(int from, int self, int lane, uint32_t payload, uint32_t nslots)
-{
-	return (struct link_spec){.comm = 7,
-	                          .peer = 1 - self,
-	                          .lane = lane,
-	                          .outgoing = from == self,
-	                          .payload = payload,
-	                          .nslots = nslots};
-}
-
 static void join(struct world *w, int from, int lane, uint32_t payload, uint32_t nslots, struct link *out,
                  struct link *in)
 {
@@ -271,24 +261,6 @@ static void test_many_links(void **state)
 	traffic(LOCAL_PAIR, 2048, 500, 2, FLOWS, 200, 2);
 }
 
-struct side {
-	struct world *w;
-	int rank;
-	struct flow out, in;
-};
-
-static void *one_side(void *arg)
-{
-	struct side *s = arg;
-
-	while (s->out.to_send || s->in.to_receive || !link_drained(s->out.out)) {
-		while (send_one(&s->out) || receive_one(&s->in))
-			;
-		pump(s->w, s->rank);
-	}
-	return NULL;
-}
-
 /* Both send as much as they can at once, with sockets that hold little: nobody waits for the other for ever. */
 static void test_both_ways(void **state)
 {
@@ -302,7 +274,8 @@ static void test_both_ways(void **state)
 		for (int r = 0; r < 2; r++)
 			join(w, r, 0, 65536, 2, &out[r], &in[r]);
 		for (int r = 0; r < 2; r++) {
-			side[r] = (struct side){w, r, flow_of(&out[r], &in[r], 50 + (unsigned)r, 300),
+			side[r] = (struct side){&transport_tcp, w->ctx[r],
+			                        flow_of(&out[r], &in[r], 50 + (unsigned)r, 300),
 			                        flow_of(&out[1 - r], &in[1 - r], 51 - (unsigned)r, 300)};
 		}
 		assert_int_equal(pthread_create(&thread, NULL, one_side, &side[1]), 0);

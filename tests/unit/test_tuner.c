@@ -1,11 +1,5 @@
 /* The tuner: tables of costs, TUTTI_ALGO, the choice by given costs, sockets; and that all ranks choose by rank 0's table. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#undef fail /* ours is a function of util/error.h */
+#include "expect.h"
 
 #include "../../src/tuner/costs.h"
 #include "../../src/tuner/model.h"
@@ -21,17 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define fail_with(...)                                                                                                 \
-	do {                                                                                                           \
-		print_error(__VA_ARGS__);                                                                              \
-		print_error("\n");                                                                                     \
-		_fail(__FILE__, __LINE__);                                                                             \
-	} while (0)
-#define assert_contains(text, part)                                                                                    \
-	do {                                                                                                           \
-		if (!strstr(text, part))                                                                               \
-			fail_with("\"%s\" does not contain \"%s\"", text, part);                                       \
-	} while (0)
 #define assert_ns(seconds, ns) assert_true(fabs((seconds)*1e9 / (ns)-1) < 1e-9)
 
 static char logged[2048], folder[] = "/tmp/tutti-tuner-XXXXXX";
@@ -110,7 +93,7 @@ static void damage_is_named_with_its_line(void **state)
 		before = c;
 		int rc = parse(&c, damaged[i].text);
 		if (rc != TUTTI_EINVAL)
-			fail_with("taken: %s", damaged[i].text);
+			flunk("taken: %s", damaged[i].text);
 		assert_contains(fail_text(), damaged[i].why ? damaged[i].why : "T:2:");
 		assert_memory_equal(&c, &before, sizeof(c));
 	}
@@ -143,7 +126,7 @@ static void what_is_printed_is_read(void **state)
 	fclose(f);
 	costs_priors(&back);
 	if (parse(&back, text) != 0)
-		fail_with("%s", fail_text());
+		flunk("%s", fail_text());
 	for (int i = 0; cost_row(i, &row); i++)
 		for (int k = 0; k < row.values; k++)
 			assert_true(fabs(cost_values(&back, i)[k] / cost_values(&c, i)[k] - 1) < 1e-3);
@@ -230,7 +213,7 @@ static void lists_of_algorithms(void **state)
 		struct tuner t = {0};
 		int rc = tuner_allow(&t, given[i].text);
 		if ((rc == TUTTI_OK) != !given[i].why)
-			fail_with("%s: status %d", given[i].text, rc);
+			flunk("%s: status %d", given[i].text, rc);
 		if (given[i].why)
 			assert_contains(fail_text(), given[i].why);
 	}
@@ -256,7 +239,7 @@ static struct choice choose(const struct tuner *t, enum coll coll, size_t bytes)
 	struct query q = {.coll = coll, .bytes = bytes, .esize = 4, .fold_matters = true};
 	struct choice choice;
 	if (tuner_choose(t, &q, &choice) != TUTTI_OK)
-		fail_with("%s of %zu: %s", coll_name(coll), bytes, fail_text());
+		flunk("%s of %zu: %s", coll_name(coll), bytes, fail_text());
 	assert_true(choice.seconds > 0 && isfinite(choice.seconds));
 	return choice;
 }
@@ -275,7 +258,7 @@ static void unmeasured_memory_is_for_the_direct_tier(void **state)
 		for (size_t i = 0; i < sizeof(served) / sizeof(served[0]); i++)
 			for (size_t bytes = 8; bytes <= (size_t)1 << 32; bytes *= 2)
 				if (choose(&t, served[i], bytes).algo)
-					fail_with("%s of %zu on %d ranks", coll_name(served[i]), bytes, n);
+					flunk("%s of %zu on %d ranks", coll_name(served[i]), bytes, n);
 	}
 }
 
@@ -411,15 +394,15 @@ static void no_plan_takes_more_sockets_than_the_model_says(void **state)
 					int sockets = sockets_of(p, &shape), peers = peers_of(p, &shape);
 					plan_free(p);
 					if (sockets > limit)
-						fail_with("%s:%s, %d ranks, %d hosts, %d channels: rank %d has %d "
-						          "sockets, limit %d",
-						          coll_name(args.coll), algo_table[a]->name, shape.nranks,
-						          shape.nhosts, args.channels, args.rank, sockets, limit);
+						flunk("%s:%s, %d ranks, %d hosts, %d channels: rank %d has %d "
+						      "sockets, limit %d",
+						      coll_name(args.coll), algo_table[a]->name, shape.nranks,
+						      shape.nhosts, args.channels, args.rank, sockets, limit);
 					if (peers > most)
-						fail_with("%s:%s, %d ranks, %d hosts, %d channels: rank %d has %d "
-						          "peers, limit %d",
-						          coll_name(args.coll), algo_table[a]->name, shape.nranks,
-						          shape.nhosts, args.channels, args.rank, peers, most);
+						flunk("%s:%s, %d ranks, %d hosts, %d channels: rank %d has %d "
+						      "peers, limit %d",
+						      coll_name(args.coll), algo_table[a]->name, shape.nranks,
+						      shape.nhosts, args.channels, args.rank, peers, most);
 				}
 			}
 	}
@@ -495,7 +478,7 @@ static void all_ranks_choose_by_the_table_of_rank_0(void **state)
 		struct ranks how = worlds[i];
 		how.before = only_rank_0_has_a_table;
 		if (ranks_run(&how, predicts_by_the_table, NULL))
-			fail_with("world %zu", i);
+			flunk("world %zu", i);
 	}
 }
 
@@ -524,10 +507,10 @@ static void measuring_leaves_a_table(void **state)
 		else
 			snprintf(table, sizeof(table), "%s", file_in_folder("torn", "tutti-tune 1\nshm 1"));
 		if (run_line(lines[i]) != 0)
-			fail_with("%s failed", lines[i]);
+			flunk("%s failed", lines[i]);
 		costs_priors(&c);
 		if (costs_read(&c, table) != TUTTI_OK)
-			fail_with("%s: %s", lines[i], fail_text());
+			flunk("%s: %s", lines[i], fail_text());
 		assert_true(c.measured == ((1u << COST_ROWS) - 1 - (1u << (COST_ROW_LINK + COST_NETWORK))));
 	}
 	/* what can't be measured here stays as it was */
