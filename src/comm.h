@@ -156,9 +156,7 @@ void run_raise(struct tutti_comm *c, const struct tutti_request *r, int status);
 int request_start(struct tutti_comm *c, const struct op *op, struct recipe *p, struct tutti_request **req);
 /** Moves the communicator's queue; true when something moved. Takes the lock if it is free. */
 bool comm_progress(struct tutti_comm *c);
-/** Completes all unfinished requests with `status`, `why`. */
-void comm_fail_all(struct tutti_comm *c, int status, const char *why);
-/** Completes them with EABORTED; they, and those that are done, outlive the communicator. */
+/** Completes all unfinished requests with EABORTED; they, and those that are done, outlive the communicator. */
 void comm_orphan_all(struct tutti_comm *c);
 /** Blocks until all (or any) of the requests are done. */
 int request_wait(struct tutti_request **reqs, int n, bool any);

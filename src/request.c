@@ -141,7 +141,7 @@ static void complete(struct tutti_comm *c, struct tutti_request **at, int status
 	atomic_store_explicit(&r->done, true, memory_order_release); /* R10: from here on the owner may free it */
 }
 
-void comm_fail_all(struct tutti_comm *c, int status, const char *why)
+static void fail_all(struct tutti_comm *c, int status, const char *why)
 {
 	while (c->head)
 		complete(c, &c->head, status, why);
@@ -149,7 +149,7 @@ void comm_fail_all(struct tutti_comm *c, int status, const char *why)
 
 void comm_orphan_all(struct tutti_comm *c)
 {
-	comm_fail_all(c, TUTTI_EABORTED, "the communicator was destroyed while the request was in flight");
+	fail_all(c, TUTTI_EABORTED, "the communicator was destroyed while the request was in flight");
 	while (c->open)
 		let_go(c->open);
 }
@@ -183,7 +183,7 @@ bool comm_progress(struct tutti_comm *c)
 	if (c->timer >= 0)
 		(void)!read(c->timer, &ticks, sizeof(ticks)); /* not readable again before the next tick */
 	if (status)
-		comm_fail_all(c, status, c->alarm.text);
+		fail_all(c, status, c->alarm.text);
 	else
 		moved = move_queue(c);
 	if (moved)

@@ -425,16 +425,6 @@ _Atomic uint32_t *segment_bell(struct segment *s, int local)
 	return &region_of(s, local)->bell;
 }
 
-int segment_me(const struct segment *s)
-{
-	return s->me;
-}
-
-int segment_size(const struct segment *s)
-{
-	return s->map->nlocal;
-}
-
 intptr_t segment_shift(const struct segment *s, int local)
 {
 	uint64_t theirs = atomic_load_explicit(&region_of(s, local)->base, memory_order_acquire); /* A7 */

@@ -50,8 +50,6 @@ void segment_let_go(void *area);
 
 /** The sleep word of a local rank. */
 _Atomic uint32_t *segment_bell(struct segment *seg, int local);
-int segment_me(const struct segment *seg);
-int segment_size(const struct segment *seg);
 /** ours = theirs + shift, for addresses that local rank `local` can let others read. */
 intptr_t segment_shift(const struct segment *seg, int local);
 

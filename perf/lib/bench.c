@@ -46,7 +46,8 @@ static double read_clock(clockid_t id)
 	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-double bench_now(void)
+/* In ns. */
+static double monotonic(void)
 {
 	return read_clock(CLOCK_MONOTONIC);
 }
@@ -311,9 +312,9 @@ static int share(const struct bench *b, const void *mine, size_t bytes, void **a
 
 static void spin(double ns)
 {
-	double end = bench_now() + ns;
+	double end = monotonic() + ns;
 
-	while (bench_now() < end)
+	while (monotonic() < end)
 		;
 }
 
@@ -408,9 +409,9 @@ static int iterate(struct run *r, int first, double *us)
 	before_call(r);
 	if (b->o->cpu)
 		cpu = read_clock(cpu_clock(b->o));
-	start = bench_now();
+	start = monotonic();
 	status = call_all(r, first, calls);
-	*us = fmax(0, bench_now() - start - b->clock_cost) / 1e3 / calls;
+	*us = fmax(0, monotonic() - start - b->clock_cost) / 1e3 / calls;
 	if (b->o->cpu)
 		r->cpu += fmax(0, read_clock(cpu_clock(b->o)) - cpu - b->cpu_cost);
 	return status;
@@ -495,9 +496,9 @@ static int check_barrier(struct run *r)
 	int status;
 
 	spin(1e3 * r->b->rank);
-	mine.enter = bench_now();
+	mine.enter = monotonic();
 	status = call_slot(r, 0, NULL);
-	mine.leave = bench_now();
+	mine.leave = monotonic();
 	if (status == TUTTI_OK)
 		status = share(r->b, &mine, sizeof(mine), &shared);
 	if (status != TUTTI_OK)

@@ -52,7 +52,4 @@ void bench_close(struct bench *b);
 /** Measure and verify one half row; collective. A status of Tutti; TUTTI_ENOMEM also for memory of ours. */
 int bench_half(struct bench *b, const struct call *call, bool in_place, struct half *h);
 
-/** Monotonic time in ns. */
-double bench_now(void);
-
 #endif

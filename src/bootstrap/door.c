@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -65,7 +64,6 @@ struct door {
 	/* Fixed while the door is open; read without the lock. */
 	struct door_self self;
 	uint64_t nonce;
-	int event_fd;
 	unsigned forks;
 
 	/* Guarded by the service lock. */
@@ -259,13 +257,8 @@ out:
 
 static void keep(struct guest *g)
 {
-	struct door *d = g->door;
-	uint64_t one = 1;
-
-	TAILQ_INSERT_TAIL(&d->kept, g, link);
-	atomic_fetch_add_explicit(&d->nkept, 1, memory_order_relaxed);
-	if (write(d->event_fd, &one, sizeof(one)) < 0) /* full: readable already */
-		return;
+	TAILQ_INSERT_TAIL(&g->door->kept, g, link);
+	atomic_fetch_add_explicit(&g->door->nkept, 1, memory_order_relaxed);
 }
 
 static void unkeep(struct guest *g)
@@ -324,7 +317,6 @@ void door_serve(struct door *d, enum hello_kind kind, door_fn *fn, void *arg)
 int door_take(struct door *d, enum hello_kind kind, int from, uint64_t tag)
 {
 	struct guest *g;
-	uint64_t drain;
 	int fd = -1;
 
 	if (atomic_load_explicit(&d->nkept, memory_order_relaxed) == 0)
@@ -341,15 +333,8 @@ int door_take(struct door *d, enum hello_kind kind, int from, uint64_t tag)
 		fd = g->fd;
 		free(g);
 	}
-	if (read(d->event_fd, &drain, sizeof(drain)) < 0)
-		drain = 0;
 	service_unlock();
 	return fd;
-}
-
-int door_event_fd(struct door *d)
-{
-	return d->event_fd;
 }
 
 const struct door_self *door_self(const struct door *d)
@@ -676,8 +661,6 @@ static int open_listeners(struct door *d, const struct door_config *cfg, struct 
 
 static void free_door(struct door *d)
 {
-	if (d->event_fd >= 0)
-		close(d->event_fd);
 	free(d->self.iface);
 	explicit_bzero(&d->self.key, sizeof(d->self.key));
 	free(d);
@@ -702,11 +685,8 @@ static int make_door(struct door **door, const struct door_config *cfg, uint64_t
 	TAILQ_INIT(&d->pending);
 	TAILQ_INIT(&d->kept);
 	TAILQ_INIT(&d->asking);
-	d->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	d->self.iface = strdup(cfg->iface ? cfg->iface : "");
-	if (d->event_fd < 0)
-		rc = fail_errno("can't make rank %d's event descriptor", cfg->rank);
-	else if (!d->self.iface)
+	if (!d->self.iface)
 		rc = fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
 	else
 		rc = service_acquire();

@@ -59,11 +59,6 @@ void door_serve(struct door *door, enum hello_kind kind, door_fn *fn, void *arg)
 
 /** A kept connection of that kind, rank and tag; -1 when there is none (yet). Cheap when nothing came. */
 int door_take(struct door *door, enum hello_kind kind, int from, uint64_t tag);
-/**
- * Readable when something is kept that was not there before: for sleeping. door_take makes it unreadable: who waits for
- * several may miss one that comes between two takes, so sleep with a tick.
- */
-int door_event_fd(struct door *door);
 
 /**
  * From now on whoever on this host asks for `tag` (and proves the secret) receives a copy of fd; who asked before gets

@@ -130,25 +130,15 @@ const struct wire_codec *wire_codec(const struct kernel_table *k, const char *na
 
 /* ---- names -------------------------------------------------------------------------------------------------------- */
 
-/* The first name is the one that is printed. */
 static const struct {
 	size_t size;
-	const char *names[6];
+	const char *name;
 } dtypes[KERNEL_DTYPES] = {
-        [TUTTI_I8] = {1, {"i8", "int8"}},
-        [TUTTI_U8] = {1, {"u8", "uint8"}},
-        [TUTTI_I16] = {2, {"i16", "int16"}},
-        [TUTTI_U16] = {2, {"u16", "uint16"}},
-        [TUTTI_I32] = {4, {"i32", "int32", "int"}},
-        [TUTTI_U32] = {4, {"u32", "uint32", "uint"}},
-        [TUTTI_I64] = {8, {"i64", "int64"}},
-        [TUTTI_U64] = {8, {"u64", "uint64"}},
-        [TUTTI_F16] = {2, {"f16", "half", "float16", "fp16"}},
-        [TUTTI_BF16] = {2, {"bf16", "bfloat16"}},
-        [TUTTI_F32] = {4, {"f32", "float", "float32", "fp32"}},
-        [TUTTI_F64] = {8, {"f64", "double", "float64", "fp64"}},
-        [TUTTI_F8E4M3] = {1, {"f8e4m3", "e4m3", "fp8e4m3", "fp8_e4m3", "float8_e4m3fn"}},
-        [TUTTI_F8E5M2] = {1, {"f8e5m2", "e5m2", "fp8e5m2", "fp8_e5m2", "float8_e5m2"}},
+        [TUTTI_I8] = {1, "i8"},         [TUTTI_U8] = {1, "u8"},         [TUTTI_I16] = {2, "i16"},
+        [TUTTI_U16] = {2, "u16"},       [TUTTI_I32] = {4, "i32"},       [TUTTI_U32] = {4, "u32"},
+        [TUTTI_I64] = {8, "i64"},       [TUTTI_U64] = {8, "u64"},       [TUTTI_F16] = {2, "f16"},
+        [TUTTI_BF16] = {2, "bf16"},     [TUTTI_F32] = {4, "f32"},       [TUTTI_F64] = {8, "f64"},
+        [TUTTI_F8E4M3] = {1, "f8e4m3"}, [TUTTI_F8E5M2] = {1, "f8e5m2"},
 };
 
 static const char *const ops[KERNEL_OPS] = {
@@ -162,27 +152,10 @@ size_t tutti_dtype_size(enum tutti_dtype t)
 
 const char *dtype_name(enum tutti_dtype t)
 {
-	return (unsigned)t < KERNEL_DTYPES ? dtypes[t].names[0] : "?";
+	return (unsigned)t < KERNEL_DTYPES ? dtypes[t].name : "?";
 }
 
 const char *op_name(enum tutti_op op)
 {
 	return (unsigned)op < KERNEL_OPS ? ops[op] : "?";
-}
-
-int dtype_by_name(const char *name)
-{
-	for (int t = 0; t < KERNEL_DTYPES; t++)
-		for (const char *const *known = dtypes[t].names; *known; known++)
-			if (strcasecmp(name, *known) == 0)
-				return t;
-	return -1;
-}
-
-int op_by_name(const char *name)
-{
-	for (int op = 0; op < KERNEL_OPS; op++)
-		if (strcasecmp(name, ops[op]) == 0)
-			return op;
-	return -1;
 }

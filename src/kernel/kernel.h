@@ -64,10 +64,8 @@ static inline size_t dtype_bytes(enum tutti_dtype t)
 	return bytes[t];
 }
 
-/** Names of types and operations ("f32", "sum"), and back (-1 when unknown; the usual aliases are understood). */
+/** Names of types and operations: "f32", "sum". */
 const char *dtype_name(enum tutti_dtype t);
 const char *op_name(enum tutti_op op);
-int dtype_by_name(const char *name);
-int op_by_name(const char *name);
 
 #endif

@@ -56,6 +56,8 @@ static int open_channel(struct fabric *f, int rank)
 	return say_hello(f, p);
 }
 
+static int hear(struct fabric *f, int rank);
+
 int peer_greet(struct fabric *f, int rank)
 {
 	struct peer *p = &f->peers[rank];
@@ -65,7 +67,7 @@ int peer_greet(struct fabric *f, int rank)
 		rc = open_channel(f, rank);
 	channel_flush(&p->channel);
 	if (rc == TUTTI_OK)
-		rc = peer_hear(f, rank);
+		rc = hear(f, rank);
 	return rc;
 }
 
@@ -182,7 +184,8 @@ static int obey(struct fabric *f, int rank, const struct record *r)
 	}
 }
 
-int peer_hear(struct fabric *f, int rank)
+/* Takes in what the peer has said. TUTTI_OK, or an error that concerns this rank. */
+static int hear(struct fabric *f, int rank)
 {
 	struct peer *p = &f->peers[rank];
 	struct record r;
@@ -206,7 +209,7 @@ int peers_look(struct fabric *f)
 
 	for (int i = 0; i < n && rc == TUTTI_OK; i++)
 		if (e[i].data.u32 != (uint32_t)f->env->rank) /* that is the endpoint's queue */
-			rc = peer_hear(f, (int)e[i].data.u32);
+			rc = hear(f, (int)e[i].data.u32);
 	for (int r = 0; r < f->env->nranks; r++)
 		channel_flush(&f->peers[r].channel);
 	return rc;
@@ -233,7 +236,7 @@ void peers_judge(struct fabric *f)
 
 		if (!p->broken_ns || p->lost || p->left)
 			continue;
-		(void)peer_hear(f, r);
+		(void)hear(f, r);
 		if (!p->left && !p->channel.ended && now_ns() - p->broken_ns < GRACE_NS)
 			continue;
 		f->trouble--;

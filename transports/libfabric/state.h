@@ -44,8 +44,6 @@ struct fabric {
 
 /** Makes the side channel with a peer, on first use, and hears it; LINK_PENDING until there is one. */
 int peer_greet(struct fabric *f, int rank);
-/** Takes in what the peer has said. TUTTI_OK, or an error that concerns this rank. */
-int peer_hear(struct fabric *f, int rank);
 /** Looks at all side channels that have something, and sends what they kept. */
 int peers_look(struct fabric *f);
 /** The peer's offer for the other end of w, if it came before w was made. */
