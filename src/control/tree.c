@@ -159,7 +159,7 @@ void tree_mend(struct control *c)
 void tree_stop(struct control *c)
 {
 	service_lock();
-	atomic_store_explicit(&c->stop, 1, memory_order_relaxed);
+	atomic_store_explicit(&c->stop, 1, memory_order_release); /* R16 */
 	service_cancel(start_dialler, c);
 	service_unlock();
 	(void)syscall(SYS_futex, &c->stop, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
