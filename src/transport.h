@@ -5,7 +5,7 @@
  * Life, all on the thread that creates, uses and destroys the world (or the progress thread, never two at a time):
  *
  *   open      once per world, before anything is known of others. Failure means "not usable here": the reason is the
- *             thread's message, and goes into the transport list; it is not an error of the world.
+ *             thread's message, and goes into the transport list; it is not an error of the world. Only close follows then.
  *   address   what peers must know: goes into the contact.
  *   attach    contacts of all ranks are known (env->contacts). May talk to peers' doors (env->dial, env->ask); must not
  *             need a peer's application thread, except that all ranks are in attach at about the same time. Failure: as open.
