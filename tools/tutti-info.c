@@ -175,8 +175,10 @@ static void show_params(void)
 	struct param_row row;
 	for (int i = 0; param_row(i, &row); i++) {
 		const char *value = getenv(row.variable);
-		printf("%s%s%s\n    %s.%s%s%s\n", row.variable, value ? "=" : "", value ? value : "", row.doc,
-		       row.dflt[0] ? " Default: " : "", row.dflt, row.equal ? ". Equal on all ranks" : "");
+		printf("%s%s%s\n    %s.", row.variable, value ? "=" : "", value ? value : "", row.doc);
+		if (row.dflt[0])
+			printf(" Default: %s.", row.dflt);
+		printf("%s\n", row.equal ? " Equal on all ranks." : "");
 	}
 }
 
