@@ -12,12 +12,16 @@
  *     Otherwise it returns at once and fills `*req`; finish it with tutti_test, tutti_wait, tutti_wait_all or
  *     tutti_wait_any, and leave the buffers alone until then.
  *   - All ranks receive identical bits.
+ *   - What each computes is what the MPI standard (4.0, chapters 3 and 6) gives its namesake; the order of arguments and
+ *     the in-place forms are NCCL's. Algorithms are chosen per call; `tutti-info --algorithms` lists them with their sources.
  *   - Threads: one thread at a time may be inside calls on one communicator (different communicators are independent);
  *     tutti_comm_abort and tutti_comm_error may be called by any thread at any time.
  *
  * Errors
  *   TUTTI_EINVAL means that nothing happened and the communicator is as healthy as before. Every other error puts the
- *   communicator out of use: it can be aborted, shrunk or destroyed, and each further call returns the same error.
+ *   communicator out of use: it can be aborted, shrunk or destroyed, and each further call returns the same error; except
+ *   TUTTI_EUSAGE, and the TUTTI_ENOMEM of tutti_mem_alloc, which concern that one call.
+ *   Any collective or message may end with EPEER, ETIMEOUT, EMISMATCH, EABORTED, EAUTH, ENOMEM, ESYSTEM or EUNSUPPORTED.
  *   tutti_last_error says what was tried, on what, with whom, and what to do.
  */
 #ifndef TUTTI_H
@@ -174,31 +178,36 @@ struct tutti_config {
  */
 TUTTI_API int tutti_comm_from_env(struct tutti_comm **comm, const struct tutti_config *cfg);
 
-/** Make an id and open its listener; the calling process must then become rank 0. Errors: ESYSTEM, ENOMEM. */
+/**
+ * Make an id and open its listener; the calling process must then become rank 0. Errors: EINVAL (id is NULL, a variable is
+ * malformed), ESYSTEM, ENOMEM. Any thread.
+ */
 TUTTI_API int tutti_unique_id_create(struct tutti_unique_id *id);
 
 /**
  * Make a communicator of nranks processes or threads that all call this with the same id. With cfg->oob set, `id` may
  * be NULL. Blocks until all ranks are there or start_timeout passes. On error *comm is NULL and nothing is left open.
+ * Errors: as of tutti_comm_from_env; EUSAGE (rank 0 is not in the process that made the id).
  */
 TUTTI_API int tutti_comm_create(struct tutti_comm **comm, int nranks, const struct tutti_unique_id *id, int rank,
                                 const struct tutti_config *cfg);
 
 /**
  * Make nranks communicators of one world whose ranks are threads of this process: comms[i] is rank i's. Called by one
- * thread; each communicator is then used by a thread of its own.
+ * thread; each communicator is then used by a thread of its own. Errors: EINVAL, ENOMEM, ESYSTEM; all comms are NULL then.
  */
 TUTTI_API int tutti_comm_create_threads(struct tutti_comm **comms, int nranks, const struct tutti_config *cfg);
 
 /**
  * Collective over `comm`: ranks of equal color form a new communicator, ordered by key, then by old rank. A negative
- * color gives *out == NULL.
+ * color gives *out == NULL. Errors: EINVAL, and those of any collective.
  */
 TUTTI_API int tutti_comm_split(struct tutti_comm *comm, int color, int key, struct tutti_comm **out);
 
 /**
  * After a failure: called by every survivor, makes a communicator of the living, in their old order. The old one stays
- * to be destroyed. A partition without a majority of the old ranks gets TUTTI_EPEER.
+ * to be destroyed. A partition without a majority of the old ranks gets TUTTI_EPEER; ETIMEOUT names survivors that did not
+ * call it within the start-up timeout, and it may be called again.
  */
 TUTTI_API int tutti_comm_shrink(struct tutti_comm *comm, struct tutti_comm **out);
 
@@ -273,7 +282,10 @@ TUTTI_API int tutti_gatherv(const void *in, void *out, const size_t *counts, con
 TUTTI_API int tutti_scatterv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t,
                              int root, struct tutti_comm *c, struct tutti_request **req);
 
-/** sendcounts[j] elements at in + senddispls[j] go to rank j, whose recvcounts[rank] must be equal. */
+/**
+ * sendcounts[j] elements at in + senddispls[j] go to rank j, whose recvcounts[rank] must be equal; they stand there at
+ * recvdispls[rank]. displs: in elements, NULL means packed. The arrays are copied. No in-place form.
+ */
 TUTTI_API int tutti_alltoallv(const void *in, const size_t *sendcounts, const size_t *senddispls, void *out,
                               const size_t *recvcounts, const size_t *recvdispls, enum tutti_dtype t,
                               struct tutti_comm *c, struct tutti_request **req);
@@ -334,13 +346,14 @@ TUTTI_API int tutti_work(struct tutti_request *req, int i, int k);
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 /**
- * Memory that peers on the same host can read in place, and RDMA cards can send from; zeroed, aligned to 4096 bytes. It ends
- * with the communicator, or with tutti_mem_free when no call uses it. A local call. Errors: ENOMEM.
+ * Memory that peers on the same host can read in place, and RDMA cards can send from; zeroed, aligned to 4096 bytes. A local
+ * call. What is not freed ends with the communicator; freed is what no call uses; freeing NULL is no error. Errors: EINVAL
+ * (ptr is NULL; freed is what was not allocated), ENOMEM.
  */
 TUTTI_API int tutti_mem_alloc(struct tutti_comm *c, size_t bytes, void **ptr);
 TUTTI_API int tutti_mem_free(struct tutti_comm *c, void *ptr);
 
-/** A hint that the range will be used often. Local; never an error where it is useless. */
+/** A hint that the range will be used often; no transport uses it yet. Local; never an error where it is useless. */
 TUTTI_API int tutti_mem_register(struct tutti_comm *c, void *ptr, size_t bytes);
 TUTTI_API int tutti_mem_deregister(struct tutti_comm *c, void *ptr);
 
