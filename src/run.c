@@ -9,6 +9,7 @@
 #include "comm.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/service.h"
 
 #define VERDICT_NS 1000000000u /* for the control plane's account of what this rank sees only the end of */
 
@@ -293,9 +294,10 @@ void run_direct_on(struct tutti_comm *c, struct tutti_request *r, const struct o
 
 void run_release(struct tutti_request *r)
 {
-	if (r->run && engine_end(r->run))
+	bool forked = r->comm->world->forks != service_forks; /* the call goes on, in the parent */
+	if (!forked && r->run && engine_end(r->run))
 		comm_cut(r->comm);
-	if (r->kind == RUN_DIRECT && r->comm->direct)
+	if (!forked && r->kind == RUN_DIRECT && r->comm->direct)
 		direct_end(r->comm->direct, &r->direct);
 	if (r->run)
 		put_run(r->comm, r->run, r->plan->plan);
