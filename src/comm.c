@@ -354,6 +354,7 @@ static int connect_pass(struct tutti_comm *c, struct comm_plan *p, bool outgoing
 			l->link.ready = true;
 			l->link.far = c->world->host[l->spec.peer] != c->world->host[c->members[c->rank]];
 			p->links[i] = &l->link;
+			p->places |= l->link.places != NULL;
 			p->connected++;
 		} else if (rc == LINK_PENDING) {
 			pending++;

@@ -36,6 +36,7 @@ struct comm_plan {
 	struct plan *plan;
 	struct link **links;
 	int connected; /* the first so many links are ready */
+	bool places;   /* some of them heed places */
 	struct comm_plan *next;
 };
 

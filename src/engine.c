@@ -273,6 +273,12 @@ static void perform_coded(const struct run *x, const struct work *w)
 	}
 }
 
+static void lend(struct run *x, struct slot *s, const uint8_t *at, size_t bytes)
+{
+	*(struct slot_ref *)s->data = (struct slot_ref){(uint64_t)(uintptr_t)at, bytes};
+	x->leased = true;
+}
+
 /* A pure send of one stretch of the caller's memory may go by reference. */
 static bool send_by_reference(struct run *x, const struct work *w, const struct link *l)
 {
@@ -284,9 +290,77 @@ static bool send_by_reference(struct run *x, const struct work *w, const struct 
 	const uint8_t *at = base_of(x, s->src) + p.at;
 	if (!refers(l, at, p.bytes))
 		return false;
-	*(struct slot_ref *)w->to->data = (struct slot_ref){(uint64_t)(uintptr_t)at, p.bytes};
-	x->leased = true;
+	lend(x, w->to, at, p.bytes);
 	return true;
+}
+
+/* ---- places of what is to come ------------------------------------------------------------------------------------ */
+
+/* Does the step but put what comes into one stretch of the caller's memory, and perhaps send it on? */
+static bool only_receives(const struct step *s)
+{
+	return s->src == BUF_NONE && s->dst == BUF_OUT && s->dst_set.n == 1 && !(s->flags & STEP_REDUCE);
+}
+
+/*
+ * What was received into the caller's memory goes on to a network from there: not through the slot. It stays as it is, where
+ * no place is written twice.
+ */
+static bool pass_by_reference(struct run *x, const struct work *w, const struct link *l)
+{
+	if (!w->from || l->lease || x->codec || !only_receives(w->s) || !x->plan->written_once ||
+	    w->bytes < l->refer_any)
+		return false;
+	struct work receive = *w;
+	receive.to = NULL;
+	perform(x, &receive);
+	lend(x, w->to, places_of(x, w, 0).dst, w->bytes);
+	return true;
+}
+
+/* A step's slot is still to come: tells its link where it is to go. false: that is too early. */
+static bool tell(struct run *x, int strand, size_t chunk, const struct step *s)
+{
+	struct link *l = s->recv >= 0 ? x->links[s->recv] : NULL;
+	if (!l || !l->places)
+		return true;
+	size_t bytes = set_bytes(x, s, strand, chunk, false);
+	if (!bytes && !(s->flags & STEP_TOKEN))
+		return true;
+	uint64_t pos = l->told > l->pos ? l->told : l->pos;
+	if (pos - l->pos > l->mask)
+		return false;
+	if (bytes >= PLACE_BYTES && only_receives(s)) {
+		struct piece p = piece_of(x, BUF_OUT, strand, chunk, block_at(x->plan, s->dst_set, 0));
+		link_place(l, pos, x->out + p.at, (uint32_t)bytes, x->sig);
+		x->told = true;
+	}
+	l->told = pos + 1;
+	return true;
+}
+
+/*
+ * A strand has to wait: its links learn the places of what it waits for, as far ahead as their rings reach. Where memory is
+ * written more than once only the next step's is known to be free.
+ */
+static void tell_ahead(struct run *x, int i)
+{
+	const struct strand *t = &x->plan->strands[i];
+	struct strand_run *r = &x->strand[i];
+	if (r->told_chunk < r->chunk || (r->told_chunk == r->chunk && r->told_step < r->step)) {
+		r->told_chunk = r->chunk;
+		r->told_step = r->step;
+	}
+	while (r->told_chunk < x->nchunks) {
+		bool next = r->told_chunk == r->chunk && r->told_step == r->step;
+		if (!(next || x->plan->written_once) ||
+		    !tell(x, i, r->told_chunk, &x->plan->steps[t->first + r->told_step]))
+			return;
+		if (++r->told_step == t->nsteps) {
+			r->told_step = 0;
+			r->told_chunk++;
+		}
+	}
 }
 
 /* Incoming bytes that only a system call can read: straight to their place if that is all, else through the bounce. */
@@ -337,14 +411,14 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 	}
 	if (out && !(w.to = link_send_begin(out)))
 		return ADVANCE_STUCK;
-	bool leased = w.from && w.from->len & SLOT_REF;
+	bool leased = w.from && w.from->len & SLOT_REF && in->lease;
 	if (leased && !link_lease_begin(in))
 		return revoked(x, in);
 	if (w.from && !(w.operand = incoming(in, w.from, w.in_bytes)) &&
 	    (x->status = read_incoming(x, &w, in)) != TUTTI_OK)
 		return ADVANCE_FAILED;
 	uint32_t len = (uint32_t)w.out_bytes;
-	if (w.to && send_by_reference(x, &w, out))
+	if (w.to && (send_by_reference(x, &w, out) || pass_by_reference(x, &w, out)))
 		len |= SLOT_REF;
 	else if (x->codec)
 		perform_coded(x, &w);
@@ -372,6 +446,8 @@ static enum advance strand_advance(struct run *x, int i)
 			return got;
 		while (r->step < t->nsteps) {
 			enum advance a = step_try(x, i, r->chunk, &x->plan->steps[t->first + r->step]);
+			if (a == ADVANCE_STUCK && x->places)
+				tell_ahead(x, i);
 			if (a != ADVANCE_MOVED)
 				return a == ADVANCE_FAILED ? a : got;
 			r->step++;
@@ -398,9 +474,9 @@ static bool settled(const struct run *x)
 
 bool engine_end(struct run *x)
 {
-	bool sending = false;
+	bool writing = x->told && x->left, sending = false;
 	if (!x->leased || settled(x))
-		return false;
+		return writing;
 	for (int i = 0; i < x->plan->nlinks; i++) {
 		struct link *l = x->links[i];
 		if (!l->outgoing || !l->ready)
@@ -415,7 +491,7 @@ bool engine_end(struct run *x)
 		       atomic_load_explicit(l->lease, memory_order_acquire) & LEASE_READING) /* A17 */
 			sched_yield();
 	}
-	return sending;
+	return sending || writing;
 }
 
 enum advance engine_advance(struct run *x)

@@ -14,8 +14,10 @@ struct crew;
 struct wire_codec;
 
 struct strand_run {
-	size_t chunk;        /* its cursor: chunks finished */
-	int32_t step;        /* next, relative to the strand's first */
+	size_t chunk;      /* its cursor: chunks finished */
+	int32_t step;      /* next, relative to the strand's first */
+	int32_t told_step; /* likewise of what links were told: where slots are to go, for all steps before this one */
+	size_t told_chunk;
 	struct link *awaits; /* had nothing for that step; NULL: not known */
 };
 
@@ -39,6 +41,8 @@ struct run {
 	int left;     /* strands that are not finished */
 	int turn;     /* strand to try first */
 	bool leased;  /* some slot refers to this rank's memory */
+	bool places;  /* links are told where what comes is to go */
+	bool told;    /* and one was */
 	bool foreign; /* saw a slot with another signature: ranks disagree */
 	int status;   /* after ADVANCE_FAILED; the text is the thread's message */
 	struct strand_run strand[];
@@ -57,7 +61,7 @@ int engine_cut(const struct plan *p, size_t payload, size_t esize, size_t len, s
 
 /**
  * Before the caller gets its buffers back: where a run ended early, no peer reads what was lent to it any more, or will. Its
- * links are of no more use then. true: a network may still be sending from them, and its links must be cut.
+ * links are of no more use then. true: a network may still be sending from them or writing to them, and its links must be cut.
  */
 bool engine_end(struct run *run);
 

@@ -17,6 +17,7 @@
  *   R1 publish: sender stores seq          A1: receiver loads seq     the slot's contents are seen
  *   R2 give back: receiver stores credit   A2: sender loads credit    the receiver's reads are over
  *   R17 lease: each side adds its bit      A17: and sees the other's  who revokes waits for who reads
+ *   R21 place: receiver stores its pos     A21: its own pump loads it what stood there is done with
  */
 #ifndef TUTTI_LINK_H
 #define TUTTI_LINK_H
@@ -31,6 +32,7 @@
 #define SLOT_INLINE 48
 #define REFER_NEVER SIZE_MAX
 #define SLOT_REF    0x80000000u /* in len: the slot holds a struct slot_ref, the bytes are in the sender's memory */
+#define PLACE_BYTES (8u << 10)  /* fewer bytes than this are not worth telling where they are to go */
 
 struct slot {
 	_Alignas(LINE) _Atomic uint64_t seq; /* position in the stream, from 1; 0: never filled */
@@ -43,6 +45,17 @@ _Static_assert(sizeof(struct slot) == LINE, "a slot's head is one line");
 /** Bytes at `addr` of the sender's address space, leased until link_recv_end. */
 struct slot_ref {
 	uint64_t addr, bytes;
+};
+
+/**
+ * Where a network's receiver wants the payload of a slot that is still to come. A slot with just these bytes and signature
+ * may come as a reference to `at`, with the bytes there; any other comes in the ring. A pump may ignore it, and may have put
+ * other bytes there before it knew what came.
+ */
+struct slot_place {
+	_Atomic uint64_t pos; /* of the slot, from 1; stored last. 0: none */
+	uint8_t *at;
+	uint32_t bytes, sig;
 };
 
 /** Head of a ring in memory; the slots follow it. */
@@ -69,7 +82,7 @@ static inline size_t ring_bytes(size_t payload, unsigned nslots)
 /** How the receiver may read memory that the sender refers to. */
 enum link_reach {
 	REACH_NONE,    /* not at all: copy into slots */
-	REACH_ALL,     /* every address of the sender is valid here (threads of one process) */
+	REACH_ALL,     /* every address of the sender is valid here (threads of one process; the own pump's places) */
 	REACH_WINDOW,  /* only addresses inside the shared window; they are translated */
 	REACH_PROCESS, /* the window, and everything else by reading the sender's process */
 };
@@ -89,6 +102,8 @@ struct link {
 	const uint8_t *window;   /* memory shared with the peer, as mapped here; bytes 0: none */
 	size_t window_bytes;
 	size_t refer_any, refer_window; /* sender: least bytes for which referring pays, anywhere / in the window */
+	struct slot_place *places;      /* receiver: one for each slot of the ring; NULL where the pump heeds none */
+	uint64_t told;                  /* receiver: slots whose places it was told, or that have none */
 	int peer;                       /* rank in the world */
 	uint64_t tag;                   /* its name, equal on both sides */
 	void *wire;                     /* the transport's state of this link */
@@ -153,6 +168,19 @@ static inline bool link_lease_begin(struct link *l)
 static inline bool link_lease_end(struct link *l)
 {
 	return !(atomic_fetch_and_explicit(l->lease, ~LEASE_READING, memory_order_seq_cst) & LEASE_REVOKED); /* R17 */
+}
+
+/**
+ * Receiver: slot `pos`, of the next ones that fit into the ring, shall go to `at`. Until it was received, or the link is
+ * disconnected, these bytes are the pump's.
+ */
+static inline void link_place(struct link *l, uint64_t pos, uint8_t *at, uint32_t bytes, uint32_t sig)
+{
+	struct slot_place *p = &l->places[pos & l->mask];
+	p->at = at;
+	p->bytes = bytes;
+	p->sig = sig;
+	atomic_store_explicit(&p->pos, pos + 1, memory_order_release); /* R21 */
 }
 
 /** Sender: has the peer (or the network) taken everything that was published? */

@@ -137,6 +137,27 @@ static void drop_empty_strands(struct plan *p)
 	}
 }
 
+/*
+ * Then nobody minds when a block comes early, or stays lent: who reads it reads it after its one step. In place only a rank's
+ * own blocks are in IN, too, and these come from nobody.
+ */
+static bool is_written_once(const struct plan *p)
+{
+	if (coll_reduces(p->coll))
+		return false;
+	bool *written = calloc((size_t)p->nblocks, sizeof(*written)), once = written != NULL;
+	for (int i = 0; i < p->nsteps && once; i++) {
+		const struct step *s = &p->steps[i];
+		for (int k = 0; s->dst == BUF_OUT && k < s->dst_set.n; k++) {
+			bool *block = &written[block_at(p, s->dst_set, k)];
+			once &= !*block;
+			*block = true;
+		}
+	}
+	free(written);
+	return once;
+}
+
 struct plan *plan_finish(struct plan_builder *b)
 {
 	struct plan *p = b->plan;
@@ -145,6 +166,7 @@ struct plan *plan_finish(struct plan_builder *b)
 		p = NULL;
 	} else {
 		drop_empty_strands(p);
+		p->written_once = is_written_once(p);
 	}
 	*b = (struct plan_builder){0};
 	return p;

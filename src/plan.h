@@ -127,6 +127,7 @@ struct plan {
 	struct plan_link *links;
 	bool uses_tmp;
 	bool by_reference; /* a send straight from IN or OUT may be read by the peer in place, until it says so */
+	bool written_once; /* nothing is summed, and no place of OUT is written twice: what comes may be there any time before */
 };
 
 void plan_free(struct plan *p);

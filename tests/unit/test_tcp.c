@@ -402,6 +402,178 @@ static void test_byte_by_byte(void **state)
 	world_down(w);
 }
 
+/* ---- places ------------------------------------------------------------------------------------------------------ */
+
+#define MEMORY 60000
+#define GUARD  0xa5
+
+/* What a receiver wants where, of frames as image() makes them: those whose length is not 0. */
+struct wish {
+	uint8_t memory[MEMORY];
+	size_t at[16];
+	uint64_t told;
+};
+
+static void tell(struct link *in, struct wish *x, const uint32_t *lens, uint64_t n)
+{
+	for (; x->told < n && x->told - in->pos <= in->mask; x->told++)
+		if (lens[x->told])
+			link_place(in, x->told, x->memory + x->at[x->told], lens[x->told], (uint32_t)x->told);
+}
+
+static void wish_for(struct wish *x, const uint32_t *lens, size_t n)
+{
+	size_t at = 100;
+
+	*x = (struct wish){0};
+	memset(x->memory, GUARD, sizeof(x->memory));
+	for (size_t i = 0; i < n; i++, at += lens[i - 1] + 10)
+		x->at[i] = at;
+	assert_true(at < sizeof(x->memory));
+}
+
+/* The place of frame i, and what stands around it. */
+static void assert_placed(const struct wish *x, const uint32_t *lens, size_t i)
+{
+	struct frame_of f = {.len = lens[i], .seed = i};
+
+	assert_painted(x->memory + x->at[i], &f);
+	for (size_t k = 1; k <= 10; k++)
+		assert_true(x->memory[x->at[i] - k] == GUARD && x->memory[x->at[i] + lens[i] + k - 1] == GUARD);
+}
+
+/* Takes what has come; frames with a place are there, unless they came before it was told (late). Returns how many there are. */
+static size_t drain_placed(struct link *in, struct wish *x, const uint32_t *lens, const uint32_t *wished, size_t done,
+                           bool late)
+{
+	struct slot *s;
+
+	for (; (s = link_recv_begin(in)); done++) {
+		struct frame_of f = {.len = lens[done], .seed = done};
+		const struct slot_ref *ref = (const struct slot_ref *)s->data;
+		bool refers = s->len & SLOT_REF;
+
+		assert_int_equal(s->len & ~SLOT_REF, lens[done]);
+		assert_int_equal(s->sig, done);
+		if (refers) {
+			assert_int_equal(wished[done], lens[done]);
+			assert_ptr_equal(ref->addr, x->memory + x->at[done]);
+			assert_placed(x, wished, done);
+		} else {
+			assert_true(late || !wished[done] || wished[done] != lens[done]);
+			assert_painted(slot_payload(s, s->len), &f);
+		}
+		link_recv_end(in);
+	}
+	return done;
+}
+
+/*
+ * Frames that come where they are wanted, cut anywhere, with places told before anything comes; told while the frames come; and
+ * for some of them: none (0), or for another length, and then they are in the ring as ever.
+ */
+static void test_places(void **state)
+{
+	static const uint32_t lens[] = {8200, 8200, 100, 0, 8200, 9000, 48, 49, 8200, 20, 3};
+	static const uint32_t wishes[][11] = {
+	        {8200, 8200, 100, 0, 8200, 9000, 48, 49, 8200, 20, 3},
+	        {8200, 0, 100, 0, 0, 9000, 0, 49, 0, 20, 0},
+	        {8100, 8200, 101, 1, 8200, 1, 49, 48, 9000, 20, 4},
+	};
+	enum { N = sizeof(lens) / sizeof(lens[0]) };
+	static uint8_t bytes[80000];
+	static struct wish x;
+	size_t total = image(bytes, lens, N);
+
+	(void)state;
+	for (size_t cut = 1; cut < total; cut += cut % 8200 < 300 || cut % 8200 > 7900 ? 7 : 307) {
+		const uint32_t *wished = wishes[cut % 3];
+		bool late = cut % 2;
+		struct world *w = world_up(LOCAL_PAIR, 0);
+		struct link in;
+		int fd = raw_sender(w, 9000, 4, &in);
+		size_t done = 0;
+
+		wish_for(&x, wished, N);
+		put(fd, bytes, cut);
+		for (int i = 0; i < 64 && done < N; i++) {
+			if (!late || i % 3)
+				tell(&in, &x, wished, N);
+			pump(w, 0);
+			done = drain_placed(&in, &x, lens, wished, done, late);
+			if (i == 8)
+				put(fd, bytes + cut, total - cut);
+		}
+		assert_int_equal(done, N);
+		close(fd);
+		world_down(w);
+	}
+}
+
+/* Another call's frame of the same length has nothing to look for in the memory of this one. */
+static void test_place_of_another_call(void **state)
+{
+	static const uint32_t lens[] = {20, 9000};
+	static uint8_t bytes[20000];
+	static struct wish x;
+	size_t total = image(bytes, lens, 2);
+	struct frame_of f = {.len = 9000, .seed = 1};
+	struct world *w = world_up(LOCAL_PAIR, 0);
+	struct link in;
+	int fd = raw_sender(w, 9000, 4, &in);
+	struct slot *s;
+
+	(void)state;
+	wish_for(&x, lens, 2);
+	link_place(&in, 1, x.memory + x.at[1], 9000, 77);
+	put(fd, bytes, total);
+	for (int i = 0; i < 8; i++)
+		pump(w, 0);
+	assert_int_equal(drain(&in, lens, 0), 2);
+	assert_int_equal(x.memory[x.at[1]], GUARD);
+	s = (struct slot *)(in.slots + in.stride);
+	assert_int_equal(s->len, 9000);
+	assert_painted(slot_payload(s, 9000), &f);
+	close(fd);
+	world_down(w);
+}
+
+/* When its link has ended, nothing more comes to a place: not the rest of a frame, not the next one. */
+static void test_place_of_an_ended_link(void **state)
+{
+	static const uint32_t lens[] = {9000, 9000};
+	static uint8_t bytes[20000];
+	static struct wish x;
+	size_t total = image(bytes, lens, 2);
+
+	(void)state;
+	for (int both = 0; both < 2; both++) {
+		struct world *w = world_up(LOCAL_PAIR, 0);
+		struct link in, back;
+		int fd = raw_sender(w, 9000, 4, &in);
+
+		if (both) { /* the stream lives on, for the other direction */
+			struct link_spec spec = spec_of(0, 0, 0, 9000, 4);
+			check(transport_tcp.connect(w->ctx[0], &spec, &back));
+		}
+		wish_for(&x, lens, 2);
+		tell(&in, &x, lens, 2);
+		put(fd, bytes, 5000);
+		for (int i = 0; i < 4; i++)
+			pump(w, 0);
+		assert_int_not_equal(x.memory[x.at[0] + 4000], GUARD);
+		transport_tcp.disconnect(w->ctx[0], &in);
+		memset(x.memory, GUARD, sizeof(x.memory));
+		(void)!send(fd, bytes + 5000, total - 5000, MSG_NOSIGNAL);
+		for (int i = 0; i < 8; i++)
+			pump(w, 0);
+		for (size_t i = 0; i < sizeof(x.memory); i++)
+			assert_int_equal(x.memory[i], GUARD);
+		close(fd);
+		world_down(w);
+	}
+}
+
 static void assert_lost(const struct world *w, int rank, const char *how)
 {
 	assert_int_equal(w->lost[rank], 1);
@@ -774,12 +946,21 @@ static int bench(void)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_life),           cmocka_unit_test(test_traffic),
-	        cmocka_unit_test(test_many_links),     cmocka_unit_test(test_both_ways),
-	        cmocka_unit_test(test_every_cut),      cmocka_unit_test(test_byte_by_byte),
-	        cmocka_unit_test(test_garbage),        cmocka_unit_test(test_garbage_after_long),
-	        cmocka_unit_test(test_end_anywhere),   cmocka_unit_test(test_receiver_gone),
-	        cmocka_unit_test(test_sender_process), cmocka_unit_test(test_sleep),
+	        cmocka_unit_test(test_life),
+	        cmocka_unit_test(test_traffic),
+	        cmocka_unit_test(test_many_links),
+	        cmocka_unit_test(test_both_ways),
+	        cmocka_unit_test(test_every_cut),
+	        cmocka_unit_test(test_byte_by_byte),
+	        cmocka_unit_test(test_places),
+	        cmocka_unit_test(test_place_of_another_call),
+	        cmocka_unit_test(test_place_of_an_ended_link),
+	        cmocka_unit_test(test_garbage),
+	        cmocka_unit_test(test_garbage_after_long),
+	        cmocka_unit_test(test_end_anywhere),
+	        cmocka_unit_test(test_receiver_gone),
+	        cmocka_unit_test(test_sender_process),
+	        cmocka_unit_test(test_sleep),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "--bench") == 0)

@@ -53,8 +53,9 @@ int stream_attach(struct stream *s, bool outgoing, uint32_t payload, uint32_t ns
 	if (!outgoing) {
 		s->stage_bytes = payload > STAGE ? payload : STAGE;
 		s->stage = malloc(s->stage_bytes);
+		s->places = calloc(nslots, sizeof(*s->places));
 	}
-	if (!d->ring || (!outgoing && !s->stage)) {
+	if (!d->ring || (!outgoing && !(s->stage && s->places))) {
 		stream_detach(s, outgoing);
 		return fail(TUTTI_ENOMEM, "out of memory: a TCP link takes %zu bytes",
 		            ring_bytes(payload, nslots) + (outgoing ? 0 : s->stage_bytes));
@@ -74,7 +75,9 @@ void stream_detach(struct stream *s, bool outgoing)
 	if (outgoing)
 		return;
 	free(s->stage);
+	free(s->places);
 	s->stage = NULL;
+	s->places = NULL;
 }
 
 /* Bytes that are left unread make a close a reset; the end of file that goes before says that it is meant. */
@@ -239,9 +242,17 @@ static size_t staged(const struct stream *s)
 	return s->last - s->first;
 }
 
+/* Where the engine wants slot pos to go; NULL: it has not said. The place of a slot that is not published does not change. */
+static const struct slot_place *place_of(const struct stream *s)
+{
+	const struct slot_place *p = &s->places[s->in.pos & s->in.mask];
+	return atomic_load_explicit(&p->pos, memory_order_acquire) == s->in.pos + 1 ? p : NULL; /* A21 */
+}
+
 /* Begins slot pos with the head that stands first in the stage. */
 static void begin(struct stream *s)
 {
+	const struct slot_place *place = place_of(s);
 	struct slot *slot = slot_at(&s->in, s->in.pos);
 	struct frame head;
 
@@ -255,13 +266,20 @@ static void begin(struct stream *s)
 	}
 	slot->len = s->rest = s->guess = head.len;
 	slot->sig = head.sig;
+	s->to = slot_payload(slot, head.len);
 	s->open = true;
+	if (!place || place->bytes != head.len || place->sig != head.sig)
+		return;
+	s->to = place->at;
+	slot->len |= SLOT_REF;
+	memcpy(slot->data, &(struct slot_ref){(uint64_t)(uintptr_t)s->to, head.len}, sizeof(struct slot_ref));
 }
 
-static uint8_t *rest_of_slot(const struct stream *s)
+/* n more bytes of the open slot are where they belong. */
+static void came(struct stream *s, size_t n)
 {
-	struct slot *slot = slot_at(&s->in, s->in.pos);
-	return slot_payload(slot, slot->len) + slot->len - s->rest;
+	s->to += n;
+	s->rest -= (uint32_t)n;
 }
 
 /* Staged bytes to slots, as far as both reach. */
@@ -275,9 +293,9 @@ static void unpack(struct stream *s)
 		if (!s->open)
 			return;
 		n = staged(s) < s->rest ? staged(s) : s->rest;
-		memcpy(rest_of_slot(s), s->stage + s->first, n);
+		memcpy(s->to, s->stage + s->first, n);
 		s->first += n;
-		s->rest -= (uint32_t)n;
+		came(s, n);
 		if (s->rest)
 			return;
 		publish(s);
@@ -287,8 +305,8 @@ static void unpack(struct stream *s)
 /* Into the rest of the open slot, and what follows into the stage: after a long frame only the next one's head. */
 static ssize_t fill_open(struct stream *s, size_t *want)
 {
-	size_t ahead = slot_at(&s->in, s->in.pos)->len > DIRECT ? sizeof(struct frame) : s->stage_bytes;
-	struct iovec iov[2] = {{rest_of_slot(s), s->rest}, {s->stage, ahead}};
+	size_t ahead = s->guess > DIRECT ? sizeof(struct frame) : s->stage_bytes;
+	struct iovec iov[2] = {{s->to, s->rest}, {s->stage, ahead}};
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 	ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
 	size_t here;
@@ -298,21 +316,21 @@ static ssize_t fill_open(struct stream *s, size_t *want)
 		return n;
 	here = (size_t)n < s->rest ? (size_t)n : s->rest;
 	s->last = (size_t)n - here;
-	s->rest -= (uint32_t)here;
+	came(s, here);
 	if (s->rest == 0)
 		publish(s);
 	return n;
 }
 
 /*
- * A head into the stage and as many bytes as the last frame had straight into the slot that the frame will get. When it
- * turns out to be another one, what lies in the wrong place is moved.
+ * A head into the stage and as many bytes as are expected straight to where they probably belong: the place that the engine
+ * has named, or as many as the last frame had into the slot that the frame will get. When it turns out to be another one, what
+ * lies in the wrong place is moved.
  */
-static ssize_t fill_guessed(struct stream *s, size_t *want)
+static ssize_t fill_guessed(struct stream *s, const struct slot_place *named, size_t *want)
 {
-	struct slot *slot = slot_at(&s->in, s->in.pos);
-	uint8_t *place = (uint8_t *)(slot + 1);
-	size_t head = sizeof(struct frame) - s->last, guess = s->guess, body, here;
+	uint8_t *place = named ? named->at : (uint8_t *)(slot_at(&s->in, s->in.pos) + 1);
+	size_t head = sizeof(struct frame) - s->last, guess = named ? named->bytes : s->guess, body, here;
 	struct iovec iov[2] = {{s->stage + s->last, head}, {place, guess}};
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 	ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
@@ -330,9 +348,9 @@ static ssize_t fill_guessed(struct stream *s, size_t *want)
 	if (!s->open)
 		return n;
 	here = body < s->rest ? body : s->rest;
-	if (slot->len <= SLOT_INLINE)
-		memcpy(slot->data, place, here);
-	s->rest -= (uint32_t)here;
+	if (s->to != place)
+		memcpy(s->to, place, here);
+	came(s, here);
 	s->first = 0;
 	s->last = body - here;
 	memcpy(s->stage, place + here, s->last);
@@ -360,7 +378,8 @@ static ssize_t fill(struct stream *s, size_t *want)
 	s->first = 0;
 	if (s->open)
 		return fill_open(s, want);
-	return s->guess > DIRECT ? fill_guessed(s, want) : fill_stage(s, want);
+	const struct slot_place *named = place_of(s);
+	return named || s->guess > DIRECT ? fill_guessed(s, named, want) : fill_stage(s, want);
 }
 
 void stream_receive(struct stream *s)

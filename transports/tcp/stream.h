@@ -5,7 +5,7 @@
  * holds the sender.
  *
  *   out  plays the receiving side of the local ring: a slot is given back when the kernel has all of it
- *   in   plays the sending side of the local ring: a slot is published when all of it has come
+ *   in   plays the sending side of the local ring: a slot is published when all of it has come, in it or in its place
  *
  * Either side may end the stream, with or without bytes under way: the other side sees an end of file, a stream that is
  * closed. When a process dies its streams are reset (they linger for no time), and the other side sees a peer that is
@@ -47,7 +47,9 @@ struct stream {
 	unsigned blocked; /* times in a row that the ring had no room */
 	uint64_t given;   /* slots given back, as last read */
 	uint32_t rest;
-	uint32_t guess; /* length of the last frame; the next one's is probably the same */
+	uint8_t *to;               /* where they go: the slot, or the place that the engine named */
+	uint32_t guess;            /* length of the last frame; the next one's is probably the same */
+	struct slot_place *places; /* the link's */
 	size_t first, last, stage_bytes;
 	uint8_t *stage; /* bytes read ahead; frames from first to last */
 };

@@ -145,6 +145,7 @@ static void tcp_disconnect(void *ctx, struct link *link)
 	if (link->wire)
 		detach(ctx, link->wire, link->outgoing);
 	link->wire = NULL;
+	link->places = NULL;
 	link->ready = false;
 }
 
@@ -160,11 +161,12 @@ static void describe(struct tcp *t, const struct link_spec *spec, struct stream 
 	        .outgoing = spec->outgoing,
 	        .ready = true,
 	        .credit = &d->ring->credit,
-	        .reach = REACH_NONE,
+	        .reach = spec->outgoing ? REACH_NONE : REACH_ALL,
 	        .refer_any = REFER_BYTES,
 	        .refer_window = REFER_NEVER,
 	        .peer = spec->peer,
 	        .tag = link_tag(spec, t->env->rank),
+	        .places = spec->outgoing ? NULL : s->places,
 	        .wire = s,
 	};
 }

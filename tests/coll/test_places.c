@@ -1,0 +1,207 @@
+/*
+ * Over a network a payload comes where it belongs, and not by way of a slot; but only while the call lasts. Seen from
+ * outside: a receive's buffer is full before the receive is done, and the buffer of a call that has ended early is left alone
+ * from then on, whatever is still under way and whoever still pumps.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../ranks.h"
+
+static void run(int n, enum tutti_progress_mode mode, int (*fn)(struct tutti_comm *, void *), void *arg)
+{
+	const char *env[] = {"TUTTI_TRANSPORT=tcp", "TUTTI_TIMEOUT=2", "TUTTI_LOG=error", NULL};
+	struct tutti_config config = TUTTI_CONFIG_INIT;
+	struct ranks how = {.n = n, .env = env, .config = &config, .seconds = 90};
+	config.progress = mode;
+	assert_int_equal(ranks_run(&how, fn, arg), 0);
+}
+
+static void pause_ms(int ms)
+{
+	struct timespec t = {ms / 1000, ms % 1000 * 1000000L};
+	nanosleep(&t, NULL);
+}
+
+/* ---- it comes there ---------------------------------------------------------------------------------------------- */
+
+#define ONE_SLOT 100000
+
+/* Slots in memory reach the buffer in the same look that ends the receive. */
+static int full_before_done(struct tutti_comm *c, void *unused)
+{
+	static char x[ONE_SLOT];
+	struct tutti_request *req;
+	int seen = 0;
+	(void)unused;
+	for (int round = 0; round < 50; round++) {
+		memset(x, tutti_comm_rank(c) ? round + 1 : 0, sizeof(x));
+		if (tutti_comm_rank(c)) {
+			if (ranks_meet())
+				return 1;
+			RANK_OK(tutti_send(x, sizeof(x), TUTTI_I8, 0, c, NULL));
+			continue;
+		}
+		int done = 0;
+		RANK_OK(tutti_recv(x, sizeof(x), TUTTI_I8, 1, c, &req));
+		for (int i = 0; round == 0 && i < 100; i++) /* the first one connects */
+			RANK_OK(tutti_progress(c));
+		if (ranks_meet())
+			return 1;
+		for (bool full = false; !done; full |= x[0] == round + 1 && x[ONE_SLOT - 1] == round + 1) {
+			seen += full;
+			RANK_OK(tutti_test(&req, &done));
+		}
+		for (size_t i = 0; i < ONE_SLOT; i++)
+			RANK_CHECK(x[i] == round + 1);
+	}
+	RANK_CHECK(tutti_comm_rank(c) || seen > 25);
+	return 0;
+}
+
+static void payload_comes_where_it_belongs(void **unused)
+{
+	(void)unused;
+	run(2, TUTTI_PROGRESS_CALLER, full_before_done, NULL);
+}
+
+/* ---- it stays away ----------------------------------------------------------------------------------------------- */
+
+#define LONG ((size_t)32 << 20)
+
+struct stage {
+	bool stops; /* the sender is stopped, and the deadline passes; else the receiver aborts */
+	_Atomic int sender, sending, over;
+};
+
+static int send_long(struct tutti_comm *c, struct stage *s, char *x)
+{
+	struct tutti_request *req;
+	int rc = tutti_send(x, LONG, TUTTI_I8, 0, c, &req), done = 0;
+	s->sender = getpid();
+	for (; !rc && !done; s->sending++) /* it fills the socket, and has more to send */
+		rc = tutti_test(&req, &done);
+	return rc == (s->stops ? TUTTI_ETIMEOUT : TUTTI_EABORTED)
+	               ? 0
+	               : ranks_fail("status %d: %s", rc, tutti_last_error(c));
+}
+
+static int receive_long(struct tutti_comm *c, struct tutti_comm *other, struct stage *s, char *x)
+{
+	struct tutti_request *req;
+	int done = 0, rc = TUTTI_OK;
+	RANK_OK(tutti_recv(x, LONG, TUTTI_I8, 1, c, &req));
+	while (x[0] != 1 && !done)
+		RANK_OK(tutti_test(&req, &done));
+	RANK_CHECK(!done);
+	for (int seen = s->sending; s->sending < seen + 100;)
+		pause_ms(1);
+	if (s->stops)
+		kill(s->sender, SIGSTOP);
+	else
+		RANK_OK(tutti_comm_abort(c, "half of it is enough"));
+	while (!rc && !done)
+		rc = tutti_test(&req, &done);
+	memset(x, 2, LONG);
+	if (s->stops)
+		kill(s->sender, SIGCONT);
+	RANK_STATUS(s->stops ? TUTTI_ETIMEOUT : TUTTI_EABORTED, rc);
+	for (int i = 0; i < 300; i++) { /* pumps all that there is */
+		RANK_OK(tutti_progress(other));
+		pause_ms(1);
+	}
+	for (size_t i = 0; i < LONG; i++)
+		if (x[i] != 2)
+			return ranks_fail("byte %zu was written after the end of the call", i);
+	return 0;
+}
+
+static int ends_early(struct tutti_comm *c, void *arg)
+{
+	struct stage *s = arg;
+	struct tutti_comm *other;
+	char *x = malloc(LONG);
+	int me = tutti_comm_rank(c);
+	RANK_CHECK(x);
+	RANK_OK(tutti_comm_split(c, 0, 0, &other));
+	RANK_OK(tutti_barrier(other, NULL));
+	memset(x, me, LONG);
+	int bad = me ? send_long(c, s, x) : receive_long(c, other, s, x);
+	s->over |= !me;
+	while (!bad && !s->over)
+		pause_ms(1);
+	free(x);
+	RANK_OK(tutti_comm_destroy(other));
+	return bad;
+}
+
+static void what_ended_early_is_left_alone(void **unused)
+{
+	(void)unused;
+	for (int stops = 0; stops < 2; stops++)
+		for (int mode = 0; mode < 2; mode++) {
+			struct stage *s = ranks_share(sizeof(*s));
+			assert_non_null(s);
+			s->stops = stops;
+			run(2, mode ? TUTTI_PROGRESS_THREAD : TUTTI_PROGRESS_CALLER, ends_early, s);
+			ranks_unshare(s, sizeof(*s));
+		}
+}
+
+/* A child has only a copy of the buffer: its end of the call is not the parent's. */
+static int forks(struct tutti_comm *c, void *unused)
+{
+	static char x[ONE_SLOT];
+	struct tutti_request *req;
+	int status = -1;
+	(void)unused;
+	for (int round = 1; round < 3; round++) {
+		bool last = round == 2;
+		memset(x, tutti_comm_rank(c) ? round : 0, sizeof(x));
+		if (tutti_comm_rank(c)) {
+			if (last && ranks_meet())
+				return 1;
+			RANK_OK(tutti_send(x, sizeof(x), TUTTI_I8, 0, c, NULL));
+			continue;
+		}
+		RANK_OK(tutti_recv(x, sizeof(x), TUTTI_I8, 1, c, &req));
+		if (last) {
+			pid_t child = fork();
+			if (child == 0)
+				_exit(tutti_comm_destroy(c));
+			RANK_CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+			if (ranks_meet())
+				return 1;
+		}
+		RANK_OK(tutti_wait(&req));
+		RANK_CHECK(x[0] == round && x[ONE_SLOT - 1] == round);
+	}
+	return 0;
+}
+
+static void forked_child_ends_nothing(void **unused)
+{
+	(void)unused;
+	run(2, TUTTI_PROGRESS_CALLER, forks, NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(payload_comes_where_it_belongs),
+	        cmocka_unit_test(what_ended_early_is_left_alone),
+	        cmocka_unit_test(forked_child_ends_nothing),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
