@@ -299,7 +299,7 @@ static bool send_by_reference(struct run *x, const struct work *w, const struct 
 /* Does the step but put what comes into one stretch of the caller's memory, and perhaps send it on? */
 static bool only_receives(const struct step *s)
 {
-	return s->src == BUF_NONE && s->dst == BUF_OUT && s->dst_set.n == 1 && !(s->flags & STEP_REDUCE);
+	return s->src == BUF_NONE && s->dst == BUF_OUT && s->dst_set.n == 1;
 }
 
 /*
@@ -308,8 +308,7 @@ static bool only_receives(const struct step *s)
  */
 static bool pass_by_reference(struct run *x, const struct work *w, const struct link *l)
 {
-	if (!w->from || l->lease || x->codec || !only_receives(w->s) || !x->plan->written_once ||
-	    w->bytes < l->refer_any)
+	if (!x->plan->written_once || !w->from || l->lease || !only_receives(w->s) || w->bytes < l->refer_any)
 		return false;
 	struct work receive = *w;
 	receive.to = NULL;
@@ -339,10 +338,7 @@ static bool tell(struct run *x, int strand, size_t chunk, const struct step *s)
 	return true;
 }
 
-/*
- * A strand has to wait: its links learn the places of what it waits for, as far ahead as their rings reach. Where memory is
- * written more than once only the next step's is known to be free.
- */
+/* A strand has to wait: its links learn the places of what it waits for, as far ahead as their rings reach. */
 static void tell_ahead(struct run *x, int i)
 {
 	const struct strand *t = &x->plan->strands[i];
@@ -352,9 +348,7 @@ static void tell_ahead(struct run *x, int i)
 		r->told_step = r->step;
 	}
 	while (r->told_chunk < x->nchunks) {
-		bool next = r->told_chunk == r->chunk && r->told_step == r->step;
-		if (!(next || x->plan->written_once) ||
-		    !tell(x, i, r->told_chunk, &x->plan->steps[t->first + r->told_step]))
+		if (!tell(x, i, r->told_chunk, &x->plan->steps[t->first + r->told_step]))
 			return;
 		if (++r->told_step == t->nsteps) {
 			r->told_step = 0;

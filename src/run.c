@@ -180,7 +180,7 @@ static int make_run(struct tutti_comm *c, struct tutti_request *r)
 	        .final = k->two[op->dtype][op->op],
 	};
 	memset(x->strand, 0, (size_t)p->nstrands * sizeof(x->strand[0]));
-	x->places = r->plan->places && !x->codec && (is_vector(op) || op->count * x->esize >= PLACE_BYTES);
+	x->places = r->plan->places && p->written_once && (is_vector(op) || op->count * x->esize >= PLACE_BYTES);
 	if (!is_message(op->coll))
 		rc = scratch_for(c, x, p, (size_t)c->world->params.slot);
 	if (x->nchunks == 0)
