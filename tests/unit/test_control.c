@@ -534,7 +534,7 @@ static void check_staying(const char *hosts, uint64_t apart)
 		for (int r = 2; r <= 3; r++) {
 			assert_int_equal(tell_rank(r, WAITING, WORLD, 1), TUTTI_OK);
 			if (status(r, WORLD) != TUTTI_OK)
-				wrong("%s: rank %d: %s", hosts, r, text(r, WORLD));
+				flunk("%s: rank %d: %s", hosts, r, text(r, WORLD));
 		}
 	end_world(NULL);
 }
