@@ -10,6 +10,7 @@
 #include "topo/json.h"
 #include "topo/load.h"
 #include "topo/measure.h"
+#include "topo/memory.h"
 #include "topo/odd.h"
 #include "topo/predict.h"
 #include "topo/survey.h"
@@ -77,7 +78,8 @@ static const struct cli cli = {
         .usage = "[options]",
         .what = "Shows this machine: packages, memories, caches, cores, network devices, and how much of it this "
                 "process may use. Under a launcher, run as the ranks of a job, it shows every host, what the ranks "
-                "share, the latency and bandwidth between all pairs, and the order in which they should form a ring.",
+                "share, the latency and bandwidth between all pairs, and the order in which they should form a ring. "
+                "Memories are read and copied by one core and by all at once.",
         .options = options,
         .more = "Latency is half a round trip of 8 bytes, the median. Bandwidth is that of messages of 1 MiB sent back "
                 "to back, until the last one was acknowledged; GB are 10^9 bytes. Up to 8 ranks are measured one pair "
@@ -141,6 +143,8 @@ static int look(struct tutti_comm *c, const struct asked *q)
 	struct survey s;
 	bool reports = tutti_comm_rank(c) == 0;
 	int rc = survey_take(&s, c);
+	if (rc == TUTTI_OK && q->measure)
+		rc = memory_measure_all(&s, c);
 	if (rc == TUTTI_OK && q->measure && s.n > 1)
 		rc = measure_all(&s, c);
 	if (rc == TUTTI_OK && reports && s.latency)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define PATH_CAP 1024
 
@@ -148,8 +149,40 @@ static double quota_v1(const char *dir)
 	return strtod(quota, NULL) / strtod(period, NULL); /* -1: none */
 }
 
+static double bytes_of(const char *dir, const char *name)
+{
+	char line[64], *end;
+	double v = read_line(line, sizeof(line), "%s/%s", dir, name) ? strtod(line, &end) : 0;
+	return v > 0 ? v : 0; /* "max" */
+}
+
+/* What is left of a limit; a full group has a byte, for 0 is none. What it caches counts as taken. */
+static double left_of(const char *dir, const char *limit, const char *taken)
+{
+	double most = bytes_of(dir, limit), left = most - bytes_of(dir, taken);
+	return most <= 0 ? 0 : left > 1 ? left : 1;
+}
+
+static double memory_v2(const char *dir)
+{
+	return left_of(dir, "memory.max", "memory.current");
+}
+
+static double memory_v1(const char *dir)
+{
+	return left_of(dir, "memory.limit_in_bytes", "memory.usage_in_bytes");
+}
+
+/* What a group limits, in either version; functions give 0 where it does not. */
+struct limit {
+	const char *controller;
+	double (*v1)(const char *dir), (*v2)(const char *dir);
+};
+
+static const struct limit cpu_limit = {"cpu", quota_v1, quota_v2}, memory_limit = {"memory", memory_v1, memory_v2};
+
 /* The least of a group and those above it. A container often sees only the top ones, and those are its own. */
-static double least_quota(const char *root, const char *mount, const char *group, double (*quota)(const char *dir))
+static double least_limit(const char *root, const char *mount, const char *group, double (*limit)(const char *dir))
 {
 	char dir[PATH_CAP];
 	double least = 0;
@@ -157,9 +190,9 @@ static double least_quota(const char *root, const char *mount, const char *group
 	if (n < 0 || n >= PATH_CAP)
 		return 0;
 	for (size_t top = strlen(dir) - strlen(group);;) {
-		double q = quota(dir);
-		if (q > 0 && (least <= 0 || q < least))
-			least = q;
+		double here = limit(dir);
+		if (here > 0 && (least <= 0 || here < least))
+			least = here;
 		char *slash = strrchr(dir, '/');
 		if (!slash || slash < dir + top)
 			return least;
@@ -177,7 +210,7 @@ static bool has_word(const char *list, const char *word)
 }
 
 /* Lines are NUMBER:CONTROLLERS:GROUP; without controllers it is the one tree of version 2. */
-static double quota_of_line(const char *root, char *line)
+static double limit_of_line(const char *root, char *line, const struct limit *l)
 {
 	char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
 	if (!group)
@@ -188,22 +221,49 @@ static double quota_of_line(const char *root, char *line)
 	if (strcmp(group, "/") == 0)
 		group++;
 	if (!controllers[0])
-		return least_quota(root, "", group, quota_v2);
-	return has_word(controllers, "cpu") ? least_quota(root, controllers, group, quota_v1) : 0;
+		return least_limit(root, "", group, l->v2);
+	return has_word(controllers, l->controller) ? least_limit(root, controllers, group, l->v1) : 0;
 }
 
-double system_quota(const char *root)
+static double system_limit(const char *root, const struct limit *l)
 {
 	char line[PATH_CAP];
 	double least = 0;
 	int n = snprintf(line, sizeof(line), "%s/proc/self/cgroup", root);
 	FILE *f = n > 0 && n < PATH_CAP ? fopen(line, "re") : NULL;
 	while (f && fgets(line, sizeof(line), f)) {
-		double q = quota_of_line(root, line);
-		if (q > 0 && (least <= 0 || q < least))
-			least = q;
+		double here = limit_of_line(root, line, l);
+		if (here > 0 && (least <= 0 || here < least))
+			least = here;
 	}
 	if (f)
 		fclose(f);
 	return least;
+}
+
+double system_quota(const char *root)
+{
+	return system_limit(root, &cpu_limit);
+}
+
+static double available(const char *root)
+{
+	char line[PATH_CAP];
+	double kib = 0;
+	int n = snprintf(line, sizeof(line), "%s/proc/meminfo", root);
+	FILE *f = n > 0 && n < PATH_CAP ? fopen(line, "re") : NULL;
+	while (f && fgets(line, sizeof(line), f))
+		if (strncmp(line, "MemAvailable:", 13) == 0)
+			kib = strtod(line + 13, NULL);
+	if (f)
+		fclose(f);
+	return kib * 1024;
+}
+
+uint64_t system_free_memory(const char *root)
+{
+	double free_bytes = available(root), limit = system_limit(root, &memory_limit);
+	if (free_bytes <= 0 && !root[0])
+		free_bytes = (double)sysconf(_SC_AVPHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+	return (uint64_t)(limit > 0 && (free_bytes <= 0 || limit < free_bytes) ? limit : free_bytes);
 }

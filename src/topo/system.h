@@ -15,5 +15,7 @@ int system_ports(const char *root, const char *name);
 int system_rdma(const char *root, char (*name)[32], int cap);
 /** The smallest limit on this process's way up the control groups, in processors; 0: none. */
 double system_quota(const char *root);
+/** Bytes that this process can take before the system or a control group runs out of them; 0: unknown. */
+uint64_t system_free_memory(const char *root);
 
 #endif

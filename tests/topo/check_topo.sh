@@ -139,6 +139,9 @@ blind() {
 		grep -q 'no /sys here: speed and state of devices' "$2" && grep -q 'hwloc shows no devices' "$2"
 	EOF
 	sh "$work/blind" "$topo" "$work/seen" || { cat "$work/seen"; return 1; }
+	taskset -c 0 "$topo" --json "$work/core.json" >/dev/null && valid "$work/core.json" &&
+		python3 -c 'import json, sys
+for v in json.load(open(sys.argv[1]))["hosts"][0]["memory_GBps"]: assert v["cores"] <= 1' "$work/core.json" || return 1
 	taskset -c 0 "$TUTTI_BIN/tutti-run" --bind none -n 2 "$topo" --json "$work/one.json" >"$work/one" || return 1
 	cat "$work/one"
 	valid "$work/one.json" && grep -q 'ranks 0,1 are bound to one core\|ranks 0-1 are bound to one core' "$work/one"

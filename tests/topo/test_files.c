@@ -148,6 +148,54 @@ static void faults_are_named(void **state)
 	survey_free(&s);
 }
 
+/* Two memories, one of which was not measured. */
+#define SPEEDS                                                                                                         \
+	"{\"format\": 1, \"size\": 1, \"ranks\": [{\"host\": 0, \"memory\": 0}], \"hosts\": [{\"name\": \"a\","        \
+	"\"may_use\": {\"list\": \"0-1\"}, \"unknown\": [], \"devices\": [], \"memory_GBps\": ["                       \
+	"{\"node\": 4, \"cores\": 2, \"core_read\": 9, \"core_copy\": 5.5, \"read\": 17, \"copy\": 8},"                \
+	"{\"node\": 7, \"cores\": 0}], \"tree\": {\"type\": \"host\", \"children\": ["                                 \
+	"{\"type\": \"memory\", \"os\": 7}, {\"type\": \"memory\", \"os\": 4}, {\"type\": \"thread\", \"os\": 0}]}}]}"
+
+static void speeds_of_memories(void **state)
+{
+	static const char *const wrong[][3] = {
+	        {"\"node\": 4", "\"node\": 5", "hosts[0].memory_GBps[0].node: expected the number of a memory"},
+	        {"\"cores\": 0", "\"cores\": 1", "hosts[0].memory_GBps[1].cores: expected core_read"},
+	        {"\"cores\": 2", "\"cores\": -2", "hosts[0].memory_GBps[0].cores: expected a whole number"},
+	        {"\"read\": 17", "\"read\": -17", "hosts[0].memory_GBps[0].read: expected a number above 0"},
+	        {"\"memory_GBps\": [", "\"memory_GBps\": 3, \"x\": [", "hosts[0].memory_GBps: expected an array"}};
+	struct survey s;
+	(void)state;
+	put(SPEEDS);
+	assert_int_equal(load_survey(&s, path), TUTTI_OK);
+	assert_int_equal(s.nspeeds, 2);
+	assert_int_equal(s.machine[0]->node[s.speed[0].node].os, 4);
+	assert_int_equal(s.speed[0].cores, 2);
+	assert_true(s.speed[0].core_read == 9e9 && s.speed[0].core_copy == 5.5e9);
+	assert_true(s.speed[0].read == 17e9 && s.speed[0].copy == 8e9);
+	assert_int_equal(s.speed[1].cores, 0);
+	assert_int_equal(json_write(&s, NULL, path), TUTTI_OK);
+	survey_free(&s);
+	char *first = strdup(get());
+	assert_non_null(strstr(first, "\"core_copy\": 5.5"));
+	assert_int_equal(load_survey(&s, path), TUTTI_OK);
+	assert_int_equal(json_write(&s, NULL, path), TUTTI_OK);
+	survey_free(&s);
+	assert_string_equal(first, get());
+	free(first);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		char text[2048];
+		const char *at = strstr(SPEEDS, wrong[i][0]);
+		snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - SPEEDS), SPEEDS, wrong[i][1],
+		         at + strlen(wrong[i][0]));
+		put(text);
+		assert_int_equal(load_survey(&s, path), TUTTI_EINVAL);
+		if (!strstr(fail_text(), wrong[i][2]))
+			fail_msg("%s, not %s", fail_text(), wrong[i][2]);
+		survey_free(&s);
+	}
+}
+
 /* Texts cut off anywhere: refused, and nothing else. */
 static void torn_files(void **state)
 {
@@ -293,6 +341,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(what_is_written_is_read),
 	        cmocka_unit_test(faults_are_named),
+	        cmocka_unit_test(speeds_of_memories),
 	        cmocka_unit_test(torn_files),
 	        cmocka_unit_test(deep_trees),
 	        cmocka_unit_test(hosts_are_found_by_name),

@@ -12,8 +12,10 @@
 
 #include "../../src/topo/machine.h"
 #include "../../src/topo/ring.h"
+#include "../../src/topo/system.h"
 #include "../../src/util/error.h"
 #include "../../tools/topo/measure.h"
+#include "../../tools/topo/memory.h"
 
 #include <ftw.h>
 #include <hwloc.h>
@@ -23,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static char bin[PATH_MAX], dir[] = "/tmp/tutti-topo-XXXXXX";
@@ -359,6 +362,28 @@ static void test_limits_of_control_groups(void **state)
 	assert_true(quota_below("odd") == 0);
 }
 
+static void test_memory_that_is_free(void **state)
+{
+	char root[PATH_CAP];
+	(void)state;
+	put("free/proc/meminfo", "MemTotal: 9000 kB\nMemFree: 10 kB\nMemAvailable:    4000 kB\n");
+	assert_true(system_free_memory(path_in("free", root)) == 4096000);
+	put("free/proc/self/cgroup", "0::/job/step\n");
+	put("free/sys/fs/cgroup/job/step/memory.max", "max\n");
+	assert_true(system_free_memory(path_in("free", root)) == 4096000);
+	put("free/sys/fs/cgroup/job/memory.max", "3000000\n");
+	put("free/sys/fs/cgroup/job/memory.current", "1000000\n");
+	assert_true(system_free_memory(path_in("free", root)) == 2000000);
+	put("free/sys/fs/cgroup/job/memory.current", "3000001\n");
+	assert_true(system_free_memory(path_in("free", root)) == 1);
+	put("free1/proc/self/cgroup", "7:memory:/a\n0::/\n");
+	put("free1/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "5000\n");
+	put("free1/sys/fs/cgroup/memory/a/memory.usage_in_bytes", "2000\n");
+	assert_true(system_free_memory(path_in("free1", root)) == 3000);
+	assert_true(system_free_memory("/nonexistent") == 0);
+	assert_true(system_free_memory("") > 0);
+}
+
 static void test_nothing_below_the_root(void **state)
 {
 	char path[PATH_CAP];
@@ -421,6 +446,112 @@ static void test_sets_of_processors(void **state)
 	cpus_add(&b, 64);
 	assert_true(cpus_overlap(&a, &b));
 	assert_string_equal(cpus_text(&a, text, 6), "0,62-");
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
+
+static uint32_t memory_of(const struct machine *m, int os)
+{
+	uint32_t i = 0;
+	while (i < m->nnodes && (m->node[i].level != MACHINE_MEMORY || m->node[i].os != os))
+		i++;
+	assert_true(i < m->nnodes);
+	return i;
+}
+
+/* One thread of each core that is near and allowed; of its core's the first that is allowed. */
+static void test_threads_near_a_memory(void **state)
+{
+	struct machine *m = synthetic("package:2 [numa(memory=8GB)] l3:2(size=32MB) core:2 pu:2");
+	struct cpus some;
+	int thread[8];
+	(void)state;
+	assert_int_equal(memory_threads(m, memory_of(m, 0), &m->may, 8, thread), 4);
+	assert_memory_equal(thread, ((int[]){0, 2, 4, 6}), 4 * sizeof(int));
+	assert_int_equal(memory_threads(m, memory_of(m, 1), &m->may, 8, thread), 4);
+	assert_memory_equal(thread, ((int[]){8, 10, 12, 14}), 4 * sizeof(int));
+	assert_int_equal(memory_threads(m, memory_of(m, 1), &m->may, 3, thread), 3);
+	assert_true(cpus_parse(&some, "3,6-9"));
+	assert_int_equal(memory_threads(m, memory_of(m, 0), &some, 8, thread), 2);
+	assert_memory_equal(thread, ((int[]){3, 6}), 2 * sizeof(int));
+	assert_true(cpus_parse(&some, "0"));
+	assert_int_equal(memory_threads(m, memory_of(m, 1), &some, 8, thread), 0);
+	free(m);
+	m = synthetic("core:2 pu:1"); /* hwloc gives each machine a memory */
+	assert_int_equal(memory_threads(m, memory_of(m, 0), &m->may, 8, thread), 2);
+	free(m);
+}
+
+static void test_streams_are_beyond_the_caches(void **state)
+{
+	struct machine *m = synthetic("package:2 [numa(memory=8GB)] l3:2(size=64MB) l2:2(size=1MB) core:1 pu:1");
+	static const int threads[] = {0, 1, 2, 3};
+	const uint64_t plenty = UINT64_C(1) << 40;
+	(void)state;
+	/* both of its package's; one; the other package's count for nothing */
+	assert_in_range(memory_bytes(m, threads, 4, plenty), 512000000, 530000000);
+	assert_in_range(memory_bytes(m, threads, 2, plenty), 256000000, 270000000);
+	/* no more than an eighth of what is free, and nothing where the caches would hold half of that */
+	assert_in_range(memory_bytes(m, threads, 2, UINT64_C(8) * 200000000), 150000000, 200000000);
+	assert_int_equal(memory_bytes(m, threads, 2, UINT64_C(8) * 120000000), 0);
+	assert_int_equal(memory_bytes(m, threads, 2, 1), 0);
+	free(m);
+	m = synthetic("core:2 pu:1");
+	assert_in_range(memory_bytes(m, threads, 1, plenty), 64 << 20, 128 << 20);
+	free(m);
+}
+
+static double processor_seconds(void)
+{
+	struct timespec t;
+	assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t), 0);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void expect_speeds(const struct machine *m, const struct cpus *may, int most)
+{
+	struct memory_speed *v;
+	int n;
+	double begin = processor_seconds();
+	assert_int_equal(memory_measure(m, may, &v, &n), TUTTI_OK);
+	assert_true(n > 0);
+	for (int i = 0; i < n; i++) {
+		assert_int_equal(m->node[v[i].node].level, MACHINE_MEMORY);
+		assert_in_range(v[i].cores, 0, most);
+		if (!v[i].cores)
+			continue; /* a machine with little memory */
+		/* what no memory has would be a cache, or a clock that was misread */
+		assert_true(v[i].core_read > 1e7 && v[i].core_read < 1e12);
+		assert_true(v[i].core_copy > 1e7 && v[i].core_copy < 1e12);
+		assert_true(v[i].read > 1e7 && v[i].copy > 1e7);
+	}
+	assert_true(processor_seconds() - begin < 3 * most); /* well under a second each, under a sanitizer too */
+	free(v);
+}
+
+static void test_memory_is_measured(void **state)
+{
+	struct machine *m;
+	struct cpus may = {{0}};
+	int cores, n;
+	(void)state;
+	assert_int_equal(machine_discover(NULL, &m), TUTTI_OK);
+	cores = machine_cores(m, &m->may, NULL);
+	expect_speeds(m, &m->may, cores);
+	for (unsigned i = 0; !cpus_count(&may); i++)
+		if (cpus_has(&m->may, i))
+			cpus_add(&may, i);
+	expect_speeds(m, &may, 1);
+	m->quota = 1.9; /* the time of two cores isn't there */
+	expect_speeds(m, &m->may, 1);
+	free(m);
+	/* a machine that isn't this one */
+	struct memory_speed *v;
+	m = synthetic("core:2 pu:1");
+	assert_int_equal(memory_measure(m, &m->may, &v, &n), TUTTI_OK);
+	assert_int_equal(n, 0);
+	free(v);
+	free(m);
 }
 
 /* ---- rings ------------------------------------------------------------------------------------------------------- */
@@ -652,6 +783,11 @@ static void test_alone(void **state)
 	assert_null(json_object_get(o, "transport"));
 	assert_string_equal(json_string_value(json_object_get(json_object_get(host, "tree"), "type")), "host");
 	assert_true(json_integer_value(json_object_get(host, "threads")) > 0);
+	assert_true(json_array_size(json_object_get(host, "memory_GBps")) > 0);
+	json_decref(o);
+	assert_int_equal(shell("", NULL, "--no-measure --json -"), 0);
+	o = json_output();
+	assert_null(json_object_get(json_array_get(json_object_get(o, "hosts"), 0), "memory_GBps"));
 	json_decref(o);
 }
 
@@ -808,10 +944,14 @@ int main(void)
 	        cmocka_unit_test(test_devices),
 	        cmocka_unit_test(test_state_of_devices),
 	        cmocka_unit_test(test_limits_of_control_groups),
+	        cmocka_unit_test(test_memory_that_is_free),
 	        cmocka_unit_test(test_nothing_below_the_root),
 	        cmocka_unit_test(test_components_that_are_missing),
 	        cmocka_unit_test(test_this_machine),
 	        cmocka_unit_test(test_sets_of_processors),
+	        cmocka_unit_test(test_threads_near_a_memory),
+	        cmocka_unit_test(test_streams_are_beyond_the_caches),
+	        cmocka_unit_test(test_memory_is_measured),
 	        cmocka_unit_test(test_rings_against_all_orders),
 	        cmocka_unit_test(test_equal_links_keep_rank_order),
 	        cmocka_unit_test(test_a_bad_cable_is_left_out),

@@ -78,8 +78,26 @@ static json_t *may_use_json(const struct machine *m)
 	                 m->quota > 0 ? rounded(m->quota) : json_null());
 }
 
-static json_t *host_json(const struct machine *m)
+static json_t *speeds_json(const struct survey *s, int host)
 {
+	json_t *a = json_array();
+	for (int i = 0; i < s->nspeeds; i++) {
+		const struct memory_speed *v = &s->speed[i];
+		if (v->host != host)
+			continue;
+		json_t *o = json_pack("{s:i, s:i}", "node", s->machine[host]->node[v->node].os, "cores", v->cores);
+		const char *const key[] = {"core_read", "core_copy", "read", "copy"};
+		const double value[] = {v->core_read, v->core_copy, v->read, v->copy};
+		for (int k = 0; v->cores && k < 4; k++)
+			json_object_set_new(o, key[k], rounded(value[k] * 1e-9));
+		json_array_append_new(a, o);
+	}
+	return a;
+}
+
+static json_t *host_json(const struct survey *s, int host)
+{
+	const struct machine *m = s->machine[host];
 	json_t *devices = json_array();
 	json_t *o = json_pack("{s:o, s:o, s:o, s:I, s:i, s:i, s:i}", "name", text_or_null(m->name), "arch",
 	                      text_or_null(m->arch), "cpu", text_or_null(m->cpu), "memory", (json_int_t)m->memory,
@@ -89,6 +107,8 @@ static json_t *host_json(const struct machine *m)
 	json_object_set_new(o, "may_use", may_use_json(m));
 	json_object_set_new(o, "unknown", unknown_json(m));
 	json_object_set_new(o, "devices", devices);
+	if (s->speed)
+		json_object_set_new(o, "memory_GBps", speeds_json(s, host));
 	json_object_set_new(o, "tree", node_json(m, 0));
 	return o;
 }
@@ -201,7 +221,7 @@ static json_t *survey_json(const struct survey *s, const struct advice *a)
 {
 	json_t *hosts = json_array(), *ranks = json_array(), *o;
 	for (int h = 0; h < s->nhosts; h++)
-		json_array_append_new(hosts, host_json(s->machine[h]));
+		json_array_append_new(hosts, host_json(s, h));
 	for (int r = 0; r < s->n; r++)
 		json_array_append_new(ranks, rank_json(&s->rank[r]));
 	o = json_pack("{s:i, s:i, s:o, s:o}", "format", 1, "size", s->n, "hosts", hosts, "ranks", ranks);

@@ -5,6 +5,7 @@
 #include "../../src/util/error.h"
 #include "odd.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,52 @@ static struct machine *read_machine(struct doc *d, const json_t *o)
 	return m;
 }
 
+/* Memories are named by their numbers in the operating system; -1 where there is but one, without a number. */
+static void read_speed(struct survey *s, struct doc *d, const json_t *o, int host)
+{
+	struct memory_speed v = {.host = host};
+	const struct machine *m = s->machine[host];
+	int64_t os = doc_int(d, o, "node", -1, INT32_MAX, NULL);
+	v.cores = (int32_t)doc_int(d, o, "cores", 0, CPUS_MAX, NULL);
+	while (v.node < m->nnodes && (m->node[v.node].level != MACHINE_MEMORY || m->node[v.node].os != os))
+		v.node++;
+	if (v.node == m->nnodes)
+		doc_fault(d, "node", "the number of a memory in the tree");
+	if (v.cores) {
+		v.core_read = 1e9 * doc_number(d, o, "core_read", NAN);
+		v.core_copy = 1e9 * doc_number(d, o, "core_copy", NAN);
+		v.read = 1e9 * doc_number(d, o, "read", NAN);
+		v.copy = 1e9 * doc_number(d, o, "copy", NAN);
+	}
+	if (!d->rc && isnan(v.core_read + v.core_copy + v.read + v.copy))
+		doc_fault(d, "cores", "core_read, core_copy, read and copy beside it");
+	if (!d->rc)
+		s->speed[s->nspeeds++] = v;
+}
+
+/* A file has them for all hosts, or for some, or for none. */
+static void read_speeds(struct survey *s, struct doc *d)
+{
+	const json_t *hosts = json_object_get(d->root, "hosts");
+	size_t n = 0;
+	for (int h = 0; h < s->nhosts; h++)
+		n += json_array_size(json_object_get(json_array_get(hosts, (size_t)h), "memory_GBps"));
+	if (!d->rc && n && !(s->speed = calloc(n, sizeof(*s->speed))))
+		d->rc = fail(TUTTI_ENOMEM, "out of memory");
+	for (int h = 0; !d->rc && h < s->nhosts; h++) {
+		const json_t *o = json_array_get(hosts, (size_t)h);
+		size_t host = doc_enter(d, "hosts", h);
+		const json_t *list =
+		        json_object_get(o, "memory_GBps") ? doc_array(d, o, "memory_GBps", 0, MOST_NODES) : NULL;
+		for (size_t i = 0; !d->rc && i < json_array_size(list); i++) {
+			size_t mark = doc_enter(d, "memory_GBps", (int)i);
+			read_speed(s, d, json_array_get(list, i), h);
+			doc_leave(d, mark);
+		}
+		doc_leave(d, host);
+	}
+}
+
 /* All machines in one block, as they come from other ranks. */
 static int keep_machines(struct survey *s, struct machine **all)
 {
@@ -328,6 +375,7 @@ static int load_json(struct survey *s, const char *path)
 		s->nhosts = b.nhosts;
 		d.rc = allocate(s);
 		read_machines(s, &d);
+		read_speeds(s, &d);
 		read_ranks(s, &d);
 		read_pairs(s, &d);
 		rc = d.rc ? d.rc : keep_ring(s, &b);

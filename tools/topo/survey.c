@@ -40,7 +40,10 @@ static int gather_ranks(struct survey *s, struct tutti_comm *c)
 	if (!s->rank || !s->via)
 		return no_memory();
 	mine.bound = cpus_allowed(&mine.cpus);
-	int rc = tutti_gather(&mine, s->rank, sizeof(mine), TUTTI_U8, 0, c, NULL);
+	int rc = tutti_allgather(&mine, s->rank, sizeof(mine), TUTTI_U8, c, NULL);
+	for (int r = 0; r < s->n && !rc; r++)
+		for (int i = 0; s->rank[r].host == mine.host && i < CPUS_MAX / 64; i++)
+			s->may.word[i] |= s->rank[r].cpus.word[i];
 	return rc ? rc : tutti_gather(w->via, s->via, n, TUTTI_I32, 0, c, NULL);
 }
 
@@ -94,7 +97,7 @@ static int describe_hosts(struct survey *s, struct tutti_comm *c)
 	if (rc == TUTTI_OK)
 		rc = gather_machines(s, c, mine, bytes);
 	free(bytes);
-	free(mine);
+	s->mine = mine;
 	return rc;
 }
 
@@ -214,6 +217,8 @@ void survey_free(struct survey *s)
 	free(s->via);
 	free(s->machine);
 	free(s->block);
+	free(s->mine);
+	free(s->speed);
 	free(s->latency);
 	free(s->bandwidth);
 	free(s->latency_p99);

@@ -19,6 +19,13 @@ struct rank_facts {
 	struct cpus cpus; /* where the rank may run */
 };
 
+/* How fast a memory is, in bytes a second; copied bytes count once. No cores: it could not be measured. */
+struct memory_speed {
+	int32_t host, cores;                     /* cores: that took part at once */
+	uint32_t node, pad;                      /* node: of the host's machine */
+	double core_read, core_copy, read, copy; /* by one core, by all at once */
+};
+
 /* Pairs that have the transport and the relation of one of them. */
 struct pair_class {
 	int i, j, pairs;
@@ -41,6 +48,10 @@ struct survey {
 	int32_t *via;             /* n * n: transport from i to j; -1: oneself */
 	struct machine **machine; /* nhosts, all in one block */
 	void *block;
+	struct machine *mine;       /* on the rank that describes its host; NULL: another does */
+	struct cpus may;            /* where the ranks of the same host may run */
+	struct memory_speed *speed; /* nspeeds of them, by host and node. NULL: not measured */
+	int nspeeds;
 	double *latency;       /* n * n, seconds: half a round trip of 8 bytes; symmetric. NULL: not measured */
 	double *bandwidth;     /* n * n, bytes a second from i to j */
 	double *latency_p99;   /* of 100 round trips, 99 take no longer. NULL: not measured */

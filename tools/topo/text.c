@@ -156,6 +156,30 @@ static void print_use(FILE *f, const struct survey *s, const struct machine *m)
 	        m->unknown & MACHINE_NO_AFFINITY ? " (assumed: the system does not say)" : "");
 }
 
+static void print_speeds(FILE *f, const struct survey *s, int host)
+{
+	for (int i = 0; i < s->nspeeds; i++) {
+		const struct memory_speed *v = &s->speed[i];
+		const struct machine_node *node = &s->machine[host]->node[v->node];
+		double gb[4] = {v->core_read * 1e-9, v->core_copy * 1e-9, v->read * 1e-9, v->copy * 1e-9};
+		if (v->host != host)
+			continue;
+		fputs("  memory", f);
+		if (node->os >= 0)
+			fprintf(f, " %d", node->os);
+		if (!v->cores) {
+			fputs(": not measured, for too little of it is free\n", f);
+			continue;
+		}
+		fprintf(f, ": one core reads %.*f GB/s and copies %.*f", decimals(gb[0]), gb[0], decimals(gb[1]),
+		        gb[1]);
+		if (v->cores > 1)
+			fprintf(f, ", %d at once %.*f and %.*f", v->cores, decimals(gb[2]), gb[2], decimals(gb[3]),
+			        gb[3]);
+		fputc('\n', f);
+	}
+}
+
 static void print_unknown(FILE *f, const struct survey *s, const struct machine *m)
 {
 	if (m->unknown & MACHINE_FOREIGN && !s->file)
@@ -232,6 +256,7 @@ static void print_hosts(FILE *f, const struct survey *s)
 			        : s->file ? "its process"
 			                  : "this process",
 			        m->quota);
+		print_speeds(f, s, h);
 		for (uint32_t i = 0; i < m->ndevices; i++)
 			print_device(f, m, &m->device[i]);
 		print_unknown(f, s, m);
