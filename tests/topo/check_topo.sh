@@ -70,6 +70,8 @@ drawn() {
 alone_hosts() {
 	made 2 1 laptops && made 4 2 laptops && made 8 1 switches && made 1 6 even || return 1
 	cat "$work/4x2-laptops.text"
+	# the legend has every colour of a core, and none that does not occur
+	grep -q 'thrifty core' "$work/4x2-laptops.svg" && ! grep -q 'thrifty core' "$work/8x1-switches.svg" || return 1
 	# the ring keeps to the cables, and what has none is missing; leaders are those of the hierarchy
 	grep -Eq '^  ring: 0 1 (4 5|5 4) (2 3|3 2) (6 7|7 6)$' "$work/4x2-laptops.text" &&
 		grep -q 'for a full mesh 2 of 6 cables are missing:' "$work/4x2-laptops.text" &&

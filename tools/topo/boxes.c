@@ -119,7 +119,7 @@ static void draw_cores(struct pen *p, const struct content *c, double x, double 
 			continue;
 		bool thrifty = m->kinds > 1 && m->node[i].kind == 0, on = lit(p->b, i);
 		svg_box(p->f, x + k % columns * (CORE + GAP), y + k / columns * (CORE + GAP), CORE, CORE, 2,
-		        on ? (thrifty ? "#8fb8d6" : "#2f6fa7") : "#e3e8ed", on ? NULL : FAINT);
+		        on ? (thrifty ? BOXES_THRIFTY : BOXES_CORE) : BOXES_IDLE, on ? NULL : FAINT);
 		k++;
 	}
 }

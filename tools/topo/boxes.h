@@ -5,6 +5,11 @@
 #include "../../src/topo/machine.h"
 #include "svg.h"
 
+/* Colours of cores: used ones, those of them that are of the thriftiest of several kinds, and all others. */
+#define BOXES_CORE    "#2f6fa7"
+#define BOXES_THRIFTY "#8fb8d6"
+#define BOXES_IDLE    "#e3e8ed"
+
 struct boxes {
 	const struct machine *m;
 	const struct cpus *used; /* threads of which the cores are shown as used; NULL: those that may be used */

@@ -32,6 +32,14 @@ struct scene {
 	double width, height;
 };
 
+static bool has_thrifty_cores(const struct survey *s)
+{
+	for (int h = 0; h < s->nhosts; h++)
+		if (s->machine[h]->kinds > 1)
+			return true;
+	return false;
+}
+
 /* ---- cards ------------------------------------------------------------------------------------------------------- */
 
 static struct boxes inside_of(const struct scene *c, int host)
@@ -407,6 +415,15 @@ static void draw_title(const struct scene *c)
 	svg_text(c->f, MARGIN, 58, 12, "start", "normal", SOFT, text);
 }
 
+/* A square and its meaning; where the next one stands. */
+static double draw_meaning(const struct scene *c, double x, double y, const char *fill, const char *edge,
+                           const char *text)
+{
+	svg_box(c->f, x, y - 8, 10, 10, 2, fill, edge);
+	svg_text(c->f, x + 16, y + 1, 11, "start", "normal", SOFT, text);
+	return x + 16 + svg_width(text, 11) + 18;
+}
+
 static void draw_legend(const struct scene *c)
 {
 	double y = c->height - FOOT + 26, x = MARGIN;
@@ -422,10 +439,10 @@ static void draw_legend(const struct scene *c)
 		svg_text(c->f, x + 48, y + 1, 11, "start", "normal", SOFT, "ring");
 		x += 100;
 	}
-	svg_box(c->f, x, y - 8, 10, 10, 2, "#2f6fa7", NULL);
-	svg_text(c->f, x + 16, y + 1, 11, "start", "normal", SOFT, "core");
-	svg_box(c->f, x + 60, y - 8, 10, 10, 2, "#e3e8ed", FAINT);
-	svg_text(c->f, x + 76, y + 1, 11, "start", "normal", SOFT, "core that may not be used");
+	x = draw_meaning(c, x, y, BOXES_CORE, NULL, "core");
+	if (has_thrifty_cores(c->s))
+		x = draw_meaning(c, x, y, BOXES_THRIFTY, NULL, "thrifty core");
+	draw_meaning(c, x, y, BOXES_IDLE, FAINT, "core that is not used");
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
@@ -469,7 +486,8 @@ static void set_out(struct scene *c)
 	for (int i = 0; c->u.of_ranks && i < c->u.n; i++)
 		c->place[i].y += (tallest - h) / 2;
 	host.y = HEAD + side / 2 + tallest / 2;
-	c->width = fmax(2 * MARGIN + w + (c->u.of_ranks ? hw + (w > 0 ? 3 * side : 0) : 2 * side), 620);
+	c->width = fmax(2 * MARGIN + w + (c->u.of_ranks ? hw + (w > 0 ? 3 * side : 0) : 2 * side),
+	                has_thrifty_cores(c->s) ? 680 : 620);
 	c->height = HEAD + side + (c->u.of_ranks ? tallest : h) + FOOT;
 	draw_all(c, c->u.of_ranks ? &host : NULL);
 }
