@@ -13,7 +13,7 @@
 
 #define NOBODY     (-1)
 #define MOST_STEPS (32u << 20) /* of all plans together: a gigabyte */
-#define MOST_WORK  (48u << 20) /* steps to simulate: about a minute */
+#define MOST_WORK  (16u << 20) /* steps to simulate, and half as many: about a minute */
 #define FEW_CHUNKS 16
 
 /* One link, both ends: message k stands in slot k mod slots. */
@@ -29,11 +29,12 @@ struct strand_at {
 	size_t chunk;
 	int step;
 	int awaits_strand; /* who waits until this one has finished a chunk */
+	double since; /* when it began to wait for its rank, which is at work for another strand; < 0: it doesn't */
 };
 
 struct event {
 	double at, since; /* who has waited longer comes first */
-	int strand;
+	int strand;       /* -1 - r: rank r is free again, for the strands that wait for it */
 };
 
 struct sim {
@@ -55,6 +56,7 @@ struct sim {
 	struct event *heap;
 	int nheap;
 	double *rank_free, *rank_end, *free_at, *used; /* of ranks, of resources */
+	bool *awaited;                                 /* by strands; there is an event for each such rank */
 	int *core0;                                    /* of each processor: its first core, counted over all */
 	double *core_free;
 	int left;
@@ -223,6 +225,33 @@ static bool must_wait_for_strand(struct sim *s, int id)
 	return true;
 }
 
+/*
+ * Strands that all wait for their rank would come and go again each time that it is free, all but one: they wait beside
+ * the events.
+ */
+static void wait_until(struct sim *s, struct event e, double at)
+{
+	struct strand_at *t = &s->strand[e.strand];
+	if (s->core_free || at > s->rank_free[t->rank]) {
+		push(s, at, e.since, e.strand);
+		return;
+	}
+	t->since = e.since;
+	if (!s->awaited[t->rank])
+		push(s, at, e.since, -1 - t->rank);
+	s->awaited[t->rank] = true;
+}
+
+/* Of those that wait for a rank, who has waited longest; NOBODY. */
+static int longest_waiting(const struct sim *s, int rank)
+{
+	int best = NOBODY;
+	for (int i = s->strand0[rank]; i < s->strand0[rank + 1]; i++)
+		if (s->strand[i].since >= 0 && (best == NOBODY || s->strand[i].since < s->strand[best].since))
+			best = i;
+	return best;
+}
+
 /* As far as the strand gets without waiting for what lies later than others' next events. */
 static void go_on(struct sim *s, struct event e)
 {
@@ -242,7 +271,7 @@ static void go_on(struct sim *s, struct event e)
 		if (at < 0)
 			return;
 		if (at > e.at) { /* others may come first */
-			push(s, at, e.since, e.strand);
+			wait_until(s, e, at);
 			return;
 		}
 		double end = at + work_of(s, step, in, out, bytes);
@@ -265,6 +294,28 @@ static void go_on(struct sim *s, struct event e)
 		return;
 	}
 	s->left--;
+}
+
+static void serve(struct sim *s, int rank, double now)
+{
+	int who = longest_waiting(s, rank);
+	if (s->rank_free[rank] <= now) { /* else somebody who came at the same time was first */
+		struct event e = {now, s->strand[who].since, who};
+		s->strand[who].since = -1;
+		go_on(s, e);
+		who = longest_waiting(s, rank);
+	}
+	s->awaited[rank] = who != NOBODY;
+	if (who != NOBODY)
+		push(s, s->rank_free[rank] > now ? s->rank_free[rank] : now, s->strand[who].since, -1 - rank);
+}
+
+static void take(struct sim *s, struct event e)
+{
+	if (e.strand < 0)
+		serve(s, -1 - e.strand, e.at);
+	else
+		go_on(s, e);
 }
 
 /* ---- making it --------------------------------------------------------------------------------------------------- */
@@ -392,12 +443,14 @@ static int allot(struct sim *s)
 {
 	size_t n = (size_t)s->fold.ranks, m = (size_t)s->nstrands + 1;
 	s->strand = calloc(m, sizeof(*s->strand));
-	s->heap = calloc(m, sizeof(*s->heap));
+	s->heap = calloc(m + n, sizeof(*s->heap));
+	s->awaited = calloc(n, sizeof(bool));
 	s->rank_free = calloc(n, sizeof(double));
 	s->rank_end = calloc(n, sizeof(double));
 	s->free_at = calloc((size_t)s->cluster->nresources + 1, sizeof(double));
 	s->used = calloc((size_t)s->cluster->nresources + 1, sizeof(double));
-	return s->strand && s->heap && s->rank_free && s->rank_end && s->free_at && s->used && allot_cores(s)
+	return s->strand && s->heap && s->awaited && s->rank_free && s->rank_end && s->free_at && s->used &&
+	                       allot_cores(s)
 	               ? TUTTI_OK
 	               : fail(TUTTI_ENOMEM, "out of memory: %d ranks", s->fold.ranks);
 }
@@ -424,7 +477,7 @@ static void begin(struct sim *s)
 		s->rank_free[r] = s->rank_end[r];
 		for (int i = 0; i < s->plan[r]->nstrands; i++) {
 			int id = s->strand0[r] + i;
-			s->strand[id] = (struct strand_at){.rank = r, .index = i, .awaits_strand = NOBODY};
+			s->strand[id] = (struct strand_at){.rank = r, .index = i, .awaits_strand = NOBODY, .since = -1};
 			push(s, s->rank_free[r], s->rank_free[r], id);
 		}
 	}
@@ -479,7 +532,7 @@ static int run_through(struct sim *s)
 		since = i ? last_end(s) : 0;
 		begin(s);
 		while (s->nheap)
-			go_on(s, pop(s));
+			take(s, pop(s));
 		if (s->left)
 			return fail(TUTTI_EUSAGE, "%s:%s on %d ranks comes to a stop", coll_name(s->call->coll),
 			            s->call->algo->name, s->cluster->nranks);
@@ -526,6 +579,7 @@ static void clear(struct sim *s)
 	free(s->freed);
 	free(s->strand);
 	free(s->heap);
+	free(s->awaited);
 	free(s->rank_free);
 	free(s->rank_end);
 	free(s->free_at);
