@@ -83,7 +83,7 @@ static const struct cli cli = {
         .options = options,
         .more = "Latency is half a round trip of 8 bytes, the median. Bandwidth is that of messages of 1 MiB sent back "
                 "to back, until the last one was acknowledged; GB are 10^9 bytes. Up to 8 ranks are measured one pair "
-                "at a time, more in disjoint pairs at once. It takes a few seconds.\n\n"
+                "at a time and then in disjoint pairs at once, more only so. It takes a few seconds.\n\n"
                 "Examples:\n\n"
                 "tutti-topo\n\n"
                 "tutti-run -n 4 tutti-topo\n\n"

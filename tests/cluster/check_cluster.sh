@@ -4,7 +4,7 @@
 # Mbit/s; slow by default, so that they are what limits, and not the cores of the machine that plays all hosts.
 . "$(dirname "$0")/../sh.sh"
 tests="collectives transports use_of_the_cables_4x2 use_of_the_cables_8x1 interfaces unknown_interface root_by_name
-	rings_by_file cut_cable ipv6_only"
+	rings_by_file cut_cable ipv6_only shared_uplink"
 rate=${TUTTI_TEST_RATE:-100}
 unset TUTTI_TEST_RATE
 export CLUSTER=tutti$$
@@ -169,6 +169,30 @@ ipv6_only() {
 		"$cluster" h$i 'for d in eth0 eth1 docker0; do ip -4 addr flush dev $d; done' || return 1
 	done
 	perf 4x2 allreduce -b 8 -e 1M -f 512
+}
+
+# Two switches, and a cable between them that is as fast as the hosts': one pair has all of it, but in two of the rounds two pairs
+# at a time pass it the same way, eight of all ways. Within a switch nothing is shared. Last, for the second switch stays.
+shared_uplink() {
+	"$cluster" split h3 "${rate}mbit" || return 1
+	timeout -k 5 60 "$TUTTI_BIN/tutti-run" -H h0,h3,h1,h4,h2,h5 --rsh "$cluster" --bind none "$TUTTI_BIN/tutti-topo" \
+		--json "$work/shared.json" >"$work/shared" || return 1
+	cat "$work/shared"
+	python3 - "$work/shared.json" <<-'EOF'
+		import json, sys
+		job = json.load(open(sys.argv[1]))
+		alone, busy = job["bandwidth_GBps"], job["at_once"]["bandwidth_GBps"]
+		ways = [(i, j) for i in range(6) for j in range(6) if i != j]
+		part = {(i, j): busy[i][j] / alone[i][j] for i, j in ways}
+		across = sorted(part[w] for w in ways if (w[0] + w[1]) % 2)
+		within = sorted(part[w] for w in ways if (w[0] + w[1]) % 2 == 0)
+		print("at once, part of alone: across the uplink", across, "within a switch", within)
+		slow = sorted(alone[i][j] for i, j in ways)
+		assert slow[0] > 0.6 * slow[-1]
+		assert across[0] < 0.6 and sum(p < 0.8 for p in across) >= 4
+		assert within[len(within) // 2] > 0.75
+	EOF
+	[ $? = 0 ] && grep -q '^at once: [1-9][0-9]* of 30 ways' "$work/shared"
 }
 
 for t in $tests; do

@@ -148,6 +148,43 @@ static void faults_are_named(void **state)
 	survey_free(&s);
 }
 
+/* What pairs have at once, beside what they have alone; and which ways share. */
+static void pairs_at_once(void **state)
+{
+	static const char busy[] = "\"at_once\": {\"latency_us\": [[null, 11, 21], [11, null, 31], [21, 31, null]],"
+	                           "\"bandwidth_GBps\": [[null, 0.9, 1], [0.6, null, 2.9], [2, 3, null]]}, \"ring\"";
+	char text[1 << 14];
+	struct survey s;
+	int i = -1, j = -1;
+	(void)state;
+	const char *at = strstr(JOB, "\"ring\"");
+	snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - JOB), JOB, busy, at + strlen("\"ring\""));
+	put(text);
+	assert_int_equal(load_survey(&s, path), TUTTI_OK);
+	assert_true(s.busy.latency[2] == 21e-6 && s.busy.bandwidth[1] == 0.9e9 && !s.busy.bandwidth_p10);
+	assert_true(s.bandwidth[1] == 1e9);
+	assert_int_equal(survey_sharing(&s, &i, &j), 2); /* 1 of 2 and 0.6 of 1.5 */
+	assert_int_equal(i, 1);
+	assert_int_equal(j, 0);
+	assert_int_equal(json_write(&s, NULL, path), TUTTI_OK);
+	survey_free(&s);
+	char *first = strdup(get());
+	assert_non_null(strstr(first, "at_once"));
+	assert_int_equal(load_survey(&s, path), TUTTI_OK);
+	assert_int_equal(json_write(&s, NULL, path), TUTTI_OK);
+	survey_free(&s);
+	assert_string_equal(first, get());
+	free(first);
+	put(JOB);
+	assert_int_equal(load_survey(&s, path), TUTTI_OK);
+	assert_int_equal(survey_sharing(&s, &i, &j), 0);
+	survey_free(&s);
+	refused("\"ring\"", "\"at_once\": {}, \"ring\"", "at_once.latency_us: expected a matrix");
+	refused("\"ring\"", "\"at_once\": 3, \"ring\"", "at_once: expected an object");
+	refused("\"ring\"", "\"at_once\": {\"latency_us\": [1]}, \"ring\"",
+	        "at_once.latency_us: expected an array of 3");
+}
+
 /* Two memories, one of which was not measured. */
 #define SPEEDS                                                                                                         \
 	"{\"format\": 1, \"size\": 1, \"ranks\": [{\"host\": 0, \"memory\": 0}], \"hosts\": [{\"name\": \"a\","        \
@@ -341,6 +378,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(what_is_written_is_read),
 	        cmocka_unit_test(faults_are_named),
+	        cmocka_unit_test(pairs_at_once),
 	        cmocka_unit_test(speeds_of_memories),
 	        cmocka_unit_test(torn_files),
 	        cmocka_unit_test(deep_trees),

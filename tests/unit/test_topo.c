@@ -845,6 +845,20 @@ static void test_all_pairs_are_measured(void **state)
 	assert_int_equal(json_array_size(json_object_get(o, "ranks")), 3);
 	assert_int_equal(json_array_size(json_object_get(ring, "order")), 3);
 	assert_true(json_number_value(json_object_get(ring, "slowest_GBps")) > 0);
+	assert_null(json_object_get(o, "at_once")); /* there is one pair at a time anyway */
+	json_decref(o);
+}
+
+static void test_alone_and_at_once(void **state)
+{
+	static const char *const keys[] = {"latency_us", "latency_p99_us", "bandwidth_GBps", "bandwidth_p10_GBps"};
+	(void)state;
+	assert_int_equal(shell("", "-n 4", "--json -"), 0);
+	json_t *o = json_output();
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		assert_matrix(json_object_get(o, keys[i]), 4);
+		assert_matrix(json_object_get(json_object_get(o, "at_once"), keys[i]), 4);
+	}
 	json_decref(o);
 }
 
@@ -963,6 +977,7 @@ int main(void)
 	        cmocka_unit_test(test_equal_siblings_are_one_line),
 	        cmocka_unit_test(test_without_sys),
 	        cmocka_unit_test(test_all_pairs_are_measured),
+	        cmocka_unit_test(test_alone_and_at_once),
 	        cmocka_unit_test(test_pairs_at_once),
 	        cmocka_unit_test(test_what_ranks_share),
 	        cmocka_unit_test(test_two_hosts),

@@ -127,36 +127,39 @@ static json_t *via_json(const struct survey *s, int i, int j)
 	return i == j ? json_null() : json_string(survey_via(s, i, j));
 }
 
-static json_t *latency_json(const struct survey *s, int i, int j)
-{
-	return i == j ? json_null() : rounded(s->latency[i * s->n + j] * 1e6);
-}
-
-static json_t *latency_p99_json(const struct survey *s, int i, int j)
-{
-	return i == j ? json_null() : rounded(s->latency_p99[i * s->n + j] * 1e6);
-}
-
-static json_t *bandwidth_p10_json(const struct survey *s, int i, int j)
-{
-	return i == j ? json_null() : rounded(s->bandwidth_p10[i * s->n + j] * 1e-9);
-}
-
-static json_t *bandwidth_json(const struct survey *s, int i, int j)
-{
-	return i == j ? json_null() : rounded(s->bandwidth[i * s->n + j] * 1e-9);
-}
-
-static json_t *matrix(const struct survey *s, json_t *(*cell)(const struct survey *s, int i, int j))
+static json_t *names_json(const struct survey *s)
 {
 	json_t *rows = json_array();
 	for (int i = 0; i < s->n; i++) {
 		json_t *row = json_array();
 		for (int j = 0; j < s->n; j++)
-			json_array_append_new(row, cell(s, i, j));
+			json_array_append_new(row, via_json(s, i, j));
 		json_array_append_new(rows, row);
 	}
 	return rows;
+}
+
+static json_t *numbers_of_pairs(const struct survey *s, const double *value, double unit)
+{
+	json_t *rows = json_array();
+	for (int i = 0; i < s->n; i++) {
+		json_t *row = json_array();
+		for (int j = 0; j < s->n; j++)
+			json_array_append_new(row, i == j ? json_null() : rounded(value[i * s->n + j] * unit));
+		json_array_append_new(rows, row);
+	}
+	return rows;
+}
+
+/* Into o; without percentiles where there are none. */
+static void add_measured(json_t *o, const struct survey *s, const struct at_once *m)
+{
+	json_object_set_new(o, "latency_us", numbers_of_pairs(s, m->latency, 1e6));
+	json_object_set_new(o, "bandwidth_GBps", numbers_of_pairs(s, m->bandwidth, 1e-9));
+	if (!m->latency_p99)
+		return;
+	json_object_set_new(o, "latency_p99_us", numbers_of_pairs(s, m->latency_p99, 1e6));
+	json_object_set_new(o, "bandwidth_p10_GBps", numbers_of_pairs(s, m->bandwidth_p10, 1e-9));
 }
 
 static json_t *numbers_json(const int *v, int n)
@@ -229,15 +232,15 @@ static json_t *survey_json(const struct survey *s, const struct advice *a)
 		json_object_set_new(o, "plan", advice_json(s, a));
 	if (s->n < 2)
 		return o;
-	json_object_set_new(o, "transport", matrix(s, via_json));
+	json_object_set_new(o, "transport", names_json(s));
 	json_object_set_new(o, "odd", odd_json(s));
 	if (!s->latency)
 		return o;
-	json_object_set_new(o, "latency_us", matrix(s, latency_json));
-	json_object_set_new(o, "bandwidth_GBps", matrix(s, bandwidth_json));
-	if (s->latency_p99) {
-		json_object_set_new(o, "latency_p99_us", matrix(s, latency_p99_json));
-		json_object_set_new(o, "bandwidth_p10_GBps", matrix(s, bandwidth_p10_json));
+	add_measured(o, s, &(struct at_once){s->latency, s->latency_p99, s->bandwidth, s->bandwidth_p10});
+	if (s->busy.latency) {
+		json_t *busy = json_object();
+		add_measured(busy, s, &s->busy);
+		json_object_set_new(o, "at_once", busy);
 	}
 	json_object_set_new(o, "ring", ring_json(s));
 	return o;

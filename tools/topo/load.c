@@ -286,10 +286,10 @@ static int transport_of(struct survey *s, const char *name)
 }
 
 /* Rows are entered as fields, so that a fault names row and column. */
-static void read_matrix(struct survey *s, struct doc *d, const char *key, double unit, double *out)
+static void read_matrix(struct survey *s, struct doc *d, const json_t *o, const char *key, double unit, double *out)
 {
 	size_t n = (size_t)s->n;
-	const json_t *rows = doc_array(d, d->root, key, n, n);
+	const json_t *rows = doc_array(d, o, key, n, n);
 	for (size_t i = 0; !d->rc && i < n; i++) {
 		const json_t *row = json_array_get(rows, i);
 		size_t mark = doc_enter(d, key, (int)i);
@@ -315,11 +315,11 @@ static void read_matrix(struct survey *s, struct doc *d, const char *key, double
 }
 
 /* Matrices come as pairs: a latency without a bandwidth is half a file. */
-static void read_measured(struct survey *s, struct doc *d, const char *latency, const char *bandwidth, double **us,
-                          double **gb)
+static void read_measured(struct survey *s, struct doc *d, const json_t *o, const char *latency, const char *bandwidth,
+                          double **us, double **gb)
 {
 	size_t n = (size_t)s->n;
-	if (d->rc || (!json_object_get(d->root, latency) && !json_object_get(d->root, bandwidth)))
+	if (d->rc || (!json_object_get(o, latency) && !json_object_get(o, bandwidth)))
 		return;
 	*us = calloc(n * n, sizeof(double));
 	*gb = calloc(n * n, sizeof(double));
@@ -327,18 +327,36 @@ static void read_measured(struct survey *s, struct doc *d, const char *latency, 
 		d->rc = fail(TUTTI_ENOMEM, "out of memory");
 		return;
 	}
-	read_matrix(s, d, latency, 1e-6, *us);
-	read_matrix(s, d, bandwidth, 1e9, *gb);
+	read_matrix(s, d, o, latency, 1e-6, *us);
+	read_matrix(s, d, o, bandwidth, 1e9, *gb);
+}
+
+static void read_both(struct survey *s, struct doc *d, const json_t *o, struct at_once *m)
+{
+	read_measured(s, d, o, "latency_us", "bandwidth_GBps", &m->latency, &m->bandwidth);
+	read_measured(s, d, o, "latency_p99_us", "bandwidth_p10_GBps", &m->latency_p99, &m->bandwidth_p10);
 }
 
 static void read_pairs(struct survey *s, struct doc *d)
 {
+	struct at_once own = {0};
 	if (d->rc || s->n < 2)
 		return;
 	memset(s->via, -1, (size_t)s->n * (size_t)s->n * sizeof(*s->via));
-	read_matrix(s, d, "transport", 0, NULL);
-	read_measured(s, d, "latency_us", "bandwidth_GBps", &s->latency, &s->bandwidth);
-	read_measured(s, d, "latency_p99_us", "bandwidth_p10_GBps", &s->latency_p99, &s->bandwidth_p10);
+	read_matrix(s, d, d->root, "transport", 0, NULL);
+	read_both(s, d, d->root, &own);
+	s->latency = own.latency;
+	s->latency_p99 = own.latency_p99;
+	s->bandwidth = own.bandwidth;
+	s->bandwidth_p10 = own.bandwidth_p10;
+	if (!s->latency || !json_object_get(d->root, "at_once"))
+		return;
+	const json_t *busy = doc_object(d, d->root, "at_once");
+	size_t mark = doc_enter(d, "at_once", -1);
+	if (busy && !json_object_get(busy, "latency_us"))
+		doc_fault(d, "latency_us", "a matrix");
+	read_both(s, d, busy, &s->busy);
+	doc_leave(d, mark);
 }
 
 static int allocate(struct survey *s)

@@ -15,8 +15,9 @@
 #define TRIPS      65536 /* samples of a pair, at most */
 #define BURSTS     256
 
-/* Seconds for all pairs together, and the least and most for one. */
+/* Seconds for all pairs together, one at a time or many at once, and the least and most for one. */
 #define TOTAL_S 6.0
+#define BUSY_S  5.0
 #define LEAST_S 0.04
 #define MOST_S  1.0
 
@@ -28,6 +29,7 @@ struct meter {
 	double *sample;
 	uint8_t *buffer;   /* BURST messages */
 	double budget;     /* seconds for a pair */
+	double start;      /* of this pair */
 	double *row[ROWS]; /* to each rank */
 };
 
@@ -123,12 +125,15 @@ static int send_burst(struct meter *m, int peer, uint64_t messages, double *took
 	return rc;
 }
 
-/* The first bursts are of one message: they warm up, and tell how many fit the time. */
-static int send_bursts(struct meter *m, int peer)
+/*
+ * The first bursts are of one message: they warm up, and tell how many fit the time. The time ends for all pairs that are
+ * measured at once, so that those which are ready sooner go on being in the others' way.
+ */
+static int send_bursts(struct meter *m, int peer, double end)
 {
-	double took = 0, begin = seconds(), end = begin + m->budget * 3 / 8;
+	double took = 0;
 	int n = 0, rc = send_burst(m, peer, 1, &took);
-	if (rc == TUTTI_OK)
+	if (rc == TUTTI_OK && took < m->budget / 16)
 		rc = send_burst(m, peer, 1, &took);
 	double fit = m->budget / 16 / took;
 	uint64_t messages = fit >= BURST ? BURST : fit > 1 ? (uint64_t)fit : 1;
@@ -165,15 +170,16 @@ static int recv_bursts(struct meter *m, int peer)
 static int measure_pair(struct meter *m, int me, int peer)
 {
 	int rc;
+	m->start = seconds();
 	if (me > peer) {
 		rc = follow_trips(m, peer);
 		if (rc == TUTTI_OK)
 			rc = recv_bursts(m, peer);
-		return rc ? rc : send_bursts(m, peer);
+		return rc ? rc : send_bursts(m, peer, m->start + m->budget);
 	}
 	rc = lead_trips(m, peer);
 	if (rc == TUTTI_OK)
-		rc = send_bursts(m, peer);
+		rc = send_bursts(m, peer, m->start + m->budget * 5 / 8);
 	return rc ? rc : recv_bursts(m, peer);
 }
 
@@ -200,14 +206,14 @@ static int partner_alone(int n, int step, int me)
 	return me == low ? high : me == high ? low : -1;
 }
 
-static int measure_pairs(struct meter *m)
+static int measure_pairs(struct meter *m, bool alone, double total)
 {
 	int n = tutti_comm_size(m->c), me = tutti_comm_rank(m->c), rc = TUTTI_OK;
-	int steps = n <= MEASURE_ALONE ? n * (n - 1) / 2 : measure_rounds(n);
-	double share = TOTAL_S / steps;
+	int steps = alone ? n * (n - 1) / 2 : measure_rounds(n);
+	double share = total / steps;
 	m->budget = share > MOST_S ? MOST_S : share < LEAST_S ? LEAST_S : share;
 	for (int i = 0; i < steps && rc == TUTTI_OK; i++) {
-		int peer = n <= MEASURE_ALONE ? partner_alone(n, i, me) : measure_partner(n, i, me);
+		int peer = alone ? partner_alone(n, i, me) : measure_partner(n, i, me);
 		rc = tutti_barrier(m->c, NULL);
 		if (rc == TUTTI_OK && peer >= 0)
 			rc = measure_pair(m, me, peer);
@@ -223,10 +229,8 @@ static void mirror(double *matrix, size_t n)
 			matrix[j * n + i] = matrix[i * n + j];
 }
 
-static int gather_rows(struct survey *s, const struct meter *m)
+static int gather_rows(const struct meter *m, size_t n, double **const matrix[ROWS])
 {
-	size_t n = (size_t)s->n;
-	double **const matrix[ROWS] = {&s->latency, &s->latency_p99, &s->bandwidth, &s->bandwidth_p10};
 	int rc = TUTTI_OK;
 	for (int i = 0; i < ROWS && rc == TUTTI_OK; i++) {
 		*matrix[i] = calloc(n * n, sizeof(double));
@@ -234,8 +238,8 @@ static int gather_rows(struct survey *s, const struct meter *m)
 		                : fail(TUTTI_ENOMEM, "out of memory");
 	}
 	if (rc == TUTTI_OK) {
-		mirror(s->latency, n);
-		mirror(s->latency_p99, n);
+		mirror(*matrix[LATENCY], n);
+		mirror(*matrix[LATENCY_P99], n);
 	}
 	return rc;
 }
@@ -244,6 +248,9 @@ int measure_all(struct survey *s, struct tutti_comm *c)
 {
 	size_t n = (size_t)s->n;
 	struct meter m = {.c = c};
+	double **const first[ROWS] = {&s->latency, &s->latency_p99, &s->bandwidth, &s->bandwidth_p10};
+	double **const busy[ROWS] = {&s->busy.latency, &s->busy.latency_p99, &s->busy.bandwidth,
+	                             &s->busy.bandwidth_p10};
 	bool enough = true;
 	for (int i = 0; i < ROWS; i++)
 		enough = (m.row[i] = calloc(n, sizeof(double))) && enough;
@@ -252,10 +259,14 @@ int measure_all(struct survey *s, struct tutti_comm *c)
 	int rc = enough && m.sample && m.buffer ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
 	if (rc == TUTTI_OK) {
 		memset(m.buffer, 1, BURST * MESSAGE);
-		rc = measure_pairs(&m);
+		rc = measure_pairs(&m, s->n <= MEASURE_ALONE, TOTAL_S);
 	}
 	if (rc == TUTTI_OK)
-		rc = gather_rows(s, &m);
+		rc = gather_rows(&m, n, first);
+	if (rc == TUTTI_OK && s->n >= MEASURE_BUSY && s->n <= MEASURE_ALONE) {
+		rc = measure_pairs(&m, false, BUSY_S);
+		rc = rc ? rc : gather_rows(&m, n, busy);
+	}
 	for (int i = 0; i < ROWS; i++)
 		free(m.row[i]);
 	free(m.sample);

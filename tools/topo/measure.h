@@ -7,6 +7,9 @@
 /** Up to so many ranks, one pair at a time is measured; with more, as many as can be at once: then links are shared. */
 #define MEASURE_ALONE 8
 
+/** From so many ranks on there are two pairs that can be measured at once. */
+#define MEASURE_BUSY 4
+
 /** Collective; fills latency and bandwidth, and their percentiles, on rank 0. A status. */
 int measure_all(struct survey *s, struct tutti_comm *c);
 

@@ -205,6 +205,24 @@ bool survey_same_network(const char *a, const char *b)
 	return inet_pton(AF_INET6, a, x) == 1 && inet_pton(AF_INET6, b, y) == 1 && memcmp(x, y, 8) == 0;
 }
 
+int survey_sharing(const struct survey *s, int *i, int *j)
+{
+	double least = 1;
+	int pairs = 0;
+	for (int a = 0; s->busy.bandwidth && a < s->n; a++)
+		for (int b = 0; b < s->n; b++) {
+			size_t at = (size_t)a * (size_t)s->n + (size_t)b;
+			double part = a == b ? 1 : s->busy.bandwidth[at] / s->bandwidth[at];
+			pairs += part < SURVEY_SHARED;
+			if (part < least) {
+				least = part;
+				*i = a;
+				*j = b;
+			}
+		}
+	return pairs;
+}
+
 const char *survey_host(const struct survey *s, int host)
 {
 	return s->machine[host]->name[0] ? s->machine[host]->name : "a machine";
@@ -223,6 +241,10 @@ void survey_free(struct survey *s)
 	free(s->bandwidth);
 	free(s->latency_p99);
 	free(s->bandwidth_p10);
+	free(s->busy.latency);
+	free(s->busy.latency_p99);
+	free(s->busy.bandwidth);
+	free(s->busy.bandwidth_p10);
 	free(s->ring);
 	free(s->odd);
 }

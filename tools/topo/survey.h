@@ -40,6 +40,11 @@ struct odd {
 	char text[320];
 };
 
+/* The same as the survey's own matrices, with as many disjoint pairs at once as there are. All NULL: not measured. */
+struct at_once {
+	double *latency, *latency_p99, *bandwidth, *bandwidth_p10;
+};
+
 struct survey {
 	const char *file; /* that it was read from; NULL: it was collected */
 	int n, nhosts, ntransports;
@@ -56,6 +61,7 @@ struct survey {
 	double *bandwidth;     /* n * n, bytes a second from i to j */
 	double *latency_p99;   /* of 100 round trips, 99 take no longer. NULL: not measured */
 	double *bandwidth_p10; /* of 100 bursts, 90 are faster. NULL: not measured */
+	struct at_once busy;   /* of ranks so few that the matrices above are of one pair at a time */
 	int *ring;             /* n: a good order. NULL: not measured */
 	struct odd *odd;       /* nodd of them */
 	int nodd;
@@ -82,6 +88,12 @@ int survey_classes(const struct survey *s, struct pair_class *out);
  * says what they are.
  */
 bool survey_same_network(const char *a, const char *b);
+/**
+ * How many ways from rank to rank have less than this part of their bandwidth when all pairs are at work: what they pass
+ * is shared. *i, *j: where it is the least; left alone where none has less than alone.
+ */
+#define SURVEY_SHARED 0.67
+int survey_sharing(const struct survey *s, int *i, int *j);
 /** Name of a host: "a machine" where it has none. */
 const char *survey_host(const struct survey *s, int host);
 

@@ -46,7 +46,7 @@ static const char *plural(uint32_t n)
 /* Three digits, in the cells of matrices. */
 static int decimals(double v)
 {
-	return v < 10 ? 2 : v < 100 ? 1 : 0;
+	return v < 0.1 ? 4 : v < 1 ? 3 : v < 10 ? 2 : v < 100 ? 1 : 0;
 }
 
 /* ---- hosts ------------------------------------------------------------------------------------------------------- */
@@ -426,6 +426,18 @@ static void bandwidth_cell(const struct survey *s, int i, int j, char buf[16])
 	snprintf(buf, 16, "%.*f", decimals(gb), gb);
 }
 
+static void busy_latency_cell(const struct survey *s, int i, int j, char buf[16])
+{
+	double us = s->busy.latency[i * s->n + j] * 1e6;
+	snprintf(buf, 16, "%.*f", decimals(us), us);
+}
+
+static void busy_bandwidth_cell(const struct survey *s, int i, int j, char buf[16])
+{
+	double gb = s->busy.bandwidth[i * s->n + j] * 1e-9;
+	snprintf(buf, 16, "%.*f", decimals(gb), gb);
+}
+
 static void via_cell(const struct survey *s, int i, int j, char buf[16])
 {
 	snprintf(buf, 16, "%s", survey_via(s, i, j));
@@ -519,6 +531,26 @@ static void print_class(FILE *f, const struct survey *s, int i, int j, int pairs
 	print_range(f, s, i, j, s->bandwidth, 1e-9, false);
 }
 
+static void print_busy(FILE *f, const struct survey *s)
+{
+	int i = 0, j = 1, ways = survey_sharing(s, &i, &j);
+	if (s->n <= MATRIX_RANKS) {
+		char title[96];
+		snprintf(title, sizeof(title), "latency, us, of %d pairs at once", s->n / 2);
+		print_matrix(f, s, title, busy_latency_cell);
+		snprintf(title, sizeof(title), "bandwidth, GB/s, of %d pairs at once", s->n / 2);
+		print_matrix(f, s, title, busy_bandwidth_cell);
+	}
+	fprintf(f, "at once: %d of %d ways have less than two thirds of what they have alone", ways, s->n * (s->n - 1));
+	if (ways) {
+		char alone[16], busy[16];
+		bandwidth_cell(s, i, j, alone);
+		busy_bandwidth_cell(s, i, j, busy);
+		fprintf(f, "; worst %d to %d, %s GB/s in place of %s", i, j, busy, alone);
+	}
+	fputc('\n', f);
+}
+
 static int print_classes(FILE *f, const struct survey *s)
 {
 	struct pair_class class[SURVEY_CLASSES];
@@ -575,6 +607,8 @@ void text_print(FILE *f, const struct survey *s)
 		print_matrix(f, s, "latency, us: half a round trip of 8 bytes", latency_cell);
 		print_matrix(f, s, "bandwidth, GB/s: messages of 1 MiB from row to column", bandwidth_cell);
 	}
+	if (s->busy.latency)
+		print_busy(f, s);
 	print_ring(f, s);
 	print_odd(f, s);
 }
