@@ -6,6 +6,8 @@
  */
 #include "plane.h"
 
+#include <stdio.h>
+
 #define FAREWELL (300 * MS) /* of waiting in all: a neighbour that is stopped takes no goodbye */
 
 void farewell_note(struct control *c, uint64_t comm, const struct call *last)
@@ -69,6 +71,9 @@ void farewell(struct control *c)
 {
 	struct message bye = {.type = MSG_GONE, .a = c->rank, .value = LEFT};
 	uint64_t until = now_ns() + FAREWELL;
+	char why[TEXT_CAP];
+
+	snprintf(why, sizeof(why), "%s", fail_text());
 
 	c->leaving = true;
 	c->state[c->rank] = LEFT; /* so that a new neighbour is told */
@@ -79,4 +84,5 @@ void farewell(struct control *c)
 		else
 			find_neighbour(c, until);
 	}
+	(void)fail(TUTTI_OK, "%s", why); /* why this rank goes, not whom it could not tell */
 }

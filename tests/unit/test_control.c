@@ -96,12 +96,15 @@ static void leave_all(struct actor *a)
 	a->comm[WORLD] = a->comm[SUB] = NULL;
 }
 
-static void close_all(struct actor *a)
+/* What the thread's message says of why it goes, it says afterwards. */
+static int close_all(struct actor *a)
 {
 	leave_all(a);
+	(void)fail(TUTTI_OK, "why it goes");
 	if (a->control)
 		control_close(a->control);
 	a->control = NULL;
+	return strcmp(fail_text(), "why it goes") == 0 ? TUTTI_OK : TUTTI_EPEER;
 }
 
 /* As after the network fell apart: ranks reach those of their own letter. */
@@ -147,8 +150,7 @@ static int obey(struct actor *a)
 		return control_shrink(cc, s->survivors, &s->nsurvivors, &s->id, within(s->number));
 	case CLOSE:
 	case EXIT:
-		close_all(a);
-		return TUTTI_OK;
+		return close_all(a);
 	case FORK_RAW:
 	case FORK:
 		pid = s->order == FORK ? fork() : _Fork();
@@ -547,6 +549,22 @@ static void who_stays_longer_accuses_nobody(void **state)
 	check_staying("ABCABCAB", 1 * MS);
 	check_staying("AAAABBBB", 10 * MS);
 	check_staying("ABCDEFGH", 3 * MS);
+}
+
+/* Rank 2 does not hear of rank 3's death, and then has nobody to say goodbye to but rank 3. */
+static void a_goodbye_to_nobody_keeps_the_reason(void **state)
+{
+	(void)state;
+	world_of("ABCD");
+	stop(0);
+	stop(1);
+	murder(3);
+	eventually(gone(3));
+	murder(0);
+	murder(1);
+	eventually(gone(0) && gone(1));
+	if (tell_rank(2, CLOSE, WORLD, 0) != TUTTI_OK)
+		flunk("the reason is now: %s", stage->seat[2].text);
 }
 
 static void leaving_others_in_a_call_is_an_error(void **state)
@@ -1024,6 +1042,7 @@ int main(void)
 	        STAGED(a_forked_child_keeps_nobody_alive),
 	        STAGED(leaving_in_order_disturbs_nobody),
 	        STAGED(who_stays_longer_accuses_nobody),
+	        STAGED(a_goodbye_to_nobody_keeps_the_reason),
 	        STAGED(leaving_others_in_a_call_is_an_error),
 	        STAGED(a_later_wait_for_one_who_left_is_an_error),
 	        STAGED(different_calls_are_shown_to_all),
