@@ -13,7 +13,7 @@
 
 #define NOBODY     (-1)
 #define MOST_STEPS (32u << 20) /* of all plans together: a gigabyte */
-#define MOST_WORK  (16u << 20) /* steps to simulate, and half as many: about a minute */
+#define MOST_WORK  (16u << 20) /* steps to simulate, and half as many: minutes, for the widest plans */
 #define FEW_CHUNKS 16
 
 /* One link, both ends: message k stands in slot k mod slots. */

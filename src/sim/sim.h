@@ -56,7 +56,7 @@ struct sim_call {
 	int slots;
 	int before;    /* the same calls that come before it, one at the heels of the other */
 	bool whole;    /* no unit stands for others */
-	uint64_t work; /* steps to simulate before the rest goes by its rhythm; 0: about a minute's worth */
+	uint64_t work; /* steps to simulate before the rest goes by its rhythm; 0: minutes' worth, for the widest plans */
 };
 
 struct sim_result {
