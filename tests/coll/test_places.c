@@ -19,9 +19,10 @@
 
 #include "../ranks.h"
 
-static void run(int n, enum tutti_progress_mode mode, int (*fn)(struct tutti_comm *, void *), void *arg)
+static void run(int n, bool times_out, enum tutti_progress_mode mode, int (*fn)(struct tutti_comm *, void *), void *arg)
 {
-	const char *env[] = {"TUTTI_TRANSPORT=tcp", "TUTTI_TIMEOUT=2", "TUTTI_LOG=error", NULL};
+	const char *env[] = {"TUTTI_TRANSPORT=tcp", times_out ? "TUTTI_TIMEOUT=2" : "TUTTI_TIMEOUT=60", "TUTTI_LOG=error",
+	                     NULL};
 	struct tutti_config config = TUTTI_CONFIG_INIT;
 	struct ranks how = {.n = n, .env = env, .config = &config, .seconds = 90};
 	config.progress = mode;
@@ -73,7 +74,7 @@ static int full_before_done(struct tutti_comm *c, void *unused)
 static void payload_comes_where_it_belongs(void **unused)
 {
 	(void)unused;
-	run(2, TUTTI_PROGRESS_CALLER, full_before_done, NULL);
+	run(2, false, TUTTI_PROGRESS_CALLER, full_before_done, NULL);
 }
 
 /* ---- it stays away ----------------------------------------------------------------------------------------------- */
@@ -154,7 +155,7 @@ static void what_ended_early_is_left_alone(void **unused)
 			struct stage *s = ranks_share(sizeof(*s));
 			assert_non_null(s);
 			s->stops = stops;
-			run(2, mode ? TUTTI_PROGRESS_THREAD : TUTTI_PROGRESS_CALLER, ends_early, s);
+			run(2, stops, mode ? TUTTI_PROGRESS_THREAD : TUTTI_PROGRESS_CALLER, ends_early, s);
 			ranks_unshare(s, sizeof(*s));
 		}
 }
@@ -193,7 +194,7 @@ static int forks(struct tutti_comm *c, void *unused)
 static void forked_child_ends_nothing(void **unused)
 {
 	(void)unused;
-	run(2, TUTTI_PROGRESS_CALLER, forks, NULL);
+	run(2, false, TUTTI_PROGRESS_CALLER, forks, NULL);
 }
 
 int main(void)
