@@ -49,8 +49,8 @@ lib: $(B)/lib/libtutti.so.0 $(B)/lib/libtutti.a $(B)/lib/tutti.pc
 
 # Kernels of one instruction set are compiled for it, and entered only where the CPU has it.
 ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
-$(B)/obj/src/kernel/%avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma)
-$(B)/obj/src/kernel/%avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq)
+$(B)/obj/src/kernel/%avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma -mprfchw)
+$(B)/obj/src/kernel/%avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mprfchw -mavx512f -mavx512bw -mavx512vl -mavx512dq)
 
 $(B)/obj/perf/transformer/loops_%.o: CFLAGS += -O3 -ffp-contract=fast
 $(B)/obj/perf/transformer/loops_avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma)

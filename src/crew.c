@@ -4,8 +4,10 @@
 #include <sched.h>
 #include <string.h>
 
+#include "kernel/kernel.h"
 #include "wait.h"
 
+#define COPY_LONG   4096 /* bytes from which the C library's memcpy is not the best */
 #define SLICE_LEAST 8192
 #define SLICE_ALIGN 4096 /* whole elements of every type, and no line in two slices of an aligned buffer */
 #define TURNS       4    /* slices per member: who comes late, or is slow, takes fewer */
@@ -66,7 +68,10 @@ struct copy {
 static void copy(const void *job, size_t from, size_t to)
 {
 	const struct copy *c = job;
-	memcpy(c->to + from, c->from + from, to - from);
+	if (to - from < COPY_LONG)
+		memcpy(c->to + from, c->from + from, to - from);
+	else
+		kernel_table()->copy(c->to + from, c->from + from, to - from);
 }
 
 void crew_copy(struct crew *crew, void *to, const void *from, size_t bytes)

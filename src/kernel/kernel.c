@@ -61,6 +61,7 @@ static void overwrite(struct kernel_table *t, const struct kernel_table *rows)
 {
 	t->isa = rows->isa;
 	t->wire = rows->wire;
+	t->copy = rows->copy;
 	for (int i = 0; i < KERNEL_DTYPES; i++) {
 		for (int j = 0; j < KERNEL_OPS; j++) {
 			if (rows->two[i][j])

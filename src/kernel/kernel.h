@@ -1,5 +1,5 @@
 /*
- * Reduction kernels: out[i] = fold of src[0][i], src[1][i], ... from the left, for every type and operation.
+ * Reduction kernels: out[i] = fold of src[0][i], src[1][i], ... from the left, for every type and operation; and a copy.
  *
  * A C reference defines the bits; AVX2, AVX-512 and NEON tables overwrite its rows at run time and agree with it bit
  * for bit (tests/kernel compares them all). The floating-point environment is the default one: nearest rounding,
@@ -35,10 +35,17 @@ typedef void kernel2_fn(void *dst, const void *a, const void *b, size_t count, u
  */
 typedef void kerneln_fn(void *dst, const void *const *src, int nsrc, size_t count, uint32_t divisor);
 
+/**
+ * memcpy for long stretches whose destination is in no cache, or in another core's. C libraries have rep movsb from some
+ * KiB on, which here takes 1.3 times as long (docs/performance.md).
+ */
+typedef void kernel_copy_fn(void *dst, const void *src, size_t bytes);
+
 struct kernel_table {
 	const char *isa; /* of the best row in it */
 	kernel2_fn *two[KERNEL_DTYPES][KERNEL_OPS];
 	kerneln_fn *many[KERNEL_DTYPES][KERNEL_OPS];
+	kernel_copy_fn *copy;
 	const struct wire_codec *wire; /* [WIRE_ROWS], see wire.h */
 };
 

@@ -118,9 +118,15 @@ FLOAT(f64, double, double, SAME, canonical_f64, DIVIDE_F64)
 FLOAT(e4m3, uint8_t, float, e4m3_to_f32, e4m3_from_f32, DIVIDE_F32)
 FLOAT(e5m2, uint8_t, float, e5m2_to_f32, e5m2_from_f32, DIVIDE_F32)
 
+static void copy_row(void *dst, const void *src, size_t bytes)
+{
+	memcpy(dst, src, bytes);
+}
+
 const struct kernel_table kernel_c = {
         .isa = "c",
         .wire = wire_rows,
+        .copy = copy_row,
         .two = KERNEL_ROWS(KERNEL_FIVE_OPS, KERNEL_FIVE_OPS, two),
         .many = KERNEL_ROWS(KERNEL_FIVE_OPS, KERNEL_FIVE_OPS, many),
 };

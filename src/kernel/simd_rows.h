@@ -13,6 +13,17 @@
 #define QUARTER_LOAD(to, p, n)    ((to) = part_load_quarter((p), (n)))
 #define QUARTER_STORE(p, from, n) part_store_quarter((p), (from), (n))
 
+/*
+ * Where a long call gets to in a while. A processor sees by itself what is read next, not what is written: unless it is told,
+ * each line of a result that is in no cache of its own is waited for. To fetch the sources of a fold as well makes short
+ * calls slower: they are there already.
+ */
+#define AHEAD 1024
+INLINE size_t ahead(size_t at, size_t bytes)
+{
+	return bytes - at > AHEAD ? at + AHEAD : at;
+}
+
 /* `unroll` vectors of each source at `at`: the pointer is then fetched once for them all. */
 #define FOLD_AT(unroll, raw, acc, widen, combine, finish, narrow, LOAD, STORE)                                         \
 	do {                                                                                                           \
@@ -44,8 +55,10 @@
 	{                                                                                                              \
 		size_t at = 0, bytes = count * (size);                                                                 \
 		(void)divisor;                                                                                         \
-		for (; bytes - at >= 2 * sizeof(raw); at += 2 * sizeof(raw))                                           \
+		for (; bytes - at >= 2 * sizeof(raw); at += 2 * sizeof(raw)) {                                         \
+			__builtin_prefetch(dst + ahead(at, bytes), 1);                                                 \
 			FOLD_AT(2, raw, acc, widen, combine, finish, narrow, FULL_LOAD, FULL_STORE);                   \
+		}                                                                                                      \
 		for (; bytes - at >= sizeof(raw); at += sizeof(raw))                                                   \
 			FOLD_AT(1, raw, acc, widen, combine, finish, narrow, FULL_LOAD, FULL_STORE);                   \
 		if (at < bytes)                                                                                        \
@@ -226,8 +239,30 @@ KEYED(bf16, 2, 16, 0x7f80, BF16_NAN)
 KEYED(e5m2, 1, 8, 0x7c, E5M2_NAN)
 KEYED(e4m3, 1, 8, 0x7e, E4M3_NAN)
 
+/* Whole lines of the destination at a time. */
+static void copy_row(void *to, const void *from, size_t bytes)
+{
+	enum { VECTORS = 64 / VBYTES };
+	char *dst = to;
+	const char *src = from;
+	size_t at = -(uintptr_t)dst % 64;
+
+	at = at < bytes ? at : bytes;
+	memcpy(dst, src, at);
+	for (; bytes - at >= 64; at += 64) {
+		vu8 line[VECTORS];
+
+		__builtin_prefetch(dst + ahead(at, bytes), 1);
+		__builtin_prefetch(src + ahead(at, bytes));
+		_Pragma("GCC unroll 4") for (int i = 0; i < VECTORS; i++) FULL_LOAD(line[i], src + at + i * VBYTES, 0);
+		_Pragma("GCC unroll 4") for (int i = 0; i < VECTORS; i++) FULL_STORE(dst + at + i * VBYTES, line[i], 0);
+	}
+	memcpy(dst + at, src + at, bytes - at);
+}
+
 #define ISA_TABLE(name)                                                                                                \
 	{                                                                                                              \
-		.isa = (name), .wire = wire_rows, .two = KERNEL_ROWS(KERNEL_FOUR_OPS, KERNEL_FIVE_OPS, two),           \
+		.isa = (name), .wire = wire_rows, .copy = copy_row,                                                    \
+		.two = KERNEL_ROWS(KERNEL_FOUR_OPS, KERNEL_FIVE_OPS, two),                                             \
 		.many = KERNEL_ROWS(KERNEL_FOUR_OPS, KERNEL_FIVE_OPS, many),                                           \
 	}

@@ -573,10 +573,40 @@ static void test_isa_end_of_memory(void **state)
 			expect_equal(table->isa, t, op, 2, d, wanted, count);
 			table->many[t][op](d, (const void *[]){a, b}, 2, count, 3);
 			expect_equal(table->isa, t, op, 2, d, wanted, count);
+			table->copy(d, a, count * size);
+			assert_memory_equal(d, a, count * size);
 		}
 	}
 	for (int k = 0; k < 3; k++)
 		munmap(end[k] - page, 2 * page);
+}
+
+/* Every length around whole lines and around what is fetched ahead, to and from every place in a line; nothing around changes. */
+static void test_copy(void **state)
+{
+	unsigned char *to = buffers[0], *from = buffers[1];
+
+	(void)state;
+	for (size_t i = 0; i < ROOM; i++)
+		from[i] = (unsigned char)random_bits();
+	EACH_ISA(table)
+	{
+		for (size_t near = 0; near <= 4096; near = near ? near * 4 : 1024)
+			for (size_t bytes = near ? near - 70 : 0; bytes <= near + 140; bytes += 1 + bytes % 3)
+				for (int i = 0; i < 8; i++) {
+					size_t at = MARGIN / 2 + random_below(65), of = random_below(65);
+					memset(to, 0xa5, near + 2 * MARGIN);
+					memset(wanted, 0xa5, near + 2 * MARGIN);
+					memcpy(wanted + at, from + of, bytes);
+					table->copy(to + at, from + of, bytes);
+					assert_memory_equal(to, wanted, near + 2 * MARGIN);
+				}
+		memset(to, 0xa5, ROOM);
+		table->copy(to + 1, from + 3, ROOM - 64);
+		assert_memory_equal(to + 1, from + 3, ROOM - 64);
+		assert_int_equal(to[0], 0xa5);
+		assert_int_equal(to[ROOM - 63], 0xa5);
+	}
 }
 
 /* The contract's own examples, as numbers. */
@@ -669,6 +699,7 @@ static void test_tables(void **state)
 			assert_non_null(table->two[t][op]);
 			assert_non_null(table->many[t][op]);
 		}
+		assert_non_null(table->copy);
 		best = table;
 	}
 	assert_null(kernel_table_isa("mmx"));
@@ -772,6 +803,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(test_reference_many), cmocka_unit_test(test_all_values_of_16_bits),
 	        cmocka_unit_test(test_isa_pairs),      cmocka_unit_test(test_isa_tails),
 	        cmocka_unit_test(test_isa_alignments), cmocka_unit_test(test_isa_end_of_memory),
+	        cmocka_unit_test(test_copy),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "--bench") == 0)
