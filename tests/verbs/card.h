@@ -74,6 +74,7 @@ struct card {
 	int nqps, nmrs, npds, ncqs, nchannels;
 	int64_t pinned;
 	int async[2];
+	struct card *next; /* of this process */
 };
 
 static inline struct card *card_of(struct ibv_context *c)
@@ -94,6 +95,8 @@ static inline bool card_is_down(const struct card *c)
 /* imaginary.c */
 struct imaginary *imaginary_sea(void);
 struct ibv_device *imaginary_device(int index);
+/** Connects a queue pair of this process with another, as a kernel does for iWARP. */
+void pair_join(uint32_t number, uint32_t other);
 
 /* wire.c; the card's lock is held */
 bool card_move(struct card *c);

@@ -96,7 +96,12 @@ static void look_at_call(struct manager *m, struct cm_id *i)
 {
 	uint32_t state = atomic_load(&i->call->state);
 	int instead = m->sea->knobs.cm_event;
-	if (i->asks && state == CALL_ACCEPTED) {
+	if (i->asks && state == CALL_ACCEPTED && m->sea->knobs.iwarp && !instead) {
+		pair_join(i->call->qpn, i->call->answer_qpn);
+		happens(i, RDMA_CM_EVENT_ESTABLISHED, 0, i->call->answer);
+		atomic_store(&i->call->state, CALL_JOINED);
+		i->call = NULL;
+	} else if (i->asks && state == CALL_ACCEPTED) {
 		atomic_store(&i->call->state, CALL_HEARD);
 		if (instead)
 			happens(i, (enum rdma_cm_event_type)instead, -ETIMEDOUT, NULL);
@@ -211,20 +216,22 @@ static void address_from(uint8_t to[16], uint16_t *port, const struct sockaddr *
 		*port = in->sin_port;
 }
 
-static bool is_ours(const uint8_t a[16])
+/* Addresses are in GIDs; iWARP has none, and any address of the machine is its first device's. */
+static bool is_ours(const struct manager *m, const uint8_t a[16])
 {
-	return a[12] == 10 && a[13] == 77;
+	return m->sea->knobs.iwarp || (a[12] == 10 && a[13] == 77);
 }
 
 EXPORT int rdma_bind_addr(struct rdma_cm_id *id, struct sockaddr *sa)
 {
 	struct cm_id *i = (struct cm_id *)id;
 	address_from(i->own, NULL, sa);
-	if (sa->sa_family != AF_INET || !is_ours(i->own)) {
+	bool iwarp = manager_of(i)->sea->knobs.iwarp;
+	if (sa->sa_family != AF_INET || !is_ours(manager_of(i), i->own)) {
 		errno = EADDRNOTAVAIL;
 		return -1;
 	}
-	i->verbs.device = imaginary_device(i->own[14]);
+	i->verbs.device = imaginary_device(iwarp ? 0 : i->own[14]);
 	id->verbs = &i->verbs;
 	id->port_num = 1;
 	return 0;
@@ -254,7 +261,7 @@ EXPORT int rdma_resolve_addr(struct rdma_cm_id *id, struct sockaddr *from, struc
 		return -1;
 	address_from(i->other, &i->port, to);
 	pthread_mutex_lock(&manager_of(i)->lock);
-	happens(i, is_ours(i->other) ? RDMA_CM_EVENT_ADDR_RESOLVED : RDMA_CM_EVENT_ADDR_ERROR, 0, NULL);
+	happens(i, is_ours(manager_of(i), i->other) ? RDMA_CM_EVENT_ADDR_RESOLVED : RDMA_CM_EVENT_ADDR_ERROR, 0, NULL);
 	pthread_mutex_unlock(&manager_of(i)->lock);
 	return 0;
 }
@@ -308,6 +315,8 @@ EXPORT int rdma_accept(struct rdma_cm_id *id, struct rdma_conn_param *p)
 	struct cm_id *i = (struct cm_id *)id;
 	pthread_mutex_lock(&manager_of(i)->lock);
 	i->call->answer_qpn = p->qp_num;
+	if (manager_of(i)->sea->knobs.iwarp)
+		pair_join(p->qp_num, i->call->qpn);
 	say(manager_of(i), i->call->answer, p, true);
 	atomic_store(&i->call->state, CALL_ACCEPTED);
 	pthread_mutex_unlock(&manager_of(i)->lock);
@@ -329,6 +338,8 @@ EXPORT int rdma_reject(struct rdma_cm_id *id, const void *data, uint8_t bytes)
 EXPORT int rdma_establish(struct rdma_cm_id *id)
 {
 	struct cm_id *i = (struct cm_id *)id;
+	if (manager_of(i)->sea->knobs.iwarp)
+		broken_rule("with iWARP it is the kernel that establishes a connection");
 	pthread_mutex_lock(&manager_of(i)->lock);
 	atomic_store(&i->call->state, CALL_JOINED);
 	i->call = NULL;

@@ -53,11 +53,13 @@ struct ibv_device *imaginary_device(int index)
 static struct ibv_device *named_device(int i)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	struct ibv_device d = {.node_type = IBV_NODE_CA, .transport_type = IBV_TRANSPORT_IB};
+	bool iwarp = sea->knobs.iwarp;
+	struct ibv_device d = {.node_type = iwarp ? IBV_NODE_RNIC : IBV_NODE_CA,
+	                       .transport_type = iwarp ? IBV_TRANSPORT_IWARP : IBV_TRANSPORT_IB};
 	snprintf(d.name, sizeof(d.name), "imaginary%d", i);
 	snprintf(d.ibdev_path, sizeof(d.ibdev_path), "%s/%s", sea->knobs.sysfs, d.name);
 	pthread_mutex_lock(&lock);
-	if (strcmp(devices[i].ibdev_path, d.ibdev_path) != 0)
+	if (strcmp(devices[i].ibdev_path, d.ibdev_path) != 0 || devices[i].node_type != d.node_type)
 		devices[i] = d;
 	pthread_mutex_unlock(&lock);
 	return &devices[i];
@@ -102,6 +104,9 @@ static void *run_card(void *arg)
 	return NULL;
 }
 
+static struct card *cards;
+static pthread_mutex_t cards_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static int poll_cq(struct ibv_cq *cq, int n, struct ibv_wc *wc);
 static int req_notify_cq(struct ibv_cq *cq, int solicited_only);
 static int post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad);
@@ -127,6 +132,10 @@ EXPORT struct ibv_context *ibv_open_device(struct ibv_device *d)
 	ctx->ops.req_notify_cq = req_notify_cq;
 	ctx->ops.post_send = post_send;
 	ctx->ops.post_recv = post_recv;
+	pthread_mutex_lock(&cards_lock);
+	c->next = cards;
+	cards = c;
+	pthread_mutex_unlock(&cards_lock);
 	return ctx;
 }
 
@@ -135,6 +144,13 @@ EXPORT int ibv_close_device(struct ibv_context *ctx)
 	struct card *c = card_of(ctx);
 	if (c->nqps || c->nmrs || c->npds || c->ncqs || c->nchannels)
 		broken_rule("it is closed while there are objects of it");
+	pthread_mutex_lock(&cards_lock);
+	for (struct card **at = &cards; *at; at = &(*at)->next)
+		if (*at == c) {
+			*at = c->next;
+			break;
+		}
+	pthread_mutex_unlock(&cards_lock);
 	pthread_mutex_lock(&c->lock);
 	c->stop = true;
 	pthread_mutex_unlock(&c->lock);
@@ -370,7 +386,7 @@ EXPORT struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *
 	struct card *c = card_of(pd->context);
 	struct pair *q;
 	uint32_t number;
-	if (a->qp_type != IBV_QPT_UC && (a->qp_type != IBV_QPT_RC || c->sea->knobs.uc_only)) {
+	if (a->qp_type == IBV_QPT_UC ? c->sea->knobs.iwarp : a->qp_type != IBV_QPT_RC || c->sea->knobs.uc_only) {
 		errno = EOPNOTSUPP;
 		return NULL;
 	}
@@ -455,6 +471,27 @@ static int to_rts(struct pair *q, const struct ibv_qp_attr *a, int mask)
 	return 0;
 }
 
+void pair_join(uint32_t number, uint32_t other)
+{
+	struct imaginary_port *port = &sea->ports[number & 1023];
+	struct pair *q = NULL;
+	pthread_mutex_lock(&cards_lock);
+	for (struct card *c = cards; c && !q; c = c->next) {
+		pthread_mutex_lock(&c->lock);
+		for (q = c->pairs; q && q->port != port;)
+			q = q->next;
+		if (q && q->state == IBV_QPS_INIT) {
+			q->dest = other;
+			q->peer = &sea->ports[other & 1023];
+			q->patience_ns = UINT64_C(4000000000);
+			q->state = IBV_QPS_RTS;
+			atomic_store(&port->ready, 1);
+		}
+		pthread_mutex_unlock(&c->lock);
+	}
+	pthread_mutex_unlock(&cards_lock);
+}
+
 EXPORT int ibv_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *a, int mask)
 {
 	struct pair *q = (struct pair *)qp;
@@ -465,10 +502,10 @@ EXPORT int ibv_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *a, int mask)
 		rc = q->state == IBV_QPS_RESET && a->port_num == 1 && a->pkey_index == 0 ? 0 : EINVAL;
 		break;
 	case IBV_QPS_RTR:
-		rc = to_rtr(q, a, mask);
+		rc = q->card->sea->knobs.iwarp ? EINVAL : to_rtr(q, a, mask);
 		break;
 	case IBV_QPS_RTS:
-		rc = to_rts(q, a, mask);
+		rc = q->card->sea->knobs.iwarp ? EINVAL : to_rts(q, a, mask);
 		break;
 	case IBV_QPS_ERR:
 		pair_error(q);
@@ -494,7 +531,8 @@ static int post_one(struct pair *q, const struct ibv_send_wr *wr)
 	if (q->posted - q->freed == q->nwork)
 		return ENOMEM;
 	if (wr->num_sge > 1 || wr->next || (wr->send_flags & IBV_SEND_INLINE && bytes > q->inline_max) ||
-	    (uc && q->card->sea->knobs.uc_only && wr->opcode != IBV_WR_SEND))
+	    (uc && q->card->sea->knobs.uc_only && wr->opcode != IBV_WR_SEND) ||
+	    (q->card->sea->knobs.iwarp && wr->opcode != IBV_WR_SEND && wr->opcode != IBV_WR_RDMA_WRITE))
 		return EINVAL;
 	w->wr = *wr;
 	w->poisoned = false;

@@ -24,6 +24,7 @@
 
 struct imaginary_knobs {
 	bool uc_only, equal_frames, reorder;
+	bool iwarp;                                 /* no immediates, no UC; connected by rdma_cm alone */
 	bool no_channel;                            /* no completion channel, as on macOS */
 	bool no_gid;                                /* the port has an empty table */
 	int max_qp, max_mr, max_wr, max_cqe;        /* of a card; 0: plenty */

@@ -4,6 +4,8 @@
  */
 #include "sea.h"
 
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <sys/stat.h>
 
 /* ---- which port is used, and why none ---------------------------------------------------------------------------- */
@@ -223,6 +225,40 @@ static void test_connected_by_cm(void **state)
 	                 0);
 }
 
+static bool has_address(void)
+{
+	struct ifaddrs *all = NULL;
+	bool found = false;
+	assert_int_equal(getifaddrs(&all), 0);
+	for (struct ifaddrs *i = all; i && !found; i = i->ifa_next)
+		found = i->ifa_addr && i->ifa_addr->sa_family == AF_INET && !(i->ifa_flags & IFF_LOOPBACK);
+	freeifaddrs(all);
+	return found;
+}
+
+/* iWARP has rdma_cm only, which brings the queue pairs up by itself, and no immediates: slots are sent. */
+static void test_iwarp(void **state)
+{
+	(void)state;
+	if (!has_address()) {
+		print_message("no network interface with an IPv4 address, which iWARP needs\n");
+		skip();
+	}
+	sea->knobs.iwarp = true;
+	opened_with("TUTTI_VERBS_MODE", "auto", "imaginary0:1 iWARP send");
+	opened_with("TUTTI_VERBS_MODE", "write", "iWARP has no immediates");
+	opened_with("TUTTI_VERBS_MODE", "uc", "rdma_cm connects no UC queue pairs");
+	opened_with("TUTTI_VERBS_CONNECT", "exchange", "it speaks iWARP, which needs TUTTI_VERBS_CONNECT=cm");
+	assert_int_equal(run(3, short_scene(), reduces, "TUTTI_VERBS_MODE=auto", NULL, NULL), 0);
+	assert_int_equal(atomic_load(&sea->counts.writes), 0);
+	assert_true(atomic_load(&sea->counts.sends) > 0);
+	nothing_was_lost();
+	sea->knobs.cm_strange = 2;
+	assert_int_equal(run(2, failing(TUTTI_EPEER, "imaginary0:1", "somebody else than rank 1", "rdma_cm"),
+	                     until_it_fails, "TUTTI_VERBS_MODE=auto", NULL, NULL),
+	                 0);
+}
+
 /* Who connects without the token is refused; so is who answers without its other half. */
 static void test_strangers(void **state)
 {
@@ -253,9 +289,11 @@ static void test_not_reached(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	        SEA_TEST(test_choice_of_a_port),    SEA_TEST(test_few_questions), SEA_TEST(test_the_best_port),
-	        SEA_TEST(test_channels_are_spread), SEA_TEST(test_uneven_rails),  SEA_TEST(test_a_rail_goes_down),
-	        SEA_TEST(test_connected_by_cm),     SEA_TEST(test_strangers),     SEA_TEST(test_not_reached),
+	        SEA_TEST(test_choice_of_a_port), SEA_TEST(test_few_questions),
+	        SEA_TEST(test_the_best_port),    SEA_TEST(test_channels_are_spread),
+	        SEA_TEST(test_uneven_rails),     SEA_TEST(test_a_rail_goes_down),
+	        SEA_TEST(test_connected_by_cm),  SEA_TEST(test_strangers),
+	        SEA_TEST(test_not_reached),      SEA_TEST(test_iwarp),
 	};
 	return run_all("rails", tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
 }
