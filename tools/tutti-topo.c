@@ -82,8 +82,10 @@ static const struct cli cli = {
                 "Memories are read and copied by one core and by all at once.",
         .options = options,
         .more = "Latency is half a round trip of 8 bytes, the median. Bandwidth is that of messages of 1 MiB sent back "
-                "to back, until the last one was acknowledged; GB are 10^9 bytes. Up to 8 ranks are measured one pair "
-                "at a time and then in disjoint pairs at once, more only so. It takes a few seconds.\n\n"
+                "to back, until the last one was acknowledged; GB are 10^9 bytes. Pairs are measured at once, and one "
+                "at a "
+                "time: of up to 8 ranks all, of more some that stand for their class. It takes some twelve "
+                "seconds.\n\n"
                 "Examples:\n\n"
                 "tutti-topo\n\n"
                 "tutti-run -n 4 tutti-topo\n\n"

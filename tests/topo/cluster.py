@@ -69,7 +69,23 @@ for i in range(n):
         gb[i][j], gb[j][i] = fast, fast * 0.98
         direct = kind == "laptops" and frozenset((a, b)) in neighbours
         via[i][j] = via[j][i] = "shm" if a == b else "verbs" if direct else "tcp"
+def at_once(matrix, cut):
+    """Pairs across the thin uplink share it."""
+    thin = kind == "switches" and n > 2
+    return [[v and (cut(v) if thin and i // ranks % 2 != j // ranks % 2 else v) for j, v in enumerate(row)] for i, row in enumerate(matrix)]
+
+
+job = {"latency_us": us, "latency_p99_us": [[v and 2 * v for v in row] for row in us],
+       "bandwidth_GBps": gb, "bandwidth_p10_GBps": [[v and 0.9 * v for v in row] for row in gb]}
+if n >= 4:
+    cut = {"latency_us": lambda v: 4 * v, "latency_p99_us": lambda v: 8 * v}
+    job["at_once"] = {key: at_once(job[key], cut.get(key, lambda v: v / 8)) for key in list(job)}
+if n > 8:  # few were measured alone, those that are 1, 2, 4, ... apart at once
+    pairs = [[i, j] for i in range(n) for j in range(i + 1, n)]
+    job["measured"] = [p for p in pairs if p[0] == 0 or p[1] == n - 1]
+    job["groups"] = [2 if h == hosts - 1 else h % 2 for h in range(hosts)] if kind == "switches" else [0] * hosts
+    if n > 16:
+        job["at_once"]["measured"] = [p for p in pairs if bin(p[1] - p[0]).count("1") == 1]
 json.dump({"format": 1, "size": n, "hosts": [host(h) for h in range(hosts)],
            "ranks": [{"host": r // ranks, "memory": r - r % ranks, "pid": 100 + r, "threads": None} for r in range(n)],
-           "transport": via, "latency_us": us, "latency_p99_us": [[v and 2 * v for v in row] for row in us],
-           "bandwidth_GBps": gb, "bandwidth_p10_GBps": [[v and 0.9 * v for v in row] for row in gb]}, sys.stdout)
+           "transport": via, **job}, sys.stdout)

@@ -185,6 +185,44 @@ static void pairs_at_once(void **state)
 	        "at_once.latency_us: expected an array of 3");
 }
 
+/* Some pairs stand for the others; rings then go by what pairs have at once. */
+static void some_stand_for_all(void **state)
+{
+	static const char some[] = "\"measured\": [[0, 2]], \"groups\": [0, 1, 0], \"at_once\": {"
+	                           "\"latency_us\": [[null, 11, 21], [11, null, 31], [21, 31, null]],"
+	                           "\"bandwidth_GBps\": [[null, 0.9, 1], [0.6, null, 2.9], [2, 0.5, null]],"
+	                           "\"measured\": [[0, 1], [1, 2]]}, \"ring\"";
+	char text[1 << 14];
+	struct survey s;
+	int i, j;
+	(void)state;
+	const char *at = strstr(JOB, "\"ring\"");
+	snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - JOB), JOB, some, at + strlen("\"ring\""));
+	put(text);
+	assert_int_equal(load_survey(&s, path), TUTTI_OK);
+	assert_true(survey_measured(&s, 0, 2) && survey_measured(&s, 2, 0) && !survey_measured(&s, 0, 1));
+	assert_true(survey_busy_measured(&s, 2, 1) && !survey_busy_measured(&s, 0, 2));
+	assert_int_equal(survey_groups(&s), 2);
+	assert_int_equal(s.group[1], 1);
+	assert_float_equal(s.ring_rate, 0.5e9, 1);       /* 0 2 1 0: 1, 0.5, 0.6 at once */
+	assert_int_equal(survey_sharing(&s, &i, &j), 2); /* 1 to 0, 2 to 1; 0 to 2 was not measured at once */
+	assert_int_equal(json_write(&s, NULL, path), TUTTI_OK);
+	survey_free(&s);
+	char *first = strdup(get());
+	assert_non_null(strstr(first, "\"groups\""));
+	assert_int_equal(load_survey(&s, path), TUTTI_OK);
+	assert_int_equal(json_write(&s, NULL, path), TUTTI_OK);
+	survey_free(&s);
+	assert_string_equal(first, get());
+	free(first);
+	refused("\"ring\"", "\"measured\": [[1, 1]], \"ring\"", "measured[0]: expected two ranks, the lower one first");
+	refused("\"ring\"", "\"measured\": [[0, 3]], \"ring\"", "measured[0]: expected two ranks");
+	refused("\"ring\"", "\"measured\": [[0, 1], [0]], \"ring\"", "measured[1]: expected two ranks");
+	refused("\"ring\"", "\"measured\": 3, \"ring\"", "measured: expected an array");
+	refused("\"ring\"", "\"groups\": [0, 1], \"ring\"", "groups: expected an array of 3");
+	refused("\"ring\"", "\"groups\": [0, 1, 3], \"ring\"", "groups[2]: expected a whole number");
+}
+
 /* Two memories, one of which was not measured. */
 #define SPEEDS                                                                                                         \
 	"{\"format\": 1, \"size\": 1, \"ranks\": [{\"host\": 0, \"memory\": 0}], \"hosts\": [{\"name\": \"a\","        \
@@ -379,6 +417,7 @@ int main(void)
 	        cmocka_unit_test(what_is_written_is_read),
 	        cmocka_unit_test(faults_are_named),
 	        cmocka_unit_test(pairs_at_once),
+	        cmocka_unit_test(some_stand_for_all),
 	        cmocka_unit_test(speeds_of_memories),
 	        cmocka_unit_test(torn_files),
 	        cmocka_unit_test(deep_trees),

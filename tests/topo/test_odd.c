@@ -130,6 +130,28 @@ static void a_slow_host_is_named_once(void **state)
 	EXPECT("rank 3 on node0, all links by shm: 1 GB/s");
 }
 
+/* What a pair has from others of its class says nothing of its link. */
+static void only_what_was_measured_is_judged(void **state)
+{
+	static bool measured[RANKS * RANKS];
+	(void)state;
+	make(12, 1);
+	memset(measured, 0, sizeof(measured));
+	s.measured = measured;
+	for (int j = 1; j < 12; j++)
+		measured[j] = measured[j * 12] = true;
+	set_both(bandwidth, 2, 4, 0.3e9);
+	set_both(p10, 2, 4, 0.25e9);
+	expect(0, NULL);
+	set_both(bandwidth, 0, 4, 0.3e9);
+	set_both(p10, 0, 4, 0.25e9);
+	EXPECT("rank 0 on node0 to rank 4 on node4, by tcp: 0.3 GB/s, peers have 1.");
+	measured[2 * 12 + 4] = measured[4 * 12 + 2] = true; /* both that were measured are slow */
+	EXPECT("host 4 (node4), all links by tcp: 0.3 GB/s, peers have 1.");
+	memset(measured, 0, sizeof(measured));
+	expect(0, NULL);
+}
+
 static void two_switches(void **state)
 {
 	(void)state;
@@ -225,9 +247,13 @@ static void far_devices_and_crowded_cores(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(equal_links_are_not_odd),       cmocka_unit_test(a_slow_link),
-	        cmocka_unit_test(a_slow_host_is_named_once),     cmocka_unit_test(two_switches),
-	        cmocka_unit_test(late_one_way_unsteady),         cmocka_unit_test(wrong_mtu),
+	        cmocka_unit_test(equal_links_are_not_odd),
+	        cmocka_unit_test(a_slow_link),
+	        cmocka_unit_test(a_slow_host_is_named_once),
+	        cmocka_unit_test(only_what_was_measured_is_judged),
+	        cmocka_unit_test(two_switches),
+	        cmocka_unit_test(late_one_way_unsteady),
+	        cmocka_unit_test(wrong_mtu),
 	        cmocka_unit_test(far_devices_and_crowded_cores),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,8 +14,8 @@
 #include "../../src/topo/ring.h"
 #include "../../src/topo/system.h"
 #include "../../src/util/error.h"
-#include "../../tools/topo/measure.h"
 #include "../../tools/topo/memory.h"
+#include "../../tools/topo/rounds.h"
 
 #include <ftw.h>
 #include <hwloc.h>
@@ -707,30 +707,62 @@ static void test_never_worse_than_rank_order(void **state)
 
 /* ---- rounds ------------------------------------------------------------------------------------------------------ */
 
-static void test_every_pair_meets_once(void **state)
+static bool is_power_of_two(int v)
+{
+	return v > 0 && (v & (v - 1)) == 0;
+}
+
+/* Few all meet each other; of many, those meet that are 1, 2, 4, ... apart. Nobody meets two at a time, or one twice. */
+static void test_who_meets_whom(void **state)
 {
 	(void)state;
 	for (int n = 1; n <= RANKS; n++) {
 		int met[RANKS][RANKS] = {{0}};
-		for (int round = 0; round < measure_rounds(n); round++)
+		struct rounds r;
+		assert_int_equal(rounds_at_once(&r, n), TUTTI_OK);
+		assert_int_equal(r.count, rounds_count(n));
+		for (int round = 0; round < r.count; round++)
 			for (int me = 0; me < n; me++) {
-				int peer = measure_partner(n, round, me);
+				int peer = r.partner[round * n + me];
 				assert_in_range(peer + 1, 0, n);
 				assert_int_not_equal(peer, me);
 				if (peer >= 0) {
-					assert_int_equal(measure_partner(n, round, peer), me);
+					assert_int_equal(r.partner[round * n + peer], me);
 					met[me][peer]++;
 				}
 			}
+		rounds_free(&r);
 		for (int i = 0; i < n; i++)
 			for (int j = 0; j < n; j++)
-				assert_int_equal(met[i][j], i != j);
+				assert_int_equal(met[i][j], n <= ROUNDS_ALL ? i != j : is_power_of_two(abs(i - j)));
 	}
+	assert_int_equal(rounds_count(64), 12);
+	assert_int_equal(rounds_count(1000), 20);
+	assert_int_equal(rounds_count(65536), 32);
+}
+
+static void test_lists_of_pairs_become_rounds(void **state)
+{
+	static const struct pair list[] = {{0, 1}, {1, 2}, {3, 4}, {0, 2}};
+	struct rounds r;
+	(void)state;
+	assert_int_equal(rounds_one_by_one(&r, 5, list, 4), TUTTI_OK);
+	assert_int_equal(r.count, 4);
+	assert_memory_equal(r.partner, ((int32_t[]){1, 0, -1, -1, -1, -1, 2, 1, -1, -1}), 10 * sizeof(int32_t));
+	rounds_free(&r);
+	assert_int_equal(rounds_packed(&r, 5, list, 4), TUTTI_OK);
+	assert_int_equal(r.count, 3);
+	assert_memory_equal(r.partner, ((int32_t[]){1, 0, -1, 4, 3, -1, 2, 1, -1, -1, 2, -1, 0, -1, -1}),
+	                    15 * sizeof(int32_t));
+	rounds_free(&r);
+	assert_int_equal(rounds_packed(&r, 5, NULL, 0), TUTTI_OK);
+	assert_int_equal(r.count, 0);
+	rounds_free(&r);
 }
 
 /* ---- the program ------------------------------------------------------------------------------------------------- */
 
-static char output[1 << 17];
+static char output[1 << 20];
 
 /*
  * Runs tutti-topo through a shell: after settings of the environment, under tutti-run with the options of `launch` unless
@@ -763,8 +795,11 @@ static void expect_output(const char *part, int line)
 static json_t *json_output(void)
 {
 	json_error_t error;
-	json_t *o = json_loads(output, 0, &error);
-	if (!o)
+	const char *text = strchr(output, '{'); /* before it: what is going on */
+	json_t *o = text ? json_loads(text, 0, &error) : NULL;
+	if (!text)
+		print_error("no JSON: %s\n", output);
+	else if (!o)
 		print_error("%s at line %d of: %s\n", error.text, error.line, output);
 	assert_non_null(o);
 	assert_int_equal(json_integer_value(json_object_get(o, "format")), 1);
@@ -862,6 +897,43 @@ static void test_alone_and_at_once(void **state)
 	json_decref(o);
 }
 
+static bool is_in(const json_t *pairs, size_t i, size_t j)
+{
+	for (size_t k = 0; k < json_array_size(pairs); k++) {
+		const json_t *p = json_array_get(pairs, k);
+		if (json_integer_value(json_array_get(p, 0)) == (json_int_t)i &&
+		    json_integer_value(json_array_get(p, 1)) == (json_int_t)j)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Twenty ranks on ten hosts, more than all meet: those that are 1, 2, 4, ... apart were measured at once, a few of each
+ * class alone, and the others have figures that the measured ones of their hosts or class allow.
+ */
+static void test_some_stand_for_all(void **state)
+{
+	(void)state;
+	assert_int_equal(
+	        shell("", "-n 20 --bind none sh -c 'TUTTI_HOST=h$((TUTTI_RANK / 2)) exec \"$@\"' sh", "--json -"), 0);
+	json_t *o = json_output(), *busy = json_object_get(o, "at_once"), *alone = json_object_get(o, "measured"),
+	       *met = json_object_get(busy, "measured");
+	assert_matrix(json_object_get(o, "latency_us"), 20);
+	assert_matrix(json_object_get(o, "bandwidth_p10_GBps"), 20);
+	assert_matrix(json_object_get(busy, "bandwidth_GBps"), 20);
+	assert_matrix(json_object_get(busy, "latency_p99_us"), 20);
+	for (size_t i = 0; i < 20; i++)
+		for (size_t j = i + 1; j < 20; j++)
+			if (is_power_of_two((int)(j - i)))
+				assert_true(is_in(met, i, j));
+	assert_int_equal(json_array_size(json_object_get(o, "groups")), 10);
+	/* inside a host, the first, one in the middle and the last; across hosts the first of all, at least */
+	assert_true(is_in(alone, 0, 1) && is_in(alone, 8, 9) && is_in(alone, 18, 19));
+	assert_in_range(json_array_size(alone), 4, 130);
+	json_decref(o);
+}
+
 /* More ranks than are measured one pair at a time, and an odd one. */
 static void test_pairs_at_once(void **state)
 {
@@ -870,6 +942,10 @@ static void test_pairs_at_once(void **state)
 	json_t *o = json_output(), *last = json_array_get(json_object_get(o, "transport"), 8);
 	assert_matrix(json_object_get(o, "latency_us"), 9);
 	assert_matrix(json_object_get(o, "bandwidth_GBps"), 9);
+	assert_matrix(json_object_get(json_object_get(o, "at_once"), "bandwidth_GBps"), 9);
+	assert_null(json_object_get(json_object_get(o, "at_once"), "measured"));
+	assert_true(is_in(json_object_get(o, "measured"), 0, 1) && is_in(json_object_get(o, "measured"), 7, 8));
+	assert_in_range(json_array_size(json_object_get(o, "measured")), 3, 3 + 8);
 	assert_string_equal(json_string_value(json_array_get(last, 0)), "tcp");
 	json_decref(o);
 }
@@ -972,13 +1048,15 @@ int main(void)
 	        cmocka_unit_test(test_hosts_are_crossed_once),
 	        cmocka_unit_test(test_a_hidden_ring_is_found),
 	        cmocka_unit_test(test_never_worse_than_rank_order),
-	        cmocka_unit_test(test_every_pair_meets_once),
+	        cmocka_unit_test(test_who_meets_whom),
+	        cmocka_unit_test(test_lists_of_pairs_become_rounds),
 	        cmocka_unit_test(test_alone),
 	        cmocka_unit_test(test_equal_siblings_are_one_line),
 	        cmocka_unit_test(test_without_sys),
 	        cmocka_unit_test(test_all_pairs_are_measured),
 	        cmocka_unit_test(test_alone_and_at_once),
 	        cmocka_unit_test(test_pairs_at_once),
+	        cmocka_unit_test(test_some_stand_for_all),
 	        cmocka_unit_test(test_what_ranks_share),
 	        cmocka_unit_test(test_two_hosts),
 	        cmocka_unit_test(test_lines_fit_with_many_ranks),

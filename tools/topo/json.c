@@ -151,11 +151,24 @@ static json_t *numbers_of_pairs(const struct survey *s, const double *value, dou
 	return rows;
 }
 
+/* Pairs, the lower rank first. */
+static json_t *measured_json(const struct survey *s, const bool *measured)
+{
+	json_t *list = json_array();
+	for (int i = 0; i < s->n; i++)
+		for (int j = i + 1; j < s->n; j++)
+			if (measured[i * s->n + j])
+				json_array_append_new(list, json_pack("[i, i]", i, j));
+	return list;
+}
+
 /* Into o; without percentiles where there are none. */
 static void add_measured(json_t *o, const struct survey *s, const struct at_once *m)
 {
 	json_object_set_new(o, "latency_us", numbers_of_pairs(s, m->latency, 1e6));
 	json_object_set_new(o, "bandwidth_GBps", numbers_of_pairs(s, m->bandwidth, 1e-9));
+	if (m->measured)
+		json_object_set_new(o, "measured", measured_json(s, m->measured));
 	if (!m->latency_p99)
 		return;
 	json_object_set_new(o, "latency_p99_us", numbers_of_pairs(s, m->latency_p99, 1e6));
@@ -236,7 +249,9 @@ static json_t *survey_json(const struct survey *s, const struct advice *a)
 	json_object_set_new(o, "odd", odd_json(s));
 	if (!s->latency)
 		return o;
-	add_measured(o, s, &(struct at_once){s->latency, s->latency_p99, s->bandwidth, s->bandwidth_p10});
+	add_measured(o, s, &(struct at_once){s->latency, s->latency_p99, s->bandwidth, s->bandwidth_p10, s->measured});
+	if (s->group)
+		json_object_set_new(o, "groups", numbers_json(s->group, s->nhosts));
 	if (s->busy.latency) {
 		json_t *busy = json_object();
 		add_measured(busy, s, &s->busy);

@@ -314,6 +314,46 @@ static void read_matrix(struct survey *s, struct doc *d, const json_t *o, const 
 	}
 }
 
+/* NULL in *out: all pairs. */
+static void read_list(struct survey *s, struct doc *d, const json_t *o, bool **out)
+{
+	size_t n = (size_t)s->n;
+	if (d->rc || !json_object_get(o, "measured"))
+		return;
+	const json_t *list = doc_array(d, o, "measured", 0, n * (n - 1) / 2);
+	if (!d->rc && !(*out = calloc(n * n, sizeof(bool))))
+		d->rc = fail(TUTTI_ENOMEM, "out of memory");
+	for (size_t k = 0; !d->rc && k < json_array_size(list); k++) {
+		const json_t *p = json_array_get(list, k), *a = json_array_get(p, 0), *b = json_array_get(p, 1);
+		json_int_t i = json_integer_value(a), j = json_integer_value(b);
+		size_t mark = doc_enter(d, "measured", (int)k);
+		if (json_array_size(p) != 2 || !json_is_integer(a) || !json_is_integer(b) || i < 0 || i >= j ||
+		    j >= s->n)
+			doc_fault(d, "", "two ranks, the lower one first");
+		else
+			(*out)[(size_t)i * n + (size_t)j] = (*out)[(size_t)j * n + (size_t)i] = true;
+		doc_leave(d, mark);
+	}
+}
+
+static void read_groups(struct survey *s, struct doc *d)
+{
+	size_t hosts = (size_t)s->nhosts;
+	if (d->rc || !json_object_get(d->root, "groups"))
+		return;
+	const json_t *list = doc_array(d, d->root, "groups", hosts, hosts);
+	if (!d->rc && !(s->group = calloc(hosts, sizeof(*s->group))))
+		d->rc = fail(TUTTI_ENOMEM, "out of memory");
+	for (size_t h = 0; !d->rc && h < hosts; h++) {
+		const json_t *v = json_array_get(list, h);
+		size_t mark = doc_enter(d, "groups", (int)h);
+		if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) >= s->nhosts)
+			doc_fault(d, "", "a whole number from 0 on, below that of the hosts");
+		s->group[h] = (int)json_integer_value(v);
+		doc_leave(d, mark);
+	}
+}
+
 /* Matrices come as pairs: a latency without a bandwidth is half a file. */
 static void read_measured(struct survey *s, struct doc *d, const json_t *o, const char *latency, const char *bandwidth,
                           double **us, double **gb)
@@ -335,6 +375,8 @@ static void read_both(struct survey *s, struct doc *d, const json_t *o, struct a
 {
 	read_measured(s, d, o, "latency_us", "bandwidth_GBps", &m->latency, &m->bandwidth);
 	read_measured(s, d, o, "latency_p99_us", "bandwidth_p10_GBps", &m->latency_p99, &m->bandwidth_p10);
+	if (m->latency)
+		read_list(s, d, o, &m->measured);
 }
 
 static void read_pairs(struct survey *s, struct doc *d)
@@ -349,6 +391,8 @@ static void read_pairs(struct survey *s, struct doc *d)
 	s->latency_p99 = own.latency_p99;
 	s->bandwidth = own.bandwidth;
 	s->bandwidth_p10 = own.bandwidth_p10;
+	s->measured = own.measured;
+	read_groups(s, d);
 	if (!s->latency || !json_object_get(d->root, "at_once"))
 		return;
 	const json_t *busy = doc_object(d, d->root, "at_once");

@@ -5,9 +5,13 @@
 #include "measure.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
+#include "infer.h"
+#include "rounds.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MESSAGE    ((size_t)1 << 20)
 #define BURST      8 /* messages at once, each from its own buffer: together they leave a core's cache */
@@ -15,7 +19,7 @@
 #define TRIPS      65536 /* samples of a pair, at most */
 #define BURSTS     256
 
-/* Seconds for all pairs together, one at a time or many at once, and the least and most for one. */
+/* Seconds for all pairs together, one at a time or many at once, and the least and most for a round. */
 #define TOTAL_S 6.0
 #define BUSY_S  5.0
 #define LEAST_S 0.04
@@ -183,42 +187,67 @@ static int measure_pair(struct meter *m, int me, int peer)
 	return rc ? rc : recv_bursts(m, peer);
 }
 
-int measure_rounds(int n)
+/* Says on rank 0 what is going on and how long it may take; on a terminal also how far it has come. */
+static void tell(const struct meter *m, const struct rounds *r, const char *what, int done)
 {
-	return n < 2 ? 0 : n % 2 ? n : n - 1;
+	if (tutti_comm_rank(m->c) != 0 || r->count == 0)
+		return;
+	if (done == 0)
+		fprintf(stderr, "tutti-topo: measuring %s, about %.1f s\n", what, m->budget * r->count);
+	if (!isatty(STDERR_FILENO))
+		return;
+	if (done < r->count)
+		fprintf(stderr, "\r%d of %d rounds ", done, r->count);
+	else
+		fputs("\r\033[K", stderr);
+	fflush(stderr);
 }
 
-/* All but the last stand in a circle and meet their mirror image; who would meet himself meets the last. */
-int measure_partner(int n, int round, int me)
+/* What all must know of rounds that rank 0 has made, or why there are none. */
+struct notice {
+	int32_t rc, count;
+	double budget;
+};
+
+static int share_rounds(struct meter *m, struct rounds *r, int rc, double budget)
 {
-	int circle = measure_rounds(n), last = circle;
-	int mirror = (2 * round + circle - me) % circle, partner = me == last ? round : mirror == me ? last : mirror;
-	return partner < n ? partner : -1;
+	struct notice x = {rc, r->count, budget};
+	int n = tutti_comm_size(m->c);
+	rc = tutti_broadcast(&x, &x, sizeof(x), TUTTI_U8, 0, m->c, NULL);
+	if (rc)
+		return rc;
+	if (x.rc) /* rank 0 has its own text */
+		return tutti_comm_rank(m->c) ? fail(x.rc, "rank 0 could not plan the measurement") : x.rc;
+	m->budget = x.budget;
+	if (tutti_comm_rank(m->c) != 0)
+		*r = (struct rounds){n, x.count, malloc(((size_t)n * (size_t)x.count + 1) * sizeof(*r->partner))};
+	/* nobody leaves the others waiting for a broadcast: who has no memory for it ends the job */
+	if (!r->partner)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	return tutti_broadcast(r->partner, r->partner, (size_t)n * (size_t)x.count, TUTTI_I32, 0, m->c, NULL);
 }
 
-/* One pair after the other: (0,1), (0,2), ... */
-static int partner_alone(int n, int step, int me)
+/* Collective. Takes the rounds over, which rank 0 has made, unless rc says that it failed to. */
+static int run_rounds(struct meter *m, struct rounds *r, int rc, double budget, const char *what)
 {
-	int low = 0;
-	for (; step >= n - 1 - low; low++)
-		step -= n - 1 - low;
-	int high = low + 1 + step;
-	return me == low ? high : me == high ? low : -1;
-}
-
-static int measure_pairs(struct meter *m, bool alone, double total)
-{
-	int n = tutti_comm_size(m->c), me = tutti_comm_rank(m->c), rc = TUTTI_OK;
-	int steps = alone ? n * (n - 1) / 2 : measure_rounds(n);
-	double share = total / steps;
-	m->budget = share > MOST_S ? MOST_S : share < LEAST_S ? LEAST_S : share;
-	for (int i = 0; i < steps && rc == TUTTI_OK; i++) {
-		int peer = alone ? partner_alone(n, i, me) : measure_partner(n, i, me);
+	int me = tutti_comm_rank(m->c);
+	rc = share_rounds(m, r, rc, budget);
+	for (int i = 0; i < r->count && rc == TUTTI_OK; i++) {
+		int peer = r->partner[(size_t)i * (size_t)r->n + (size_t)me];
+		tell(m, r, what, i);
 		rc = tutti_barrier(m->c, NULL);
 		if (rc == TUTTI_OK && peer >= 0)
 			rc = measure_pair(m, me, peer);
 	}
+	tell(m, r, what, r->count);
+	rounds_free(r);
 	return rc;
+}
+
+static double share(double total, int parts, double most)
+{
+	double each = total / (parts ? parts : 1);
+	return each > most ? most : each < LEAST_S ? LEAST_S : each;
 }
 
 /* The lower rank of a pair times round trips, for both. */
@@ -229,18 +258,153 @@ static void mirror(double *matrix, size_t n)
 			matrix[j * n + i] = matrix[i * n + j];
 }
 
-static int gather_rows(const struct meter *m, size_t n, double **const matrix[ROWS])
+/* On rank 0, in place of what was gathered before. */
+static int gather_rows(const struct meter *m, struct at_once *x)
 {
+	double **const matrix[ROWS] = {&x->latency, &x->latency_p99, &x->bandwidth, &x->bandwidth_p10};
+	size_t n = (size_t)tutti_comm_size(m->c);
 	int rc = TUTTI_OK;
 	for (int i = 0; i < ROWS && rc == TUTTI_OK; i++) {
-		*matrix[i] = calloc(n * n, sizeof(double));
-		rc = *matrix[i] ? tutti_gather(m->row[i], *matrix[i], n, TUTTI_F64, 0, m->c, NULL)
-		                : fail(TUTTI_ENOMEM, "out of memory");
+		if (!*matrix[i] && tutti_comm_rank(m->c) == 0)
+			*matrix[i] = calloc(n * n, sizeof(double));
+		rc = *matrix[i] || tutti_comm_rank(m->c)
+		             ? tutti_gather(m->row[i], *matrix[i], n, TUTTI_F64, 0, m->c, NULL)
+		             : fail(TUTTI_ENOMEM, "out of memory");
 	}
-	if (rc == TUTTI_OK) {
-		mirror(*matrix[LATENCY], n);
-		mirror(*matrix[LATENCY_P99], n);
+	if (rc == TUTTI_OK && tutti_comm_rank(m->c) == 0) {
+		mirror(x->latency, n);
+		mirror(x->latency_p99, n);
 	}
+	return rc;
+}
+
+static void forget_rows(struct meter *m)
+{
+	for (int i = 0; i < ROWS; i++)
+		memset(m->row[i], 0, (size_t)tutti_comm_size(m->c) * sizeof(double));
+}
+
+/* The pairs that have figures so far. */
+static int mark_measured(const struct survey *s, struct at_once *x)
+{
+	size_t cells = (size_t)s->n * (size_t)s->n;
+	free(x->measured);
+	x->measured = calloc(cells, sizeof(bool));
+	for (size_t i = 0; x->measured && i < cells; i++)
+		x->measured[i] = x->bandwidth[i] > 0;
+	return x->measured ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
+}
+
+static int fill(const struct survey *s, struct at_once *x)
+{
+	double *const matrix[ROWS] = {x->latency, x->latency_p99, x->bandwidth, x->bandwidth_p10};
+	int rc = TUTTI_OK;
+	for (int i = 0; i < ROWS && rc == TUTTI_OK; i++)
+		rc = infer_fill(s, x->measured, matrix[i]);
+	return rc;
+}
+
+/* ---- all pairs, or what stands for them -------------------------------------------------------------------------- */
+
+static int pairs_at_once(struct meter *m, struct survey *s)
+{
+	struct rounds r = {.n = s->n};
+	int rc = TUTTI_OK, rounds = rounds_count(s->n);
+	char what[80];
+	snprintf(what, sizeof(what), "up to %d pairs at once, in %d rounds", s->n / 2, rounds);
+	if (tutti_comm_rank(m->c) == 0)
+		rc = rounds_at_once(&r, s->n);
+	rc = run_rounds(m, &r, rc, share(BUSY_S, rounds, MOST_S), what);
+	return rc ? rc : gather_rows(m, &s->busy);
+}
+
+/* One pair of each class that had none, in rounds of the length that the others had. */
+static int missing_at_once(struct meter *m, struct survey *s)
+{
+	struct rounds r = {.n = s->n};
+	struct pair *list = NULL;
+	int rc = TUTTI_OK, pairs;
+	if (tutti_comm_rank(m->c) == 0) {
+		rc = mark_measured(s, &s->busy);
+		rc = rc ? rc : infer_groups(s);
+		rc = rc ? rc : infer_missing(s, &list, &pairs);
+		rc = rc ? rc : rounds_packed(&r, s->n, list, pairs);
+		free(list);
+	}
+	rc = run_rounds(m, &r, rc, m->budget, "kinds of pairs that did not meet yet, at once");
+	return rc ? rc : gather_rows(m, &s->busy);
+}
+
+static int some_alone(struct meter *m, struct survey *s, struct at_once *own)
+{
+	struct rounds r = {.n = s->n};
+	struct pair *list = NULL;
+	int rc = TUTTI_OK, pairs = 0;
+	char what[80] = "";
+	if (tutti_comm_rank(m->c) == 0) {
+		rc = mark_measured(s, &s->busy);
+		rc = rc ? rc : infer_alone(s, &list, &pairs);
+		rc = rc ? rc : rounds_one_by_one(&r, s->n, list, pairs);
+		snprintf(what, sizeof(what), "%d pairs, one after the other", pairs);
+		free(list);
+	}
+	forget_rows(m);
+	rc = run_rounds(m, &r, rc, share(TOTAL_S, pairs, MOST_S / INFER_EACH), what);
+	rc = rc ? rc : gather_rows(m, own);
+	if (rc == TUTTI_OK && tutti_comm_rank(m->c) == 0) {
+		rc = mark_measured(s, own);
+		rc = rc ? rc : fill(s, own);
+		rc = rc ? rc : fill(s, &s->busy);
+	}
+	return rc;
+}
+
+static int all_alone(struct meter *m, struct survey *s, struct at_once *own)
+{
+	struct rounds r = {.n = s->n};
+	struct pair list[MEASURE_ALONE * (MEASURE_ALONE - 1) / 2];
+	int rc = TUTTI_OK, pairs = 0;
+	char what[80];
+	for (int i = 0; i < s->n; i++)
+		for (int j = i + 1; j < s->n; j++)
+			list[pairs++] = (struct pair){i, j};
+	snprintf(what, sizeof(what), "%d pair%s, one after the other", pairs, pairs == 1 ? "" : "s");
+	if (tutti_comm_rank(m->c) == 0)
+		rc = rounds_one_by_one(&r, s->n, list, pairs);
+	forget_rows(m);
+	rc = run_rounds(m, &r, rc, share(TOTAL_S, pairs, MOST_S), what);
+	return rc ? rc : gather_rows(m, own);
+}
+
+/* What was measured of all pairs needs no list of them. */
+static void drop_full(const struct survey *s, bool **measured)
+{
+	size_t n = (size_t)s->n, count = 0;
+	for (size_t i = 0; *measured && i < n * n; i++)
+		count += (*measured)[i];
+	if (count == n * (n - 1)) {
+		free(*measured);
+		*measured = NULL;
+	}
+}
+
+static int measure_both(struct meter *m, struct survey *s)
+{
+	struct at_once own = {0};
+	int rc = TUTTI_OK;
+	if (s->n >= MEASURE_BUSY)
+		rc = pairs_at_once(m, s);
+	if (rc == TUTTI_OK && s->n > MEASURE_ALONE)
+		rc = missing_at_once(m, s);
+	if (rc == TUTTI_OK)
+		rc = s->n > MEASURE_ALONE ? some_alone(m, s, &own) : all_alone(m, s, &own);
+	s->latency = own.latency;
+	s->latency_p99 = own.latency_p99;
+	s->bandwidth = own.bandwidth;
+	s->bandwidth_p10 = own.bandwidth_p10;
+	s->measured = own.measured;
+	drop_full(s, &s->measured);
+	drop_full(s, &s->busy.measured);
 	return rc;
 }
 
@@ -248,9 +412,6 @@ int measure_all(struct survey *s, struct tutti_comm *c)
 {
 	size_t n = (size_t)s->n;
 	struct meter m = {.c = c};
-	double **const first[ROWS] = {&s->latency, &s->latency_p99, &s->bandwidth, &s->bandwidth_p10};
-	double **const busy[ROWS] = {&s->busy.latency, &s->busy.latency_p99, &s->busy.bandwidth,
-	                             &s->busy.bandwidth_p10};
 	bool enough = true;
 	for (int i = 0; i < ROWS; i++)
 		enough = (m.row[i] = calloc(n, sizeof(double))) && enough;
@@ -259,13 +420,7 @@ int measure_all(struct survey *s, struct tutti_comm *c)
 	int rc = enough && m.sample && m.buffer ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
 	if (rc == TUTTI_OK) {
 		memset(m.buffer, 1, BURST * MESSAGE);
-		rc = measure_pairs(&m, s->n <= MEASURE_ALONE, TOTAL_S);
-	}
-	if (rc == TUTTI_OK)
-		rc = gather_rows(&m, n, first);
-	if (rc == TUTTI_OK && s->n >= MEASURE_BUSY && s->n <= MEASURE_ALONE) {
-		rc = measure_pairs(&m, false, BUSY_S);
-		rc = rc ? rc : gather_rows(&m, n, busy);
+		rc = measure_both(&m, s);
 	}
 	for (int i = 0; i < ROWS; i++)
 		free(m.row[i]);

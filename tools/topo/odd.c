@@ -115,6 +115,12 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* Of the class, and measured itself: what was taken from others says nothing of the link. */
+static bool is_judged(const struct survey *s, const struct pair_class *c, int i, int j)
+{
+	return survey_measured(s, i, j) && survey_same_class(s, i, j, c->i, c->j);
+}
+
 /* What the better pairs of a class have. */
 static double peers_of(struct look *l, const struct rule *r, const struct pair_class *c)
 {
@@ -123,7 +129,7 @@ static double peers_of(struct look *l, const struct rule *r, const struct pair_c
 		return isinf(r->limit) ? 0 : INFINITY;
 	for (int i = 0; i < l->s->n; i++)
 		for (int j = 0; j < l->s->n; j++)
-			if (i != j && survey_same_class(l->s, i, j, c->i, c->j))
+			if (i != j && is_judged(l->s, c, i, j))
 				l->good[n++] = r->good(l->s, i, j);
 	qsort(l->good, n, sizeof(*l->good), by_value);
 	return l->good[(3 * n + 3) / 4 - 1];
@@ -142,7 +148,7 @@ static int mark_bad(struct look *l, const struct rule *r, const struct pair_clas
 	memset(l->bad, 0, (size_t)l->s->n * (size_t)l->s->n * sizeof(*l->bad));
 	for (int i = 0; i < l->s->n; i++)
 		for (int j = i + 1; j < l->s->n; j++) {
-			if (!survey_same_class(l->s, i, j, c->i, c->j))
+			if (!is_judged(l->s, c, i, j))
 				continue;
 			double there = r->good(l->s, i, j), back = r->good(l->s, j, i);
 			*bad_of(l, i, j) = there < limit && there <= back;
@@ -169,7 +175,7 @@ static bool all_bad(struct look *l, const struct pair_class *c, int u, int *i, i
 	int others = 0, last = -1;
 	for (int a = 0; a < l->s->n; a++)
 		for (int b = 0; b < l->s->n; b++) {
-			if (a == b || unit(l->s, c, a) != u || !survey_same_class(l->s, a, b, c->i, c->j))
+			if (a == b || unit(l->s, c, a) != u || !is_judged(l->s, c, a, b))
 				continue;
 			if (!*bad_of(l, a, b) && !*bad_of(l, b, a))
 				return false;
@@ -261,13 +267,24 @@ static void judge(struct look *l, const struct rule *r, const struct pair_class 
 		name_pairs(l, r, c, peers);
 }
 
+/* Leaves of a class what was measured. */
+static bool keep_measured(const struct survey *s, struct pair_class *c)
+{
+	const struct pair_class all = *c;
+	c->pairs = 0;
+	for (int i = 0; i < s->n; i++)
+		for (int j = i + 1; j < s->n; j++)
+			c->pairs += is_judged(s, &all, i, j);
+	return c->pairs > 0;
+}
+
 static void judge_links(struct look *l)
 {
 	struct pair_class class[SURVEY_CLASSES];
 	int n = survey_classes(l->s, class);
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
 		for (int k = 0; k < n; k++)
-			if (!rules[i].percentiles || l->s->latency_p99)
+			if (keep_measured(l->s, &class[k]) && (!rules[i].percentiles || l->s->latency_p99))
 				judge(l, &rules[i], &class[k]);
 }
 

@@ -122,9 +122,10 @@ static void in_rank_order(struct survey *s)
 static double *costs_of_steps(const struct survey *s)
 {
 	size_t n = (size_t)s->n;
+	const double *rate = survey_rates(s);
 	double *cost = calloc(n * n, sizeof(*cost));
 	for (size_t i = 0; cost && i < n * n; i++)
-		cost[i] = s->bandwidth[i] > 0 ? 1 / s->bandwidth[i] : 0; /* to oneself: no step of a ring */
+		cost[i] = rate[i] > 0 ? 1 / rate[i] : 0; /* to oneself: no step of a ring */
 	return cost;
 }
 
@@ -212,7 +213,8 @@ int survey_sharing(const struct survey *s, int *i, int *j)
 	for (int a = 0; s->busy.bandwidth && a < s->n; a++)
 		for (int b = 0; b < s->n; b++) {
 			size_t at = (size_t)a * (size_t)s->n + (size_t)b;
-			double part = a == b ? 1 : s->busy.bandwidth[at] / s->bandwidth[at];
+			double part =
+			        a == b || !survey_busy_measured(s, a, b) ? 1 : s->busy.bandwidth[at] / s->bandwidth[at];
 			pairs += part < SURVEY_SHARED;
 			if (part < least) {
 				least = part;
@@ -221,6 +223,34 @@ int survey_sharing(const struct survey *s, int *i, int *j)
 			}
 		}
 	return pairs;
+}
+
+static bool is_set(const struct survey *s, const bool *measured, int i, int j)
+{
+	return !measured || measured[(size_t)i * (size_t)s->n + (size_t)j];
+}
+
+bool survey_measured(const struct survey *s, int i, int j)
+{
+	return is_set(s, s->measured, i, j);
+}
+
+bool survey_busy_measured(const struct survey *s, int i, int j)
+{
+	return is_set(s, s->busy.measured, i, j);
+}
+
+const double *survey_rates(const struct survey *s)
+{
+	return s->measured && s->busy.bandwidth ? s->busy.bandwidth : s->bandwidth;
+}
+
+int survey_groups(const struct survey *s)
+{
+	int last = 0;
+	for (int h = 0; s->group && h < s->nhosts; h++)
+		last = s->group[h] > last ? s->group[h] : last;
+	return last + 1;
 }
 
 const char *survey_host(const struct survey *s, int host)
@@ -245,6 +275,9 @@ void survey_free(struct survey *s)
 	free(s->busy.latency_p99);
 	free(s->busy.bandwidth);
 	free(s->busy.bandwidth_p10);
+	free(s->busy.measured);
+	free(s->measured);
+	free(s->group);
 	free(s->ring);
 	free(s->odd);
 }

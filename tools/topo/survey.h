@@ -43,6 +43,7 @@ struct odd {
 /* The same as the survey's own matrices, with as many disjoint pairs at once as there are. All NULL: not measured. */
 struct at_once {
 	double *latency, *latency_p99, *bandwidth, *bandwidth_p10;
+	bool *measured; /* n * n; the other pairs are taken to have what their class has. NULL: all were */
 };
 
 struct survey {
@@ -61,9 +62,11 @@ struct survey {
 	double *bandwidth;     /* n * n, bytes a second from i to j */
 	double *latency_p99;   /* of 100 round trips, 99 take no longer. NULL: not measured */
 	double *bandwidth_p10; /* of 100 bursts, 90 are faster. NULL: not measured */
-	struct at_once busy;   /* of ranks so few that the matrices above are of one pair at a time */
-	int *ring;             /* n: a good order. NULL: not measured */
-	struct odd *odd;       /* nodd of them */
+	bool *measured; /* n * n: alone; the other pairs are taken to have what their class has. NULL: all were */
+	struct at_once busy;
+	int *group;      /* nhosts: hosts that reach each other equally fast, from 0 on. NULL: not looked for */
+	int *ring;       /* n: a good order. NULL: not measured */
+	struct odd *odd; /* nodd of them */
 	int nodd;
 	double ring_rate, plain_rate; /* of its slowest step, and of the slowest step in rank order; bytes a second */
 };
@@ -94,6 +97,13 @@ bool survey_same_network(const char *a, const char *b);
  */
 #define SURVEY_SHARED 0.67
 int survey_sharing(const struct survey *s, int *i, int *j);
+/** Was the pair measured itself? */
+bool survey_measured(const struct survey *s, int i, int j);
+bool survey_busy_measured(const struct survey *s, int i, int j);
+/** What rings and pictures go by: bandwidth alone, or, where that was not measured of all pairs, at once. NULL: neither. */
+const double *survey_rates(const struct survey *s);
+/** Number of groups of hosts; 1 where none were looked for. */
+int survey_groups(const struct survey *s);
 /** Name of a host: "a machine" where it has none. */
 const char *survey_host(const struct survey *s, int host);
 

@@ -3,7 +3,6 @@
  * classes beyond.
  */
 #include "text.h"
-#include "measure.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -299,9 +298,9 @@ static int members(const int *label, int n, int value)
 #define RANKS_TEXT 512
 
 /* "rank 3", "ranks 0-3,8": those with this label. */
-static const char *ranks_text(const int *label, int n, int value, char buf[RANKS_TEXT])
+static const char *numbers_text(const char *what, const int *label, int n, int value, char buf[RANKS_TEXT])
 {
-	size_t used = (size_t)snprintf(buf, RANKS_TEXT, members(label, n, value) == 1 ? "rank" : "ranks");
+	size_t used = (size_t)snprintf(buf, RANKS_TEXT, "%s%s", what, members(label, n, value) == 1 ? "" : "s");
 	const char *before = " ";
 	for (int i = 0, last; i < n && used < RANKS_TEXT; i = last + 1) {
 		last = i;
@@ -315,6 +314,11 @@ static const char *ranks_text(const int *label, int n, int value, char buf[RANKS
 		before = ",";
 	}
 	return buf;
+}
+
+static const char *ranks_text(const int *label, int n, int value, char buf[RANKS_TEXT])
+{
+	return numbers_text("rank", label, n, value, buf);
 }
 
 typedef bool related(const struct survey *s, int i, int j);
@@ -414,28 +418,30 @@ static void print_host_lists(FILE *f, const struct survey *s)
 
 typedef void cell_text(const struct survey *s, int i, int j, char buf[16]);
 
+/* What was taken from others of its class has a ~. */
+static void number_cell(double v, bool measured, char buf[16])
+{
+	snprintf(buf, 16, "%s%.*f", measured ? "" : "~", decimals(v), v);
+}
+
 static void latency_cell(const struct survey *s, int i, int j, char buf[16])
 {
-	double us = s->latency[i * s->n + j] * 1e6;
-	snprintf(buf, 16, "%.*f", decimals(us), us);
+	number_cell(s->latency[i * s->n + j] * 1e6, survey_measured(s, i, j), buf);
 }
 
 static void bandwidth_cell(const struct survey *s, int i, int j, char buf[16])
 {
-	double gb = s->bandwidth[i * s->n + j] * 1e-9;
-	snprintf(buf, 16, "%.*f", decimals(gb), gb);
+	number_cell(s->bandwidth[i * s->n + j] * 1e-9, survey_measured(s, i, j), buf);
 }
 
 static void busy_latency_cell(const struct survey *s, int i, int j, char buf[16])
 {
-	double us = s->busy.latency[i * s->n + j] * 1e6;
-	snprintf(buf, 16, "%.*f", decimals(us), us);
+	number_cell(s->busy.latency[i * s->n + j] * 1e6, survey_busy_measured(s, i, j), buf);
 }
 
 static void busy_bandwidth_cell(const struct survey *s, int i, int j, char buf[16])
 {
-	double gb = s->busy.bandwidth[i * s->n + j] * 1e-9;
-	snprintf(buf, 16, "%.*f", decimals(gb), gb);
+	number_cell(s->busy.bandwidth[i * s->n + j] * 1e-9, survey_busy_measured(s, i, j), buf);
 }
 
 static void via_cell(const struct survey *s, int i, int j, char buf[16])
@@ -484,15 +490,15 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The values of a class, the one of pair (i, j), over all ordered pairs: median, extremes, and who has the worst. */
-static void print_range(FILE *f, const struct survey *s, int i, int j, const double *value, double unit,
-                        bool most_is_worst)
+/* The values of a class, the one of pair (i, j), over all its ways: median, extremes, and who has the worst. */
+static void print_range(FILE *f, const struct survey *s, int i, int j, const double *value, const bool *measured,
+                        double unit, bool most_is_worst)
 {
 	double *v = calloc((size_t)s->n * (size_t)s->n, sizeof(*v)), worst = 0;
 	int n = 0, a = 0, b = 0;
 	for (int k = 0; v && k < s->n; k++)
 		for (int l = 0; l < s->n; l++) {
-			if (k == l || !survey_same_class(s, i, j, k, l))
+			if (k == l || !survey_same_class(s, i, j, k, l) || (measured && !measured[k * s->n + l]))
 				continue;
 			double x = v[n++] = value[k * s->n + l] * unit;
 			if (n == 1 || (most_is_worst ? x > worst : x < worst)) {
@@ -501,6 +507,8 @@ static void print_range(FILE *f, const struct survey *s, int i, int j, const dou
 				b = l;
 			}
 		}
+	if (n == 0)
+		fputs("not measured\n", f);
 	if (n > 0) {
 		qsort(v, (size_t)n, sizeof(*v), by_value);
 		double median = (v[(n - 1) / 2] + v[n / 2]) / 2, best = v[most_is_worst ? 0 : n - 1];
@@ -526,9 +534,69 @@ static void print_class(FILE *f, const struct survey *s, int i, int j, int pairs
 		return;
 	}
 	fputs("    latency, us: ", f);
-	print_range(f, s, i, j, s->latency, 1e6, true);
+	print_range(f, s, i, j, s->latency, s->measured, 1e6, true);
 	fputs("    bandwidth, GB/s: ", f);
-	print_range(f, s, i, j, s->bandwidth, 1e-9, false);
+	print_range(f, s, i, j, s->bandwidth, s->measured, 1e-9, false);
+	if (!s->measured || !s->busy.bandwidth)
+		return;
+	fputs("    all at once, GB/s: ", f);
+	print_range(f, s, i, j, s->busy.bandwidth, s->busy.measured, 1e-9, false);
+}
+
+static int measured_pairs(const struct survey *s, const bool *measured)
+{
+	int pairs = 0;
+	for (int i = 0; i < s->n; i++)
+		for (int j = i + 1; j < s->n; j++)
+			pairs += !measured || measured[i * s->n + j];
+	return pairs;
+}
+
+/* Between the hosts of two groups, or of one. */
+static double mean_rate(const struct survey *s, const double *rate, int from, int to)
+{
+	double sum = 0;
+	int ways = 0;
+	for (int i = 0; i < s->n; i++)
+		for (int j = 0; j < s->n; j++)
+			if (s->rank[i].host != s->rank[j].host && s->group[s->rank[i].host] == from &&
+			    s->group[s->rank[j].host] == to) {
+				sum += rate[i * s->n + j];
+				ways++;
+			}
+	return ways ? sum / ways : 0;
+}
+
+static void print_groups_of_hosts(FILE *f, const struct survey *s)
+{
+	int groups = survey_groups(s);
+	char buf[RANKS_TEXT];
+	if (groups < 2)
+		return;
+	fputs("groups of hosts by what pairs have at once, as of a switch, or of a slow cable\n", f);
+	for (int g = 0; g < groups; g++)
+		if (members(s->group, s->nhosts, g))
+			fprintf(f, "  group %d: %s\n", g, numbers_text("host", s->group, s->nhosts, g, buf));
+	for (int from = 0; from < groups; from++)
+		for (int to = 0; to < groups; to++) {
+			double alone = mean_rate(s, s->bandwidth, from, to) * 1e-9;
+			double busy = mean_rate(s, survey_rates(s), from, to) * 1e-9;
+			if (alone > 0)
+				fprintf(f, "  group %d to %d: %.*f GB/s alone, %.*f at once\n", from, to,
+				        decimals(alone), alone, decimals(busy), busy);
+		}
+}
+
+/* How much of it all was looked at itself. */
+static void print_measured(FILE *f, const struct survey *s)
+{
+	int all = s->n * (s->n - 1) / 2;
+	if (!s->measured && !(s->busy.bandwidth && s->busy.measured))
+		return;
+	fprintf(f, "measured: %d of %d pairs alone", measured_pairs(s, s->measured), all);
+	if (s->busy.bandwidth)
+		fprintf(f, ", %d at once", measured_pairs(s, s->busy.measured));
+	fputs("; the others have what those of the same two hosts or of their class have: ~\n", f);
 }
 
 static void print_busy(FILE *f, const struct survey *s)
@@ -541,7 +609,8 @@ static void print_busy(FILE *f, const struct survey *s)
 		snprintf(title, sizeof(title), "bandwidth, GB/s, of %d pairs at once", s->n / 2);
 		print_matrix(f, s, title, busy_bandwidth_cell);
 	}
-	fprintf(f, "at once: %d of %d ways have less than two thirds of what they have alone", ways, s->n * (s->n - 1));
+	fprintf(f, "at once: %d of %d ways have less than two thirds of what they have alone", ways,
+	        2 * measured_pairs(s, s->busy.measured));
 	if (ways) {
 		char alone[16], busy[16];
 		bandwidth_cell(s, i, j, alone);
@@ -601,8 +670,8 @@ void text_print(FILE *f, const struct survey *s)
 		print_odd(f, s);
 		return;
 	}
-	if (s->n > MEASURE_ALONE)
-		fprintf(f, "measured %d pairs at once: what they share, they shared here too\n", s->n / 2);
+	print_measured(f, s);
+	print_groups_of_hosts(f, s);
 	if (s->n > 2 && s->n <= MATRIX_RANKS) {
 		print_matrix(f, s, "latency, us: half a round trip of 8 bytes", latency_cell);
 		print_matrix(f, s, "bandwidth, GB/s: messages of 1 MiB from row to column", bandwidth_cell);

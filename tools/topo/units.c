@@ -20,14 +20,15 @@ struct folding {
 static void sum_rates(struct folding *x)
 {
 	const struct survey *s = x->s;
+	const double *rate = survey_rates(s);
 	for (int i = 0; i < s->n; i++) {
 		x->ranks[s->rank[i].host]++;
 		for (int j = 0; j < s->n; j++) {
 			int a = s->rank[i].host, b = s->rank[j].host;
-			if (a == b || !s->bandwidth)
+			if (a == b || !rate)
 				continue;
 			for (int k = 0; k < 2; k++, a = s->rank[j].host, b = s->rank[i].host) {
-				x->rate[a * s->nhosts + b] += s->bandwidth[i * s->n + j];
+				x->rate[a * s->nhosts + b] += rate[i * s->n + j];
 				x->pairs[a * s->nhosts + b]++;
 			}
 		}
@@ -131,6 +132,7 @@ static void add_pair(struct units *u, const struct survey *s, int i, int j)
 {
 	int a = u->of[i], b = u->of[j];
 	struct unit_link *l = units_link(u, a, b);
+	const double *rate = survey_rates(s);
 	if (a > b || (a == b && i > j)) /* seen from the other side */
 		return;
 	l->pairs++;
@@ -138,8 +140,8 @@ static void add_pair(struct units *u, const struct survey *s, int i, int j)
 		l->via = survey_via(s, i, j);
 	if (!s->latency)
 		return;
-	l->there += s->bandwidth[i * s->n + j];
-	l->back += s->bandwidth[j * s->n + i];
+	l->there += rate[i * s->n + j];
+	l->back += rate[j * s->n + i];
 	l->latency += s->latency[i * s->n + j];
 }
 
