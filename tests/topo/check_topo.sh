@@ -76,11 +76,32 @@ alone_hosts() {
 	grep -Eq '^  ring: 0 1 (4 5|5 4) (2 3|3 2) (6 7|7 6)$' "$work/4x2-laptops.text" &&
 		grep -q 'for a full mesh 2 of 6 cables are missing:' "$work/4x2-laptops.text" &&
 		grep -q 'node0 - node1; node2 - node3' "$work/4x2-laptops.text" &&
-		grep -q 'host 7 (node7), all links by tcp: 0.1' "$work/8x1-switches.text"
+		grep -q 'host 7 (node7), all links by tcp: 0.1' "$work/8x1-switches.text" &&
+		heat "$work/8x1-switches.heat.svg" 8 0
+}
+
+# heat FILE RANKS SMALL: has a cell for each way alone, and one at once; so many are small, for they weren't measured
+heat() {
+	python3 - "$1" "$2" "$3" <<-'EOF'
+		import sys
+		import xml.etree.ElementTree as tree
+		ranks, small = int(sys.argv[2]), int(sys.argv[3])
+		root = tree.parse(sys.argv[1]).getroot()
+		texts = [e.text for e in root.iter() if e.tag.endswith("text")]
+		for what in ("Latency", "Bandwidth"):
+		    for how in (" alone", " of all at once"):
+		        assert any(t.startswith(what + how) for t in texts), (what, how, texts[:9])
+		boxes = [e for e in root.iter() if e.tag.endswith("rect") and e.get("height") not in ("100%", "10.0")]
+		assert len(boxes) == 4 * ranks * ranks, len(boxes)
+		widest = max(float(b.get("width")) for b in boxes)
+		assert sum(float(b.get("width")) < widest - 0.2 for b in boxes) == small
+	EOF
 }
 
 many_hosts() {
 	made 64 2 switches || return 1
+	# latency and bandwidth, two ways, of 8128 - 253 pairs alone and of 8128 - 769 at once
+	heat "$work/64x2-switches.heat.svg" 128 $((4 * (7875 + 7359))) || return 1
 	cat "$work/64x2-switches.text"
 	# few were measured, and it is said; what they share shows between the groups that the file has
 	grep -q '^measured: 253 of 8128 pairs alone, 769 at once; ' "$work/64x2-switches.text" &&

@@ -1,4 +1,8 @@
-/* Heat maps: a cell for each pair, latency and bandwidth side by side. Figures stand in the cells while they fit. */
+/*
+ * Heat maps: a cell for each pair, latency and bandwidth side by side; below them the same of all pairs at once, in the
+ * same colours, so that what pairs share shows. Figures stand in the cells while they fit. What was taken from others of
+ * its class is a smaller cell.
+ */
 #include "../../src/util/error.h"
 #include "draw.h"
 #include "svg.h"
@@ -8,30 +12,38 @@
 
 #define MARGIN  44.0
 #define HEAD    92.0
+#define BETWEEN 62.0
 #define FOOT    56.0
 #define FIGURES 24 /* ranks */
 
+/* A column of maps with one scale. */
 struct map {
 	FILE *f;
 	const struct survey *s;
-	const double *value;
+	const double *alone, *busy; /* busy NULL: no second map */
 	double unit, least, most, side;
 	bool less_is_better;
-	const char *title, *name;
+	const char *title, *what, *name;
 };
+
+static void widen(struct map *m, const double *value)
+{
+	int n = m->s->n;
+	for (int i = 0; value && i < n; i++)
+		for (int j = 0; j < n; j++)
+			if (i != j) {
+				m->least = fmin(m->least, value[i * n + j] * m->unit);
+				m->most = fmax(m->most, value[i * n + j] * m->unit);
+			}
+}
 
 /* The ends of the scale; values that differ little look alike, as good as the best. */
 static void find_range(struct map *m)
 {
-	int n = m->s->n;
 	m->least = INFINITY;
 	m->most = 0;
-	for (int i = 0; i < n; i++)
-		for (int j = 0; j < n; j++)
-			if (i != j) {
-				m->least = fmin(m->least, m->value[i * n + j] * m->unit);
-				m->most = fmax(m->most, m->value[i * n + j] * m->unit);
-			}
+	widen(m, m->alone);
+	widen(m, m->busy);
 	if (m->less_is_better)
 		m->most = fmax(m->most, 4 * m->least);
 	else
@@ -49,25 +61,33 @@ static void figure(double v, char *buf, size_t cap)
 	snprintf(buf, cap, "%.*f", v < 10 ? 2 : v < 100 ? 1 : 0, v);
 }
 
-static void draw_cells(const struct map *m, double x, double y)
+static void draw_cell(const struct map *m, double x, double y, double v, bool measured)
 {
-	int n = m->s->n;
-	for (int i = 0; i < n; i++)
-		for (int j = 0; j < n; j++) {
-			char text[24];
-			double v = m->value[i * n + j] * m->unit, gap = n > 64 ? 0 : 1;
-			double cx = x + j * m->side, cy = y + i * m->side;
-			if (i == j) {
+	char text[24];
+	double gap = m->s->n > 64 ? 0 : 1, inset = measured ? 0 : m->side / 6;
+	struct colour c = colour_of(m, v);
+	svg_box(m->f, x + inset, y + inset, m->side - gap - 2 * inset, m->side - gap - 2 * inset, 0, c.hex, NULL);
+	if (m->s->n > FIGURES)
+		return;
+	figure(v, text, sizeof(text));
+	svg_text(m->f, x + m->side / 2, y + m->side / 2 + 3.5,
+	         m->side < 30 ? 8
+	         : measured   ? 10.5
+	                      : 9,
+	         "middle", "normal", svg_ink_on(c), text);
+}
+
+static void draw_cells(const struct map *m, const double *value, double x, double y)
+{
+	const struct survey *s = m->s;
+	for (int i = 0; i < s->n; i++)
+		for (int j = 0; j < s->n; j++) {
+			double cx = x + j * m->side, cy = y + i * m->side, gap = s->n > 64 ? 0 : 1;
+			bool measured = value == m->busy ? survey_busy_measured(s, i, j) : survey_measured(s, i, j);
+			if (i == j)
 				svg_box(m->f, cx, cy, m->side - gap, m->side - gap, 0, "#eceff2", NULL);
-				continue;
-			}
-			struct colour c = colour_of(m, v);
-			svg_box(m->f, cx, cy, m->side - gap, m->side - gap, 0, c.hex, NULL);
-			if (n > FIGURES)
-				continue;
-			figure(v, text, sizeof(text));
-			svg_text(m->f, cx + m->side / 2, cy + m->side / 2 + 3.5, m->side < 30 ? 8 : 10.5, "middle",
-			         "normal", svg_ink_on(c), text);
+			else
+				draw_cell(m, cx, cy, value[i * s->n + j] * m->unit, measured);
 		}
 }
 
@@ -90,19 +110,33 @@ static void draw_edges(const struct map *m, double x, double y)
 	}
 }
 
-static void draw_map(struct map *m, double x)
+static void draw_map(const struct map *m, const double *value, double x, double y, const char *how)
+{
+	char title[96];
+	snprintf(title, sizeof(title), "%s%s, %s", m->title, how, m->what);
+	svg_text(m->f, x, y - 30, 13, "start", "bold", INK, title);
+	draw_cells(m, value, x, y);
+	draw_edges(m, x, y);
+}
+
+static void draw_column(struct map *m, double x)
 {
 	char least[48], most[48], number[24];
-	double y = HEAD, all = m->s->n * m->side;
+	double all = m->s->n * m->side, below = HEAD;
 	find_range(m);
-	svg_text(m->f, x, 62, 13, "start", "bold", INK, m->title);
-	draw_cells(m, x, y);
-	draw_edges(m, x, y);
+	draw_map(m, m->alone, x, HEAD, m->busy ? " alone" : "");
+	if (m->busy)
+		draw_map(m, m->busy, x, below = HEAD + all + BETWEEN, " of all at once");
 	figure(m->less_is_better ? m->most : m->least, number, sizeof(number));
 	snprintf(least, sizeof(least), "%s", number);
 	figure(m->less_is_better ? m->least : m->most, number, sizeof(number));
 	snprintf(most, sizeof(most), "%s %s", number, m->name);
-	svg_scale(m->f, x, y + all + 14, least, most);
+	svg_scale(m->f, x, below + all + 14, least, most);
+}
+
+static double side_of(int n)
+{
+	return n <= 4 ? 60 : n <= 12 ? 40 : n <= FIGURES ? 30 : fmax(480.0 / n, 2);
 }
 
 int heat_write(const struct survey *s, const char *path)
@@ -115,22 +149,39 @@ int heat_write(const struct survey *s, const char *path)
 	FILE *f = fopen(path, "we");
 	if (!f)
 		return fail_errno("can't write %s", path);
-	double side = s->n <= 4         ? 60
-	              : s->n <= 12      ? 40
-	              : s->n <= FIGURES ? 30
-	                                : fmax(480.0 / s->n, 2),
-	       all = s->n * side;
-	double width = fmax(all, 180);
-	struct map late = {f, s, s->latency, 1e6, 0, 0, side, true, "Latency, µs: half a round trip of 8 bytes", "µs"};
-	struct map fast = {f,     s, s->bandwidth, 1e-9, 0, 0, side, false, "Bandwidth, GB/s: 1 MiB, row to column",
+	double side = side_of(s->n), all = s->n * side;
+	struct map late = {f,
+	                   s,
+	                   s->latency,
+	                   s->busy.latency,
+	                   1e6,
+	                   0,
+	                   0,
+	                   side,
+	                   true,
+	                   "Latency",
+	                   "µs: half a round trip of 8 bytes",
+	                   "µs"};
+	struct map fast = {f,
+	                   s,
+	                   s->bandwidth,
+	                   s->busy.bandwidth,
+	                   1e-9,
+	                   0,
+	                   0,
+	                   side,
+	                   false,
+	                   "Bandwidth",
+	                   "GB/s: 1 MiB, row to column",
 	                   "GB/s"};
-	width = fmax(width, svg_width(late.title, 13));
-	svg_begin(f, 3 * MARGIN + 2 * width, HEAD + all + FOOT);
-	char title[80];
-	snprintf(title, sizeof(title), "%d ranks on %d host%s", s->n, s->nhosts, s->nhosts == 1 ? "" : "s");
+	double width = fmax(all, svg_width("Bandwidth of all at once, GB/s: 1 MiB, row to column", 13));
+	svg_begin(f, 3 * MARGIN + 2 * width, HEAD + all + (late.busy ? BETWEEN + all : 0) + FOOT);
+	char title[120];
+	snprintf(title, sizeof(title), "%d ranks on %d host%s%s", s->n, s->nhosts, s->nhosts == 1 ? "" : "s",
+	         s->measured || s->busy.measured ? "; small cells: as others of their class" : "");
 	svg_text(f, MARGIN, 34, 18, "start", "bold", INK, title);
-	draw_map(&late, MARGIN);
-	draw_map(&fast, 2 * MARGIN + width);
+	draw_column(&late, MARGIN);
+	draw_column(&fast, 2 * MARGIN + width);
 	svg_end(f);
 	return fclose(f) == 0 ? TUTTI_OK : fail_errno("can't write %s", path);
 }
