@@ -1022,7 +1022,8 @@ static int clean(void **state)
 	return nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-int main(void)
+/* An argument is a pattern of names. */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_two_packages),
@@ -1062,5 +1063,7 @@ int main(void)
 	        cmocka_unit_test(test_lines_fit_with_many_ranks),
 	        cmocka_unit_test(test_wrong_use),
 	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, find_programs, clean);
 }
