@@ -104,6 +104,22 @@ static void hosts_that_are_alike_are_a_group(void **state)
 	}
 }
 
+/* A pair that was lucky joins no switches: most between them are slow. */
+static void lucky_pairs_join_nobody(void **state)
+{
+	(void)state;
+	for (int hosts = 20; hosts <= 64; hosts += 4) {
+		make(hosts, 2, switches);
+		for (int i = 8; i < 12; i += 2) { /* the first rank of a host meets that of the next one */
+			assert_true(met[i * s.n + i + 2]);
+			rate[i * s.n + i + 2] = rate[(i + 2) * s.n + i] = 0.9e9;
+		}
+		assert_int_equal(infer_groups(&s), TUTTI_OK);
+		for (int h = 0; h < hosts; h++)
+			assert_int_equal(s.group[h], h == hosts - 1 ? 2 : h % 2);
+	}
+}
+
 static void groups_are_few(void **state)
 {
 	(void)state;
@@ -231,8 +247,11 @@ static void a_few_of_each_class_are_measured_alone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(hosts_that_are_alike_are_a_group),       cmocka_unit_test(groups_are_few),
-	        cmocka_unit_test(what_was_not_measured_is_as_its_class),  cmocka_unit_test(a_rare_class_is_measured),
+	        cmocka_unit_test(hosts_that_are_alike_are_a_group),
+	        cmocka_unit_test(groups_are_few),
+	        cmocka_unit_test(lucky_pairs_join_nobody),
+	        cmocka_unit_test(what_was_not_measured_is_as_its_class),
+	        cmocka_unit_test(a_rare_class_is_measured),
 	        cmocka_unit_test(a_few_of_each_class_are_measured_alone),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

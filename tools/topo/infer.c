@@ -123,32 +123,31 @@ int infer_fill(const struct survey *s, const bool *measured, double *matrix)
 
 /* ---- groups of hosts --------------------------------------------------------------------------------------------- */
 
-static int by_value(const void *a, const void *b)
+/* A pair across hosts that was measured at once, by the worse of its ways. */
+struct meeting {
+	int a, b; /* hosts */
+	double rate;
+};
+
+static int by_rate(const void *a, const void *b)
 {
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
+	const struct meeting *x = a, *y = b;
+	return (x->rate < y->rate) - (x->rate > y->rate);
 }
 
-/* The worse way of a pair across hosts that was measured at once; 0: it isn't one, or goes by another transport. */
-static double rate_by(const struct survey *s, int i, int j, int via)
-{
-	size_t there = cell(s, i, j), back = cell(s, j, i);
-	if (s->rank[i].host == s->rank[j].host || s->via[there] != via || !s->busy.measured[there])
-		return 0;
-	return fmin(s->busy.bandwidth[there], s->busy.bandwidth[back]);
-}
-
-/* What three of four do not exceed. */
-static double good_rate(const struct survey *s, int via, double *v)
+/* Those by one transport, the fastest first. */
+static size_t find_meetings(const struct survey *s, int via, struct meeting *v)
 {
 	size_t n = 0;
 	for (int i = 0; i < s->n; i++)
 		for (int j = i + 1; j < s->n; j++) {
-			v[n] = rate_by(s, i, j, via);
-			n += v[n] > 0;
+			size_t there = cell(s, i, j), back = cell(s, j, i);
+			if (s->rank[i].host != s->rank[j].host && s->via[there] == via && s->busy.measured[there])
+				v[n++] = (struct meeting){s->rank[i].host, s->rank[j].host,
+				                          fmin(s->busy.bandwidth[there], s->busy.bandwidth[back])};
 		}
-	qsort(v, n, sizeof(*v), by_value);
-	return n ? v[(3 * n + 3) / 4 - 1] : INFINITY;
+	qsort(v, n, sizeof(*v), by_rate);
+	return n;
 }
 
 static int root_of(int *parent, int h)
@@ -158,17 +157,32 @@ static int root_of(int *parent, int h)
 	return h;
 }
 
-/* A host's parent is the lowest of its group. */
-static void join_hosts(struct survey *s, double *v)
+/* Are most of the pairs between two groups good ones? A lucky one joins nobody. */
+static bool belong_together(int *parent, const struct meeting *v, size_t n, size_t good, int a, int b)
+{
+	size_t all = 0, near = 0;
+	for (size_t k = 0; k < n; k++) {
+		int x = root_of(parent, v[k].a), y = root_of(parent, v[k].b);
+		bool between = (x == a && y == b) || (x == b && y == a);
+		all += between;
+		near += between && k < good;
+	}
+	return 2 * near > all;
+}
+
+/* The fastest first, so that what is near is together when the others come. A host's parent is the lowest of its group. */
+static void join_hosts(struct survey *s, struct meeting *v)
 {
 	for (int via = 0; via < s->ntransports; via++) {
-		double good = good_rate(s, via, v);
-		for (int i = 0; i < s->n; i++)
-			for (int j = i + 1; j < s->n; j++) {
-				int a = root_of(s->group, s->rank[i].host), b = root_of(s->group, s->rank[j].host);
-				if (a != b && rate_by(s, i, j, via) >= FAR * good)
-					s->group[a < b ? b : a] = a < b ? a : b;
-			}
+		size_t n = find_meetings(s, via, v), good = 0;
+		while (good < n &&
+		       v[good].rate >= FAR * v[n - (3 * n + 3) / 4].rate) /* what three of four do not exceed */
+			good++;
+		for (size_t k = 0; k < good; k++) {
+			int a = root_of(s->group, v[k].a), b = root_of(s->group, v[k].b);
+			if (a != b && belong_together(s->group, v, n, good, a, b))
+				s->group[a < b ? b : a] = a < b ? a : b;
+		}
 	}
 	for (int h = 0; h < s->nhosts; h++)
 		s->group[h] = root_of(s->group, h);
@@ -207,7 +221,7 @@ static void number_groups(struct survey *s, struct club *club, int *number)
 int infer_groups(struct survey *s)
 {
 	size_t n = (size_t)s->n, hosts = (size_t)s->nhosts;
-	double *v = malloc(n * n * sizeof(*v));
+	struct meeting *v = malloc(n * n * sizeof(*v));
 	struct club *club = malloc(hosts * sizeof(*club));
 	int *number = malloc(hosts * sizeof(*number));
 	s->group = malloc(hosts * sizeof(*s->group));

@@ -11,7 +11,7 @@
 /** More groups of hosts are folded into so many, the last of which has all that are left. */
 #define INFER_GROUPS 8
 
-/** From pairs measured at once: s->group, hosts that reach each other, directly or over others, half as fast as good ones. */
+/** From pairs measured at once: s->group, hosts between which most pairs are at least half as fast as good ones. */
 int infer_groups(struct survey *s);
 
 /**
