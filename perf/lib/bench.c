@@ -174,8 +174,8 @@ static unsigned char *element(const struct run *r, const struct slot *s, int are
 
 static void put_inputs(struct run *r, struct slot *s, bool only_what_varies)
 {
-	pattern_turn(&r->own, ++r->turn);
-	s->turn = r->turn;
+	s->turn = ++r->turn % PATTERN_TURNS;
+	pattern_turn(&r->own, s->turn);
 	for (int a = 0; a < 2; a++)
 		for (int i = 0; i < r->shape.area[a].nbefore; i++) {
 			const struct part *p = &r->shape.area[a].before[i];
@@ -193,6 +193,8 @@ static int renew(struct run *r, int op)
 	pattern_free(&r->own);
 	if (pattern_make(&r->own, &r->x, r->b->rank, r->shape.total) != 0)
 		return TUTTI_ENOMEM;
+	for (uint64_t turn = 0; turn < PATTERN_TURNS; turn++) /* none is made between calls that are timed */
+		pattern_turn(&r->own, turn);
 	for (int i = 0; i < r->nslots; i++) {
 		for (int a = 0; a < 2; a++)
 			memset(r->slots[i].area[a].raw, POISON, r->slots[i].area[a].bytes);

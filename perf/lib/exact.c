@@ -257,13 +257,48 @@ void pattern_free(struct pattern *p)
 {
 	free(p->bytes);
 	p->bytes = NULL;
+	for (int i = 0; i < PATTERN_TURNS; i++) {
+		free(p->kept[i]);
+		p->kept[i] = NULL;
+	}
+}
+
+static inline void move(unsigned char *to, const unsigned char *from, size_t size)
+{
+	switch (size) {
+	case 1:
+		*to = *from;
+		break;
+	case 2:
+		memcpy(to, from, 2);
+		break;
+	case 4:
+		memcpy(to, from, 4);
+		break;
+	default:
+		memcpy(to, from, 8);
+	}
 }
 
 void pattern_turn(struct pattern *p, uint64_t turn)
 {
+	size_t each = 64 / p->size, n = (p->length + each - 1) / each;
+	int place = (int)(turn % PATTERN_TURNS);
+	unsigned char *kept = p->kept[place];
+
 	p->x.turn = turn;
-	for (size_t i = 0; i < p->length; i += 64 / p->size)
+	if (kept && p->turn[place] == turn) {
+		for (size_t i = 0; i < n; i++)
+			move(p->bytes + i * 64, kept + i * p->size, p->size);
+		return;
+	}
+	for (size_t i = 0; i < p->length; i += each)
 		store(p, i);
+	if (!kept)
+		kept = p->kept[place] = malloc(n * p->size);
+	for (size_t i = 0; kept && i < n; i++)
+		move(kept + i * p->size, p->bytes + i * 64, p->size);
+	p->turn[place] = turn;
 }
 
 /* The longest run from logical index `first` that is contiguous in the pattern. */
@@ -299,7 +334,7 @@ void pattern_touch(const struct pattern *p, size_t first, size_t count, void *ds
 
 		n = run_at(first, count);
 		for (size_t i = (each - first % PATTERN_PERIOD % each) % each; i < n; i += each)
-			memcpy(to + i * p->size, from + i * p->size, p->size);
+			move(to + i * p->size, from + i * p->size, p->size);
 	}
 }
 

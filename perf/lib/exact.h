@@ -44,6 +44,7 @@ int exact_varies(const struct exact *x, size_t index);
  * written and compared at the speed of memory. The period is prime, so that no block is a multiple of it.
  */
 #define PATTERN_PERIOD 65521
+#define PATTERN_TURNS  7 /* whose elements are kept: to make them takes longer than most calls */
 
 struct pattern {
 	struct exact x;
@@ -51,13 +52,15 @@ struct pattern {
 	size_t size;   /* bytes of an element */
 	size_t length; /* elements made: the period, or fewer when fewer are used */
 	unsigned char *bytes;
+	unsigned char *kept[PATTERN_TURNS]; /* what varies, of turns that were made; NULL: none */
+	uint64_t turn[PATTERN_TURNS];
 };
 
 /** Make the pattern of `rank` for indices 0 .. count-1. Returns 0, or -1 out of memory. */
 int pattern_make(struct pattern *p, const struct exact *x, int rank, size_t count);
 void pattern_free(struct pattern *p);
 
-/** Move on to another turn: remakes the elements that vary. */
+/** Move on to another turn: remakes the elements that vary, unless it is one of the last PATTERN_TURNS. */
 void pattern_turn(struct pattern *p, uint64_t turn);
 
 /** dst = elements first .. first+count-1. pattern_touch writes only those that vary. */

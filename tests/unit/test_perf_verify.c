@@ -277,6 +277,28 @@ static void test_touch_is_write_of_what_varies(void **unused)
 	}
 }
 
+/* A turn is what it was, whether its elements were kept or are made anew. */
+static void test_turns_come_back(void **unused)
+{
+	(void)unused;
+	for (int t = 0; t < TYPES; t++) {
+		struct exact x = {.type = t, .op = EXACT_COPY, .nranks = 2, .seed = 5};
+		struct pattern p;
+
+		assert_int_equal(pattern_make(&p, &x, 1, 1000), 0);
+		for (uint64_t i = 0; i < 60; i++) {
+			struct pattern fresh;
+
+			x.turn = i * i % (3 * PATTERN_TURNS + 1);
+			assert_int_equal(pattern_make(&fresh, &x, 1, 1000), 0);
+			pattern_turn(&p, x.turn);
+			assert_memory_equal(p.bytes, fresh.bytes, 1000 * tutti_dtype_size(t));
+			pattern_free(&fresh);
+		}
+		pattern_free(&p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -285,6 +307,7 @@ int main(void)
 	        cmocka_unit_test(test_noise_is_finite_and_rounds),
 	        cmocka_unit_test(test_one_wrong_bit_is_counted),
 	        cmocka_unit_test(test_touch_is_write_of_what_varies),
+	        cmocka_unit_test(test_turns_come_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,9 +10,10 @@
 #include "../../src/util/error.h"
 #include "../../src/util/param.h"
 
-#define ESIZE     4    /* f32 */
-#define SHARPNESS 1.02 /* a crossover is as exact as this factor */
-#define MOST_ROWS 256
+#define ESIZE       4    /* f32 */
+#define SHARPNESS   1.02 /* a crossover is as exact as this factor */
+#define MOST_ROWS   256
+#define MOST_BEFORE 200 /* calls that empty the buckets; those that take more do not */
 
 struct table {
 	const struct predict *p;
@@ -61,6 +62,15 @@ static bool serves(const struct table *t, const struct algo *algo)
 	return algo_serves(algo, &a);
 }
 
+/* Buckets are full before the first calls only; what a program sees is calls on end, which have emptied them. */
+static int calls_before(const struct table *t)
+{
+	double most = 0;
+	for (int i = 0; t->cluster.sim.burst && i < t->cluster.sim.nresources; i++)
+		most = fmax(most, t->cluster.sim.burst[i]);
+	return most > 0 ? 2 + (int)fmin(most / (double)t->bytes, MOST_BEFORE) : 0;
+}
+
 static int simulate(const struct table *t, const struct algo *algo, int channels, double *seconds)
 {
 	size_t n = coll_owned(t->coll) ? (size_t)t->cluster.sim.nranks : 1;
@@ -73,8 +83,7 @@ static int simulate(const struct table *t, const struct algo *algo, int channels
 	                        .slot = (size_t)t->params.slot,
 	                        .slots = (int)t->params.slots};
 	struct sim_result r;
-	/* buckets are full before the first call only; what a program sees is calls on end */
-	call.before = t->cluster.sim.burst ? 2 : 0;
+	call.before = calls_before(t);
 	*seconds = NAN;
 	if (!serves(t, algo))
 		return TUTTI_OK;
