@@ -25,7 +25,7 @@ enum wait_policy { WAIT_AUTO, WAIT_SPIN, WAIT_YIELD, WAIT_SLEEP };
 /** How this rank waits: fixed when its world is made. */
 struct wait_policy_of {
 	enum wait_policy policy;
-	bool crowded;           /* more ranks than cores on this host: yield at once */
+	bool crowded;           /* yield at once: more ranks than cores on this host, or WAIT_YIELD */
 	_Atomic uint32_t *bell; /* own sleep word, rung by peers in memory; never NULL */
 	int epoll;              /* readable when a network transport has something; -1: none */
 	bool mixed;             /* also linked through memory, which cannot end an epoll_wait: sleep for short */

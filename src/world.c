@@ -384,7 +384,7 @@ static int start_waiting(struct world *w)
 	for (int i = 0; i < 4; i++)
 		if (strcmp(w->params.wait, names[i]) == 0)
 			w->wait.policy = (enum wait_policy)i;
-	w->wait.crowded = is_crowded(w) && w->wait.policy != WAIT_SPIN;
+	w->wait.crowded = w->wait.policy == WAIT_YIELD || (is_crowded(w) && w->wait.policy != WAIT_SPIN);
 	w->wait.bell = w->segment ? segment_bell(w->segment, w->local[w->rank]) : &w->lonely_bell;
 	w->wait.epoll = -1;
 	bool memory = false;

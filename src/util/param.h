@@ -40,7 +40,7 @@
 	  "how slots travel over libfabric: write, message, or auto: writes where the provider has them")              \
 	X(timeout, "TUTTI_TIMEOUT", num, "600", 0, "seconds that a rank waits in one collective")                      \
 	X(start_timeout, "TUTTI_START_TIMEOUT", num, "60", 0, "seconds that start-up may take")                        \
-	X(wait, "TUTTI_WAIT", str, "auto", 0, "auto, spin, yield or sleep")                                            \
+	X(wait, "TUTTI_WAIT", str, "auto", 0, "auto, spin, yield (at each look) or sleep")                             \
 	X(isa, "TUTTI_ISA", str, "", 0, "limit of the instruction set of kernels: c, avx2, avx512, neon")              \
 	X(wire, "TUTTI_WIRE", str, "", 1,                                                                              \
 	  "bf16 or q8: sums of f32 (q8: and bf16) go so between hosts, rounded; all ranks get the same bits")          \
