@@ -327,17 +327,17 @@ static bool same(const struct op *a, const struct op *b)
 
 void recipes_clear(struct recipe *kept)
 {
-	for (int i = 0; i < RECIPES; i++)
+	for (unsigned i = 0; i < RECIPES; i++)
 		kept[i].op.count = SIZE_MAX;
 }
 
-/* Counts are mostly multiples of large powers of two: only the upper bits of a product tell them apart. */
+/* Counts are mostly multiples of large powers of two: only the uppermost bits of a product depend on all of them. */
 static struct recipe *place_of(struct tutti_comm *c, const struct op *op)
 {
 	uint64_t h = (op->count ^ (uint64_t)op->coll << 40 ^ (uint64_t)op->dtype << 48 ^
 	              (uint64_t)(unsigned)op->root << 52) *
 	             0x9e3779b97f4a7c15u;
-	return &c->recipes[(h >> 32) % RECIPES];
+	return &c->recipes[h >> (64 - RECIPE_BITS)];
 }
 
 static __attribute__((noinline)) int fresh(struct tutti_comm *c, const struct op *op, struct recipe *place,

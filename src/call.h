@@ -49,7 +49,8 @@ struct recipe {
 	struct direct_run direct;
 };
 
-#define RECIPES 16 /* a communicator's; a power of two */
+#define RECIPE_BITS 5
+#define RECIPES     (1u << RECIPE_BITS) /* a communicator's */
 
 static inline bool is_message(enum coll coll)
 {

@@ -71,6 +71,7 @@ struct link_spec {
 struct transport {
 	const char *name;
 	const char *what; /* one line for lists */
+	uint32_t slot;    /* payload of a slot that suits it, if the usual one does not; 0: it does */
 	int (*open)(const struct transport_env *env, void **ctx);
 	void (*address)(void *ctx, uint8_t blob[CONTACT_BLOB]);
 	int (*attach)(void *ctx);

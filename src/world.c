@@ -315,6 +315,28 @@ static void derive_hosts(struct world *w)
 	}
 }
 
+/* By which two hosts' ranks reach each other: the first transport of the table on whose fabric both stand; -1: by none. */
+static int way_between(const struct world *w, int a, int b)
+{
+	for (int i = 0; i < w->ntransports; i++)
+		if (same_fabric(&w->transport[i], a, b))
+			return i;
+	return -1;
+}
+
+/* The largest that suits a transport which joins any two hosts: the same on all ranks. */
+static void size_slots(struct world *w)
+{
+	int64_t most = SLOT_BYTES;
+	for (int a = 0; a < w->nranks; a++)
+		for (int b = 0; b < a; b++) {
+			int way = w->host[a] == w->host[b] ? -1 : way_between(w, a, b);
+			if (way >= 0 && w->transport[way].t->slot > most)
+				most = w->transport[way].t->slot;
+		}
+	w->params.slot = w->params.slot ? w->params.slot : most;
+}
+
 /* The transport whose memory holds all ranks of this host: where they are threads of several processes, not inproc. */
 static int home_of(const struct world *w)
 {
@@ -343,9 +365,8 @@ static void derive_ways(struct world *w)
 		bool near = w->segment && w->host[r] == w->host[w->rank];
 		w->local[r] = near ? local[r] : -1;
 		w->via[r] = near && r != w->rank ? home : -1;
-		for (int i = 0; i < w->ntransports && w->via[r] < 0 && r != w->rank; i++)
-			if (same_fabric(&w->transport[i], r, w->rank))
-				w->via[r] = i;
+		if (w->via[r] < 0 && r != w->rank)
+			w->via[r] = way_between(w, r, w->rank);
 	}
 }
 
@@ -578,6 +599,7 @@ static int come_up(struct world *w, const struct world_start *start)
 	}
 	if (!rc) {
 		derive_hosts(w);
+		size_slots(w);
 		derive_ways(w);
 		rc = start_control(w);
 		if (!rc)

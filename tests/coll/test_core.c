@@ -1,6 +1,7 @@
 /*
  * What the core must survive: communicators that end while others still begin, calls inside groups that need an answer at
- * once, requests that outlive what they ran on, ranks placed as threads of several processes.
+ * once, requests that outlive what they ran on, ranks placed as threads of several processes. And what is only seen inside: what
+ * a communicator keeps, and how it was set up.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -16,6 +17,8 @@
 
 #include <cmocka.h>
 
+#include "../../src/comm.h"
+#include "../fabrics.h"
 #include "../ranks.h"
 
 static void run(const char *transport, int n, bool keep, const char *variable, int (*fn)(struct tutti_comm *, void *))
@@ -363,6 +366,78 @@ static void test_small_files(void **state)
 	assert_int_equal(ranks_run(&how, sum_of_ranks, NULL), 0);
 }
 
+/* ---- what is kept ----------------------------------------------------------------------------------------------------- */
+
+static int kept(const struct tutti_comm *c, size_t count)
+{
+	int n = 0;
+	for (unsigned i = 0; i < RECIPES; i++)
+		n += c->recipes[i].op.count == count;
+	return n;
+}
+
+/* Calls that differ in anything but their buffers, as those of a model's layer do. */
+static int calls_of_one_count(struct tutti_comm *c, void *arg)
+{
+	enum { COUNT = 4096 };
+	static float in[2 * COUNT], out[2 * COUNT];
+	int peer = 1 - tutti_comm_rank(c);
+	(void)arg;
+	RANK_OK(tutti_allreduce(in, out, COUNT, TUTTI_F32, TUTTI_SUM, c, NULL));
+	RANK_OK(tutti_allreduce(in, out, COUNT, TUTTI_BF16, TUTTI_SUM, c, NULL));
+	RANK_OK(tutti_allgather(in, out, COUNT, TUTTI_F32, c, NULL));
+	RANK_OK(tutti_broadcast(in, out, COUNT, TUTTI_F32, 0, c, NULL));
+	RANK_OK(tutti_broadcast(in, out, COUNT, TUTTI_F32, 1, c, NULL));
+	tutti_group_begin();
+	RANK_OK(tutti_send(in, COUNT, TUTTI_F32, peer, c, NULL));
+	RANK_OK(tutti_recv(out, COUNT, TUTTI_F32, peer, c, NULL));
+	RANK_OK(tutti_group_end());
+	RANK_CHECK(kept(c, COUNT) == 7);
+	return 0;
+}
+
+static void test_recipes_stand_side_by_side(void **state)
+{
+	(void)state;
+	run_near(2, false, NULL, calls_of_one_count);
+}
+
+static int slots_are_of(struct tutti_comm *c, void *arg)
+{
+	const int64_t *bytes = arg;
+	RANK_CHECK(c->world->params.slot == *bytes);
+	RANK_OK(tutti_barrier(c, NULL));
+	return 0;
+}
+
+static int failed_with(const char *const *env, int64_t bytes)
+{
+	return ranks_run(&(struct ranks){.n = 2, .env = env}, slots_are_of, &bytes);
+}
+
+static void test_slots_suit_the_transport(void **state)
+{
+	const char *memory[] = {"TUTTI_TRANSPORT=shm", NULL}, *asked[] = {"TUTTI_TRANSPORT=tcp", "TUTTI_SLOT=64K", NULL};
+	(void)state;
+	assert_int_equal(failed_with(memory, 128 << 10), 0);
+	assert_int_equal(failed_with(asked, 64 << 10), 0);
+}
+
+static void test_slots_suit_libfabric(void **state)
+{
+	static const struct fabric_way tcp = {"tcp;ofi_rxm", "auto"};
+	const char *fabric[] = {"TUTTI_TRANSPORT=libfabric", "TUTTI_LIBFABRIC_PROVIDER=tcp;ofi_rxm", NULL};
+	const char *near[] = {"TUTTI_TRANSPORT=shm,libfabric", "TUTTI_LIBFABRIC_PROVIDER=tcp;ofi_rxm", NULL};
+	char why[200];
+	(void)state;
+	if (!fabric_usable(&tcp, why, sizeof(why))) {
+		print_message("%s\n", why);
+		skip();
+	}
+	assert_int_equal(failed_with(fabric, 256 << 10), 0);
+	assert_int_equal(failed_with(near, 128 << 10), 0); /* memory joins them */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -371,7 +446,9 @@ int main(void)
 	        cmocka_unit_test(test_take_back),         cmocka_unit_test(test_differ_early),
 	        cmocka_unit_test(test_several_processes), cmocka_unit_test(test_many_in_a_small_buffer),
 	        cmocka_unit_test(test_at_the_edge),       cmocka_unit_test(test_forked_child),
-	        cmocka_unit_test(test_small_files),
+	        cmocka_unit_test(test_small_files),       cmocka_unit_test(test_recipes_stand_side_by_side),
+	        cmocka_unit_test(test_slots_suit_the_transport),
+	        cmocka_unit_test(test_slots_suit_libfabric),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

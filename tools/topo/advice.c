@@ -190,7 +190,7 @@ static int advise_shape(struct advice *a, const struct survey *s, const struct p
 	        .shape = shape,
 	        .direct = shape->nhosts == 1 && p->direct_max > 0,
 	        .reproducible = p->reproducible,
-	        .slot = (size_t)p->slot,
+	        .slot = params_slot(p),
 	        .channels = (int)p->channels,
 	};
 	costs_load(&costs, p->tune_file);

@@ -35,7 +35,7 @@ static int take_cluster(struct table *t, int ranks)
 	if (rc)
 		return rc;
 	t->tuner = (struct tuner){
-	        .shape = &t->cluster.shape, .slot = (size_t)t->params.slot, .channels = (int)t->params.channels};
+	        .shape = &t->cluster.shape, .slot = params_slot(&t->params), .channels = (int)t->params.channels};
 	tuner_prices(&t->tuner, &t->cluster.costs, COST_SHM, COST_NETWORK);
 	return tuner_allow(&t->tuner, t->params.algo);
 }
@@ -80,7 +80,7 @@ static int simulate(const struct table *t, const struct algo *algo, int channels
 	                        .shape = &t->cluster.shape,
 	                        .count = t->bytes / ESIZE / n,
 	                        .esize = ESIZE,
-	                        .slot = (size_t)t->params.slot,
+	                        .slot = params_slot(&t->params),
 	                        .slots = (int)t->params.slots};
 	struct sim_result r;
 	call.before = calls_before(t);

@@ -15,6 +15,8 @@
 #define REFER_BYTES                                                                                                    \
 	16384 /* from here on the provider reads the caller's memory cheaper than a copy into a slot is made */
 
+#define SLOT_HERE (256 << 10) /* a provider's own handshake for long messages is paid by slot */
+
 static void fabric_close(void *ctx)
 {
 	struct fabric *f = ctx;
@@ -50,7 +52,7 @@ static struct choice_rules rules_of(const struct transport_env *env)
 	                         .iface = p->iface,
 	                         .loopback_only = env->loopback_only,
 	                         .any = env->named,
-	                         .bytes = sizeof(struct slot) + (size_t)p->slot};
+	                         .bytes = sizeof(struct slot) + (p->slot ? (size_t)p->slot : SLOT_HERE)};
 
 	for (int i = 0; i < 3; i++)
 		if (strcmp(p->libfabric_mode, modes[i]) == 0)
@@ -299,6 +301,7 @@ static int fabric_sleep_fd(void *ctx)
 
 const struct transport transport_libfabric = {
         .name = "libfabric",
+        .slot = SLOT_HERE,
         .what = "fabrics through libfabric: EFA, Slingshot, Omni-Path, InfiniBand; any provider that is named",
         .open = fabric_open,
         .address = fabric_address,

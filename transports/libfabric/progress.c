@@ -231,36 +231,29 @@ static bool in_trouble(const struct fabric *f, const struct wire *w)
 	return p->broken_ns || p->lost || p->left;
 }
 
-static void send_all(struct fabric *f)
+/* Posts what there is to post: slots that were filled, receives and credits for slots that are free again. */
+static void serve(struct fabric *f, struct wire *w)
 {
-	for (uint32_t i = 0; i < f->nwires; i++) {
-		struct wire *w = f->wires[i];
-		int rc;
+	int rc;
 
-		if (!w || !w->outgoing || !w->met || w->ended)
-			continue;
-		if (f->peers[w->peer].left)
-			wire_deserted(w);
-		if (in_trouble(f, w))
-			continue;
-		rc = wire_send(&f->e, w);
-		if (rc != 0)
-			peer_broken(f, w->peer, op_names[OP_SEND], f->fi->strerror(-rc));
-	}
+	if (f->peers[w->peer].left)
+		wire_deserted(w);
+	if (in_trouble(f, w))
+		return;
+	rc = w->outgoing ? wire_send(&f->e, w) : wire_arm(&f->e, w);
+	if (rc == 0 && !w->outgoing)
+		rc = wire_give(&f->e, w);
+	if (rc != 0)
+		peer_broken(f, w->peer, op_names[w->outgoing ? OP_SEND : OP_CREDIT], f->fi->strerror(-rc));
 }
 
-static void give_all(struct fabric *f)
+static void serve_all(struct fabric *f)
 {
 	for (uint32_t i = 0; i < f->nwires; i++) {
 		struct wire *w = f->wires[i];
-		int rc;
 
-		if (!w || w->outgoing || w->ended || in_trouble(f, w))
-			continue;
-		rc = wire_arm(&f->e, w);
-		rc = rc ? rc : wire_give(&f->e, w);
-		if (rc != 0)
-			peer_broken(f, w->peer, op_names[OP_CREDIT], f->fi->strerror(-rc));
+		if (w && w->met && !w->ended && (f->peers[w->peer].left || wire_is_due(&f->e, w)))
+			serve(f, w);
 	}
 }
 
@@ -287,8 +280,7 @@ int fabric_pump(struct fabric *f)
 	bool moved = false;
 	int rc;
 
-	give_all(f);
-	send_all(f);
+	serve_all(f);
 	rc = fabric_drain(f, &moved);
 	if (rc == TUTTI_OK)
 		rc = post_credit_receives(f);

@@ -9,11 +9,6 @@
 #define HEAD offsetof(struct slot, len) /* where a slot's image begins */
 _Static_assert(offsetof(struct slot, sig) == HEAD + 4 && offsetof(struct slot, data) == HEAD + 8, "image of a slot");
 
-static struct slot *slot_at(const struct wire *w, uint64_t pos)
-{
-	return (struct slot *)((uint8_t *)w->ring->first + (size_t)(pos & w->mask) * w->stride);
-}
-
 static size_t image_bytes(uint32_t len)
 {
 	return len <= SLOT_INLINE ? offsetof(struct slot, data) - HEAD + len : sizeof(struct slot) - HEAD + len;
@@ -96,23 +91,10 @@ bool wire_is_free(const struct wire *w)
 
 /* ---- giving back ------------------------------------------------------------------------------------------------- */
 
-/* Slots that may be written once more: given back and, where messages travel, posted. */
-static uint64_t open_slots(const struct endpoint *e, const struct wire *w)
-{
-	if (e->mode == FABRIC_WRITE)
-		return atomic_load_explicit(&w->ring->credit, memory_order_acquire); /* A2 */
-	return w->armed > w->mask ? w->armed - (w->mask + 1) : 0;
-}
-
-static uint32_t owed(const struct endpoint *e, const struct wire *w)
-{
-	return w && !w->ended ? (uint32_t)(open_slots(e, w) - w->told) : 0;
-}
-
 static int post_receive(struct endpoint *e, struct wire *w)
 {
 	uint32_t slot = (uint32_t)(w->armed & w->mask);
-	uint8_t *to = (uint8_t *)slot_at(w, w->armed) + HEAD;
+	uint8_t *to = (uint8_t *)wire_slot(w, w->armed) + HEAD;
 
 	return (int)fi_trecv(e->ep, to, sizeof(struct slot) - HEAD + w->payload, w->cell.region->desc, FI_ADDR_UNSPEC,
 	                     w->note | slot, NOTE_CREDITS, &w->op[slot].context);
@@ -150,7 +132,7 @@ int wire_give(struct endpoint *e, struct wire *w)
 
 	if (w->credit.state == OP_PENDING || !w->met)
 		return 0;
-	credits = owed(e, w);
+	credits = wire_owed(e, w);
 	if (credits <= w->mask / 2)
 		return 0;
 	rc = post_credits(e, w, credits);
@@ -209,7 +191,7 @@ static int post_slot(struct endpoint *e, struct wire *w, struct slot *s, struct 
 int wire_send(struct endpoint *e, struct wire *w)
 {
 	while (w->posted - w->granted <= w->mask) {
-		struct slot *s = slot_at(w, w->posted);
+		struct slot *s = wire_slot(w, w->posted);
 		struct op *op = &w->op[w->posted & w->mask];
 		uint32_t credits;
 		int rc;
@@ -217,7 +199,7 @@ int wire_send(struct endpoint *e, struct wire *w)
 		if (atomic_load_explicit(&s->seq, memory_order_acquire) != w->posted + 1) /* A1 */
 			return 0;
 		resolve(s, op);
-		credits = owed(e, w->mirror);
+		credits = wire_owed(e, w->mirror);
 		rc = post_slot(e, w, s, op, w->far_note | (uint64_t)credits << 7 | op->slot);
 		if (rc != 0)
 			return rc == -FI_EAGAIN ? 0 : rc;
@@ -264,7 +246,7 @@ void wire_deserted(struct wire *w)
 {
 	if (!w->outgoing)
 		return;
-	while (atomic_load_explicit(&slot_at(w, w->posted)->seq, memory_order_acquire) == w->posted + 1) /* A1 */
+	while (atomic_load_explicit(&wire_slot(w, w->posted)->seq, memory_order_acquire) == w->posted + 1) /* A1 */
 		w->op[w->posted++ & w->mask].state = OP_DONE;
 	for (uint32_t i = 0; i <= w->mask; i++)
 		if (w->op[i].state == OP_FAILED || (w->op[i].state == OP_PENDING && !w->op[i].from))
@@ -282,7 +264,7 @@ const char *wire_arrived(struct wire *w, uint32_t i, size_t bytes)
 		return NULL;
 	if (i > w->mask)
 		return "a slot that the ring does not have";
-	s = slot_at(w, i);
+	s = wire_slot(w, i);
 	seq = atomic_load_explicit(&s->seq, memory_order_relaxed);
 	seq = seq ? seq + w->mask + 1 : i + 1;
 	if (seq > w->told + w->mask + 1)

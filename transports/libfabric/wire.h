@@ -84,6 +84,36 @@ struct record wire_offer(const struct endpoint *e, const struct wire *w);
 /** What the other end said. EMISMATCH when its ring is another one. */
 int wire_meet(struct wire *w, const struct record *offer, fi_addr_t addr);
 
+/** Slots that may be written once more: given back by the engine and, where messages travel, posted. */
+static inline uint64_t wire_open_slots(const struct endpoint *e, const struct wire *w)
+{
+	if (e->mode == FABRIC_WRITE)
+		return atomic_load_explicit(&w->ring->credit, memory_order_acquire); /* A2 */
+	return w->armed > w->mask ? w->armed - (w->mask + 1) : 0;
+}
+
+/** Slots given back that the peer does not know of. */
+static inline uint32_t wire_owed(const struct endpoint *e, const struct wire *w)
+{
+	return w && !w->ended ? (uint32_t)(wire_open_slots(e, w) - w->told) : 0;
+}
+
+static inline struct slot *wire_slot(const struct wire *w, uint64_t pos)
+{
+	return (struct slot *)((uint8_t *)w->ring->first + (size_t)(pos & w->mask) * w->stride);
+}
+
+/** Is there anything to post? Asked of each wire at each look: the answer is mostly no. */
+static inline bool wire_is_due(const struct endpoint *e, const struct wire *w)
+{
+	if (w->outgoing)
+		return w->posted - w->granted <= w->mask &&
+		       atomic_load_explicit(&wire_slot(w, w->posted)->seq, memory_order_acquire) == w->posted + 1; /* A1 */
+	return wire_owed(e, w) > w->mask / 2 ||
+	       (e->mode == FABRIC_MESSAGE &&
+	        w->armed < atomic_load_explicit(&w->ring->credit, memory_order_acquire) + w->mask + 1); /* A2 */
+}
+
 /** Posts filled slots, as far as the peer has room. 0 (also when libfabric has no room now), or its error. */
 int wire_send(struct endpoint *e, struct wire *w);
 /** FABRIC_MESSAGE: posts receives into slots that were given back. */
