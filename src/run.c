@@ -381,12 +381,15 @@ static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r)
 			return failed(r, rc);
 	}
 	enum advance a = engine_advance(r->run);
-	if (a == ADVANCE_DONE)
-		return a;
+	if (a == ADVANCE_MOVED || a == ADVANCE_STUCK) {
+		if ((rc = world_pump(c->world)) != TUTTI_OK)
+			return failed(r, rc);
+		/* what came just now: who yields its core first waits for its turn twice */
+		if (a == ADVANCE_STUCK && c->world->npumps)
+			a = engine_advance(r->run);
+	}
 	if (a == ADVANCE_FAILED) /* a peer's memory can't be read: it is tried again until the verdict is due */
 		return verdict_due(r) ? failed(r, r->run->status) : ADVANCE_STUCK;
-	if ((rc = world_pump(c->world)) != TUTTI_OK)
-		return failed(r, rc);
 	if (r->run->foreign) {
 		r->run->foreign = false;
 		foreign_slot(c, r);
