@@ -138,6 +138,11 @@ static double pass(struct sim *s, const struct channel *c, double at, size_t byt
 	return end + c->route.latency;
 }
 
+static double own_time(const struct sim_route *r, double message, double bytes)
+{
+	return message + bytes * r->copy + (bytes > (double)r->frame ? r->frames : 0);
+}
+
 /* The rank's own time for a step: what it copies, reduces, and hands to its links. */
 static double work_of(const struct sim *s, const struct step *step, const struct channel *in, const struct channel *out,
                       size_t bytes)
@@ -148,9 +153,9 @@ static double work_of(const struct sim *s, const struct step *step, const struct
 	else if (step->dst != BUF_NONE || !out)
 		t += b * s->cluster->copy;
 	if (in)
-		t += in->route.receive + b * in->route.copy;
+		t += own_time(&in->route, in->route.receive, b);
 	if (out)
-		t += out->route.send + b * out->route.copy;
+		t += own_time(&out->route, out->route.send, b);
 	return t;
 }
 

@@ -24,6 +24,8 @@ struct sim_route {
 	double latency;          /* seconds from the last byte's leaving to its being seen */
 	double send, receive;    /* seconds of the rank's own time for a message */
 	double copy;             /* of it for a byte, at either end */
+	double frames;           /* more of it, at either end, for a message of more than `frame` bytes */
+	size_t frame;
 	int hops, hop[SIM_HOPS]; /* resources that it passes */
 };
 

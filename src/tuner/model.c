@@ -67,14 +67,6 @@ static struct volume volume_of(const char *algo, enum coll coll, int n, double b
 	return (struct volume){lg, bytes * (rooted ? lg : 1), red * bytes * lg, 0}; /* binomial, dissemination */
 }
 
-/* Ranks whose streams come in at one rank at about the same time. */
-static int senders(const char *algo, int n)
-{
-	if (is_wide(algo))
-		return n - 1;
-	return strcmp(algo, "ring") == 0 ? 1 : log2_up(n);
-}
-
 /* Do chunks follow each other from rank to rank? */
 static bool is_stream(const char *algo, enum coll coll)
 {
@@ -120,13 +112,12 @@ static double passing(const char *algo, enum coll coll, int n, struct volume v, 
 	return fmax(busy, waits);
 }
 
-/*
- * Streams that meet at one cable take turns badly: 8 hosts at a switch, 1 Gbit/s each, got 0.96 of their cables with
- * one stream coming in (ring), 0.80 with three (halving), 0.64 with seven (pairwise).
- */
-static double meeting(const char *algo, int n, struct volume v, struct link_cost c)
+/* Ranks whose streams come in at one rank at about the same time. */
+static int senders(const char *algo, enum coll coll, int n)
 {
-	return (senders(algo, n) - 1) * v.wire * c.beta * 0.1;
+	if (is_wide(algo))
+		return n - 1;
+	return strcmp(algo, "ring") == 0 || is_stream(algo, coll) ? 1 : log2_up(n);
 }
 
 static double work(const struct tuner *t, struct volume v)
@@ -164,6 +155,15 @@ static struct levels levels_of(const struct tuner *t, const struct algo *a, cons
 	return (struct levels){0};
 }
 
+/* Of what a byte costs across, the ends' own copies: those whose ranks carry shares of it are made at the same time. */
+static struct link_cost way_of_many(const struct tuner *t, int ranks)
+{
+	struct link_cost c = t->far;
+	double ends = fmin(2 * t->copy, c.beta);
+	c.beta -= ends * (ranks - 1) / ranks;
+	return c;
+}
+
 /* All ranks of a host leave it by the same way. */
 static double two_levels(const struct tuner *t, const struct query *q, struct levels l, int channels)
 {
@@ -179,7 +179,7 @@ static double two_levels(const struct tuner *t, const struct query *q, struct le
 		far.reduced /= local;
 	else
 		far.wire *= local, far.rounds = log2_up(hosts); /* who stands in for another is a neighbour of it */
-	double there = passing(l.far, q->coll, hosts, far, chunks, channels, t->far) + work(t, far);
+	double there = passing(l.far, q->coll, hosts, far, chunks, channels, way_of_many(t, l.shared ? local : 1)) + work(t, far);
 	/* in a hierarchy the levels are strands: while a chunk is across, others are inside */
 	return l.streams ? fmax(here, there) + fmin(here, there) / chunks : here + there;
 }
@@ -188,9 +188,8 @@ double model_plan(const struct tuner *t, const struct algo *a, const struct quer
 {
 	int n = t->shape->nranks, hosts = t->shape->nhosts;
 	struct levels l = levels_of(t, a, q);
-	double lost = model_meeting(t, a, q);
 	if (l.near)
-		return two_levels(t, q, l, channels) + lost;
+		return two_levels(t, q, l, channels) * model_meeting(t, a, q);
 	struct link_cost c = hosts > 1 ? t->far : t->near;
 	struct volume v = volume_of(a->name, q->coll, n, (double)q->bytes, t->slot);
 	double chunks = chunks_of(a->name, q->coll, n, (double)q->bytes, (double)t->slot, channels);
@@ -198,16 +197,21 @@ double model_plan(const struct tuner *t, const struct algo *a, const struct quer
 	/* several ranks of a host share its way out; a ring crosses it once */
 	if (hosts > 1 && n > hosts && !is(a, "ring"))
 		s += (n / hosts - 1) * v.wire * c.beta;
-	return s + lost;
+	return s * model_meeting(t, a, q);
 }
 
+/*
+ * Where messages to a rank come from several peers, they meet at its cable as soon as some rank is late, and cables then work
+ * in one direction at a time: 8 hosts at a switch, 1 Gbit/s each, got 0.96 of them with one stream coming in (ring), 0.80
+ * with three (halving), 0.64 with seven (pairwise). Vectors of up to two slots are over before that.
+ */
 double model_meeting(const struct tuner *t, const struct algo *a, const struct query *q)
 {
 	struct levels l = levels_of(t, a, q);
-	int n = l.near ? t->shape->nhosts : t->shape->nranks;
-	const char *name = l.near ? l.far : a->name;
-	return t->shape->nhosts > 1 ? meeting(name, n, volume_of(name, q->coll, n, (double)q->bytes, t->slot), t->far)
-	                            : 0;
+	int hosts = t->shape->nhosts, n = l.near ? hosts : t->shape->nranks;
+	if (hosts == 1 || q->bytes <= 2 * t->slot)
+		return 1;
+	return 1 + 0.1 * (senders(l.near ? l.far : a->name, q->coll, n) - 1);
 }
 
 /* ---- the direct tier --------------------------------------------------------------------------------------------- */

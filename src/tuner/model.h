@@ -10,7 +10,7 @@
 
 /** By a plan of `algo` with so many channels. */
 double model_plan(const struct tuner *t, const struct algo *algo, const struct query *q, int channels);
-/** Of that, what is lost where streams meet at a cable: measured, and nothing that a simulation of messages shows. */
+/** How many times as long it takes because streams meet at cables: measured, and nothing that a simulation of messages shows. */
 double model_meeting(const struct tuner *t, const struct algo *algo, const struct query *q);
 /** By the direct tier. */
 double model_direct(const struct tuner *t, const struct query *q, bool two_shot);

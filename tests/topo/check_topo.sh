@@ -80,10 +80,11 @@ alone_hosts() {
 		heat "$work/8x1-switches.heat.svg" 8 0
 }
 
-# heat FILE RANKS SMALL: has a cell for each way alone, and one at once; so many are small, for they weren't measured
+# heat FILE RANKS SMALL: has a cell for each way alone, and one at once; so many are small, for they weren't measured; figures
+# fit into their cells
 heat() {
 	python3 - "$1" "$2" "$3" <<-'EOF'
-		import sys
+		import re, sys
 		import xml.etree.ElementTree as tree
 		ranks, small = int(sys.argv[2]), int(sys.argv[3])
 		root = tree.parse(sys.argv[1]).getroot()
@@ -95,6 +96,9 @@ heat() {
 		assert len(boxes) == 4 * ranks * ranks, len(boxes)
 		widest = max(float(b.get("width")) for b in boxes)
 		assert sum(float(b.get("width")) < widest - 0.2 for b in boxes) == small
+		figures = [t for t in texts if re.fullmatch(r"[0-9.]+[kM]?", t)]
+		assert len(figures) >= (4 * ranks * (ranks - 1) if ranks <= 24 else 0), len(figures)
+		assert all(len(t) <= 4 and float(t.rstrip("kM")) >= 0 for t in figures), max(figures, key=len)
 	EOF
 }
 

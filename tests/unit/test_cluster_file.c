@@ -116,6 +116,30 @@ static double slowest(const struct cluster *c, int from, int to)
 	return most;
 }
 
+static struct sim_route route_of(const char *cores)
+{
+	struct cluster c;
+	struct sim_route r;
+	char text[160];
+	snprintf(text, sizeof(text), "{\"hosts\": [{\"count\": 4%s], \"latency_us\": 7, \"message_us\": 2, \"frames_us\": 1.5}",
+	         cores);
+	assert_int_equal(read_text(&c, text), TUTTI_OK);
+	c.sim.route(&c.sim, 0, c.sim.nranks - 1, &r);
+	cluster_free(&c);
+	return r;
+}
+
+/* Two ranks on each core: the one for whom a message came has its turn after two looks. */
+static void ranks_on_one_core_look_in_turn(void **state)
+{
+	(void)state;
+	assert_true(fabs(route_of("}").latency - 7e-6) < 1e-12);
+	assert_true(fabs(route_of(", \"ranks\": 2, \"cores\": 2}").latency - 7e-6) < 1e-12);
+	assert_true(fabs(route_of(", \"ranks\": 2, \"cores\": 1}").latency - 11e-6) < 1e-12);
+	assert_true(fabs(route_of("}").send - 2e-6) < 1e-12);
+	assert_true(fabs(route_of("}").frames - 1.5e-6) < 1e-12);
+}
+
 static void ways_are_those_described(void **state)
 {
 	struct cluster c;
@@ -251,7 +275,7 @@ int main(void)
 	        cmocka_unit_test(mistakes_are_said),          cmocka_unit_test(ways_are_those_described),
 	        cmocka_unit_test(large_ones_take_no_time),    cmocka_unit_test(switches_hang_on_switches),
 	        cmocka_unit_test(equal_parts_are_found),      cmocka_unit_test(the_first_ranks_are_a_cluster),
-	        cmocka_unit_test(a_thin_uplink_is_the_limit),
+	        cmocka_unit_test(a_thin_uplink_is_the_limit), cmocka_unit_test(ranks_on_one_core_look_in_turn),
 	};
 	return cmocka_run_group_tests_name("cluster files", tests, NULL, NULL);
 }

@@ -20,12 +20,13 @@ struct bench {
 	struct sim_cluster cluster;
 	double byte[2 * MOST];
 	bool one_wire;
+	double frames;
 };
 
 static void route(const struct sim_cluster *c, int from, int to, struct sim_route *out)
 {
 	const struct bench *b = c->ctx;
-	*out = (struct sim_route){.latency = LAG, .hops = b->one_wire ? 1 : 2};
+	*out = (struct sim_route){.latency = LAG, .hops = b->one_wire ? 1 : 2, .frame = 1000, .frames = b->frames};
 	out->hop[0] = b->one_wire ? 0 : from;
 	out->hop[1] = c->nranks + to;
 }
@@ -95,6 +96,18 @@ static void a_rank_has_one_pair_of_hands(void **state)
 	b->cluster.reduce = 1e-10;
 	/* each of three rounds reduces a quarter of the vector */
 	near_to(run(b, "ring", c).seconds - without, 3 * 65536 * 1e-10, 1e-6);
+}
+
+/* At both ends, and for messages that take more than one only. */
+static void frames_take_time(void **state)
+{
+	struct sim_call small = {.coll = COLL_BROADCAST, .count = 250, .esize = 4},
+	                large = {.coll = COLL_BROADCAST, .count = 251, .esize = 4};
+	struct bench *b = bench(2, false);
+	(void)state;
+	b->frames = 1e-6;
+	near_to(run(b, "binomial", small).seconds, LAG + 1000 * BYTE, 1e-9);
+	near_to(run(b, "binomial", large).seconds, LAG + 1004 * BYTE + 2e-6, 1e-9);
 }
 
 static void a_late_rank_makes_all_late(void **state)
@@ -423,6 +436,7 @@ int main(void)
 	        cmocka_unit_test(a_bucket_lets_the_first_bytes_through),
 	        cmocka_unit_test(buckets_stay_empty_in_calls_on_end),
 	        cmocka_unit_test(ranks_share_cores),
+	        cmocka_unit_test(frames_take_time),
 	        cmocka_unit_test(what_cannot_be_done_is_said),
 	};
 	return cmocka_run_group_tests_name("simulator", tests, NULL, NULL);

@@ -61,7 +61,7 @@ static void one_case(struct cluster *c, enum coll coll, size_t bytes, const char
 	assert_int_equal(tuner_choose(&t, &q, &choice), TUTTI_OK);
 	for (int i = 0; algo_table[i]; i++) {
 		assert_int_equal(simulate(c, coll, algo_table[i], choice.channels, bytes, &took), TUTTI_OK);
-		took += isfinite(took) ? model_meeting(&t, algo_table[i], &q) : 0;
+		took *= model_meeting(&t, algo_table[i], &q);
 		chosen = algo_table[i] == choice.algo ? took : chosen;
 		first = took < best ? algo_table[i]->name : first;
 		best = took < best ? took : best;

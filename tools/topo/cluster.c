@@ -6,6 +6,7 @@
 
 #include "../../src/util/error.h"
 
+#define FRAME 1448 /* bytes of payload in a frame of Ethernet */
 #define GBIT 8e-9 /* seconds of a byte at 1 Gbit/s */
 
 /* ---- routes ------------------------------------------------------------------------------------------------------ */
@@ -39,6 +40,16 @@ static int climb(const struct cluster *c, int from, int to, int *hop)
 	return n;
 }
 
+/*
+ * Ranks that share a core look for messages in turn, and a look at a network takes about as long as a message: so long it
+ * is until the one has its turn for whom a message came.
+ */
+static double turn(const struct cluster *c, int rank)
+{
+	int cpu = c->cpu[rank];
+	return c->ranks[cpu] > c->cores[cpu] ? (double)c->ranks[cpu] / c->cores[cpu] * c->message : 0;
+}
+
 static void route(const struct sim_cluster *sim, int from, int to, struct sim_route *out)
 {
 	const struct cluster *c = sim->ctx;
@@ -53,7 +64,12 @@ static void route(const struct sim_cluster *sim, int from, int to, struct sim_ro
 		                          .hop = {c->cable[a] + 2}};
 		return;
 	}
-	*out = (struct sim_route){.latency = c->latency, .send = c->message, .receive = c->message, .copy = c->copy};
+	*out = (struct sim_route){.latency = c->latency + turn(c, to),
+	                          .send = c->message,
+	                          .receive = c->message,
+	                          .frame = FRAME,
+	                          .frames = c->frames,
+	                          .copy = c->copy};
 	out->hop[n++] = c->cable[a];
 	n += climb(c, c->at_switch[a], c->at_switch[b], out->hop + n);
 	out->hop[n++] = c->cable[b] + 1;
@@ -92,6 +108,7 @@ static void add_host(struct cluster *c, const struct cluster_file *f, const stru
 	for (int i = 0; i < g->ranks; i++, ++*rank) {
 		c->host[*rank] = host;
 		c->cpu[*rank] = f->cores ? 0 : host;
+		c->ranks[c->cpu[*rank]]++;
 		c->skew[*rank] = g->skew * 1e-6;
 	}
 }
@@ -105,11 +122,12 @@ static bool allot(struct cluster *c, const struct cluster_file *f)
 	c->at_switch = calloc(hosts, sizeof(int));
 	c->cable = calloc(hosts, sizeof(int));
 	c->cores = calloc(hosts, sizeof(int));
+	c->ranks = calloc(hosts, sizeof(int));
 	c->above = calloc(switches, sizeof(int));
 	c->uplink = calloc(switches, sizeof(int));
 	c->byte = calloc(3 * hosts + 2 * switches, sizeof(double));
 	c->burst = calloc(3 * hosts + 2 * switches, sizeof(double));
-	return c->burst && c->host && c->cpu && c->skew && c->at_switch && c->cable && c->cores && c->above &&
+	return c->burst && c->host && c->cpu && c->skew && c->at_switch && c->cable && c->cores && c->ranks && c->above &&
 	       c->uplink && c->byte;
 }
 
@@ -118,6 +136,7 @@ static void set_prices(struct cluster *c, const struct cluster_file *f)
 	const struct link_cost *far = &c->costs.link[COST_NETWORK];
 	c->latency = f->latency_us > 0 ? f->latency_us * 1e-6 : far->alpha / 2;
 	c->message = f->message_us > 0 ? f->message_us * 1e-6 : far->alpha / 4;
+	c->frames = f->frames_us * 1e-6;
 	c->copy = f->copy_ns > 0 ? f->copy_ns * 1e-9 : c->costs.copy;
 	c->sim.reduce = f->reduce_ns > 0 ? f->reduce_ns * 1e-9 : c->costs.reduce;
 	c->sim.copy = c->costs.copy;
@@ -234,6 +253,7 @@ void cluster_free(struct cluster *c)
 	free(c->at_switch);
 	free(c->cable);
 	free(c->cores);
+	free(c->ranks);
 	free(c->above);
 	free(c->uplink);
 	free(c->byte);

@@ -18,8 +18,10 @@ struct cluster {
 	int *at_switch, *above; /* of each host, of each switch; -1: what all others hang on, which has no uplink */
 	int *cable, *uplink;    /* of each host: out, in and memory; of each switch: up and down: resources */
 	double *byte, *burst, *skew;   /* of each resource, the same, of each rank */
-	int *cpu, *cores;              /* of each rank, of each host */
+	int *cpu;                      /* of each rank: the host whose cores it runs on */
+	int *cores, *ranks;            /* of each host: its cores, and the ranks that run on them */
 	double latency, message, copy; /* across: of a message, and of the ranks' time for it and for its bytes */
+	double frames;                 /* more of their time, where it takes several frames */
 };
 
 /** Its first `ranks` ranks; 0: all. What the description leaves out costs as `costs` say. EINVAL says what is wrong and where; ESYSTEM: it can't be read. */

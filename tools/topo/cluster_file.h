@@ -26,7 +26,7 @@ struct cluster_file {
 	int ngroups, nswitches, nhosts, nranks;
 	int cores; /* of one machine that plays all hosts; 0: each is its own */
 	/* 0: not given */
-	double latency_us, message_us, copy_ns, reduce_ns, burst_kb;
+	double latency_us, message_us, frames_us, copy_ns, reduce_ns, burst_kb;
 };
 
 /** EINVAL says what is wrong, in which line and field of `name`. */

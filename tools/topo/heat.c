@@ -56,9 +56,22 @@ static struct colour colour_of(const struct map *m, double v)
 	return svg_speed(m->less_is_better ? 1 - t : t);
 }
 
+/* At most four characters wide. */
 static void figure(double v, char *buf, size_t cap)
 {
-	snprintf(buf, cap, "%.*f", v < 10 ? 2 : v < 100 ? 1 : 0, v);
+	static const struct {
+		double below, unit;
+		int decimals;
+		const char *name;
+	} forms[] = {{9.995, 1, 2, ""}, {99.95, 1, 1, ""}, {9999.5, 1, 0, ""}, {999500, 1e3, 0, "k"}, {INFINITY, 1e6, 0, "M"}};
+	int i = 0;
+	if (v > 0 && v < 0.00995) {
+		snprintf(buf, cap, ".%03.0f", fmax(v * 1e3, 1));
+		return;
+	}
+	while (v >= forms[i].below)
+		i++;
+	snprintf(buf, cap, "%.*f%s", forms[i].decimals, v / forms[i].unit, forms[i].name);
 }
 
 static void draw_cell(const struct map *m, double x, double y, double v, bool measured)
@@ -71,9 +84,7 @@ static void draw_cell(const struct map *m, double x, double y, double v, bool me
 		return;
 	figure(v, text, sizeof(text));
 	svg_text(m->f, x + m->side / 2, y + m->side / 2 + 3.5,
-	         m->side < 30 ? 8
-	         : measured   ? 10.5
-	                      : 9,
+	         measured ? 10.5 : m->side > 30 ? 9 : 7.5,
 	         "middle", "normal", svg_ink_on(c), text);
 }
 
@@ -150,30 +161,25 @@ int heat_write(const struct survey *s, const char *path)
 	if (!f)
 		return fail_errno("can't write %s", path);
 	double side = side_of(s->n), all = s->n * side;
-	struct map late = {f,
-	                   s,
-	                   s->latency,
-	                   s->busy.latency,
-	                   1e6,
-	                   0,
-	                   0,
-	                   side,
-	                   true,
-	                   "Latency",
-	                   "µs: half a round trip of 8 bytes",
-	                   "µs"};
-	struct map fast = {f,
-	                   s,
-	                   s->bandwidth,
-	                   s->busy.bandwidth,
-	                   1e-9,
-	                   0,
-	                   0,
-	                   side,
-	                   false,
-	                   "Bandwidth",
-	                   "GB/s: 1 MiB, row to column",
-	                   "GB/s"};
+	struct map late = {.f = f,
+	                   .s = s,
+	                   .alone = s->latency,
+	                   .busy = s->busy.latency,
+	                   .unit = 1e6,
+	                   .side = side,
+	                   .less_is_better = true,
+	                   .title = "Latency",
+	                   .what = "µs: half a round trip of 8 bytes",
+	                   .name = "µs"};
+	struct map fast = {.f = f,
+	                   .s = s,
+	                   .alone = s->bandwidth,
+	                   .busy = s->busy.bandwidth,
+	                   .unit = 1e-9,
+	                   .side = side,
+	                   .title = "Bandwidth",
+	                   .what = "GB/s: 1 MiB, row to column",
+	                   .name = "GB/s"};
 	double width = fmax(all, svg_width("Bandwidth of all at once, GB/s: 1 MiB, row to column", 13));
 	svg_begin(f, 3 * MARGIN + 2 * width, HEAD + all + (late.busy ? BETWEEN + all : 0) + FOOT);
 	char title[120];

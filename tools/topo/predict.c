@@ -62,13 +62,16 @@ static bool serves(const struct table *t, const struct algo *algo)
 	return algo_serves(algo, &a);
 }
 
-/* Buckets are full before the first calls only; what a program sees is calls on end, which have emptied them. */
+/*
+ * Buckets are full before the first calls only; what a program sees is calls on end, which have emptied them. While they
+ * run dry they are filled, too: that takes more calls than the bucket holds vectors.
+ */
 static int calls_before(const struct table *t)
 {
 	double most = 0;
 	for (int i = 0; t->cluster.sim.burst && i < t->cluster.sim.nresources; i++)
 		most = fmax(most, t->cluster.sim.burst[i]);
-	return most > 0 ? 2 + (int)fmin(most / (double)t->bytes, MOST_BEFORE) : 0;
+	return most > 0 ? 4 + (int)fmin(8 * most / (double)t->bytes, MOST_BEFORE) : 0;
 }
 
 static int simulate(const struct table *t, const struct algo *algo, int channels, double *seconds)
@@ -89,7 +92,7 @@ static int simulate(const struct table *t, const struct algo *algo, int channels
 		return TUTTI_OK;
 	int rc = sim_run(&t->cluster.sim, &call, &r);
 	struct query q = {.coll = t->coll, .bytes = t->bytes, .esize = ESIZE};
-	*seconds = rc ? NAN : r.seconds + model_meeting(&t->tuner, algo, &q);
+	*seconds = rc ? NAN : r.seconds * model_meeting(&t->tuner, algo, &q);
 	return rc == TUTTI_EUNSUPPORTED ? TUTTI_OK : rc;
 }
 
