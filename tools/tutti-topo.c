@@ -38,6 +38,7 @@ enum {
 	OPT_MIN,
 	OPT_MAX,
 	OPT_FACTOR,
+	OPT_CHOOSE,
 	OPT_HELP,
 	OPT_MAN,
 	OPT_VERSION
@@ -64,6 +65,9 @@ static const struct cli_option options[] = {
         {OPT_RANKS, 0, "ranks", "LIST",
          "Predict over numbers of ranks, the first ones of the cluster, at the size of -e, in place of sizes: 2,4,8."},
         {OPT_PLOT, 0, "plot", "FILE", "Also draw what is predicted, as SVG, with gnuplot."},
+        {OPT_CHOOSE, 0, "choose", "FILE",
+         "Also write what is the fastest for each size into a table for TUTTI_TUNE_FILE, beside the costs that were "
+         "measured: communicators of as many ranks on as many hosts choose it."},
         {OPT_MIN, 'b', NULL, "SIZE", "Least size of the larger buffer of --predict; K, M, G are powers of 1024 (4K)."},
         {OPT_MAX, 'e', NULL, "SIZE", "Largest size (64M)."},
         {OPT_FACTOR, 'f', NULL, "X", "Factor between sizes (4)."},
@@ -233,6 +237,9 @@ static int read_options(struct asked *q, int argc, char **argv)
 			break;
 		case OPT_PLOT:
 			q->predict.plot = value;
+			break;
+		case OPT_CHOOSE:
+			q->predict.choose = value;
 			break;
 		case OPT_MIN:
 		case OPT_MAX:

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../algo/algo.h"
 #include "../util/error.h"
 #include "../util/log.h"
 #include "../util/param.h"
@@ -125,10 +126,69 @@ static int parse_row(struct costs *c, const char *name, const char *at, const ch
 	return TUTTI_OK;
 }
 
+/* ---- choices --------------------------------------------------------------------------------------------------------- */
+
+int costs_choose(struct costs *c, struct cost_choice choice)
+{
+	if (c->nchoices == COST_CHOICES)
+		return fail(TUTTI_EINVAL, "a table of costs has room for %d choices", COST_CHOICES);
+	c->choice[c->nchoices++] = choice;
+	return TUTTI_OK;
+}
+
+void costs_forget(struct costs *c, int coll, int ranks, int hosts)
+{
+	uint64_t kept = 0;
+	for (uint64_t i = 0; i < c->nchoices; i++) {
+		const struct cost_choice *x = &c->choice[i];
+		if (x->coll != coll || x->ranks != ranks || x->hosts != hosts)
+			c->choice[kept++] = *x;
+	}
+	memset(&c->choice[kept], 0, (COST_CHOICES - kept) * sizeof(c->choice[0]));
+	c->nchoices = kept;
+}
+
+static int algo_number(const char *name, int coll)
+{
+	for (int i = 0; algo_table[i]; i++)
+		if (strcmp(algo_table[i]->name, name) == 0 && algo_table[i]->colls >> coll & 1)
+			return i;
+	return -1;
+}
+
+static bool whole(const char *word, int64_t most, int64_t *out)
+{
+	return parse_size(word, out) && *out >= 1 && *out <= most;
+}
+
+static int parse_choice(struct costs *c, const char *at, const char *end, struct place where)
+{
+	char word[6][32] = {{0}};
+	int n = 0, coll;
+	int64_t ranks, hosts, bytes = INT64_MAX;
+	while (n < 6 && next_word(&at, end, word[n], sizeof(word[n])))
+		n++;
+	if (n != 5)
+		return fail(TUTTI_EINVAL, "%s:%d: expected \"choose COLLECTIVE RANKS HOSTS BYTES ALGORITHM\"", where.name,
+		            where.line);
+	if ((coll = coll_by_name(word[0])) < 0 || coll >= COLL_COUNT)
+		return fail(TUTTI_EINVAL, "%s:%d: there is no collective \"%s\"", where.name, where.line, word[0]);
+	if (!whole(word[1], INT32_MAX, &ranks) || !whole(word[2], ranks, &hosts))
+		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" ranks of \"%s\" hosts are no numbers of both", where.name, where.line,
+		            word[1], word[2]);
+	if (strcmp(word[3], "*") != 0 && !whole(word[3], INT64_MAX, &bytes))
+		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is no number of bytes, and no *", where.name, where.line, word[3]);
+	struct cost_choice choice = {(uint64_t)bytes, coll, (int32_t)ranks, (int32_t)hosts, algo_number(word[4], coll)};
+	if (choice.algo < 0)
+		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is no algorithm of %s", where.name, where.line, word[4], word[0]);
+	return costs_choose(c, choice) ? fail(TUTTI_EINVAL, "%s:%d: %s", where.name, where.line, fail_text()) : TUTTI_OK;
+}
+
 int costs_parse(struct costs *c, const char *text, size_t len, const char *name)
 {
 	struct costs new = *c;
 	struct place where = {name, 1};
+	new.nchoices = 0;
 	bool begun = false;
 	for (const char *at = text, *end, *stop = text + len; at < stop; at = end + 1, where.line++) {
 		char word[32];
@@ -137,8 +197,10 @@ int costs_parse(struct costs *c, const char *text, size_t len, const char *name)
 		if (!next_word(&at, end, word, sizeof(word)))
 			continue;
 		bool head = strcmp(word, "tutti-tune") == 0 && !begun;
-		int rc = head    ? parse_version(at, end, where)
-		         : begun ? parse_row(&new, word, at, end, where)
+		bool choice = begun && strcmp(word, "choose") == 0;
+		int rc = head     ? parse_version(at, end, where)
+		         : choice ? parse_choice(&new, at, end, where)
+		         : begun  ? parse_row(&new, word, at, end, where)
 		                 : fail(TUTTI_EINVAL,
 		                        "%s:%d: not a table of costs: it does not begin with \"tutti-tune %d\"", name,
 		                        where.line, VERSION);
@@ -191,6 +253,14 @@ void costs_print(const struct costs *c, FILE *f)
 			fprintf(f, " %.*f", ns < 10 ? 4 : 0, ns);
 		}
 		fprintf(f, "  # %s\n", rows[i].row.what);
+	}
+	for (uint64_t i = 0; i < c->nchoices; i++) {
+		const struct cost_choice *x = &c->choice[i];
+		char bytes[24] = "*";
+		if (x->bytes < INT64_MAX)
+			snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)x->bytes);
+		fprintf(f, "choose %s %d %d %s %s\n", coll_name((enum coll)x->coll), x->ranks, x->hosts, bytes,
+		        algo_table[x->algo]->name);
 	}
 }
 

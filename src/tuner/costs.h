@@ -4,6 +4,9 @@
  *
  * The table is text. Empty lines and what follows a # don't count; the first line that does is "tutti-tune 1", each
  * other one a name of a row and its values in nanoseconds. A row that is missing keeps its prior.
+ *
+ * Or a line says what is to be chosen, where somebody knows better than formulas do (tutti-topo --choose, a simulation of that
+ * cluster): "choose allreduce 8 4 65536 doubling", on 8 ranks of 4 hosts, up to 65536 bytes; * for bytes: all that are left.
  */
 #ifndef TUTTI_COSTS_H
 #define TUTTI_COSTS_H
@@ -42,12 +45,21 @@ enum {
 	COST_ROWS
 };
 
+/** Calls of a collective (enum coll) on so many ranks of so many hosts, of up to `bytes`: a place of algo_table. */
+struct cost_choice {
+	uint64_t bytes; /* of the larger buffer */
+	int32_t coll, ranks, hosts, algo;
+};
+#define COST_CHOICES 24
+
 /** No pointers and no holes: sent as it is. */
 struct costs {
 	struct link_cost link[COST_LINKS];
 	struct direct_cost direct[COST_MEMORIES];
 	double copy, reduce; /* seconds of a byte within a rank's own memory */
 	uint64_t measured;   /* bit i: row i is no prior */
+	struct cost_choice choice[COST_CHOICES];
+	uint64_t nchoices;
 };
 
 /** One row of the table, for programs that print it; false at the end. */
@@ -63,7 +75,11 @@ void costs_priors(struct costs *c);
 int costs_parse(struct costs *c, const char *text, size_t len, const char *name);
 /** The same for a file; ESYSTEM when it can't be read. */
 int costs_read(struct costs *c, const char *path);
-/** The measured rows, as a table. */
+/** One more choice, for larger calls than those before it. EINVAL: there are too many. */
+int costs_choose(struct costs *c, struct cost_choice choice);
+/** Forgets the choices for a collective on so many ranks of so many hosts. */
+void costs_forget(struct costs *c, int coll, int ranks, int hosts);
+/** The measured rows and the choices, as a table. */
 void costs_print(const struct costs *c, FILE *f);
 /**
  * The file that `tune_file` (TUTTI_TUNE_FILE) means: itself; by default tutti/tune-HOSTNAME in the user's cache. False:

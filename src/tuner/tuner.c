@@ -159,8 +159,30 @@ static void consider_plans(const struct tuner *t, const struct query *q, bool en
 	}
 }
 
+/* Told, not priced: of the choices for such calls the first that is for this size. */
+static bool choose_as_told(const struct tuner *t, const struct query *q, struct choice *out)
+{
+	struct plan_args args = {
+	        .coll = q->coll, .nranks = t->shape->nranks, .root = q->root, .channels = 1, .shape = t->shape};
+	for (uint64_t i = 0; t->told && i < t->told->nchoices && i < COST_CHOICES; i++) {
+		const struct cost_choice *x = &t->told->choice[i];
+		if (x->coll != (int)q->coll || x->ranks != t->shape->nranks || x->hosts != t->shape->nhosts || q->bytes > x->bytes)
+			continue;
+		int channels = channels_for(t, q, algo_table[x->algo]);
+		if (!channels || !may(t, q, x->algo, &args))
+			return false;
+		*out = (struct choice){.algo = algo_table[x->algo],
+		                       .channels = channels,
+		                       .seconds = model_plan(t, algo_table[x->algo], q, channels)};
+		return true;
+	}
+	return false;
+}
+
 int tuner_choose(const struct tuner *t, const struct query *q, struct choice *out)
 {
+	if (choose_as_told(t, q, out))
+		return TUTTI_OK;
 	*out = (struct choice){.channels = 1, .seconds = INFINITY};
 	consider_direct(t, q, out);
 	consider_plans(t, q, true, out);
@@ -183,4 +205,5 @@ void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, e
 	t->direct_cost = c->direct[near < COST_MEMORIES ? near : COST_SHM];
 	t->copy = c->copy;
 	t->reduce = c->reduce;
+	t->told = c;
 }

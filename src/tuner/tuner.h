@@ -19,6 +19,7 @@ struct tuner {
 	struct link_cost near, far; /* inside a host; between hosts (or wherever the slowest link is) */
 	struct direct_cost direct_cost;
 	double copy, reduce; /* seconds a byte */
+	const struct costs *told; /* choices that go before all prices; NULL: none */
 	size_t slot;         /* payload of a slot */
 	int channels;        /* TUTTI_CHANNELS; 0: chosen */
 	int sockets, peers;  /* that a plan may have at a rank; 0: no limit */
@@ -46,7 +47,7 @@ struct choice {
 	const struct wire_codec *codec; /* of links between hosts, or NULL; the caller's */
 };
 
-/** Takes over the prices of links of two kinds, inside a host and between hosts. */
+/** Takes over the prices of links of two kinds, inside a host and between hosts, and the choices of *c, which must last. */
 void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, enum cost_link far);
 
 /** Parses TUTTI_ALGO; EINVAL names the part, the place and what exists. */

@@ -27,6 +27,7 @@ static void print_and_parse(struct costs *c)
 	fclose(f);
 	costs_priors(&back);
 	must(costs_parse(&back, text, len, "printed") == TUTTI_OK && back.measured == c->measured);
+	must(back.nchoices == c->nchoices && memcmp(back.choice, c->choice, sizeof(c->choice)) == 0);
 	for (int i = 0; cost_row(i, &row); i++)
 		for (int k = 0; k < row.values; k++) {
 			double was = cost_values(c, i)[k], is = cost_values(&back, i)[k];

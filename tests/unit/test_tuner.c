@@ -85,6 +85,14 @@ static void damage_is_named_with_its_line(void **state)
 	        {"tutti-tune 1\ncopy 1000000001\n", "T:2: \"1000000001\" is no time"},
 	        {"tutti-tune 1\ncopy 1.0000000000000000000000000000000000000000\n", "...\" is no time"},
 	        {"tutti-tune 1\nreduce 0.", NULL},
+	        {"choose allreduce 4 2 * ring\n", "T:1: not a table of costs"},
+	        {"tutti-tune 1\nchoose allreduce 4 2 *\n", "T:2: expected \"choose COLLECTIVE RANKS HOSTS BYTES ALGORITHM\""},
+	        {"tutti-tune 1\nchoose allreduce 4 2 * ring tree\n", "T:2: expected \"choose COLLECTIVE"},
+	        {"tutti-tune 1\nchoose send 4 2 * ring\n", "T:2: there is no collective \"send\""},
+	        {"tutti-tune 1\nchoose allreduce 0 2 * ring\n", "T:2: \"0\" ranks of \"2\" hosts"},
+	        {"tutti-tune 1\nchoose allreduce 4 5 * ring\n", "T:2: \"4\" ranks of \"5\" hosts"},
+	        {"tutti-tune 1\nchoose allreduce 4 2 -1 ring\n", "T:2: \"-1\" is no number of bytes"},
+	        {"tutti-tune 1\nchoose allreduce 4 2 * bruck\n", "T:2: \"bruck\" is no algorithm of allreduce"},
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof(damaged) / sizeof(damaged[0]); i++) {
@@ -131,6 +139,44 @@ static void what_is_printed_is_read(void **state)
 		for (int k = 0; k < row.values; k++)
 			assert_true(fabs(cost_values(&back, i)[k] / cost_values(&c, i)[k] - 1) < 1e-3);
 	assert_true(back.measured == c.measured);
+}
+
+static void choices_are_kept_in_order(void **state)
+{
+	struct costs c, back;
+	char text[4096] = "", line[64];
+	(void)state;
+	costs_priors(&c);
+	if (parse(&c, "tutti-tune 1\nchoose allreduce 8 4 64K doubling\nchoose allgather 8 4 * ring\ncopy 2\n"
+	              "choose allreduce 8 4 * hierarchy # the rest\n") != 0)
+		flunk("%s", fail_text());
+	assert_int_equal(c.nchoices, 3);
+	assert_int_equal(c.choice[0].bytes, 65536);
+	assert_int_equal(c.choice[2].bytes, INT64_MAX);
+	assert_string_equal(algo_table[c.choice[2].algo]->name, "hierarchy");
+	FILE *f = fmemopen(text, sizeof(text), "w");
+	costs_print(&c, f);
+	fclose(f);
+	costs_priors(&back);
+	assert_int_equal(parse(&back, text), 0);
+	assert_int_equal(back.nchoices, 3);
+	assert_memory_equal(back.choice, c.choice, sizeof(c.choice));
+	costs_forget(&back, COLL_ALLREDUCE, 8, 2);
+	assert_int_equal(back.nchoices, 3);
+	costs_forget(&back, COLL_ALLREDUCE, 8, 4);
+	assert_int_equal(back.nchoices, 1);
+	assert_memory_equal(&back.choice[0], &c.choice[1], sizeof(c.choice[0]));
+	/* one table's choices do not add to another's, and there is an end to them */
+	strcpy(text, "tutti-tune 1\n");
+	for (int i = 1; i <= COST_CHOICES; i++) {
+		snprintf(line, sizeof(line), "choose barrier 2 1 %d dissemination\n", i);
+		strcat(text, line);
+	}
+	assert_int_equal(parse(&back, text), 0);
+	assert_int_equal(back.nchoices, COST_CHOICES);
+	strcat(text, line);
+	assert_int_equal(parse(&back, text), TUTTI_EINVAL);
+	assert_contains(fail_text(), "has room for 24 choices");
 }
 
 static void which_file(void **state)
@@ -242,6 +288,32 @@ static struct choice choose(const struct tuner *t, enum coll coll, size_t bytes)
 		flunk("%s of %zu: %s", coll_name(coll), bytes, fail_text());
 	assert_true(choice.seconds > 0 && isfinite(choice.seconds));
 	return choice;
+}
+
+/* What a table says goes before prices; but not before what TUTTI_ALGO allows, nor for other ranks. */
+static void what_is_told_is_chosen(void **state)
+{
+	struct costs costs;
+	struct shape shape;
+	int host[MOST_RANKS];
+	(void)state;
+	costs_priors(&costs);
+	assert_int_equal(parse(&costs, "tutti-tune 1\nchoose allreduce 8 4 1000 tree\nchoose allreduce 8 4 4M pairwise\n"
+	                               "choose allreduce 8 8 * tree\nchoose allreduce 4 1 1M ring\n"),
+	                 0);
+	struct tuner t = tuner_of(&shape, host, 8, 4, &costs), plain = t;
+	plain.told = NULL;
+	assert_string_equal(choose(&t, COLL_ALLREDUCE, 1000).algo->name, "tree");
+	assert_string_equal(choose(&t, COLL_ALLREDUCE, 1001).algo->name, "pairwise");
+	assert_string_equal(choose(&t, COLL_ALLREDUCE, 4 << 20).algo->name, "pairwise");
+	assert_ptr_equal(choose(&t, COLL_ALLREDUCE, 64 << 20).algo, choose(&plain, COLL_ALLREDUCE, 64 << 20).algo);
+	assert_ptr_equal(choose(&t, COLL_ALLGATHER, 1000).algo, choose(&plain, COLL_ALLGATHER, 1000).algo);
+	assert_int_equal(tuner_allow(&t, "allreduce:^tree,pairwise"), 0);
+	assert_string_not_equal(choose(&t, COLL_ALLREDUCE, 1000).algo->name, "tree");
+	assert_string_not_equal(choose(&t, COLL_ALLREDUCE, 1 << 20).algo->name, "pairwise");
+	t = tuner_of(&shape, host, 4, 1, &costs); /* instead of the direct tier, too */
+	assert_string_equal(choose(&t, COLL_ALLREDUCE, 1 << 20).algo->name, "ring");
+	assert_null(choose(&t, COLL_ALLREDUCE, 2 << 20).algo);
 }
 
 static void unmeasured_memory_is_for_the_direct_tier(void **state)
@@ -552,6 +624,8 @@ int main(void)
 	        cmocka_unit_test_setup(which_file, fresh),
 	        cmocka_unit_test_setup(a_table_that_cannot_be_used_is_a_warning, fresh),
 	        cmocka_unit_test_setup(lists_of_algorithms, fresh),
+	        cmocka_unit_test_setup(choices_are_kept_in_order, fresh),
+	        cmocka_unit_test_setup(what_is_told_is_chosen, fresh),
 	        cmocka_unit_test_setup(unmeasured_memory_is_for_the_direct_tier, fresh),
 	        cmocka_unit_test_setup(a_longer_latency_moves_halving_to_longer_messages, fresh),
 	        cmocka_unit_test_setup(long_messages_go_round_a_ring, fresh),

@@ -283,6 +283,39 @@ static int write_json(struct table *t)
 	return rc == 0 ? TUTTI_OK : fail(TUTTI_ESYSTEM, "can't write %s", t->p->json);
 }
 
+/* ---- what is to be chosen ---------------------------------------------------------------------------------------- */
+
+static int add_choice(const struct table *t, struct costs *c, size_t bytes, int best)
+{
+	struct cost_choice choice = {.bytes = bytes,
+	                             .coll = (int32_t)t->coll,
+	                             .ranks = t->cluster.sim.nranks,
+	                             .hosts = t->cluster.nhosts};
+	while (algo_table[choice.algo] != t->out.algo[best])
+		choice.algo++;
+	return costs_choose(c, choice);
+}
+
+/* From crossover to crossover, and the last for all that is larger; in place of what the table said of such calls. */
+static int write_choices(const struct table *t)
+{
+	const struct prediction *o = &t->out;
+	struct costs c = t->costs;
+	int rc = TUTTI_OK;
+	costs_forget(&c, (int)t->coll, t->cluster.sim.nranks, t->cluster.nhosts);
+	for (int i = 0; i < o->ncross && !rc; i++)
+		rc = add_choice(t, &c, o->cross[i].at - 1, o->cross[i].from);
+	if (!rc && o->rows[o->nrows - 1].best >= 0)
+		rc = add_choice(t, &c, INT64_MAX, o->rows[o->nrows - 1].best);
+	if (rc)
+		return rc;
+	FILE *f = fopen(t->p->choose, "we");
+	if (!f)
+		return fail_errno("can't write %s", t->p->choose);
+	costs_print(&c, f);
+	return fclose(f) == 0 ? TUTTI_OK : fail_errno("can't write %s", t->p->choose);
+}
+
 /* ---- all of it --------------------------------------------------------------------------------------------------- */
 
 static int predict_all(struct table *t)
@@ -303,6 +336,7 @@ static int predict_all(struct table *t)
 	rc = rc ? rc : all_rows(t);
 	rc = rc ? rc : all_crossovers(t);
 	rc = rc || !t->p->plot ? rc : predict_plot(&t->out, t->p->plot);
+	rc = rc || !t->p->choose ? rc : write_choices(t);
 	return rc || !t->p->json ? rc : write_json(t);
 }
 
@@ -311,6 +345,8 @@ int predict_print(const struct predict *p)
 	struct table t = {.p = p, .coll = (enum coll)coll_by_name(p->coll)};
 	if (coll_by_name(p->coll) < 0 || coll_by_name(p->coll) >= COLL_COUNT || coll_by_name(p->coll) == COLL_BARRIER)
 		return fail(TUTTI_EINVAL, "--predict %s: no such collective; allreduce, allgather, ...", p->coll);
+	if (p->choose && p->ranks)
+		return fail(TUTTI_EINVAL, "--choose goes with sizes, not with --ranks");
 	int rc = params_read(&t.params);
 	if (rc)
 		return rc;

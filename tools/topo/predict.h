@@ -17,6 +17,7 @@ struct predict {
 	        ranks; /* numbers of ranks, with commas: the first so many of the cluster, at one size; NULL: over sizes */
 	const char *json; /* file, - for the standard output in place of the table, NULL: none */
 	const char *plot; /* file, NULL: none */
+	const char *choose; /* table of costs that is to tell communicators the fastest algorithms; NULL: none */
 };
 
 /* What each algorithm takes at a place of the axis: a number of bytes, or of ranks. */
