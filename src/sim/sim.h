@@ -21,10 +21,10 @@
 
 /** How messages get from one rank to another. */
 struct sim_route {
-	double latency;          /* seconds from the last byte's leaving to its being seen */
-	double send, receive;    /* seconds of the rank's own time for a message */
-	double copy;             /* of it for a byte, at either end */
-	double frames;           /* more of it, at either end, for a message of more than `frame` bytes */
+	double latency;       /* seconds from the last byte's leaving to its being seen */
+	double send, receive; /* seconds of the rank's own time for a message */
+	double copy;          /* of it for a byte, at either end */
+	double frames;        /* more of it, at either end, for a message of more than `frame` bytes */
 	size_t frame;
 	int hops, hop[SIM_HOPS]; /* resources that it passes */
 };
@@ -56,9 +56,10 @@ struct sim_call {
 	size_t count, esize;       /* of the vector, or of a rank's part */
 	size_t slot;               /* payload bytes of a slot */
 	int slots;
-	int before;    /* the same calls that come before it, one at the heels of the other */
-	bool whole;    /* no unit stands for others */
-	uint64_t work; /* steps to simulate before the rest goes by its rhythm; 0: minutes' worth, for the widest plans */
+	int before; /* the same calls that come before it, one at the heels of the other */
+	bool whole; /* no unit stands for others */
+	uint64_t
+	        work; /* steps to simulate before the rest goes by its rhythm; 0: minutes' worth, for the widest plans */
 };
 
 struct sim_result {

@@ -136,12 +136,12 @@ int costs_choose(struct costs *c, struct cost_choice choice)
 	return TUTTI_OK;
 }
 
-void costs_forget(struct costs *c, int coll, int ranks, int hosts)
+void costs_forget(struct costs *c, const struct cost_choice *like)
 {
 	uint64_t kept = 0;
 	for (uint64_t i = 0; i < c->nchoices; i++) {
 		const struct cost_choice *x = &c->choice[i];
-		if (x->coll != coll || x->ranks != ranks || x->hosts != hosts)
+		if (x->coll != like->coll || x->ranks != like->ranks || x->hosts != like->hosts)
 			c->choice[kept++] = *x;
 	}
 	memset(&c->choice[kept], 0, (COST_CHOICES - kept) * sizeof(c->choice[0]));
@@ -164,24 +164,31 @@ static bool whole(const char *word, int64_t most, int64_t *out)
 static int parse_choice(struct costs *c, const char *at, const char *end, struct place where)
 {
 	char word[6][32] = {{0}};
-	int n = 0, coll;
+	int n = 0, coll, algo;
 	int64_t ranks, hosts, bytes = INT64_MAX;
 	while (n < 6 && next_word(&at, end, word[n], sizeof(word[n])))
 		n++;
 	if (n != 5)
-		return fail(TUTTI_EINVAL, "%s:%d: expected \"choose COLLECTIVE RANKS HOSTS BYTES ALGORITHM\"", where.name,
-		            where.line);
+		return fail(TUTTI_EINVAL, "%s:%d: expected \"choose COLLECTIVE RANKS HOSTS BYTES ALGORITHM\"",
+		            where.name, where.line);
 	if ((coll = coll_by_name(word[0])) < 0 || coll >= COLL_COUNT)
 		return fail(TUTTI_EINVAL, "%s:%d: there is no collective \"%s\"", where.name, where.line, word[0]);
-	if (!whole(word[1], INT32_MAX, &ranks) || !whole(word[2], ranks, &hosts))
-		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" ranks of \"%s\" hosts are no numbers of both", where.name, where.line,
-		            word[1], word[2]);
+	if (!whole(word[1], INT32_MAX, &ranks) || !whole(word[2], ranks < UINT16_MAX ? ranks : UINT16_MAX, &hosts))
+		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" ranks of \"%s\" hosts are no numbers of both", where.name,
+		            where.line, word[1], word[2]);
 	if (strcmp(word[3], "*") != 0 && !whole(word[3], INT64_MAX, &bytes))
-		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is no number of bytes, and no *", where.name, where.line, word[3]);
-	struct cost_choice choice = {(uint64_t)bytes, coll, (int32_t)ranks, (int32_t)hosts, algo_number(word[4], coll)};
-	if (choice.algo < 0)
-		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is no algorithm of %s", where.name, where.line, word[4], word[0]);
-	return costs_choose(c, choice) ? fail(TUTTI_EINVAL, "%s:%d: %s", where.name, where.line, fail_text()) : TUTTI_OK;
+		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is no number of bytes, and no *", where.name, where.line,
+		            word[3]);
+	if ((algo = algo_number(word[4], coll)) < 0)
+		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is no algorithm of %s", where.name, where.line, word[4],
+		            word[0]);
+	struct cost_choice choice = {.bytes = (uint64_t)bytes,
+	                             .ranks = (uint32_t)ranks,
+	                             .hosts = (uint16_t)hosts,
+	                             .coll = (uint8_t)coll,
+	                             .algo = (uint8_t)algo};
+	return costs_choose(c, choice) ? fail(TUTTI_EINVAL, "%s:%d: %s", where.name, where.line, fail_text())
+	                               : TUTTI_OK;
 }
 
 int costs_parse(struct costs *c, const char *text, size_t len, const char *name)
@@ -201,9 +208,9 @@ int costs_parse(struct costs *c, const char *text, size_t len, const char *name)
 		int rc = head     ? parse_version(at, end, where)
 		         : choice ? parse_choice(&new, at, end, where)
 		         : begun  ? parse_row(&new, word, at, end, where)
-		                 : fail(TUTTI_EINVAL,
-		                        "%s:%d: not a table of costs: it does not begin with \"tutti-tune %d\"", name,
-		                        where.line, VERSION);
+		                  : fail(TUTTI_EINVAL,
+		                         "%s:%d: not a table of costs: it does not begin with \"tutti-tune %d\"", name,
+		                         where.line, VERSION);
 		if (rc)
 			return rc;
 		begun = true;
@@ -259,7 +266,7 @@ void costs_print(const struct costs *c, FILE *f)
 		char bytes[24] = "*";
 		if (x->bytes < INT64_MAX)
 			snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)x->bytes);
-		fprintf(f, "choose %s %d %d %s %s\n", coll_name((enum coll)x->coll), x->ranks, x->hosts, bytes,
+		fprintf(f, "choose %s %u %u %s %s\n", coll_name((enum coll)x->coll), x->ranks, x->hosts, bytes,
 		        algo_table[x->algo]->name);
 	}
 }

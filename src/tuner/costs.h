@@ -48,7 +48,9 @@ enum {
 /** Calls of a collective (enum coll) on so many ranks of so many hosts, of up to `bytes`: a place of algo_table. */
 struct cost_choice {
 	uint64_t bytes; /* of the larger buffer */
-	int32_t coll, ranks, hosts, algo;
+	uint32_t ranks;
+	uint16_t hosts;
+	uint8_t coll, algo;
 };
 #define COST_CHOICES 24
 
@@ -77,8 +79,8 @@ int costs_parse(struct costs *c, const char *text, size_t len, const char *name)
 int costs_read(struct costs *c, const char *path);
 /** One more choice, for larger calls than those before it. EINVAL: there are too many. */
 int costs_choose(struct costs *c, struct cost_choice choice);
-/** Forgets the choices for a collective on so many ranks of so many hosts. */
-void costs_forget(struct costs *c, int coll, int ranks, int hosts);
+/** Forgets the choices for that one's collective, ranks and hosts. */
+void costs_forget(struct costs *c, const struct cost_choice *like);
 /** The measured rows and the choices, as a table. */
 void costs_print(const struct costs *c, FILE *f);
 /**

@@ -179,7 +179,8 @@ static double two_levels(const struct tuner *t, const struct query *q, struct le
 		far.reduced /= local;
 	else
 		far.wire *= local, far.rounds = log2_up(hosts); /* who stands in for another is a neighbour of it */
-	double there = passing(l.far, q->coll, hosts, far, chunks, channels, way_of_many(t, l.shared ? local : 1)) + work(t, far);
+	struct link_cost way = way_of_many(t, l.shared ? local : 1);
+	double there = passing(l.far, q->coll, hosts, far, chunks, channels, way) + work(t, far);
 	/* in a hierarchy the levels are strands: while a chunk is across, others are inside */
 	return l.streams ? fmax(here, there) + fmin(here, there) / chunks : here + there;
 }

@@ -166,7 +166,8 @@ static bool choose_as_told(const struct tuner *t, const struct query *q, struct 
 	        .coll = q->coll, .nranks = t->shape->nranks, .root = q->root, .channels = 1, .shape = t->shape};
 	for (uint64_t i = 0; t->told && i < t->told->nchoices && i < COST_CHOICES; i++) {
 		const struct cost_choice *x = &t->told->choice[i];
-		if (x->coll != (int)q->coll || x->ranks != t->shape->nranks || x->hosts != t->shape->nhosts || q->bytes > x->bytes)
+		if (x->coll != q->coll || x->ranks != (uint32_t)t->shape->nranks || x->hosts != t->shape->nhosts ||
+		    q->bytes > x->bytes)
 			continue;
 		int channels = channels_for(t, q, algo_table[x->algo]);
 		if (!channels || !may(t, q, x->algo, &args))

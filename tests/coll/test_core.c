@@ -417,7 +417,8 @@ static int failed_with(const char *const *env, int64_t bytes)
 
 static void test_slots_suit_the_transport(void **state)
 {
-	const char *memory[] = {"TUTTI_TRANSPORT=shm", NULL}, *asked[] = {"TUTTI_TRANSPORT=tcp", "TUTTI_SLOT=64K", NULL};
+	const char *memory[] = {"TUTTI_TRANSPORT=shm", NULL},
+	           *asked[] = {"TUTTI_TRANSPORT=tcp", "TUTTI_SLOT=64K", NULL};
 	(void)state;
 	assert_int_equal(failed_with(memory, 128 << 10), 0);
 	assert_int_equal(failed_with(asked, 64 << 10), 0);
@@ -441,12 +442,18 @@ static void test_slots_suit_libfabric(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_gather_nothing),    cmocka_unit_test(test_broadcast_and_leave),
-	        cmocka_unit_test(test_split_in_group),    cmocka_unit_test(test_outlive),
-	        cmocka_unit_test(test_take_back),         cmocka_unit_test(test_differ_early),
-	        cmocka_unit_test(test_several_processes), cmocka_unit_test(test_many_in_a_small_buffer),
-	        cmocka_unit_test(test_at_the_edge),       cmocka_unit_test(test_forked_child),
-	        cmocka_unit_test(test_small_files),       cmocka_unit_test(test_recipes_stand_side_by_side),
+	        cmocka_unit_test(test_gather_nothing),
+	        cmocka_unit_test(test_broadcast_and_leave),
+	        cmocka_unit_test(test_split_in_group),
+	        cmocka_unit_test(test_outlive),
+	        cmocka_unit_test(test_take_back),
+	        cmocka_unit_test(test_differ_early),
+	        cmocka_unit_test(test_several_processes),
+	        cmocka_unit_test(test_many_in_a_small_buffer),
+	        cmocka_unit_test(test_at_the_edge),
+	        cmocka_unit_test(test_forked_child),
+	        cmocka_unit_test(test_small_files),
+	        cmocka_unit_test(test_recipes_stand_side_by_side),
 	        cmocka_unit_test(test_slots_suit_the_transport),
 	        cmocka_unit_test(test_slots_suit_libfabric),
 	};

@@ -121,8 +121,8 @@ static struct sim_route route_of(const char *cores)
 	struct cluster c;
 	struct sim_route r;
 	char text[160];
-	snprintf(text, sizeof(text), "{\"hosts\": [{\"count\": 4%s], \"latency_us\": 7, \"message_us\": 2, \"frames_us\": 1.5}",
-	         cores);
+	snprintf(text, sizeof(text),
+	         "{\"hosts\": [{\"count\": 4%s], \"latency_us\": 7, \"message_us\": 2, \"frames_us\": 1.5}", cores);
 	assert_int_equal(read_text(&c, text), TUTTI_OK);
 	c.sim.route(&c.sim, 0, c.sim.nranks - 1, &r);
 	cluster_free(&c);

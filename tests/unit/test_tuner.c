@@ -86,7 +86,8 @@ static void damage_is_named_with_its_line(void **state)
 	        {"tutti-tune 1\ncopy 1.0000000000000000000000000000000000000000\n", "...\" is no time"},
 	        {"tutti-tune 1\nreduce 0.", NULL},
 	        {"choose allreduce 4 2 * ring\n", "T:1: not a table of costs"},
-	        {"tutti-tune 1\nchoose allreduce 4 2 *\n", "T:2: expected \"choose COLLECTIVE RANKS HOSTS BYTES ALGORITHM\""},
+	        {"tutti-tune 1\nchoose allreduce 4 2 *\n",
+	         "T:2: expected \"choose COLLECTIVE RANKS HOSTS BYTES ALGORITHM\""},
 	        {"tutti-tune 1\nchoose allreduce 4 2 * ring tree\n", "T:2: expected \"choose COLLECTIVE"},
 	        {"tutti-tune 1\nchoose send 4 2 * ring\n", "T:2: there is no collective \"send\""},
 	        {"tutti-tune 1\nchoose allreduce 0 2 * ring\n", "T:2: \"0\" ranks of \"2\" hosts"},
@@ -161,9 +162,9 @@ static void choices_are_kept_in_order(void **state)
 	assert_int_equal(parse(&back, text), 0);
 	assert_int_equal(back.nchoices, 3);
 	assert_memory_equal(back.choice, c.choice, sizeof(c.choice));
-	costs_forget(&back, COLL_ALLREDUCE, 8, 2);
+	costs_forget(&back, &(struct cost_choice){.coll = COLL_ALLREDUCE, .ranks = 8, .hosts = 2});
 	assert_int_equal(back.nchoices, 3);
-	costs_forget(&back, COLL_ALLREDUCE, 8, 4);
+	costs_forget(&back, &(struct cost_choice){.coll = COLL_ALLREDUCE, .ranks = 8, .hosts = 4});
 	assert_int_equal(back.nchoices, 1);
 	assert_memory_equal(&back.choice[0], &c.choice[1], sizeof(c.choice[0]));
 	/* one table's choices do not add to another's, and there is an end to them */
@@ -298,8 +299,9 @@ static void what_is_told_is_chosen(void **state)
 	int host[MOST_RANKS];
 	(void)state;
 	costs_priors(&costs);
-	assert_int_equal(parse(&costs, "tutti-tune 1\nchoose allreduce 8 4 1000 tree\nchoose allreduce 8 4 4M pairwise\n"
-	                               "choose allreduce 8 8 * tree\nchoose allreduce 4 1 1M ring\n"),
+	assert_int_equal(parse(&costs,
+	                       "tutti-tune 1\nchoose allreduce 8 4 1000 tree\nchoose allreduce 8 4 4M pairwise\n"
+	                       "choose allreduce 8 8 * tree\nchoose allreduce 4 1 1M ring\n"),
 	                 0);
 	struct tuner t = tuner_of(&shape, host, 8, 4, &costs), plain = t;
 	plain.told = NULL;

@@ -7,7 +7,7 @@
 #include "../../src/util/error.h"
 
 #define FRAME 1448 /* bytes of payload in a frame of Ethernet */
-#define GBIT 8e-9 /* seconds of a byte at 1 Gbit/s */
+#define GBIT  8e-9 /* seconds of a byte at 1 Gbit/s */
 
 /* ---- routes ------------------------------------------------------------------------------------------------------ */
 
@@ -127,8 +127,8 @@ static bool allot(struct cluster *c, const struct cluster_file *f)
 	c->uplink = calloc(switches, sizeof(int));
 	c->byte = calloc(3 * hosts + 2 * switches, sizeof(double));
 	c->burst = calloc(3 * hosts + 2 * switches, sizeof(double));
-	return c->burst && c->host && c->cpu && c->skew && c->at_switch && c->cable && c->cores && c->ranks && c->above &&
-	       c->uplink && c->byte;
+	return c->burst && c->host && c->cpu && c->skew && c->at_switch && c->cable && c->cores && c->ranks &&
+	       c->above && c->uplink && c->byte;
 }
 
 static void set_prices(struct cluster *c, const struct cluster_file *f)

@@ -264,7 +264,8 @@ static int read_all(struct reader *r, const json_t *root)
 	struct cluster_file *f = r->f;
 	if (!json_is_object(root))
 		return wrong(r, NULL, "an object with an array \"hosts\" is expected");
-	int rc = known_fields(r, root, "hosts switches cores latency_us message_us frames_us copy_ns reduce_ns burst_kb");
+	int rc = known_fields(r, root,
+	                      "hosts switches cores latency_us message_us frames_us copy_ns reduce_ns burst_kb");
 	rc = rc ? rc : whole(r, root, "cores", CLUSTER_RANKS, &f->cores);
 	rc = rc ? rc : number(r, root, "latency_us", 1e-3, 1e9, &f->latency_us);
 	rc = rc ? rc : number(r, root, "message_us", 1e-3, 1e9, &f->message_us);

@@ -63,7 +63,11 @@ static void figure(double v, char *buf, size_t cap)
 		double below, unit;
 		int decimals;
 		const char *name;
-	} forms[] = {{9.995, 1, 2, ""}, {99.95, 1, 1, ""}, {9999.5, 1, 0, ""}, {999500, 1e3, 0, "k"}, {INFINITY, 1e6, 0, "M"}};
+	} forms[] = {{9.995, 1, 2, ""},
+	             {99.95, 1, 1, ""},
+	             {9999.5, 1, 0, ""},
+	             {999500, 1e3, 0, "k"},
+	             {INFINITY, 1e6, 0, "M"}};
 	int i = 0;
 	if (v > 0 && v < 0.00995) {
 		snprintf(buf, cap, ".%03.0f", fmax(v * 1e3, 1));
@@ -84,7 +88,9 @@ static void draw_cell(const struct map *m, double x, double y, double v, bool me
 		return;
 	figure(v, text, sizeof(text));
 	svg_text(m->f, x + m->side / 2, y + m->side / 2 + 3.5,
-	         measured ? 10.5 : m->side > 30 ? 9 : 7.5,
+	         measured       ? 10.5
+	         : m->side > 30 ? 9
+	                        : 7.5,
 	         "middle", "normal", svg_ink_on(c), text);
 }
 

@@ -285,13 +285,10 @@ static int write_json(struct table *t)
 
 /* ---- what is to be chosen ---------------------------------------------------------------------------------------- */
 
-static int add_choice(const struct table *t, struct costs *c, size_t bytes, int best)
+static int add_choice(struct costs *c, struct cost_choice choice, size_t bytes, const struct algo *best)
 {
-	struct cost_choice choice = {.bytes = bytes,
-	                             .coll = (int32_t)t->coll,
-	                             .ranks = t->cluster.sim.nranks,
-	                             .hosts = t->cluster.nhosts};
-	while (algo_table[choice.algo] != t->out.algo[best])
+	choice.bytes = bytes;
+	while (algo_table[choice.algo] != best)
 		choice.algo++;
 	return costs_choose(c, choice);
 }
@@ -301,12 +298,18 @@ static int write_choices(const struct table *t)
 {
 	const struct prediction *o = &t->out;
 	struct costs c = t->costs;
+	struct cost_choice such = {.ranks = (uint32_t)t->cluster.sim.nranks,
+	                           .hosts = (uint16_t)t->cluster.nhosts,
+	                           .coll = (uint8_t)t->coll};
+	int last = o->nrows ? o->rows[o->nrows - 1].best : -1;
+	if (t->cluster.nhosts > UINT16_MAX)
+		return fail(TUTTI_EINVAL, "--choose is for up to %d hosts", UINT16_MAX);
+	costs_forget(&c, &such);
 	int rc = TUTTI_OK;
-	costs_forget(&c, (int)t->coll, t->cluster.sim.nranks, t->cluster.nhosts);
 	for (int i = 0; i < o->ncross && !rc; i++)
-		rc = add_choice(t, &c, o->cross[i].at - 1, o->cross[i].from);
-	if (!rc && o->rows[o->nrows - 1].best >= 0)
-		rc = add_choice(t, &c, INT64_MAX, o->rows[o->nrows - 1].best);
+		rc = add_choice(&c, such, o->cross[i].at - 1, o->algo[o->cross[i].from]);
+	if (!rc && last >= 0)
+		rc = add_choice(&c, such, INT64_MAX, o->algo[last]);
 	if (rc)
 		return rc;
 	FILE *f = fopen(t->p->choose, "we");

@@ -15,8 +15,8 @@ struct predict {
 	double factor;
 	const char *
 	        ranks; /* numbers of ranks, with commas: the first so many of the cluster, at one size; NULL: over sizes */
-	const char *json; /* file, - for the standard output in place of the table, NULL: none */
-	const char *plot; /* file, NULL: none */
+	const char *json;   /* file, - for the standard output in place of the table, NULL: none */
+	const char *plot;   /* file, NULL: none */
 	const char *choose; /* table of costs that is to tell communicators the fastest algorithms; NULL: none */
 };
 

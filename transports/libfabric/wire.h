@@ -108,7 +108,8 @@ static inline bool wire_is_due(const struct endpoint *e, const struct wire *w)
 {
 	if (w->outgoing)
 		return w->posted - w->granted <= w->mask &&
-		       atomic_load_explicit(&wire_slot(w, w->posted)->seq, memory_order_acquire) == w->posted + 1; /* A1 */
+		       atomic_load_explicit(&wire_slot(w, w->posted)->seq, memory_order_acquire) ==
+		               w->posted + 1; /* A1 */
 	return wire_owed(e, w) > w->mask / 2 ||
 	       (e->mode == FABRIC_MESSAGE &&
 	        w->armed < atomic_load_explicit(&w->ring->credit, memory_order_acquire) + w->mask + 1); /* A2 */
