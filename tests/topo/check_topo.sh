@@ -197,6 +197,23 @@ buckets() {
 	awk '$1 == 16384 { us = $2 + 0 } END { exit !(us > 130 && us < 150) }' "$work/predicted"
 }
 
+# What a simulation found the fastest is what communicators of that shape do, each collective by its own lines.
+told() {
+	echo '{"hosts": [{"ranks": 2}]}' >"$work/pair.json"
+	TUTTI_TUNE_FILE=none TUTTI_ALGO=allreduce:ring "$topo" --predict allreduce --cluster "$work/pair.json" -b 4K -e 64K \
+		--choose "$work/pair.tune" &&
+		TUTTI_TUNE_FILE=$work/pair.tune "$topo" --predict allgather --cluster "$work/pair.json" -b 4K -e 64K \
+			--choose "$work/pair.tune" || return 1
+	cat "$work/pair.tune"
+	grep -q '^choose allreduce 2 1 \* ring$' "$work/pair.tune" && grep -q '^choose allgather 2 1 \* ' "$work/pair.tune" || return 1
+	TUTTI_TUNE_FILE=$work/pair.tune TUTTI_TRANSPORT=shm "$TUTTI_BIN/tutti-run" -n 2 "$TUTTI_BIN/tutti-perf" allreduce \
+		-b 4K -e 4K -n 5 -w 1 --explain >"$work/explained" || return 1
+	cat "$work/explained"
+	grep -q '^# .* ring x1, predicted' "$work/explained" || return 1
+	! "$topo" --predict allreduce --cluster "$work/pair.json" --ranks 1,2 --choose "$work/none" 2>"$work/why" &&
+		grep -q 'choose goes with sizes' "$work/why" && [ ! -e "$work/none" ]
+}
+
 dot_reads_it() {
 	for kind in '8 1 switches' '1 6 even' '64 1 even'; do
 		python3 "$here/cluster.py" $kind >"$work/job.json" &&
@@ -215,6 +232,7 @@ run many_hosts many_hosts
 run host_files host_files
 run believed believed
 run buckets buckets
+run told told
 run blind blind
 if unshare --user --map-root-user --mount --pid --fork true 2>/dev/null; then
 	run locked_in locked_in
