@@ -56,10 +56,9 @@ struct sim_call {
 	size_t count, esize;       /* of the vector, or of a rank's part */
 	size_t slot;               /* payload bytes of a slot */
 	int slots;
-	int before; /* the same calls that come before it, one at the heels of the other */
-	bool whole; /* no unit stands for others */
-	uint64_t
-	        work; /* steps to simulate before the rest goes by its rhythm; 0: minutes' worth, for the widest plans */
+	int before;    /* the same calls that come before it, one at the heels of the other */
+	bool whole;    /* no unit stands for others */
+	uint64_t work; /* steps to simulate before the rest goes by its rhythm; 0: minutes' worth */
 };
 
 struct sim_result {

@@ -106,10 +106,10 @@ static inline struct slot *wire_slot(const struct wire *w, uint64_t pos)
 /** Is there anything to post? Asked of each wire at each look: the answer is mostly no. */
 static inline bool wire_is_due(const struct endpoint *e, const struct wire *w)
 {
-	if (w->outgoing)
-		return w->posted - w->granted <= w->mask &&
-		       atomic_load_explicit(&wire_slot(w, w->posted)->seq, memory_order_acquire) ==
-		               w->posted + 1; /* A1 */
+	if (w->outgoing) {
+		uint64_t seq = atomic_load_explicit(&wire_slot(w, w->posted)->seq, memory_order_acquire); /* A1 */
+		return seq == w->posted + 1 && w->posted - w->granted <= w->mask;
+	}
 	return wire_owed(e, w) > w->mask / 2 ||
 	       (e->mode == FABRIC_MESSAGE &&
 	        w->armed < atomic_load_explicit(&w->ring->credit, memory_order_acquire) + w->mask + 1); /* A2 */
