@@ -380,7 +380,7 @@ static int kept(const struct tutti_comm *c, size_t count)
 static int calls_of_one_count(struct tutti_comm *c, void *arg)
 {
 	enum { COUNT = 4096 };
-	static float in[2 * COUNT], out[2 * COUNT];
+	static _Thread_local float in[2 * COUNT], out[2 * COUNT];
 	int peer = 1 - tutti_comm_rank(c);
 	(void)arg;
 	RANK_OK(tutti_allreduce(in, out, COUNT, TUTTI_F32, TUTTI_SUM, c, NULL));
