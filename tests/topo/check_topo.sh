@@ -191,10 +191,11 @@ locked_in() {
 # Calls on end empty the buckets of the cables, however short they are; then the cable's speed counts: 131 us for 16 KiB.
 buckets() {
 	echo '{"hosts": [{"count": 2, "gbit": 1}], "burst_kb": 74, "latency_us": 1, "message_us": 1}' >"$work/buckets"
-	TUTTI_TUNE_FILE=none TUTTI_ALGO=allreduce:doubling "$topo" --predict allreduce --cluster "$work/buckets" -b 16K -e 16K \
+	TUTTI_TUNE_FILE=none TUTTI_ALGO=allreduce:doubling "$topo" --predict allreduce --cluster "$work/buckets" -b 4K -e 16K \
 		>"$work/predicted" || return 1
 	cat "$work/predicted"
-	awk '$1 == 16384 { us = $2 + 0 } END { exit !(us > 130 && us < 150) }' "$work/predicted"
+	awk '$1 == 4096 { small = $2 + 0 } $1 == 16384 { us = $2 + 0 }
+		END { exit !(us > 130 && us < 150 && small > 32 && small < 40) }' "$work/predicted"
 }
 
 # What a simulation found the fastest is what communicators of that shape do, each collective by its own lines.

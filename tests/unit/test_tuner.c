@@ -318,6 +318,26 @@ static void what_is_told_is_chosen(void **state)
 	assert_null(choose(&t, COLL_ALLREDUCE, 2 << 20).algo);
 }
 
+/* Long vectors lose time where streams of several ranks meet at a host's cable; short ones, rings and memory do not. */
+static void long_streams_meet(void **state)
+{
+	struct costs costs;
+	struct shape shape;
+	int host[MOST_RANKS];
+	struct query q = {.coll = COLL_ALLREDUCE, .bytes = 256 << 10, .esize = 4};
+	(void)state;
+	costs_priors(&costs);
+	struct tuner t = tuner_of(&shape, host, 8, 8, &costs);
+	assert_true(model_meeting(&t, algo_by_name("halving"), &q) == 1);
+	q.bytes++;
+	assert_true(fabs(model_meeting(&t, algo_by_name("halving"), &q) - 1.2) < 1e-9);
+	assert_true(fabs(model_meeting(&t, algo_by_name("pairwise"), &q) - 1.6) < 1e-9);
+	assert_true(model_meeting(&t, algo_by_name("ring"), &q) == 1);
+	assert_true(model_meeting(&t, algo_by_name("tree"), &q) == 1);
+	t = tuner_of(&shape, host, 8, 1, &costs);
+	assert_true(model_meeting(&t, algo_by_name("halving"), &q) == 1);
+}
+
 static void unmeasured_memory_is_for_the_direct_tier(void **state)
 {
 	static const enum coll served[] = {COLL_ALLREDUCE, COLL_ALLGATHER, COLL_REDUCE_SCATTER, COLL_BROADCAST,
@@ -628,6 +648,7 @@ int main(void)
 	        cmocka_unit_test_setup(lists_of_algorithms, fresh),
 	        cmocka_unit_test_setup(choices_are_kept_in_order, fresh),
 	        cmocka_unit_test_setup(what_is_told_is_chosen, fresh),
+	        cmocka_unit_test_setup(long_streams_meet, fresh),
 	        cmocka_unit_test_setup(unmeasured_memory_is_for_the_direct_tier, fresh),
 	        cmocka_unit_test_setup(a_longer_latency_moves_halving_to_longer_messages, fresh),
 	        cmocka_unit_test_setup(long_messages_go_round_a_ring, fresh),
