@@ -6,10 +6,12 @@
 
 #include "util/error.h"
 
+#define SLOT_BYTES (128u << 10) /* of a slot's payload, where neither TUTTI_SLOT nor a transport says otherwise */
+
 extern const struct transport transport_inproc, transport_shm, transport_verbs, transport_libfabric, transport_tcp;
 
-const struct transport *const transport_table[] = {
-        &transport_inproc, &transport_shm, &transport_verbs, &transport_libfabric, &transport_tcp, NULL};
+const struct transport *const transport_table[] = {&transport_inproc,    &transport_shm, &transport_verbs,
+                                                   &transport_libfabric, &transport_tcp, NULL};
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
@@ -27,12 +29,19 @@ uint64_t link_tag(const struct link_spec *spec, int self)
 	return h < 16 ? h + 16 : h; /* the smallest numbers mean other things */
 }
 
-static bool known(const char *name, size_t len)
+const struct transport *transport_find(const char *name, size_t len)
 {
 	for (int i = 0; transport_table[i]; i++)
 		if (strlen(transport_table[i]->name) == len && memcmp(transport_table[i]->name, name, len) == 0)
-			return true;
-	return false;
+			return transport_table[i];
+	return NULL;
+}
+
+uint32_t transport_slot(const struct transport *t, bool cable)
+{
+	if (t && cable && t->slot_cable)
+		return t->slot_cable;
+	return t && t->slot ? t->slot : SLOT_BYTES;
 }
 
 static int unknown(const char *text, const char *name, size_t len)
@@ -54,7 +63,7 @@ int transport_allowed(const char *text, const struct transport *t, bool *allowed
 		return TUTTI_OK;
 	for (const char *p = text + exclude; *p;) {
 		size_t len = strcspn(p, ",");
-		if (!known(p, len))
+		if (!transport_find(p, len))
 			return unknown(text, p, len);
 		if (strlen(t->name) == len && memcmp(t->name, p, len) == 0)
 			named = true;

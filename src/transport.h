@@ -70,8 +70,9 @@ struct link_spec {
 
 struct transport {
 	const char *name;
-	const char *what; /* one line for lists */
-	uint32_t slot;    /* payload of a slot that suits it, if the usual one does not; 0: it does */
+	const char *what;    /* one line for lists */
+	uint32_t slot;       /* payload of a slot that suits it, if the usual one does not; 0: it does */
+	uint32_t slot_cable; /* the same where a cable lies between; 0: as elsewhere */
 	int (*open)(const struct transport_env *env, void **ctx);
 	void (*address)(void *ctx, uint8_t blob[CONTACT_BLOB]);
 	int (*attach)(void *ctx);
@@ -90,6 +91,12 @@ struct transport {
 
 /** The registry, best first: transport.c. Ends with NULL. */
 extern const struct transport *const transport_table[];
+
+/** The one of that name, of len characters; NULL: there is none. */
+const struct transport *transport_find(const char *name, size_t len);
+
+/** Payload of a slot that suits a transport, where a cable lies between or not; NULL: memory. */
+uint32_t transport_slot(const struct transport *t, bool cable);
 
 /** 64-bit name of a link, equal on both sides: from the communicator, who sends, who receives, lane. */
 uint64_t link_tag(const struct link_spec *spec, int self);

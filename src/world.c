@@ -324,17 +324,21 @@ static int way_between(const struct world *w, int a, int b)
 	return -1;
 }
 
-/* The largest that suits a transport which joins any two hosts: the same on all ranks. */
+/* The same on all ranks: the largest that suits a way between machines, or, where there is none, between hosts of one. */
 static void size_slots(struct world *w)
 {
-	int64_t most = SLOT_BYTES;
+	uint32_t here = 0, far = 0;
 	for (int a = 0; a < w->nranks; a++)
 		for (int b = 0; b < a; b++) {
 			int way = w->host[a] == w->host[b] ? -1 : way_between(w, a, b);
-			if (way >= 0 && w->transport[way].t->slot > most)
-				most = w->transport[way].t->slot;
+			if (way < 0)
+				continue;
+			bool cable = w->near[a] != w->near[b];
+			uint32_t slot = transport_slot(w->transport[way].t, cable), *most = cable ? &far : &here;
+			*most = slot > *most ? slot : *most;
 		}
-	w->params.slot = w->params.slot ? w->params.slot : most;
+	if (!w->params.slot)
+		w->params.slot = far ? far : here ? here : transport_slot(NULL, false);
 }
 
 /* The transport whose memory holds all ranks of this host: where they are threads of several processes, not inproc. */

@@ -98,18 +98,22 @@ static double chunks_of(const char *algo, enum coll coll, int n, double bytes, d
 
 /*
  * What passes a link. A chunk waits for its rounds; while it does, other strands' may pass, and in a stream the next
- * one. A rank that talks to all others at once pays for each message, if less than for a round.
+ * one. A rank that talks to all others at once pays for each message, if less than for a round. `ends` of a byte's price are
+ * copies, not the cable's time: those of a channel are made, and its rounds waited for, while another's bytes pass. 0: in memory,
+ * where nothing passes by itself.
  */
 static double passing(const char *algo, enum coll coll, int n, struct volume v, double chunks, int channels,
-                      struct link_cost c)
+                      struct link_cost c, double ends)
 {
 	double strands = strands_of(algo, coll, channels), wire = v.wire * c.beta;
 	double round = c.alpha + (is_wide(algo) ? (n - 2) * c.gap : 0);
 	if (is_stream(algo, coll))
 		return v.rounds * round + chunks * c.gap + wire;
-	double phases = strands / (is_wide(algo) ? 1 : channels);
-	double busy = v.rounds * round + wire, waits = v.rounds * chunks / phases * round + wire / strands;
-	return fmax(busy, waits);
+	double beside = is_wide(algo) ? 1 : channels, phases = strands / beside;
+	double chunk = v.rounds / phases * round + wire / strands / chunks;
+	double busy = ends > 0 && beside > 1 ? v.rounds * round / beside + v.wire * fmax(c.beta - ends, ends)
+	                                     : v.rounds * round + wire;
+	return fmax(busy, (chunks + phases - 1) * chunk);
 }
 
 /* Ranks whose streams come in at one rank at about the same time. */
@@ -155,13 +159,10 @@ static struct levels levels_of(const struct tuner *t, const struct algo *a, cons
 	return (struct levels){0};
 }
 
-/* Of what a byte costs across, the ends' own copies: those whose ranks carry shares of it are made at the same time. */
-static struct link_cost way_of_many(const struct tuner *t, int ranks)
+/* Of what a byte costs across, the ends' own copies. */
+static double ends_of(const struct tuner *t)
 {
-	struct link_cost c = t->far;
-	double ends = fmin(2 * t->copy, c.beta);
-	c.beta -= ends * (ranks - 1) / ranks;
-	return c;
+	return fmin(2 * t->copy, t->far.beta);
 }
 
 /* All ranks of a host leave it by the same way. */
@@ -172,15 +173,20 @@ static double two_levels(const struct tuner *t, const struct query *q, struct le
 	struct volume near = volume_of(l.near, q->coll, local, bytes, t->slot);
 	struct volume far = volume_of(l.far, q->coll, hosts, bytes, t->slot);
 	double own = l.shared ? bytes / local : bytes, here = 0;
-	double chunks = chunks_of(l.far, q->coll, hosts, own, slot, channels);
+	/* what is one strand has the same chunks inside and across */
+	double chunks = chunks_of(l.far, q->coll, hosts, l.streams ? own : bytes, slot, channels);
 	if (local > 1) /* chunks that wait for their rounds do so across */
-		here = passing(l.near, q->coll, local, near, 1, channels, t->near) + work(t, near);
+		here = passing(l.near, q->coll, local, near, l.streams ? 1 : chunks, channels, t->near, 0) +
+		       work(t, near);
 	if (l.shared)
 		far.reduced /= local;
 	else
 		far.wire *= local, far.rounds = log2_up(hosts); /* who stands in for another is a neighbour of it */
-	struct link_cost way = way_of_many(t, l.shared ? local : 1);
-	double there = passing(l.far, q->coll, hosts, far, chunks, channels, way) + work(t, far);
+	/* ranks that carry shares of a vector make their copies at the same time */
+	struct link_cost way = t->far;
+	double ends = ends_of(t), spared = l.shared ? ends * (local - 1) / local : 0;
+	way.beta -= spared;
+	double there = passing(l.far, q->coll, hosts, far, chunks, channels, way, ends - spared) + work(t, far);
 	/* in a hierarchy the levels are strands: while a chunk is across, others are inside */
 	return l.streams ? fmax(here, there) + fmin(here, there) / chunks : here + there;
 }
@@ -194,7 +200,8 @@ double model_plan(const struct tuner *t, const struct algo *a, const struct quer
 	struct link_cost c = hosts > 1 ? t->far : t->near;
 	struct volume v = volume_of(a->name, q->coll, n, (double)q->bytes, t->slot);
 	double chunks = chunks_of(a->name, q->coll, n, (double)q->bytes, (double)t->slot, channels);
-	double s = passing(a->name, q->coll, n, v, chunks, channels, c) + work(t, v);
+	double ends = hosts == n ? ends_of(t) : 0; /* with more ranks a cable is seldom one rank's */
+	double s = passing(a->name, q->coll, n, v, chunks, channels, c, ends) + work(t, v);
 	/* several ranks of a host share its way out; a ring crosses it once */
 	if (hosts > 1 && n > hosts && !is(a, "ring"))
 		s += (n / hosts - 1) * v.wire * c.beta;
@@ -203,8 +210,8 @@ double model_plan(const struct tuner *t, const struct algo *a, const struct quer
 
 /*
  * Where messages to a rank come from several peers, they meet at its cable as soon as some rank is late, and cables then work
- * in one direction at a time: 8 hosts at a switch, 1 Gbit/s each, got 0.96 of them with one stream coming in (ring), 0.80
- * with three (halving), 0.64 with seven (pairwise). Vectors of up to two slots are over before that.
+ * in one direction at a time: 8 hosts at a switch, 1 Gbit/s each, got 0.97 of them with one stream coming in (ring), 0.96
+ * with three (halving), 0.91 with seven (pairwise). Vectors of up to two slots are over before that.
  */
 double model_meeting(const struct tuner *t, const struct algo *a, const struct query *q)
 {
@@ -212,7 +219,7 @@ double model_meeting(const struct tuner *t, const struct algo *a, const struct q
 	int hosts = t->shape->nhosts, n = l.near ? hosts : t->shape->nranks;
 	if (hosts == 1 || q->bytes <= 2 * t->slot)
 		return 1;
-	return 1 + 0.1 * (senders(l.near ? l.far : a->name, q->coll, n) - 1);
+	return 1 + 0.01 * (senders(l.near ? l.far : a->name, q->coll, n) - 1);
 }
 
 /* ---- the direct tier --------------------------------------------------------------------------------------------- */

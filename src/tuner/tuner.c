@@ -111,7 +111,7 @@ static int channels_wanted(const struct tuner *t, const struct query *q)
 		return t->channels;
 	if (t->shape->nhosts == 1)
 		return chunks < 1 ? 1 : 2;
-	return chunks < 16 ? 1 : chunks < 64 ? 2 : 4;
+	return chunks < 4 ? 1 : chunks < 64 ? 2 : 4;
 }
 
 /* As many as there are sockets and peers for; 0: not even for one. */

@@ -45,7 +45,7 @@
 	X(wire, "TUTTI_WIRE", str, "", 1,                                                                              \
 	  "bf16 or q8: sums of f32 (q8: and bf16) go so between hosts, rounded; all ranks get the same bits")          \
 	X(slot, "TUTTI_SLOT", int, "0", 1,                                                                             \
-	  "payload bytes of a link's slot; 0: what suits the transports in use, 128K or more")                         \
+	  "payload bytes of a link's slot; 0: what suits the transports in use, 60K to 256K")                          \
 	X(slots, "TUTTI_SLOTS", int, "4", 1, "slots of a link, a power of two, at least 2")                            \
 	X(direct_max, "TUTTI_DIRECT", int, "256K", 1, "bytes of a rank's shared buffer of the direct tier")            \
 	X(log, "TUTTI_LOG", str, "warn", 0, "error, warn, info or debug")                                              \
@@ -90,12 +90,6 @@ void params_free(struct params *p);
 size_t params_equal_text(const struct params *p, char *buf, size_t cap);
 /** True when they differ: *name, *va, *vb are written (caps 64, 128, 128). */
 bool params_differ(const char *a, const char *b, char *name, char *va, char *vb);
-
-#define SLOT_BYTES (128 << 10) /* of a slot's payload, where neither TUTTI_SLOT nor a transport says otherwise */
-static inline size_t params_slot(const struct params *p)
-{
-	return p->slot ? (size_t)p->slot : SLOT_BYTES;
-}
 
 /** One row for each variable, for programs that print the table. i counts from 0; false at the end. */
 struct param_row {

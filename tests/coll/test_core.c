@@ -415,13 +415,26 @@ static int failed_with(const char *const *env, int64_t bytes)
 	return ranks_run(&(struct ranks){.n = 2, .env = env}, slots_are_of, &bytes);
 }
 
+static void live_apart(int rank, void *arg)
+{
+	(void)arg;
+	setenv("TUTTI_HOST", rank ? "second" : "first", 1);
+}
+
+static int failed_apart(const char *const *env, int64_t bytes)
+{
+	return ranks_run(&(struct ranks){.n = 2, .env = env, .before = live_apart}, slots_are_of, &bytes);
+}
+
 static void test_slots_suit_the_transport(void **state)
 {
-	const char *memory[] = {"TUTTI_TRANSPORT=shm", NULL},
+	const char *memory[] = {"TUTTI_TRANSPORT=shm", NULL}, *sockets[] = {"TUTTI_TRANSPORT=tcp", NULL},
 	           *asked[] = {"TUTTI_TRANSPORT=tcp", "TUTTI_SLOT=64K", NULL};
 	(void)state;
 	assert_int_equal(failed_with(memory, 128 << 10), 0);
-	assert_int_equal(failed_with(asked, 64 << 10), 0);
+	assert_int_equal(failed_with(sockets, 128 << 10), 0);
+	assert_int_equal(failed_apart(sockets, 60 << 10), 0);
+	assert_int_equal(failed_apart(asked, 64 << 10), 0);
 }
 
 static void test_slots_suit_libfabric(void **state)

@@ -184,7 +184,6 @@ static void defaults_hold(void **state)
 	assert_int_equal(p.size, 0);
 	assert_null(p.root);
 	assert_int_equal(p.slot, 0);
-	assert_int_equal(params_slot(&p), 131072);
 	assert_true(p.timeout == 600);
 	assert_false(p.reproducible);
 	assert_string_equal(p.wait, "auto");
@@ -208,7 +207,6 @@ static void values_are_read(void **state)
 	assert_int_equal(p.rank, 3);
 	assert_string_equal(p.transport, "^shm");
 	assert_int_equal(p.slot, 131072);
-	assert_int_equal(params_slot(&p), 131072);
 	assert_true(p.timeout == 2.5);
 	assert_true(p.reproducible);
 	assert_string_equal(p.wait, "auto");

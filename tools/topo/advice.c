@@ -2,6 +2,7 @@
 #include "advice.h"
 #include "../../src/comm.h"
 #include "../../src/topo/ring.h"
+#include "../../src/transport.h"
 #include "../../src/util/error.h"
 
 #include <stdlib.h>
@@ -182,6 +183,21 @@ static void dearest_kinds(const struct survey *s, const struct shape *shape, enu
 		}
 }
 
+/* Of a communicator's links: what suits the dearest of its ways between hosts, as ranks agree on it. */
+static size_t slot_of(const struct survey *s, const struct shape *shape, enum cost_link far)
+{
+	uint32_t most = 0;
+	for (int i = 0; i < s->n; i++)
+		for (int j = i + 1; j < s->n; j++) {
+			if (shape->host[i] == shape->host[j] || kind_of(s, i, j) != far)
+				continue;
+			const char *via = survey_via(s, i, j);
+			uint32_t slot = transport_slot(transport_find(via, strlen(via)), far == COST_NETWORK);
+			most = slot > most ? slot : most;
+		}
+	return most ? most : transport_slot(NULL, false);
+}
+
 static int advise_shape(struct advice *a, const struct survey *s, const struct params *p, const struct shape *shape)
 {
 	struct costs costs;
@@ -190,12 +206,12 @@ static int advise_shape(struct advice *a, const struct survey *s, const struct p
 	        .shape = shape,
 	        .direct = shape->nhosts == 1 && p->direct_max > 0,
 	        .reproducible = p->reproducible,
-	        .slot = params_slot(p),
 	        .channels = (int)p->channels,
 	};
 	costs_load(&costs, p->tune_file);
 	dearest_kinds(s, shape, &near, &far);
 	tuner_prices(&t, &costs, near, far);
+	t.slot = p->slot ? (size_t)p->slot : slot_of(s, shape, far);
 	int rc = tuner_allow(&t, p->algo);
 	return rc ? rc : advise(a, s, &t);
 }

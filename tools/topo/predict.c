@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../src/transport.h"
 #include "../../src/tuner/model.h"
 #include "../../src/util/error.h"
 #include "../../src/util/param.h"
@@ -28,14 +29,20 @@ struct table {
 
 /* ---- one place of the axis --------------------------------------------------------------------------------------- */
 
+/* Hosts of a description are joined by TCP. */
+static size_t slot_of(const struct table *t)
+{
+	const struct transport *cable = t->cluster.shape.nhosts > 1 ? transport_find("tcp", 3) : NULL;
+	return t->params.slot ? (size_t)t->params.slot : transport_slot(cable, true);
+}
+
 static int take_cluster(struct table *t, int ranks)
 {
 	cluster_free(&t->cluster);
 	int rc = cluster_read(&t->cluster, t->p->cluster, ranks, &t->costs);
 	if (rc)
 		return rc;
-	t->tuner = (struct tuner){
-	        .shape = &t->cluster.shape, .slot = params_slot(&t->params), .channels = (int)t->params.channels};
+	t->tuner = (struct tuner){.shape = &t->cluster.shape, .slot = slot_of(t), .channels = (int)t->params.channels};
 	tuner_prices(&t->tuner, &t->cluster.costs, COST_SHM, COST_NETWORK);
 	return tuner_allow(&t->tuner, t->params.algo);
 }
@@ -83,7 +90,7 @@ static int simulate(const struct table *t, const struct algo *algo, int channels
 	                        .shape = &t->cluster.shape,
 	                        .count = t->bytes / ESIZE / n,
 	                        .esize = ESIZE,
-	                        .slot = params_slot(&t->params),
+	                        .slot = t->tuner.slot,
 	                        .slots = (int)t->params.slots};
 	struct sim_result r;
 	call.before = calls_before(t);

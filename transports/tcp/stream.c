@@ -14,6 +14,7 @@
 #define ROUNDS 4  /* system calls of one visit */
 #define STAGE  (32u << 10)
 #define DIRECT (8u << 10) /* longer frames are read into their slot, without a copy */
+#define ALONE  (4u << 10) /* the end of so many bytes does not wait for more */
 
 static struct slot *slot_at(const struct direction *d, uint64_t pos)
 {
@@ -175,13 +176,18 @@ static void gather(const struct stream *s, struct batch *b)
 		skip(b, s->sent);
 }
 
+/*
+ * The kernel holds back a segment that is not full while others of its socket wait in the device's queue (tcp_autocorking).
+ * It would then stand behind all that is sent to other peers meanwhile, and the peer's next step waits for it: MSG_EOR forbids that.
+ */
 static ssize_t put(const struct stream *s, struct batch *b)
 {
 	struct msghdr msg = {.msg_iov = b->iov, .msg_iovlen = b->niov};
+	int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (b->bytes >= ALONE ? MSG_EOR : 0);
 
 	if (b->niov == 1)
-		return send(s->fd, b->iov[0].iov_base, b->iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
-	return sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+		return send(s->fd, b->iov[0].iov_base, b->iov[0].iov_len, flags);
+	return sendmsg(s->fd, &msg, flags);
 }
 
 static void taken(struct stream *s, const struct batch *b, size_t n)

@@ -17,7 +17,9 @@
 #define MANY        4 /* with more incoming streams epoll tells which are readable */
 #define EVENTS      64
 #define REFER_BYTES 1024 /* the kernel reads the caller's memory: from here on cheaper than a copy into a slot */
-#define PATIENCE    64   /* visits to a full ring before its socket leaves the epoll set */
+#define SLOT_CABLE                                                                                                     \
+	(60u << 10) /* with its head one packet for the device's queue: no part of it waits behind other peers' */
+#define PATIENCE 64 /* visits to a full ring before its socket leaves the epoll set */
 
 struct tcp {
 	const struct transport_env *env;
@@ -293,6 +295,7 @@ static int tcp_sleep_fd(void *ctx)
 const struct transport transport_tcp = {
         .name = "tcp",
         .what = "any two ranks: TCP, authenticated, over every interface that TUTTI_IFACE allows",
+        .slot_cable = SLOT_CABLE,
         .open = tcp_open,
         .address = tcp_address,
         .attach = tcp_attach,
