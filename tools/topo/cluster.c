@@ -42,7 +42,7 @@ static int climb(const struct cluster *c, int from, int to, int *hop)
 
 /*
  * Ranks that share a core look for messages in turn, and a look at a network takes about as long as a message: so long it
- * is until the one has its turn for whom a message came.
+ * is until the one has its turn for whom a message came, from another host or from its own.
  */
 static double turn(const struct cluster *c, int rank)
 {
@@ -56,7 +56,7 @@ static void route(const struct sim_cluster *sim, int from, int to, struct sim_ro
 	const struct link_cost *near = &c->costs.link[COST_SHM];
 	int a = c->host[from], b = c->host[to], n = 0;
 	if (a == b) { /* what a message within a host costs was measured as a whole: half of it at either end */
-		*out = (struct sim_route){.latency = near->alpha / 2,
+		*out = (struct sim_route){.latency = near->alpha / 2 + turn(c, to),
 		                          .send = near->alpha / 4,
 		                          .receive = near->alpha / 4,
 		                          .copy = near->beta / 2,
