@@ -58,12 +58,27 @@ static void test_ranks_are_threads(void **state)
 	nothing_was_lost();
 }
 
+/* Now the one, now the other has nothing to do but to sleep. */
+static int one_comes_late(struct tutti_comm *c, void *arg)
+{
+	float in[16] = {1}, out[16];
+	(void)arg;
+	for (int i = 0; i < 10; i++) {
+		if (tutti_comm_rank(c) == i % 2)
+			usleep(20000);
+		RANK_OK(tutti_allreduce(in, out, 16, TUTTI_F32, TUTTI_SUM, c, NULL));
+		RANK_CHECK(out[0] == 2);
+	}
+	return 0;
+}
+
 static void test_sleepers_are_woken(void **state)
 {
 	struct scene *s = scene_new();
 	(void)state;
 	s->most_bytes = 20000;
 	assert_int_equal(run(2, s, reduces, modes[0], "TUTTI_WAIT=sleep", NULL), 0);
+	assert_int_equal(run(2, scene_new(), one_comes_late, modes[0], "TUTTI_WAIT=sleep", NULL), 0);
 	assert_true(sea->counts.slept_for > 0);
 }
 
