@@ -116,7 +116,7 @@ static double slowest(const struct cluster *c, int from, int to)
 	return most;
 }
 
-static struct sim_route route_of(const char *cores)
+static struct sim_route route_to(const char *cores, int to)
 {
 	struct cluster c;
 	struct sim_route r;
@@ -124,9 +124,14 @@ static struct sim_route route_of(const char *cores)
 	snprintf(text, sizeof(text),
 	         "{\"hosts\": [{\"count\": 4%s], \"latency_us\": 7, \"message_us\": 2, \"frames_us\": 1.5}", cores);
 	assert_int_equal(read_text(&c, text), TUTTI_OK);
-	c.sim.route(&c.sim, 0, c.sim.nranks - 1, &r);
+	c.sim.route(&c.sim, 0, to < 0 ? c.sim.nranks - 1 : to, &r);
 	cluster_free(&c);
 	return r;
+}
+
+static struct sim_route route_of(const char *cores)
+{
+	return route_to(cores, -1);
 }
 
 /* Two ranks on each core: the one for whom a message came has its turn after two looks. */
@@ -136,6 +141,8 @@ static void ranks_on_one_core_look_in_turn(void **state)
 	assert_true(fabs(route_of("}").latency - 7e-6) < 1e-12);
 	assert_true(fabs(route_of(", \"ranks\": 2, \"cores\": 2}").latency - 7e-6) < 1e-12);
 	assert_true(fabs(route_of(", \"ranks\": 2, \"cores\": 1}").latency - 11e-6) < 1e-12);
+	double alone = route_to(", \"ranks\": 2, \"cores\": 2}", 1).latency; /* within a host, too */
+	assert_true(fabs(route_to(", \"ranks\": 2, \"cores\": 1}", 1).latency - alone - 4e-6) < 1e-12);
 	assert_true(fabs(route_of("}").send - 2e-6) < 1e-12);
 	assert_true(fabs(route_of("}").frames - 1.5e-6) < 1e-12);
 }

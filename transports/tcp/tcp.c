@@ -17,9 +17,10 @@
 #define MANY        4 /* with more incoming streams epoll tells which are readable */
 #define EVENTS      64
 #define REFER_BYTES 1024 /* the kernel reads the caller's memory: from here on cheaper than a copy into a slot */
-#define SLOT_CABLE                                                                                                     \
-	(60u << 10) /* with its head one packet for the device's queue: no part of it waits behind other peers' */
-#define PATIENCE 64 /* visits to a full ring before its socket leaves the epoll set */
+#define PATIENCE    64   /* visits to a full ring before its socket leaves the epoll set */
+
+/* With its head one packet for the device's queue, so that no part of it waits behind what goes to other peers. */
+#define SLOT_CABLE (60u << 10)
 
 struct tcp {
 	const struct transport_env *env;
