@@ -1,5 +1,6 @@
 /*
- * The simulator of plans: see sim.h. Events are strands that may go on; the earliest one is taken. A cluster that is
+ * The simulator of plans: see sim.h. Events are strands that may go on and messages that come to the next resource of their way;
+ * the earliest one is taken. A cluster that is
  * folded (fold.h) is simulated as its first unit alone.
  */
 #include "sim.h"
@@ -16,7 +17,16 @@
 #define MOST_WORK  (16u << 20) /* steps to simulate, and half as many: minutes, for the widest plans */
 #define FEW_CHUNKS 16
 
-/* One link, both ends: message k stands in slot k mod slots. */
+/* Message k of a link, in slot k mod slots. */
+struct message {
+	double head;  /* when its first byte is at the next resource of its way */
+	double seen;  /* when its last byte is there: so far, and when it has passed them all */
+	double freed; /* when its slot is free again */
+	size_t bytes;
+	int hop; /* resources that it has passed */
+};
+
+/* One link, both ends. */
 struct channel {
 	int from, to; /* ranks */
 	struct sim_route route;
@@ -34,7 +44,8 @@ struct strand_at {
 
 struct event {
 	double at, since; /* who has waited longer comes first */
-	int strand;       /* -1 - r: rank r is free again, for the strands that wait for it */
+	int who; /* a strand, or a message that is at its next resource (nstrands and on), or a rank that is free
+	                   * again, for the strands that wait for it (-1 - r) */
 };
 
 struct sim {
@@ -51,7 +62,7 @@ struct sim {
 	int nstrands, nlinks, nchannels;
 	int *channel_of; /* link -> channel */
 	struct channel *channel;
-	double *seen, *freed; /* [channel][slot]: when message k is there, when its slot is free again */
+	struct message *message; /* [channel][slot] */
 	struct strand_at *strand;
 	struct event *heap;
 	int nheap;
@@ -68,12 +79,12 @@ static bool before(struct event a, struct event b)
 {
 	if (a.at != b.at)
 		return a.at < b.at;
-	return a.since < b.since || (a.since == b.since && a.strand < b.strand);
+	return a.since < b.since || (a.since == b.since && a.who < b.who);
 }
 
-static void push(struct sim *s, double at, double since, int strand)
+static void push(struct sim *s, double at, double since, int who)
 {
-	struct event e = {at, since, strand};
+	struct event e = {at, since, who};
 	int i = s->nheap++;
 	for (; i && before(e, s->heap[(i - 1) / 2]); i = (i - 1) / 2)
 		s->heap[i] = s->heap[(i - 1) / 2];
@@ -119,23 +130,42 @@ static size_t set_bytes(const struct sim *s, const struct strand_at *t, const st
 	return elements * s->call->esize;
 }
 
-/* The message leaves at `at`; when it is there. */
-static double pass(struct sim *s, const struct channel *c, double at, size_t bytes)
+static struct message *message_of(const struct sim *s, const struct channel *c, uint64_t k)
 {
-	double begin = at, end = at;
-	for (int i = 0; i < c->route.hops; i++) {
-		int h = c->route.hop[i];
-		double takes = (double)bytes * s->cluster->byte[h];
+	return &s->message[(size_t)(c - s->channel) * (size_t)s->call->slots + (size_t)(k % (uint64_t)s->call->slots)];
+}
+
+/*
+ * As far as the message gets without waiting: resources serve in the order of coming, so it comes to the next one when its first
+ * byte does.
+ */
+static void pass(struct sim *s, struct channel *c, struct message *m, double now)
+{
+	for (; m->hop < c->route.hops; m->hop++) {
+		int h = c->route.hop[m->hop];
+		double takes = (double)m->bytes * s->cluster->byte[h];
 		double ahead = s->cluster->burst ? s->cluster->burst[h] * s->cluster->byte[h] : 0;
-		double start = begin > s->free_at[h] ? begin : s->free_at[h];
+		if (m->head > now) {
+			push(s, m->head, m->head, s->nstrands + (int)(m - s->message));
+			return;
+		}
+		double start = m->head > s->free_at[h] ? m->head : s->free_at[h];
 		s->free_at[h] = start + takes;
 		s->used[h] += takes;
-		begin = begin > start - ahead ? begin : start - ahead;
-		end = end > s->free_at[h] - ahead ? end : s->free_at[h] - ahead;
+		m->head = m->head > start - ahead ? m->head : start - ahead;
+		m->seen = m->seen > s->free_at[h] - ahead ? m->seen : s->free_at[h] - ahead;
 	}
+	m->seen += c->route.latency;
+	wake(s, &c->awaits_message, m->seen);
+}
+
+static void send(struct sim *s, struct channel *c, size_t bytes, double at)
+{
+	struct message *m = message_of(s, c, c->sent++);
+	*m = (struct message){.head = at, .seen = at, .bytes = bytes};
 	s->out->messages++;
 	s->out->bytes += bytes;
-	return end + c->route.latency;
+	pass(s, c, m, at);
 }
 
 static double own_time(const struct sim_route *r, double message, double bytes)
@@ -159,11 +189,6 @@ static double work_of(const struct sim *s, const struct step *step, const struct
 	return t;
 }
 
-static double *place(double *of, const struct sim *s, const struct channel *c, uint64_t message)
-{
-	return &of[(size_t)(c - s->channel) * (size_t)s->call->slots + (size_t)(message % (uint64_t)s->call->slots)];
-}
-
 /* The core that a rank gets: that of its processor which is free first. */
 static double *core_of(const struct sim *s, int rank)
 {
@@ -179,20 +204,20 @@ static double ready_at(struct sim *s, int id, struct channel *in, struct channel
 {
 	double at = now;
 	if (in) {
-		if (in->sent == in->taken) {
+		const struct message *m = message_of(s, in, in->taken);
+		if (in->sent == in->taken || m->hop < in->route.hops) {
 			in->awaits_message = id;
 			return -1;
 		}
-		double seen = *place(s->seen, s, in, in->taken);
-		at = seen > at ? seen : at;
+		at = m->seen > at ? m->seen : at;
 	}
 	if (out && out->sent >= (uint64_t)s->call->slots) {
 		if (out->sent - out->taken >= (uint64_t)s->call->slots) {
 			out->awaits_slot = id;
 			return -1;
 		}
-		double freed = *place(s->freed, s, out, out->sent);
-		at = freed > at ? freed : at;
+		const struct message *last = message_of(s, out, out->sent);
+		at = last->freed > at ? last->freed : at;
 	}
 	double own = s->rank_free[s->strand[id].rank];
 	at = own > at ? own : at;
@@ -236,9 +261,9 @@ static bool must_wait_for_strand(struct sim *s, int id)
  */
 static void wait_until(struct sim *s, struct event e, double at)
 {
-	struct strand_at *t = &s->strand[e.strand];
+	struct strand_at *t = &s->strand[e.who];
 	if (s->core_free || at > s->rank_free[t->rank]) {
-		push(s, at, e.since, e.strand);
+		push(s, at, e.since, e.who);
 		return;
 	}
 	t->since = e.since;
@@ -260,10 +285,10 @@ static int longest_waiting(const struct sim *s, int rank)
 /* As far as the strand gets without waiting for what lies later than others' next events. */
 static void go_on(struct sim *s, struct event e)
 {
-	struct strand_at *t = &s->strand[e.strand];
+	struct strand_at *t = &s->strand[e.who];
 	const struct plan *p = s->plan[t->rank];
 	while (t->chunk < s->nchunks) {
-		if (must_wait_for_strand(s, e.strand))
+		if (must_wait_for_strand(s, e.who))
 			return;
 		const struct step *step = &p->steps[p->strands[t->index].first + t->step];
 		size_t bytes = set_bytes(s, t, step);
@@ -272,7 +297,7 @@ static void go_on(struct sim *s, struct event e)
 			continue;
 		}
 		struct channel *in = channel_at(s, t->rank, step->recv), *out = channel_at(s, t->rank, step->send);
-		double at = ready_at(s, e.strand, in, out, e.at);
+		double at = ready_at(s, e.who, in, out, e.at);
 		if (at < 0)
 			return;
 		if (at > e.at) { /* others may come first */
@@ -285,17 +310,14 @@ static void go_on(struct sim *s, struct event e)
 			*core_of(s, t->rank) = end;
 		if (in) {
 			double freed = end + in->route.latency;
-			*place(s->freed, s, in, in->taken++) = freed;
+			message_of(s, in, in->taken++)->freed = freed;
 			wake(s, &in->awaits_slot, freed);
 		}
-		if (out) {
-			double seen = pass(s, out, end, bytes);
-			*place(s->seen, s, out, out->sent++) = seen;
-			wake(s, &out->awaits_message, seen);
-		}
+		if (out)
+			send(s, out, bytes, end);
 		s->rank_end[t->rank] = end > s->rank_end[t->rank] ? end : s->rank_end[t->rank];
 		advance_cursor(s, t, end);
-		push(s, end, end, e.strand);
+		push(s, end, end, e.who);
 		return;
 	}
 	s->left--;
@@ -317,10 +339,12 @@ static void serve(struct sim *s, int rank, double now)
 
 static void take(struct sim *s, struct event e)
 {
-	if (e.strand < 0)
-		serve(s, -1 - e.strand, e.at);
-	else
+	if (e.who < 0)
+		serve(s, -1 - e.who, e.at);
+	else if (e.who < s->nstrands)
 		go_on(s, e);
+	else
+		pass(s, &s->channel[(e.who - s->nstrands) / s->call->slots], &s->message[e.who - s->nstrands], e.at);
 }
 
 /* ---- making it --------------------------------------------------------------------------------------------------- */
@@ -407,9 +431,8 @@ static int join_ends(struct sim *s)
 	bool ok = out && in && s->channel_of;
 	size_t n = ok ? collect_ends(s, out, true) : 0, m = ok ? collect_ends(s, in, false) : 0;
 	s->channel = calloc(n + 1, sizeof(*s->channel));
-	s->seen = calloc((n + 1) * (size_t)s->call->slots, sizeof(double));
-	s->freed = calloc((n + 1) * (size_t)s->call->slots, sizeof(double));
-	ok = ok && s->channel && s->seen && s->freed;
+	s->message = calloc((n + 1) * (size_t)s->call->slots, sizeof(*s->message));
+	ok = ok && s->channel && s->message;
 	bool paired = n == m;
 	for (size_t i = 0; ok && paired && i < n; i++) {
 		struct channel *c = &s->channel[i];
@@ -447,8 +470,9 @@ static bool allot_cores(struct sim *s)
 static int allot(struct sim *s)
 {
 	size_t n = (size_t)s->fold.ranks, m = (size_t)s->nstrands + 1;
+	size_t messages = (size_t)s->nchannels * (size_t)s->call->slots;
 	s->strand = calloc(m, sizeof(*s->strand));
-	s->heap = calloc(m + n, sizeof(*s->heap));
+	s->heap = calloc(m + n + messages, sizeof(*s->heap)); /* of most, never touched */
 	s->awaited = calloc(n, sizeof(bool));
 	s->rank_free = calloc(n, sizeof(double));
 	s->rank_end = calloc(n, sizeof(double));
@@ -580,8 +604,7 @@ static void clear(struct sim *s)
 	free(s->link0);
 	free(s->channel_of);
 	free(s->channel);
-	free(s->seen);
-	free(s->freed);
+	free(s->message);
 	free(s->strand);
 	free(s->heap);
 	free(s->awaited);

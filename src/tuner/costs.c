@@ -33,7 +33,7 @@ static const struct row {
 } rows[] = {
         {{"inproc", "threads of a process: latency, byte, further message", 3}, LINK(COST_INPROC), {400, 0.125, 120}},
         {{"shm", "processes that share memory: the same", 3}, LINK(COST_SHM), {400, 0.125, 120}},
-        {{"loopback", "sockets within a machine: the same", 3}, LINK(COST_LOOPBACK), {12000, 0.8333, 3600}},
+        {{"loopback", "sockets within a machine: the same", 3}, LINK(COST_LOOPBACK), {6000, 0.25, 1800}},
         {{"network", "machines: the same", 3}, LINK(COST_NETWORK), {12000, 0.8333, 3600}},
         {{"direct-inproc", "direct tier between threads: latency, byte", 2}, MEMORY(COST_INPROC), {380, 0.03}},
         {{"direct-shm", "direct tier between processes: the same", 2}, MEMORY(COST_SHM), {380, 0.03}},

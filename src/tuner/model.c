@@ -159,12 +159,6 @@ static struct levels levels_of(const struct tuner *t, const struct algo *a, cons
 	return (struct levels){0};
 }
 
-/* Of what a byte costs across, the ends' own copies. */
-static double ends_of(const struct tuner *t)
-{
-	return fmin(2 * t->copy, t->far.beta);
-}
-
 /* All ranks of a host leave it by the same way. */
 static double two_levels(const struct tuner *t, const struct query *q, struct levels l, int channels)
 {
@@ -184,7 +178,7 @@ static double two_levels(const struct tuner *t, const struct query *q, struct le
 		far.wire *= local, far.rounds = log2_up(hosts); /* who stands in for another is a neighbour of it */
 	/* ranks that carry shares of a vector make their copies at the same time */
 	struct link_cost way = t->far;
-	double ends = ends_of(t), spared = l.shared ? ends * (local - 1) / local : 0;
+	double ends = t->ends, spared = l.shared ? ends * (local - 1) / local : 0;
 	way.beta -= spared;
 	double there = passing(l.far, q->coll, hosts, far, chunks, channels, way, ends - spared) + work(t, far);
 	/* in a hierarchy the levels are strands: while a chunk is across, others are inside */
@@ -200,7 +194,7 @@ double model_plan(const struct tuner *t, const struct algo *a, const struct quer
 	struct link_cost c = hosts > 1 ? t->far : t->near;
 	struct volume v = volume_of(a->name, q->coll, n, (double)q->bytes, t->slot);
 	double chunks = chunks_of(a->name, q->coll, n, (double)q->bytes, (double)t->slot, channels);
-	double ends = hosts == n ? ends_of(t) : 0; /* with more ranks a cable is seldom one rank's */
+	double ends = hosts == n ? t->ends : 0; /* with more ranks a cable is seldom one rank's */
 	double s = passing(a->name, q->coll, n, v, chunks, channels, c, ends) + work(t, v);
 	/* several ranks of a host share its way out; a ring crosses it once */
 	if (hosts > 1 && n > hosts && !is(a, "ring"))

@@ -206,5 +206,6 @@ void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, e
 	t->direct_cost = c->direct[near < COST_MEMORIES ? near : COST_SHM];
 	t->copy = c->copy;
 	t->reduce = c->reduce;
+	t->ends = fmin(c->link[COST_LOOPBACK].beta, t->far.beta); /* a way without a cable */
 	t->told = c;
 }

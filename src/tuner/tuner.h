@@ -19,6 +19,7 @@ struct tuner {
 	struct link_cost near, far; /* inside a host; between hosts (or wherever the slowest link is) */
 	struct direct_cost direct_cost;
 	double copy, reduce;      /* seconds a byte */
+	double ends;              /* of far.beta, what is not the cable's: the ends' own copies */
 	const struct costs *told; /* choices that go before all prices; NULL: none */
 	size_t slot;              /* payload of a slot */
 	int channels;             /* TUTTI_CHANNELS; 0: chosen */

@@ -148,8 +148,10 @@ static void set_model(struct cluster *c)
 	double slowest = 0;
 	for (int h = 0; h < c->nhosts; h++)
 		slowest = fmax(slowest, fmax(c->byte[c->cable[h]], c->byte[c->cable[h] + 1]));
-	c->costs.link[COST_NETWORK] =
-	        (struct link_cost){c->latency + 2 * c->message, slowest + 2 * c->copy, 2 * c->message};
+	struct link_cost way = {c->latency + 2 * c->message, 2 * c->copy, 2 * c->message};
+	c->costs.link[COST_LOOPBACK] = way;
+	way.beta += slowest;
+	c->costs.link[COST_NETWORK] = way;
 }
 
 /* ---- equal parts ------------------------------------------------------------------------------------------------- */
