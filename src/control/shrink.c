@@ -227,7 +227,7 @@ static int agree(struct control_comm *cc, struct net_limit limit)
 			return TUTTI_OK;
 		if (hopeless(cc, now))
 			return no_majority(cc);
-		if (limit.stop && atomic_load_explicit(limit.stop, memory_order_acquire)) /* A16 */
+		if (net_stopped(limit))
 			return fail(TUTTI_EABORTED, "%sshrinking was stopped", cc->prefix);
 		if (again) {
 			say_round(cc, MSG_JOIN);

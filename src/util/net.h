@@ -1,4 +1,7 @@
-/* Sockets: addresses, interfaces, listening, connecting, local (abstract) sockets. What is of Linux stays in net.c. */
+/*
+ * Sockets: addresses and interfaces (net_addr.c); listening, connecting, local (abstract) sockets (net.c). What is of Linux
+ * stays there.
+ */
 #ifndef TUTTI_NET_H
 #define TUTTI_NET_H
 
@@ -6,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 /** An address as it travels: raw, of fixed size. */
@@ -24,7 +28,16 @@ struct net_limit {
 	uint64_t deadline;
 	const _Atomic int *stop;
 };
+#define NET_STOP_MS 50 /* the word is looked at so often */
+static inline bool net_stopped(struct net_limit limit)
+{
+	return limit.stop && atomic_load_explicit(limit.stop, memory_order_acquire) != 0; /* A16 */
+}
 
+/** Returns the length of *s. */
+socklen_t net_to_sockaddr(const struct net_addr *a, struct sockaddr_storage *s);
+/** False where it is of another family than IP's. */
+bool net_from_sockaddr(const struct sockaddr *s, struct net_addr *a);
 /** "1.2.3.4:5", "[::1]:5" into buf; returns buf. */
 #define NET_TEXT 64
 char *net_text(const struct net_addr *a, char buf[NET_TEXT]);
