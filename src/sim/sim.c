@@ -5,6 +5,7 @@
  */
 #include "sim.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -159,13 +160,14 @@ static void pass(struct sim *s, struct channel *c, struct message *m, double now
 	wake(s, &c->awaits_message, m->seen);
 }
 
-static void send(struct sim *s, struct channel *c, size_t bytes, double at)
+/* The message leaves its rank at `at`, not before now. */
+static void send(struct sim *s, struct channel *c, size_t bytes, double at, double now)
 {
 	struct message *m = message_of(s, c, c->sent++);
 	*m = (struct message){.head = at, .seen = at, .bytes = bytes};
 	s->out->messages++;
 	s->out->bytes += bytes;
-	pass(s, c, m, at);
+	pass(s, c, m, now);
 }
 
 static double own_time(const struct sim_route *r, double message, double bytes)
@@ -314,7 +316,7 @@ static void go_on(struct sim *s, struct event e)
 			wake(s, &in->awaits_slot, freed);
 		}
 		if (out)
-			send(s, out, bytes, end);
+			send(s, out, bytes, end, e.at);
 		s->rank_end[t->rank] = end > s->rank_end[t->rank] ? end : s->rank_end[t->rank];
 		advance_cursor(s, t, end);
 		push(s, end, end, e.who);
@@ -426,6 +428,9 @@ static void find_route(const struct sim *s, struct channel *c, int to)
 static int join_ends(struct sim *s)
 {
 	size_t most = (size_t)s->nlinks + 1;
+	if (most * (size_t)s->call->slots > (size_t)(INT_MAX - s->nstrands)) /* an event numbers them */
+		return fail(TUTTI_EUNSUPPORTED, "%s on %d ranks has more slots than can be simulated one by one",
+		            s->call->algo->name, s->cluster->nranks);
 	struct end *out = calloc(most, sizeof(*out)), *in = calloc(most, sizeof(*in));
 	s->channel_of = calloc(most, sizeof(int));
 	bool ok = out && in && s->channel_of;

@@ -206,6 +206,14 @@ void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, e
 	t->direct_cost = c->direct[near < COST_MEMORIES ? near : COST_SHM];
 	t->copy = c->copy;
 	t->reduce = c->reduce;
-	t->ends = fmin(c->link[COST_LOOPBACK].beta, t->far.beta); /* a way without a cable */
+	/* sockets within a machine are a way without a cable; what is faster than they are copies as memory does */
+	double sockets = c->link[COST_LOOPBACK].beta;
+	t->ends = sockets < t->far.beta ? sockets : fmin(2 * c->copy, t->far.beta);
 	t->told = c;
+}
+
+void tuner_narrow(struct tuner *t, double share)
+{
+	t->far.beta *= share;
+	t->ends *= share;
 }

@@ -51,6 +51,9 @@ struct choice {
 /** Takes over the prices of links of two kinds, inside a host and between hosts, and the choices of *c, which must last. */
 void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, enum cost_link far);
 
+/** What goes from host to host has only so much of its bytes. */
+void tuner_narrow(struct tuner *t, double share);
+
 /** Parses TUTTI_ALGO; EINVAL names the part, the place and what exists. */
 int tuner_allow(struct tuner *t, const char *text);
 /** EINVAL when overrides leave nothing that can do it. */

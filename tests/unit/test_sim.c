@@ -20,13 +20,14 @@ struct bench {
 	struct sim_cluster cluster;
 	double byte[2 * MOST];
 	bool one_wire;
-	double frames;
+	double frames, slow; /* what frames cost; rank 0's own time for a message that it sends */
 };
 
 static void route(const struct sim_cluster *c, int from, int to, struct sim_route *out)
 {
 	const struct bench *b = c->ctx;
 	*out = (struct sim_route){.latency = LAG, .hops = b->one_wire ? 1 : 2, .frame = 1000, .frames = b->frames};
+	out->send = from ? 0 : b->slow;
 	out->hop[0] = b->one_wire ? 0 : from;
 	out->hop[1] = c->nranks + to;
 }
@@ -85,6 +86,27 @@ static void who_shares_a_wire_takes_turns(void **state)
 	/* all that crosses it, and little more */
 	r = run(bench(8, true), "pairwise", c);
 	near_to(r.seconds, LAG + 8 * 7 * 8000 * BYTE, 1e-6);
+}
+
+/* What waits for its own cable has no place yet at the receiver's: no cable ever rests. */
+static void messages_queue_where_they_are(void **state)
+{
+	struct sim_call c = {.coll = COLL_ALLGATHER, .count = 1000, .esize = 8};
+	(void)state;
+	for (int n = 3; n <= 16; n++)
+		near_to(run(bench(n, false), "pairwise", c).seconds, LAG + (n - 1) * 8000 * BYTE, 1e-9);
+}
+
+/* Nor what its rank is still at work for. */
+static void messages_leave_when_they_are_made(void **state)
+{
+	struct sim_call c = {.coll = COLL_GATHER, .count = 1000, .esize = 8, .root = 2};
+	struct bench *b = bench(3, false);
+	double skew[3] = {0, 1e-6, 0};
+	(void)state;
+	b->slow = 24e-6; /* it begins first, and sends last */
+	b->cluster.skew = skew;
+	near_to(run(b, "linear", c).seconds, LAG + 24e-6 + 8000 * BYTE, 1e-9);
 }
 
 static void a_rank_has_one_pair_of_hands(void **state)
@@ -425,6 +447,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(a_ring_takes_its_rounds),
 	        cmocka_unit_test(who_shares_a_wire_takes_turns),
+	        cmocka_unit_test(messages_queue_where_they_are),
+	        cmocka_unit_test(messages_leave_when_they_are_made),
 	        cmocka_unit_test(a_rank_has_one_pair_of_hands),
 	        cmocka_unit_test(a_late_rank_makes_all_late),
 	        cmocka_unit_test(slots_are_a_limit),

@@ -291,6 +291,35 @@ static struct choice choose(const struct tuner *t, enum coll coll, size_t bytes)
 	return choice;
 }
 
+/* A codec's bytes, whatever a cable's share of a byte is: more data never costs less. */
+static void fewer_bytes_keep_prices_in_order(void **state)
+{
+	static const double loopback[] = {0.01e-9, 0.1e-9, 0.2e-9, 1e-9}, share[] = {1, 0.5, 0.25};
+	struct costs costs;
+	struct shape shape;
+	int host[MOST_RANKS];
+	(void)state;
+	costs_priors(&costs);
+	costs.link[COST_NETWORK].beta = 0.2e-9;
+	for (size_t k = 0; k < sizeof(loopback) / sizeof(loopback[0]) * 3; k++) {
+		costs.link[COST_LOOPBACK].beta = loopback[k / 3];
+		struct tuner t = tuner_of(&shape, host, 16, 2, &costs);
+		tuner_narrow(&t, share[k % 3]);
+		assert_true(t.ends < t.far.beta);
+		for (int i = 0; algo_table[i]; i++) {
+			struct plan_args a = {.coll = COLL_ALLREDUCE, .nranks = 16, .channels = 1, .shape = &shape};
+			double last = 0;
+			for (size_t bytes = 1 << 20; algo_serves(algo_table[i], &a) && bytes <= 1 << 30; bytes *= 4) {
+				struct query q = {.coll = COLL_ALLREDUCE, .bytes = bytes, .esize = 4};
+				double seconds = model_plan(&t, algo_table[i], &q, 2);
+				if (seconds <= last)
+					flunk("%s of %zu: %g after %g", algo_table[i]->name, bytes, seconds, last);
+				last = seconds;
+			}
+		}
+	}
+}
+
 /* What a table says goes before prices; but not before what TUTTI_ALGO allows, nor for other ranks. */
 static void what_is_told_is_chosen(void **state)
 {
@@ -648,6 +677,7 @@ int main(void)
 	        cmocka_unit_test_setup(lists_of_algorithms, fresh),
 	        cmocka_unit_test_setup(choices_are_kept_in_order, fresh),
 	        cmocka_unit_test_setup(what_is_told_is_chosen, fresh),
+	        cmocka_unit_test_setup(fewer_bytes_keep_prices_in_order, fresh),
 	        cmocka_unit_test_setup(long_streams_meet, fresh),
 	        cmocka_unit_test_setup(unmeasured_memory_is_for_the_direct_tier, fresh),
 	        cmocka_unit_test_setup(a_longer_latency_moves_halving_to_longer_messages, fresh),
