@@ -25,6 +25,15 @@ static void look_at_switches(const struct cluster_file *f)
 	}
 }
 
+static void look_at_prices(const struct cluster_file *f)
+{
+	must(f->ncopy >= 0 && f->ncopy <= CLUSTER_POINTS);
+	for (int i = 0; i < f->ncopy; i++) {
+		must(f->copy[i].ns >= 1e-6 && f->copy[i].ns <= 1e9);
+		must(i == 0 || f->copy[i].bytes > f->copy[i - 1].bytes);
+	}
+}
+
 static void look_at_hosts(const struct cluster_file *f)
 {
 	long hosts = 0, ranks = 0;
@@ -57,6 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (cluster_file_parse(&f, (const char *)data, size, "text") == TUTTI_OK) {
 		look_at_switches(&f);
 		look_at_hosts(&f);
+		look_at_prices(&f);
 	} else {
 		must(!f.groups && !f.switches);
 		look_at_complaint(data, size);

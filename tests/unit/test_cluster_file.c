@@ -72,6 +72,14 @@ static void mistakes_are_said(void **state)
 	        "\"b\": {\"uplink_gbit\": 1, \"switch\": \"a\"}}}",
 	        TUTTI_EINVAL, "switches.a.switch: a cycle");
 	refused("{\"hosts\": [{}], \"latency_us\": 0}", TUTTI_EINVAL, "latency_us:");
+	refused("{\"hosts\": [{}], \"copy_ns\": \"much\"}", TUTTI_EINVAL, "copy_ns: a number");
+	refused("{\"hosts\": [{}],\n\"copy_ns\": []}", TUTTI_EINVAL, ":2: copy_ns: 1 to 32 pairs");
+	refused("{\"hosts\": [{}], \"copy_ns\": [0.2]}", TUTTI_EINVAL, "copy_ns: pairs of bytes");
+	refused("{\"hosts\": [{}], \"copy_ns\": [[1024, 0.2, 3]]}", TUTTI_EINVAL, "copy_ns: pairs of bytes");
+	refused("{\"hosts\": [{}], \"copy_ns\": [[1024, -0.2]]}", TUTTI_EINVAL, "copy_ns: pairs of bytes");
+	refused("{\"hosts\": [{}], \"copy_ns\": [[0, 0.2]]}", TUTTI_EINVAL, "copy_ns: pairs of bytes");
+	refused("{\"hosts\": [{}], \"copy_ns\": [[64, 0.2], [64, 0.3]]}", TUTTI_EINVAL,
+	        "copy_ns: more and more bytes are expected, not 64");
 	struct cluster c;
 	struct costs costs;
 	costs_priors(&costs);
@@ -145,6 +153,33 @@ static void ranks_on_one_core_look_in_turn(void **state)
 	assert_true(fabs(route_to(", \"ranks\": 2, \"cores\": 1}", 1).latency - alone - 4e-6) < 1e-12);
 	assert_true(fabs(route_of("}").send - 2e-6) < 1e-12);
 	assert_true(fabs(route_of("}").frames - 1.5e-6) < 1e-12);
+}
+
+/* Between points along the logarithm of the bytes; beyond them as the nearest. The model's prices go along. */
+static void a_byte_costs_what_the_size_makes_it(void **state)
+{
+	static const struct {
+		size_t bytes;
+		double ns;
+	} want[] = {{1, 1}, {1024, 1}, {4096, 2}, {16384, 3}, {65536, 3}, {SIZE_MAX, 3}};
+	struct cluster c;
+	(void)state;
+	assert_int_equal(
+	        read_text(&c, "{\"hosts\": [{\"count\": 2, \"gbit\": 8}], \"copy_ns\": [[1024, 1], [16384, 3]]}"),
+	        TUTTI_OK);
+	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+		struct sim_route r;
+		cluster_size(&c, want[i].bytes);
+		c.sim.route(&c.sim, 0, 1, &r);
+		assert_true(fabs(r.copy - want[i].ns * 1e-9) < 1e-15);
+		assert_true(fabs(c.costs.link[COST_NETWORK].beta - (1 + 2 * want[i].ns) * 1e-9) < 1e-15);
+		assert_true(fabs(c.costs.link[COST_LOOPBACK].beta - 2 * want[i].ns * 1e-9) < 1e-15);
+	}
+	cluster_free(&c);
+	assert_int_equal(read_text(&c, "{\"hosts\": [{\"count\": 2}], \"copy_ns\": 0.5}"), TUTTI_OK);
+	cluster_size(&c, 1 << 20);
+	assert_true(fabs(c.copy - 0.5e-9) < 1e-15);
+	cluster_free(&c);
 }
 
 static void ways_are_those_described(void **state)
@@ -279,10 +314,15 @@ static void a_thin_uplink_is_the_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(mistakes_are_said),          cmocka_unit_test(ways_are_those_described),
-	        cmocka_unit_test(large_ones_take_no_time),    cmocka_unit_test(switches_hang_on_switches),
-	        cmocka_unit_test(equal_parts_are_found),      cmocka_unit_test(the_first_ranks_are_a_cluster),
-	        cmocka_unit_test(a_thin_uplink_is_the_limit), cmocka_unit_test(ranks_on_one_core_look_in_turn),
+	        cmocka_unit_test(mistakes_are_said),
+	        cmocka_unit_test(ways_are_those_described),
+	        cmocka_unit_test(large_ones_take_no_time),
+	        cmocka_unit_test(switches_hang_on_switches),
+	        cmocka_unit_test(equal_parts_are_found),
+	        cmocka_unit_test(the_first_ranks_are_a_cluster),
+	        cmocka_unit_test(a_thin_uplink_is_the_limit),
+	        cmocka_unit_test(ranks_on_one_core_look_in_turn),
+	        cmocka_unit_test(a_byte_costs_what_the_size_makes_it),
 	};
 	return cmocka_run_group_tests_name("cluster files", tests, NULL, NULL);
 }

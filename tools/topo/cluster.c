@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../../src/util/error.h"
 
@@ -137,7 +138,9 @@ static void set_prices(struct cluster *c, const struct cluster_file *f)
 	c->latency = f->latency_us > 0 ? f->latency_us * 1e-6 : far->alpha / 2;
 	c->message = f->message_us > 0 ? f->message_us * 1e-6 : far->alpha / 4;
 	c->frames = f->frames_us * 1e-6;
-	c->copy = f->copy_ns > 0 ? f->copy_ns * 1e-9 : c->costs.copy;
+	c->points = f->ncopy;
+	memcpy(c->curve, f->copy, sizeof(c->curve));
+	c->copy = c->points ? c->curve[0].ns * 1e-9 : c->costs.copy;
 	c->sim.reduce = f->reduce_ns > 0 ? f->reduce_ns * 1e-9 : c->costs.reduce;
 	c->sim.copy = c->costs.copy;
 }
@@ -152,6 +155,24 @@ static void set_model(struct cluster *c)
 	c->costs.link[COST_LOOPBACK] = way;
 	way.beta += slowest;
 	c->costs.link[COST_NETWORK] = way;
+}
+
+/* Between two points it is on a line over the logarithm of the bytes. */
+void cluster_size(struct cluster *c, size_t bytes)
+{
+	const struct price_point *p = c->curve;
+	double at = (double)bytes;
+	int i = 0;
+	if (!c->points)
+		return;
+	while (i < c->points && p[i].bytes < at)
+		i++;
+	if (i == 0 || i == c->points)
+		c->copy = p[i ? i - 1 : 0].ns * 1e-9;
+	else
+		c->copy = 1e-9 * (p[i - 1].ns + (p[i].ns - p[i - 1].ns) * log(at / p[i - 1].bytes) /
+		                                        log(p[i].bytes / p[i - 1].bytes));
+	set_model(c);
 }
 
 /* ---- equal parts ------------------------------------------------------------------------------------------------- */

@@ -22,10 +22,14 @@ struct cluster {
 	int *cores, *ranks;            /* of each host: its cores, and the ranks that run on them */
 	double latency, message, copy; /* across: of a message, and of the ranks' time for it and for its bytes */
 	double frames;                 /* more of their time, where it takes several frames */
+	struct price_point curve[CLUSTER_POINTS]; /* of `copy`, by the bytes of a call */
+	int points;
 };
 
 /** Its first `ranks` ranks; 0: all. What the description leaves out costs as `costs` say. EINVAL says what is wrong and where; ESYSTEM: it can't be read. */
 int cluster_read(struct cluster *c, const char *path, int ranks, const struct costs *costs);
+/** Prices for calls of so many bytes; until then they are those of the smallest. */
+void cluster_size(struct cluster *c, size_t bytes);
 void cluster_free(struct cluster *c);
 
 #endif

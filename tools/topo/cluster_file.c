@@ -17,6 +17,8 @@
 #include "../../src/util/error.h"
 
 #define MOST_BYTES (64 << 20)
+#define LEAST_NS   1e-6
+#define MOST_NS    1e9
 
 /* Where the reader is: an element of "hosts", a member of "switches", or neither, and a field there. */
 struct reader {
@@ -128,6 +130,39 @@ static int whole(const struct reader *r, const json_t *o, const char *field, int
 		return wrong(r, field, "a whole number is expected");
 	*value = (int)x;
 	return rc;
+}
+
+/* One of an array of [bytes, nanoseconds]. */
+static int read_point(const struct reader *r, const json_t *v, struct price_point *p)
+{
+	const json_t *bytes = json_array_get(v, 0), *ns = json_array_get(v, 1);
+	*p = (struct price_point){json_number_value(bytes), json_number_value(ns)};
+	bool right = json_array_size(v) == 2 && json_is_number(bytes) && json_is_number(ns) && p->bytes >= 1 &&
+	             p->bytes <= 1e15 && p->ns >= LEAST_NS && p->ns <= MOST_NS;
+	return right ? TUTTI_OK
+	             : wrong(r, "copy_ns",
+	                     "pairs of bytes and nanoseconds are expected, as [[65536, 0.2], [1048576, 0.4]]");
+}
+
+/* A number for all calls, or points. */
+static int read_copy(const struct reader *r, const json_t *root)
+{
+	struct cluster_file *f = r->f;
+	const json_t *v = json_object_get(root, "copy_ns");
+	f->ncopy = !v ? 0 : json_is_array(v) ? (int)fmin((double)json_array_size(v), CLUSTER_POINTS + 1) : 1;
+	if (!json_is_array(v))
+		return number(r, root, "copy_ns", LEAST_NS, MOST_NS, &f->copy[0].ns);
+	if (f->ncopy < 1 || f->ncopy > CLUSTER_POINTS)
+		return wrong(r, "copy_ns", "1 to %d pairs are expected", CLUSTER_POINTS);
+	for (int i = 0; i < f->ncopy; i++) {
+		int rc = read_point(r, json_array_get(v, (size_t)i), &f->copy[i]);
+		if (rc)
+			return rc;
+		if (i && f->copy[i].bytes <= f->copy[i - 1].bytes)
+			return wrong(r, "copy_ns", "more and more bytes are expected, not %.15g after %.15g",
+			             f->copy[i].bytes, f->copy[i - 1].bytes);
+	}
+	return TUTTI_OK;
 }
 
 static int known_fields(const struct reader *r, const json_t *o, const char *fields)
@@ -270,8 +305,8 @@ static int read_all(struct reader *r, const json_t *root)
 	rc = rc ? rc : number(r, root, "latency_us", 1e-3, 1e9, &f->latency_us);
 	rc = rc ? rc : number(r, root, "message_us", 1e-3, 1e9, &f->message_us);
 	rc = rc ? rc : number(r, root, "frames_us", 0, 1e9, &f->frames_us);
-	rc = rc ? rc : number(r, root, "copy_ns", 1e-6, 1e9, &f->copy_ns);
-	rc = rc ? rc : number(r, root, "reduce_ns", 1e-6, 1e9, &f->reduce_ns);
+	rc = rc ? rc : read_copy(r, root);
+	rc = rc ? rc : number(r, root, "reduce_ns", LEAST_NS, MOST_NS, &f->reduce_ns);
 	rc = rc ? rc : number(r, root, "burst_kb", 0, 1e9, &f->burst_kb);
 	rc = rc ? rc : read_switches(r, json_object_get(root, "switches"));
 	return rc ? rc : read_hosts(r, json_object_get(root, "hosts"));

@@ -6,6 +6,7 @@
 
 #define CLUSTER_RANKS  65536
 #define CLUSTER_LEVELS 4 /* of switches */
+#define CLUSTER_POINTS 32
 
 /* Equal hosts, one after the other. */
 struct host_group {
@@ -20,13 +21,20 @@ struct switch_group {
 	double gbit;
 };
 
+/* What a byte costs in calls of so many bytes. */
+struct price_point {
+	double bytes, ns;
+};
+
 struct cluster_file {
 	struct host_group *groups;
 	struct switch_group *switches;
 	int ngroups, nswitches, nhosts, nranks;
 	int cores; /* of one machine that plays all hosts; 0: each is its own */
 	/* 0: not given */
-	double latency_us, message_us, frames_us, copy_ns, reduce_ns, burst_kb;
+	double latency_us, message_us, frames_us, reduce_ns, burst_kb;
+	struct price_point copy[CLUSTER_POINTS]; /* of rising bytes */
+	int ncopy;
 };
 
 /** EINVAL says what is wrong, in which line and field of `name`. */

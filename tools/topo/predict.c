@@ -43,15 +43,18 @@ static int take_cluster(struct table *t, int ranks)
 	if (rc)
 		return rc;
 	t->tuner = (struct tuner){.shape = &t->cluster.shape, .slot = slot_of(t), .channels = (int)t->params.channels};
-	tuner_prices(&t->tuner, &t->cluster.costs, COST_SHM, COST_NETWORK);
 	return tuner_allow(&t->tuner, t->params.algo);
 }
 
 static int go_to(struct table *t, size_t at)
 {
-	if (t->p->ranks)
-		return take_cluster(t, (int)at);
-	t->bytes = at / ESIZE * ESIZE;
+	int rc = t->p->ranks ? take_cluster(t, (int)at) : TUTTI_OK;
+	if (rc)
+		return rc;
+	if (!t->p->ranks)
+		t->bytes = at / ESIZE * ESIZE;
+	cluster_size(&t->cluster, t->bytes);
+	tuner_prices(&t->tuner, &t->cluster.costs, COST_SHM, COST_NETWORK);
 	return TUTTI_OK;
 }
 
