@@ -1,7 +1,6 @@
 /*
- * The simulator of plans: see sim.h. Events are strands that may go on and messages that come to the next resource of their way;
- * the earliest one is taken. A cluster that is
- * folded (fold.h) is simulated as its first unit alone.
+ * The simulator of plans: see sim.h. Events are strands that may go on and messages that come to the next resource of
+ * their way; the earliest one is taken. A cluster that is folded (fold.h) is simulated as its first unit alone.
  */
 #include "sim.h"
 
@@ -45,8 +44,8 @@ struct strand_at {
 
 struct event {
 	double at, since; /* who has waited longer comes first */
-	int who; /* a strand, or a message that is at its next resource (nstrands and on), or a rank that is free
-	                   * again, for the strands that wait for it (-1 - r) */
+	/* a strand; nstrands and on: a message, at its next resource; -1 - r: rank r is free for strands that wait for it */
+	int who;
 };
 
 struct sim {

@@ -3,7 +3,7 @@
  * there. It moves no data. A step waits for its message and for a free slot as in the engine, then takes its rank's
  * time for copying and reducing, and its message then passes the resources between the two ranks: cables, switches'
  * uplinks, a host's memory. A resource serves messages in the order of their coming, one at a time, at its rate; a
- * message enters the next one as soon as it has begun to pass the one before. LogGP's parameters, with contention where
+ * message comes to the next one when its first byte has passed the one before. LogGP's parameters, with contention where
  * paths meet.
  *
  * Two things keep large clusters in reach. Units that are alike, in the cluster and in the plan, do the same at the

@@ -518,7 +518,8 @@ static void expect_speeds(const struct machine *m, const struct cpus *may, int m
 		assert_true(v[i].core_copy > 1e7 && v[i].core_copy < 1e12);
 		assert_true(v[i].read > 1e7 && v[i].copy > 1e7);
 	}
-	assert_true(processor_seconds() - begin < 3 * most); /* well under a second each, under a sanitizer too */
+	/* it ends: a second each, and what a sanitizer and a busy machine make of that */
+	assert_true(processor_seconds() - begin < 30 * most);
 	free(v);
 }
 
