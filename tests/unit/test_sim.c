@@ -440,6 +440,11 @@ static void what_cannot_be_done_is_said(void **state)
 	c.channels = 1;
 	c.slot = 16;
 	assert_int_equal(sim_run(&bench(16, false)->cluster, &c, &r), TUTTI_EUNSUPPORTED);
+	c.algo = algo_by_name("ring"); /* more slots than an event can number */
+	c.slot = 4096;
+	c.slots = 1 << 28;
+	assert_int_equal(sim_run(&bench(16, false)->cluster, &c, &r), TUTTI_EUNSUPPORTED);
+	assert_non_null(strstr(fail_text(), "more slots"));
 }
 
 int main(void)

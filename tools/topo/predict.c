@@ -266,8 +266,9 @@ static int all_crossovers(struct table *t)
 		rc = find_crossover(t, a, b);
 		const struct predict_cross *c = &t->out.cross[t->out.ncross - 1];
 		if (!rc && !t->p->json)
-			printf("# from about %zu %s on, %s is faster than %s\n", c->at, t->p->ranks ? "ranks" : "bytes",
-			       t->out.algo[c->to]->name, t->out.algo[c->from]->name);
+			printf("# from about %zu %s on, %s is %s %s\n", c->at, t->p->ranks ? "ranks" : "bytes",
+			       t->out.algo[c->to]->name, t->p->choose ? "written, and not" : "faster than",
+			       t->out.algo[c->from]->name);
 	}
 	return rc;
 }
@@ -279,14 +280,19 @@ static json_t *name_of(const struct table *t, int i)
 	return i < 0 ? json_null() : json_string(t->out.algo[i]->name);
 }
 
+/* The fastest is that, whatever a doubt would choose. */
 static json_t *json_row(const struct table *t, const struct predict_row *row)
 {
 	json_t *by = json_object();
-	for (int i = 0; i < t->out.nalgos; i++)
-		if (!isnan(row->seconds[i]))
-			json_object_set_new(by, t->out.algo[i]->name, json_real(row->seconds[i]));
+	int fastest = -1;
+	for (int i = 0; i < t->out.nalgos; i++) {
+		if (isnan(row->seconds[i]))
+			continue;
+		json_object_set_new(by, t->out.algo[i]->name, json_real(row->seconds[i]));
+		fastest = fastest < 0 || row->seconds[i] < row->seconds[fastest] ? i : fastest;
+	}
 	return json_pack("{s:I s:i s:o s:o s:o}", "bytes", (json_int_t)row->bytes, "ranks", row->ranks, "seconds", by,
-	                 "fastest", name_of(t, row->best), "chosen", name_of(t, row->chosen));
+	                 "fastest", name_of(t, fastest), "chosen", name_of(t, row->chosen));
 }
 
 static int write_json(struct table *t)
