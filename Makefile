@@ -40,7 +40,6 @@ CORE    := $(B)/obj/core.a
 TOOLLIB := $(B)/obj/tools.a
 PERFLIB := $(B)/obj/perf.a
 MODELLIB := $(B)/obj/transformer.a
-HDR     := $(shell find include src transports tests tools perf -name '*.h')
 
 .PHONY: all lib clean
 .SECONDARY:
@@ -56,9 +55,11 @@ $(B)/obj/perf/transformer/loops_%.o: CFLAGS += -O3 -ffp-contract=fast
 $(B)/obj/perf/transformer/loops_avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma)
 $(B)/obj/perf/transformer/loops_avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq)
 
-$(B)/obj/%.o: %.c $(HDR) Makefile
+# Each object names the headers that it includes in a file beside it.
+$(B)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) $(CFLAGS) -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
 $(B)/lib/libtutti.so.0: $(OBJ) src/tutti.map
 	@mkdir -p $(@D)
