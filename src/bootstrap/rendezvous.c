@@ -32,6 +32,17 @@ static bool is_own(const struct net_addr *a, const struct net_iface *own, int n)
 	return false;
 }
 
+/*
+ * Without a secret only at a loopback address. IPv4 has a whole network of them, of which the interface lists one; IPv6 has
+ * one, which is missing where IPv6 is switched off.
+ */
+static bool may_listen_at(const struct net_addr *a, bool open_key, const struct net_iface *own, int n)
+{
+	if (open_key && !net_is_loopback(a))
+		return false;
+	return is_own(a, own, n) || (open_key && a->family == 4);
+}
+
 /* What a name says of its own host isn't always what others see of it: 127.0.1.1, a service's address. */
 static int listen_at_name(const struct rendezvous *root, struct door *door, bool open_key, struct net_limit limit)
 {
@@ -42,7 +53,7 @@ static int listen_at_name(const struct rendezvous *root, struct door *door, bool
 	if (rc == TUTTI_OK)
 		rc = net_list(own, NET_IFACES, &nown);
 	for (int i = 0; i < n && rc == TUTTI_OK; i++) {
-		if (open_key ? !net_is_loopback(&at[i]) : !is_own(&at[i], own, nown))
+		if (!may_listen_at(&at[i], open_key, own, nown))
 			continue;
 		rc = listen_at(door, at[i]);
 		opened++;

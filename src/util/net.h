@@ -49,7 +49,10 @@ bool net_is_link_local(const struct net_addr *a);
 /** Splits "host:port" or "[v6]:port"; EINVAL. */
 #define NET_HOST 256
 int net_split(const char *host_port, char host[NET_HOST], uint16_t *port);
-/** Resolves "host:port" or "[v6]:port", retrying while DNS is not ready; up to cap addresses. EINVAL, ETIMEOUT. */
+/**
+ * Resolves "host:port" or "[v6]:port", retrying while DNS is not ready; up to cap addresses. localhost and names that end in
+ * .localhost are 127.0.0.1 and ::1 (RFC 6761), and nobody is asked. EINVAL, ETIMEOUT.
+ */
 int net_resolve(const char *host_port, struct net_addr *out, int cap, int *n, struct net_limit limit);
 
 /**

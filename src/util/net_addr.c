@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #define MS UINT64_C(1000000)
@@ -259,6 +260,27 @@ static bool parse_ip(const char *text, struct net_addr *out)
 	return out->family != 0;
 }
 
+/* RFC 6761, 6.3: localhost and the names below it are the loopback addresses, whatever files and servers say. */
+static bool is_localhost(const char *host)
+{
+	static const char name[] = "localhost";
+	size_t len = strlen(host), own = sizeof(name) - 1;
+
+	len -= len && host[len - 1] == '.';
+	return len >= own && strncasecmp(host + len - own, name, own) == 0 &&
+	       (len == own || host[len - own - 1] == '.');
+}
+
+static int loopbacks(struct net_addr *out, int cap)
+{
+	static const struct net_addr both[] = {{.family = 4, .ip = {127, 0, 0, 1}}, {.family = 6, .ip = {[15] = 1}}};
+	int n = 0;
+
+	for (; n < cap && n < 2; n++)
+		out[n] = both[n];
+	return n;
+}
+
 int net_resolve(const char *host_port, struct net_addr *out, int cap, int *n, struct net_limit limit)
 {
 	uint64_t pause = 100 * MS;
@@ -271,6 +293,8 @@ int net_resolve(const char *host_port, struct net_addr *out, int cap, int *n, st
 		return rc;
 	if (parse_ip(host, &out[0]))
 		*n = 1;
+	else if (is_localhost(host))
+		*n = loopbacks(out, cap);
 	while (*n == 0) {
 		struct net_limit nap;
 		rc = look_up(host, limit, out, cap, n, &error);
