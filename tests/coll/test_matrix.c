@@ -5,7 +5,7 @@
  *
  * A sample covers every pair of values of every two dimensions. What is fixed by the environment makes a world; a world
  * runs many cases. Variables:
- *   TUTTI_TEST_SEED    repeats a sample
+ *   TUTTI_TEST_SEED    another sample
  *   TUTTI_TEST_WORLD   runs one world of it
  *   TUTTI_TEST_CASE    runs one case, as a failure prints it
  *   TUTTI_TEST_ONLY    "way=inproc slot=64": samples these values only
@@ -22,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -30,6 +29,7 @@
 #include "../algos.h"
 #include "../fabrics.h"
 #include "../ranks.h"
+#include "../seed.h"
 
 /* ---- dimensions -------------------------------------------------------------------------------------------------- */
 
@@ -830,11 +830,10 @@ static void libfabric_has_providers(void **unused)
 
 int main(void)
 {
-	const char *given = getenv("TUTTI_TEST_SEED");
 	const struct CMUnitTest tests[] = {cmocka_unit_test(libfabric_has_providers),
 	                                   cmocka_unit_test(all_calls_are_right)};
 	const char *limits = getenv("TUTTI_TEST_ONLY"), *other = getenv("TUTTI_TEST_NETWORK");
-	seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
+	seed = test_seed();
 	state = seed;
 	network = other ? other : network;
 	fill_values();

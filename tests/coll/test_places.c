@@ -41,41 +41,83 @@ static void pause_ms(int ms)
 #define PARTS    64
 #define ONE_SLOT 100000
 
+#define ROUNDS 120
+
+/* The sender moves its message only in calls, so the receiver can look at it in peace. */
+struct pauses {
+	_Atomic int pumped,
+	        looked;    /* the round in which the sender was so far; the one in which the receiver has looked */
+	_Atomic bool seen; /* a part of which the beginning is there, and the end is not */
+};
+
+/* Sends what the socket takes, and goes on when the receiver has looked at that. */
+static int send_with_a_pause(struct tutti_comm *c, struct pauses *p, int round, char *x)
+{
+	struct tutti_request *req;
+	int done = 0;
+	RANK_OK(tutti_send(x, PARTS * PART, TUTTI_I8, 0, c, &req));
+	for (int i = 0; i < round && !done; i++)
+		RANK_OK(tutti_test(&req, &done));
+	p->pumped = round;
+	while (p->looked < round)
+		pause_ms(1);
+	return done ? 0 : tutti_wait(&req);
+}
+
+static bool is_part_there(const char *x, int round)
+{
+	size_t whole = 0;
+	while (whole < PARTS && x[whole * PART + PART - 1] == round)
+		whole++;
+	return whole < PARTS && x[whole * PART] == round;
+}
+
+static int receive_and_look(struct tutti_comm *c, struct pauses *p, int round, char *x)
+{
+	struct tutti_request *req;
+	int done = 0;
+	RANK_OK(tutti_recv(x, PARTS * PART, TUTTI_I8, 1, c, &req));
+	while (p->pumped < round) {
+		if (round % 2) /* in every other round the socket is full before anything is taken out */
+			RANK_OK(tutti_test(&req, &done));
+		p->seen |= is_part_there(x, round);
+	}
+	for (int i = 0; i < 1000 && !done && !p->seen; i++) {
+		RANK_OK(tutti_test(&req, &done));
+		p->seen |= is_part_there(x, round);
+	}
+	p->looked = round;
+	if (!done)
+		RANK_OK(tutti_wait(&req));
+	for (size_t i = 0; i < PARTS * PART; i++)
+		RANK_CHECK(x[i] == round);
+	return 0;
+}
+
 /* What goes through slots in memory reaches the buffer a whole part at a time. */
-static int parts_grow(struct tutti_comm *c, void *unused)
+static int parts_grow(struct tutti_comm *c, void *arg)
 {
 	static char x[PARTS * PART];
-	struct tutti_request *req;
-	int seen = 0;
-	(void)unused;
-	for (int round = 1; round <= 30; round++) {
-		memset(x, tutti_comm_rank(c) ? round : 0, sizeof(x));
+	struct pauses *p = arg;
+	int me = tutti_comm_rank(c);
+	for (int round = 1; round <= ROUNDS && !p->seen; round++) {
+		memset(x, me ? round : 0, sizeof(x));
+		if (ranks_meet() || (me ? send_with_a_pause(c, p, round, x) : receive_and_look(c, p, round, x)))
+			return 1;
+		ranks_note("after round %d", round);
 		if (ranks_meet())
 			return 1;
-		if (tutti_comm_rank(c)) {
-			RANK_OK(tutti_send(x, sizeof(x), TUTTI_I8, 0, c, NULL));
-			continue;
-		}
-		int done = 0;
-		size_t whole = 0;
-		RANK_OK(tutti_recv(x, sizeof(x), TUTTI_I8, 1, c, &req));
-		while (!done) {
-			RANK_OK(tutti_test(&req, &done));
-			while (whole < PARTS && x[whole * PART + PART - 1] == round)
-				whole++;
-			seen += whole < PARTS && x[whole * PART] == round;
-		}
-		for (size_t i = 0; i < sizeof(x); i++)
-			RANK_CHECK(x[i] == round);
 	}
-	RANK_CHECK(tutti_comm_rank(c) || seen > 0);
-	return 0;
+	return p->seen ? 0 : ranks_fail("in %d rounds no part was seen to grow", ROUNDS);
 }
 
 static void payload_comes_where_it_belongs(void **unused)
 {
+	struct pauses *p = ranks_share(sizeof(*p));
 	(void)unused;
-	run(2, false, TUTTI_PROGRESS_CALLER, parts_grow, NULL);
+	assert_non_null(p);
+	run(2, false, TUTTI_PROGRESS_CALLER, parts_grow, p);
+	ranks_unshare(p, sizeof(*p));
 }
 
 /* ---- it stays away ----------------------------------------------------------------------------------------------- */

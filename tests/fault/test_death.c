@@ -3,6 +3,7 @@
  * by TCP, on two hosts, over libfabric. All others get an error that names the dead within the bound, and go on without it.
  */
 #include "../fabrics.h"
+#include "../seed.h"
 #include "fault.h"
 
 #define BIG ((size_t)4 << 20)
@@ -304,10 +305,9 @@ static void half_of_them_killed(void **state)
 
 int main(int argc, char **argv)
 {
-	const char *seed = getenv("TUTTI_TEST_SEED");
-	unsigned number = seed ? (unsigned)strtoul(seed, NULL, 10) : (unsigned)clock_ns();
-	printf("seed %u\n", number);
-	srand(number);
+	unsigned seed = (unsigned)test_seed();
+	printf("TUTTI_TEST_SEED=%u\n", seed);
+	srand(seed);
 	be_alone(argc, argv);
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(is_said_whether_alone),

@@ -2,6 +2,7 @@
  * Strangers at the doors of a job: garbage, port scans, half a greeting, connections that only sit there. They cost log
  * lines; the job starts, runs and gives right results meanwhile.
  */
+#include "../seed.h"
 #include "fault.h"
 
 #include <arpa/inet.h>
@@ -187,8 +188,8 @@ static void strangers_do_not_disturb(void **state)
 
 int main(int argc, char **argv)
 {
-	unsigned seed = (unsigned)clock_ns();
-	printf("seed %u\n", seed);
+	unsigned seed = (unsigned)test_seed();
+	printf("TUTTI_TEST_SEED=%u\n", seed);
 	srand(seed);
 	be_alone(argc, argv);
 	const struct CMUnitTest tests[] = {

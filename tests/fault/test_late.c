@@ -151,28 +151,50 @@ static void missing_message_ends_at_the_deadline(void **state)
 
 /* ---- not late: slow, but within the deadline ---------------------------------------------------------------------------- */
 
-/* Each call takes longer than half of the deadline, which is 3 s here; two of them do not add up. */
+/* Each call takes longer than half of the deadline; two of them do not add up. */
 static int slow_but_in_time(struct tutti_comm *c, void *arg)
 {
+	struct stage *s = arg;
 	int me = tutti_comm_rank(c);
 	int x = 1, y = 0;
-	(void)arg;
 	for (int i = 0; i < 2; i++) {
 		if (me == i)
-			pause_us(1600000);
-		RANK_OK(tutti_allreduce(&x, &y, 1, TUTTI_I32, TUTTI_SUM, c, NULL));
+			pause_us(s->delay_us);
+		int rc = tutti_allreduce(&x, &y, 1, TUTTI_I32, TUTTI_SUM, c, NULL);
+		if (rc == TUTTI_ETIMEOUT)
+			return !(s->done[me] = 1);
+		RANK_OK(rc);
 		RANK_CHECK(y == tutti_comm_size(c));
 	}
 	return 0;
 }
 
+/* Did a rank see the deadline pass, which is a little less than twice the delay? */
+static bool is_timed_out(enum way way, unsigned deadline)
+{
+	struct stage *s = stage_new(way);
+	char timeout[32];
+	bool late = false;
+	s->delay_us = deadline * 540000;
+	snprintf(timeout, sizeof(timeout), "TUTTI_TIMEOUT=%u", deadline);
+	if (stage_run(s, (struct ranks){.seconds = 120}, slow_but_in_time, timeout, NULL))
+		fail_msg("%s: with a deadline of %u s", way_names[way], deadline);
+	for (int r = 0; r < s->n; r++)
+		late |= s->done[r];
+	stage_free(s);
+	return late;
+}
+
 static void slow_rank_is_waited_for(void **state)
 {
 	(void)state;
+	/* a machine that is busy delays a rank by seconds; the library's fault would be one in any measure */
 	for (enum way way = WAY_SHM; way <= WAY_HOSTS; way++) {
-		struct stage *s = stage_new(way);
-		assert_int_equal(stage_run(s, (struct ranks){0}, slow_but_in_time, "TUTTI_TIMEOUT=3", NULL), 0);
-		stage_free(s);
+		unsigned deadline = 3;
+		while (deadline <= 12 && is_timed_out(way, deadline))
+			deadline *= 2;
+		if (deadline > 12)
+			fail_msg("%s: calls that are slow, but in time, pass the deadline", way_names[way]);
 	}
 }
 

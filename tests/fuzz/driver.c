@@ -18,8 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "../seed.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -256,7 +257,7 @@ static void run_changed(uint64_t runs, size_t max_len)
 
 int main(int argc, char **argv)
 {
-	uint64_t runs = 0, seed = (uint64_t)time(NULL);
+	uint64_t runs = 0, seed = test_seed();
 	size_t max_len = 65536;
 
 	for (int i = 1; i < argc; i++) {

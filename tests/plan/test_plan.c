@@ -5,6 +5,7 @@
  * for all sizes up to 64, with every strand as the straggler up to 16 ranks and eight of them beyond that.
  * TUTTI_TEST_CASE=<algorithm> limits it to one.
  */
+#include "../seed.h"
 #include "plan_set.h"
 
 #include <time.h>
@@ -20,9 +21,8 @@ static uint64_t draw(uint64_t below)
 static int get_ready(void **state)
 {
 	(void)state;
-	const char *given = getenv("TUTTI_TEST_SEED");
 	full = getenv("TUTTI_TEST_FULL") != NULL;
-	seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+	seed = test_seed();
 	printf("TUTTI_TEST_SEED=%llu%s\n", (unsigned long long)seed, full ? " TUTTI_TEST_FULL=1" : "");
 	return 0;
 }

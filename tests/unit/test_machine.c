@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 static char dir[] = "/tmp/tutti-machine-XXXXXX";
@@ -494,18 +493,10 @@ static void test_streams_are_beyond_the_caches(void **state)
 	free(m);
 }
 
-static double processor_seconds(void)
-{
-	struct timespec t;
-	assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t), 0);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void expect_speeds(const struct machine *m, const struct cpus *may, int most)
 {
 	struct memory_speed *v;
 	int n;
-	double begin = processor_seconds();
 	assert_int_equal(memory_measure(m, may, &v, &n), TUTTI_OK);
 	assert_true(n > 0);
 	for (int i = 0; i < n; i++) {
@@ -518,8 +509,6 @@ static void expect_speeds(const struct machine *m, const struct cpus *may, int m
 		assert_true(v[i].core_copy > 1e7 && v[i].core_copy < 1e12);
 		assert_true(v[i].read > 1e7 && v[i].copy > 1e7);
 	}
-	/* it ends: a second each, and what a sanitizer and a busy machine make of that */
-	assert_true(processor_seconds() - begin < 30 * most);
 	free(v);
 }
 

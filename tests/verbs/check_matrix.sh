@@ -6,7 +6,7 @@
 tests=${TUTTI_BIN%/bin}/tests
 export TUTTI_VERBS_LIB="$tests/verbs/libimaginary.so" TUTTI_TEST_NETWORK=verbs
 [ -e "$TUTTI_VERBS_LIB" ] || { skip matrix "$TUTTI_VERBS_LIB was not built"; report; }
-: "${SEED:=$(date +%s)}"
+: "${SEED:=20201}"
 # matrix NAME VARIABLE=VALUE
 matrix() {
 	env -u TUTTI_BIN "$2" IMAGINARY_RDMA="$work/sea-$1" TUTTI_TEST_SEED="$SEED" TUTTI_TEST_CASES="${CASES:-12}" \
