@@ -41,14 +41,13 @@ static int check_comm(const struct tutti_comm *c)
 
 static int call(struct tutti_comm *c, const struct op *op, struct tutti_request **req)
 {
-	struct recipe space;
 	struct recipe *recipe;
 	if (req)
 		*req = NULL;
 	int rc = check_comm(c);
 	if (rc)
 		return rc;
-	rc = recipe_of(c, op, &space, &recipe);
+	rc = recipe_of(c, op, &recipe);
 	if (!rc)
 		rc = call_check_buffers(op, &recipe->touches);
 	rc = rc ? fail_while(rc, "tutti_%s%s", coll_name(op->coll), op->counts ? "v" : "")

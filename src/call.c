@@ -1,6 +1,7 @@
 /* What is wrong with a call's arguments, what it touches, and how it is run. See call.h. */
 #include "call.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "comm.h"
@@ -286,13 +287,49 @@ static struct direct_run direct_of(struct tutti_comm *c, const struct recipe *p)
 	};
 }
 
+void keep_vectors(struct op *op, int n, size_t *to)
+{
+	const size_t **counts[] = {&op->counts, &op->rcounts}, **displs[] = {&op->displs, &op->rdispls};
+	for (int side = 0; side < 2; side++) {
+		if (!*counts[side])
+			continue;
+		size_t at = 0, *places = to + n;
+		for (int i = 0; i < n; i++) {
+			to[i] = (*counts[side])[i];
+			places[i] = *displs[side] ? (*displs[side])[i] : at;
+			at += to[i];
+		}
+		*counts[side] = to;
+		*displs[side] = places;
+		to = places + n;
+	}
+}
+
+static bool is_packed(const size_t *counts, const size_t *displs, int n)
+{
+	size_t at = 0;
+	for (int i = 0; counts && i < n; at += counts[i++])
+		if (displs[i] != at)
+			return false;
+	return true;
+}
+
+static void keep_op(struct recipe *p, const struct op *op, int n)
+{
+	p->op = *op;
+	p->op.in = p->op.out = NULL;
+	keep_vectors(&p->op, n, p->arrays);
+	p->packed = is_packed(p->op.counts, p->op.displs, n);
+	p->rpacked = is_packed(p->op.rcounts, p->op.rdispls, n);
+}
+
 static int make(struct tutti_comm *c, const struct op *op, struct recipe *p)
 {
 	bool message = is_message(op->coll);
-	*p = (struct recipe){.op = *op, .kind = RUN_NOTHING};
 	int rc = check(c, op, &p->touches);
 	if (rc)
 		return rc;
+	keep_op(p, op, c->size);
 	p->record = record_of(c, op);
 	p->salt = salt_of(&p->record);
 	p->lane = !message ? 0 : (op->coll == COLL_SEND ? 1 : 2) + 2 * op->root;
@@ -320,40 +357,150 @@ static int make(struct tutti_comm *c, const struct op *op, struct recipe *p)
 	return TUTTI_OK;
 }
 
+/* ---- the tables ------------------------------------------------------------------------------------------------------ */
+
+#define FIRST_BITS 6
+
 static bool same(const struct op *a, const struct op *b)
 {
 	return memcmp(a, b, offsetof(struct op, in)) == 0; /* the compiler makes a few compares of it */
 }
 
-void recipes_clear(struct recipe *kept)
+static bool same_side(const size_t *counts, const size_t *displs, bool packed, const size_t *want, const size_t *places,
+                      int n)
 {
-	for (unsigned i = 0; i < RECIPES; i++)
-		kept[i].op.count = SIZE_MAX;
+	size_t bytes = (size_t)n * sizeof(*want);
+	if (!counts || !want)
+		return counts == want;
+	return memcmp(counts, want, bytes) == 0 && (places ? memcmp(displs, places, bytes) == 0 : packed);
+}
+
+static bool same_vectors(const struct recipe *p, const struct op *op, int n)
+{
+	return same_side(p->op.counts, p->op.displs, p->packed, op->counts, op->displs, n) &&
+	       same_side(p->op.rcounts, p->op.rdispls, p->rpacked, op->rcounts, op->rdispls, n);
 }
 
 /* Counts are mostly multiples of large powers of two: only the uppermost bits of a product depend on all of them. */
-static struct recipe *place_of(struct tutti_comm *c, const struct op *op)
+static inline uint64_t hash_of(const struct op *op)
 {
-	uint64_t h = (op->count ^ (uint64_t)op->coll << 40 ^ (uint64_t)op->dtype << 48 ^
-	              (uint64_t)(unsigned)op->root << 52) *
-	             0x9e3779b97f4a7c15u;
-	return &c->recipes[h >> (64 - RECIPE_BITS)];
+	return (op->count ^ (uint64_t)op->coll << 40 ^ (uint64_t)op->dtype << 48 ^ (uint64_t)(unsigned)op->root << 52) *
+	       0x9e3779b97f4a7c15u;
 }
 
-static __attribute__((noinline)) int fresh(struct tutti_comm *c, const struct op *op, struct recipe *place,
-                                           struct recipe *space, struct recipe **out)
+static inline uint64_t hash_array(uint64_t h, const size_t *a, int n)
 {
-	bool keep = !is_vector(op) && op->count != SIZE_MAX;
-	*out = keep ? place : space;
-	int rc = make(c, op, *out);
-	if (rc && keep)
-		place->op.count = SIZE_MAX;
-	return rc;
+	for (int i = 0; a && i < n; i++)
+		h = (h ^ a[i]) * 0x9e3779b97f4a7c15u;
+	return (h ^ h >> 32) * 0x9e3779b97f4a7c15u;
 }
 
-int recipe_of(struct tutti_comm *c, const struct op *op, struct recipe *space, struct recipe **out)
+static uint64_t hash_with_vectors(const struct op *op, int n)
 {
-	struct recipe *p = place_of(c, op);
+	uint64_t h = hash_of(op);
+	if (!is_vector(op))
+		return h;
+	h = hash_array(hash_array(h, op->counts, n), op->displs, n);
+	return op->rcounts ? hash_array(hash_array(h, op->rcounts, n), op->rdispls, n) : h;
+}
+
+int recipes_open(struct recipes *t)
+{
+	*t = (struct recipes){.bucket = calloc(1u << FIRST_BITS, sizeof(*t->bucket)), .shift = 64 - FIRST_BITS};
+	return t->bucket ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
+}
+
+static void drop_oldest(struct recipes *t)
+{
+	struct recipe *p = t->oldest, **at = &t->bucket[p->hash >> t->shift];
+	while (*at != p)
+		at = &(*at)->next;
+	*at = p->next;
+	t->oldest = p->younger;
+	t->count--;
+	t->bytes -= p->bytes;
+	free(p);
+}
+
+void recipes_clear(struct recipes *t)
+{
+	while (t->oldest)
+		drop_oldest(t);
+}
+
+void recipes_close(struct recipes *t)
+{
+	recipes_clear(t);
+	free(t->bucket);
+	t->bucket = NULL;
+}
+
+/* Twice the buckets; where there is no memory for them chains become longer. */
+static void grow(struct recipes *t)
+{
+	struct recipe **more = calloc((size_t)2 << (64 - t->shift), sizeof(*more));
+	if (!more)
+		return;
+	free(t->bucket);
+	t->bucket = more;
+	t->shift--;
+	for (struct recipe *p = t->oldest; p; p = p->younger) {
+		struct recipe **at = &t->bucket[p->hash >> t->shift];
+		p->next = *at;
+		*at = p;
+	}
+}
+
+static void insert(struct recipes *t, struct recipe *p)
+{
+	while (t->count >= RECIPES_LEAST && t->bytes + p->bytes > RECIPES_BYTES)
+		drop_oldest(t);
+	if (t->count + 1 > 1u << (63 - t->shift))
+		grow(t);
+	struct recipe **at = &t->bucket[p->hash >> t->shift];
+	p->next = *at;
+	*at = p;
+	*(t->oldest ? &t->youngest->younger : &t->oldest) = p;
+	t->youngest = p;
+	t->count++;
+	t->bytes += p->bytes;
+}
+
+static __attribute__((noinline)) int look_further(struct tutti_comm *c, const struct op *op, struct recipe **out)
+{
+	struct recipes *t = &c->recipes[is_vector(op)];
+	uint64_t h = hash_with_vectors(op, c->size);
+	for (struct recipe *p = t->bucket[h >> t->shift]; p; p = p->next)
+		if (p->hash == h && same(&p->op, op) && same_vectors(p, op, c->size)) {
+			*out = p;
+			return TUTTI_OK;
+		}
+	size_t bytes = sizeof(struct recipe) + vector_words(op, c->size) * sizeof(size_t);
+	struct recipe *p = calloc(1, bytes);
+	if (!p)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	p->hash = h;
+	p->bytes = bytes;
+	int rc = make(c, op, p);
+	if (rc) {
+		free(p);
+		return rc;
+	}
+	insert(t, p);
+	t->made++;
 	*out = p;
-	return same(&p->op, op) && !is_vector(op) ? TUTTI_OK : fresh(c, op, p, space, out);
+	return TUTTI_OK;
+}
+
+/* The usual case is the first of an even call's bucket: no function, few instructions. */
+int recipe_of(struct tutti_comm *c, const struct op *op, struct recipe **out)
+{
+	if (is_vector(op))
+		return look_further(c, op, out);
+	const struct recipes *t = &c->recipes[0];
+	struct recipe *p = t->bucket[hash_of(op) >> t->shift];
+	if (!p || !same(&p->op, op))
+		return look_further(c, op, out);
+	*out = p;
+	return TUTTI_OK;
 }

@@ -1,6 +1,7 @@
 /*
  * A call: its arguments, and what follows from them. Everything but the addresses of the buffers repeats from call to call
- * in a model, so what follows from the rest (that it is valid, which bytes it touches, how it is run) is kept as a recipe.
+ * in a model, so what follows from the rest (that it is valid, which bytes it touches, how it is run) is kept as a recipe. A
+ * communicator keeps its recipes in two tables, one of them for the v-forms, whose counts and places are part of the key.
  */
 #ifndef TUTTI_CALL_H
 #define TUTTI_CALL_H
@@ -37,7 +38,7 @@ struct cut {
 enum run_kind { RUN_NOTHING, RUN_ALONE, RUN_PLAN, RUN_DIRECT, RUN_SELF };
 
 struct recipe {
-	struct op op; /* of which coll, dtype, op, root and count count; count SIZE_MAX: an empty place */
+	struct op op; /* without in and out; counts and displs stand in `arrays`, with packed places spelled out */
 	struct extent touches;
 	enum run_kind kind;
 	int lane; /* which queue: 0 collectives, 1 + 2 peer sends, 2 + 2 peer receives */
@@ -47,10 +48,29 @@ struct recipe {
 	struct call record; /* all but its number */
 	uint64_t salt;      /* of its signature, likewise */
 	struct direct_run direct;
+	bool packed, rpacked; /* displs, rdispls are the sums of the counts before */
+	uint64_t hash;
+	size_t bytes;
+	struct recipe *next;    /* of its bucket */
+	struct recipe *younger; /* made after this one */
+	size_t arrays[];
 };
 
-#define RECIPE_BITS 5
-#define RECIPES     (1u << RECIPE_BITS) /* a communicator's */
+/**
+ * A hash table of recipes. It grows with their number up to RECIPES_BYTES, then each new recipe replaces the oldest; the
+ * youngest RECIPES_LEAST stay in any case.
+ */
+struct recipes {
+	struct recipe **bucket;
+	unsigned shift; /* of a hash, for the number of its bucket */
+	unsigned count;
+	size_t bytes;
+	uint64_t made; /* so far */
+	struct recipe *oldest, *youngest;
+};
+
+#define RECIPES_LEAST 64u
+#define RECIPES_BYTES ((size_t)1 << 20)
 
 static inline bool is_message(enum coll coll)
 {
@@ -73,9 +93,19 @@ static inline int call_check_buffers(const struct op *op, const struct extent *x
 }
 /** How a collective is run here, or EINVAL when overrides leave nothing. */
 int call_choose(const struct tutti_comm *c, const struct op *op, struct choice *choice);
-/** The recipe of a call, kept or fresh; `space` is used when it can't be kept. EINVAL says what is wrong with the call. */
-int recipe_of(struct tutti_comm *c, const struct op *op, struct recipe *space, struct recipe **out);
-void recipes_clear(struct recipe *kept);
+/** The recipe of a call: valid until the next call of this. EINVAL says what is wrong with the call; ENOMEM. */
+int recipe_of(struct tutti_comm *c, const struct op *op, struct recipe **out);
+int recipes_open(struct recipes *t);
+/** Forgets all. */
+void recipes_clear(struct recipes *t);
+void recipes_close(struct recipes *t);
+/** Words of the v-forms' arrays of a call among n ranks; 0: it has none. */
+static inline size_t vector_words(const struct op *op, int n)
+{
+	return is_vector(op) ? (op->rcounts ? 4 : 2) * (size_t)n : 0;
+}
+/** Copies the arrays into `to`, with packed places spelled out, and makes op refer to the copies. */
+void keep_vectors(struct op *op, int n, size_t *to);
 
 /** Of the call as number `number` of its kind; both ends of a message sign alike. */
 static inline uint32_t call_signature(uint64_t salt, uint64_t number)

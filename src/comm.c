@@ -161,7 +161,6 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	c->size = spec->size;
 	c->timeout = spec->timeout;
 	c->progress = spec->progress;
-	recipes_clear(c->recipes);
 	c->tail = &c->head;
 	c->fd = c->timer = -1;
 	wait_begin(&c->poll, &c->site);
@@ -171,9 +170,11 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	c->p2p = calloc(2 * n, sizeof(uint64_t));
 	c->last = calloc(1 + 2 * n, sizeof(*c->last));
 	c->error = calloc(1, sizeof(c->alarm.text) + 64);
-	int rc = TUTTI_ENOMEM;
-	if (!c->members || !c->host || !c->p2p || !c->last || !c->error) {
-		fail(rc, "out of memory");
+	int rc = recipes_open(&c->recipes[0]);
+	if (!rc)
+		rc = recipes_open(&c->recipes[1]);
+	if (rc || !c->members || !c->host || !c->p2p || !c->last || !c->error) {
+		rc = fail(TUTTI_ENOMEM, "out of memory");
 		goto out;
 	}
 	memcpy(c->members, spec->members, n * sizeof(int));
@@ -250,6 +251,8 @@ void comm_free(struct tutti_comm *c)
 		close(c->fd);
 	if (c->timer >= 0)
 		close(c->timer);
+	recipes_close(&c->recipes[0]);
+	recipes_close(&c->recipes[1]);
 	free(c->scratch);
 	free(c->spare);
 	free(c->members);
@@ -438,9 +441,8 @@ int comm_split(struct tutti_comm *c, int color, int key, struct tutti_comm **out
 		                .count = sizeof(mine),
 		                .dtype = TUTTI_U8,
 		                .root = -1};
-		struct recipe space;
 		struct recipe *p;
-		rc = recipe_of(c, &op, &space, &p);
+		rc = recipe_of(c, &op, &p);
 		rc = rc ? rc : request_start(c, &op, p, &req); /* the answer is needed here, also inside a group */
 	}
 	if (rc || (rc = request_wait(&req, 1, false)) != TUTTI_OK)

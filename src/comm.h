@@ -58,7 +58,7 @@ struct tutti_request {
 	struct run *run;                /* made when it starts */
 	struct direct_run direct;
 	struct op op;
-	size_t *vectors; /* copies of the v-forms' arrays */
+	size_t *vectors; /* copies of the v-forms' arrays, of a call that outlives its recipe */
 	uint32_t sig;
 	uint64_t foreign_ns;   /* when another call's slot was seen first; 0: never */
 	bool told;             /* and the control plane was told */
@@ -77,7 +77,7 @@ struct tutti_comm {
 	struct shape shape;
 	struct tuner tuner;
 	struct flight flight;
-	struct recipe recipes[RECIPES]; /* of calls made lately */
+	struct recipes recipes[2]; /* of calls made lately: of the even forms, of the v-forms */
 	struct control_comm *control;
 	struct wait_site site;
 	double timeout;
@@ -135,8 +135,9 @@ bool comm_trylock(struct tutti_comm *c);
 void comm_unlock(struct tutti_comm *c);
 
 /* run.c */
-/** Fills in *r. Only after this has gone well does the call count. */
-int run_prepare(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p);
+/** Fills in *r. Only after this has gone well does the call count. queued: it outlives the recipe. */
+int run_prepare(struct tutti_comm *c, struct tutti_request *r, const struct op *op, const struct recipe *p,
+                bool queued);
 /** How the plan's blocks are cut for this call. Errors of engine_cut. */
 int run_cut(const struct tutti_comm *c, const struct op *op, const struct plan *p, struct cut *cut);
 /**

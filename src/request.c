@@ -225,7 +225,7 @@ static __attribute__((noinline)) int start_here(struct tutti_comm *c, const stru
 		            "tutti_%s with oneself would block for ever: the other end is not in flight; "
 		            "use a group or a request",
 		            coll_name(op->coll));
-	int rc = run_prepare(c, &here, op, p);
+	int rc = run_prepare(c, &here, op, p, false);
 	return rc ? rc : run_here(c, &here);
 }
 
@@ -244,7 +244,7 @@ static __attribute__((noinline)) int start_queued(struct tutti_comm *c, const st
 	struct tutti_request *r = malloc(sizeof(*r));
 	int rc = !r ? fail(TUTTI_ENOMEM, "out of memory") : in_group ? group_room() : TUTTI_OK;
 	if (!rc)
-		rc = run_prepare(c, r, op, p);
+		rc = run_prepare(c, r, op, p, true);
 	if (rc) {
 		free(r);
 		return rc;

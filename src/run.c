@@ -213,29 +213,16 @@ static void alone(const struct op *op)
 		memmove(out, in, count * esize);
 }
 
-/* The v-forms' arrays are the caller's until the call returns: keep copies, and spell out packed places. */
-static int copy_vectors(const struct tutti_comm *c, struct tutti_request *r)
+/* A request may outlive the recipe, whose arrays its v-form uses. */
+static int outlive_recipe(const struct tutti_comm *c, struct tutti_request *r)
 {
-	struct op *op = &r->op;
-	if (!is_vector(op))
+	size_t words = vector_words(&r->op, c->size);
+	if (!words)
 		return TUTTI_OK;
-	size_t n = (size_t)c->size;
-	r->vectors = calloc(4 * n, sizeof(size_t));
+	r->vectors = calloc(words, sizeof(size_t));
 	if (!r->vectors)
 		return fail(TUTTI_ENOMEM, "out of memory");
-	const size_t **counts[] = {&op->counts, &op->rcounts}, **displs[] = {&op->displs, &op->rdispls};
-	for (size_t side = 0; side < 2; side++) {
-		if (!*counts[side])
-			continue;
-		size_t *to = r->vectors + 2 * side * n, at = 0;
-		for (size_t i = 0; i < n; i++) {
-			to[i] = (*counts[side])[i];
-			to[n + i] = *displs[side] ? (*displs[side])[i] : at;
-			at += to[i];
-		}
-		*counts[side] = to;
-		*displs[side] = to + n;
-	}
+	keep_vectors(&r->op, c->size, r->vectors);
 	return TUTTI_OK;
 }
 
@@ -243,7 +230,7 @@ static void fill(struct tutti_comm *c, struct tutti_request *r, const struct op 
                  uint64_t number)
 {
 	*r = (struct tutti_request){.comm = c,
-	                            .op = *op,
+	                            .op = p->op,
 	                            .call = p->record,
 	                            .sig = call_signature(p->salt, number),
 	                            .kind = p->kind,
@@ -252,15 +239,17 @@ static void fill(struct tutti_comm *c, struct tutti_request *r, const struct op 
 	                            .cut = p->cut,
 	                            .codec = p->choice.codec,
 	                            .direct = p->direct};
+	r->op.in = op->in;
+	r->op.out = op->out;
 	r->call.number = number;
 }
 
-int run_prepare(struct tutti_comm *c, struct tutti_request *r, const struct op *op, struct recipe *p)
+int run_prepare(struct tutti_comm *c, struct tutti_request *r, const struct op *op, const struct recipe *p, bool queued)
 {
 	uint64_t *number = is_message(op->coll) ? &c->p2p[2 * op->root + (op->coll == COLL_RECV)] : &c->number;
 	fill(c, r, op, p, *number + 1);
 	direct_begin(&r->direct, op->in, op->out, r->sig);
-	int rc = copy_vectors(c, r);
+	int rc = queued ? outlive_recipe(c, r) : TUTTI_OK;
 	if (rc)
 		return rc;
 	if (p->kind == RUN_ALONE)

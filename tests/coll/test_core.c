@@ -371,8 +371,8 @@ static void test_small_files(void **state)
 static int kept(const struct tutti_comm *c, size_t count)
 {
 	int n = 0;
-	for (unsigned i = 0; i < RECIPES; i++)
-		n += c->recipes[i].op.count == count;
+	for (const struct recipe *p = c->recipes[0].oldest; p; p = p->younger)
+		n += p->op.count == count;
 	return n;
 }
 
@@ -400,6 +400,85 @@ static void test_recipes_stand_side_by_side(void **state)
 {
 	(void)state;
 	run_near(2, false, NULL, calls_of_one_count);
+}
+
+/* Shapes that an engine alternates, and those that once fell into one place of the table. */
+static int shape(struct tutti_comm *c, int i)
+{
+	static _Thread_local float in[2 * 16384], out[2 * 16384];
+	static const size_t counts[] = {1,    2,    7,    8,    11,   12,   256,  511,  768,  896,  1024,
+	                                1536, 2048, 3072, 4096, 4864, 5120, 6144, 8192, 8960, 11008};
+	size_t n = counts[i / 3];
+	switch (i % 3) {
+	case 0:
+		return tutti_allreduce(in, out, n, TUTTI_F32, TUTTI_SUM, c, NULL);
+	case 1:
+		return tutti_allreduce(in, out, n, n == 11 ? TUTTI_I8 : TUTTI_BF16, TUTTI_SUM, c, NULL);
+	default:
+		return i == 62 ? tutti_barrier(c, NULL) : tutti_allgather(in, out, n, TUTTI_BF16, c, NULL);
+	}
+}
+
+static int v_shape(struct tutti_comm *c, int i)
+{
+	static _Thread_local float in[4096], out[4096];
+	size_t counts[2] = {(size_t)i * 8, (size_t)i * 8 + (size_t)(i % 3)}, displs[2] = {1024, 0};
+	const size_t *places = i % 2 ? displs : NULL;
+	switch (i % 4) {
+	case 0:
+		return tutti_allgatherv(in, out, counts, places, TUTTI_F32, c, NULL);
+	case 1:
+		return tutti_reduce_scatterv(in, out, counts, places, TUTTI_F32, TUTTI_SUM, c, NULL);
+	case 2:
+		return tutti_gatherv(in, out, counts, places, TUTTI_F32, 0, c, NULL);
+	default:
+		counts[0] = counts[1];
+		return tutti_alltoallv(in, counts, NULL, out, counts, places, TUTTI_F32, c, NULL);
+	}
+}
+
+/* However many of 64 shapes take turns, each is prepared once. */
+static int shapes_in_turn(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	uint64_t made = c->recipes[0].made;
+	for (int i = 0; i < 3 * 63; i++)
+		RANK_OK(shape(c, i % 63));
+	RANK_CHECK(c->recipes[0].made - made == 63);
+	for (int i = 0; i < 3 * 64; i++)
+		RANK_OK(v_shape(c, i % 64));
+	RANK_CHECK(c->recipes[1].made == 64);
+	return 0;
+}
+
+static void test_no_shape_evicts_another(void **state)
+{
+	(void)state;
+	run_near(2, false, NULL, shapes_in_turn);
+}
+
+/* A program whose counts never repeat: the table stays bounded, and the shapes between them work on. */
+static int endless_shapes(struct tutti_comm *c, void *arg)
+{
+	static _Thread_local int32_t in[8192], out[2 * 8192];
+	(void)arg;
+	for (size_t i = 1; i <= 5000; i++) {
+		int32_t mine = tutti_comm_rank(c), sum = 0;
+		size_t counts[2] = {i, i + 1};
+		RANK_OK(tutti_allreduce(in, out, i, TUTTI_I32, TUTTI_SUM, c, NULL));
+		RANK_OK(tutti_allgatherv(in, out, counts, NULL, TUTTI_I32, c, NULL));
+		RANK_OK(tutti_allreduce(&mine, &sum, 1, TUTTI_I32, TUTTI_SUM, c, NULL));
+		RANK_CHECK(sum == 1);
+	}
+	for (int i = 0; i < 2; i++)
+		RANK_CHECK(c->recipes[i].bytes <= RECIPES_BYTES && c->recipes[i].made >= 5000);
+	return 0;
+}
+
+static void test_recipes_are_bounded(void **state)
+{
+	(void)state;
+	run_near(2, false, NULL, endless_shapes);
 }
 
 static int slots_are_of(struct tutti_comm *c, void *arg)
@@ -467,6 +546,8 @@ int main(void)
 	        cmocka_unit_test(test_forked_child),
 	        cmocka_unit_test(test_small_files),
 	        cmocka_unit_test(test_recipes_stand_side_by_side),
+	        cmocka_unit_test(test_no_shape_evicts_another),
+	        cmocka_unit_test(test_recipes_are_bounded),
 	        cmocka_unit_test(test_slots_suit_the_transport),
 	        cmocka_unit_test(test_slots_suit_libfabric),
 	};
