@@ -48,13 +48,17 @@ static int env_dial(const struct transport_env *env, int peer, uint64_t tag, int
 {
 	struct world *w = env->world;
 	struct hello h = hello_of(w, HELLO_DATA, tag);
-	return door_dial(w->door, &w->contacts[peer], &h, false, dial_limit(w), fd);
+	struct session session;
+	int rc = door_dial(w->door, &w->contacts[peer], &h, false, dial_limit(w), &session);
+	*fd = session_plain(&session);
+	return rc;
 }
 
 static int env_take(const struct transport_env *env, int peer, uint64_t tag)
 {
 	struct world *w = env->world;
-	return door_take(w->door, HELLO_DATA, peer, tag);
+	struct session session = door_take(w->door, HELLO_DATA, peer, tag);
+	return session_plain(&session);
 }
 
 static int env_give(const struct transport_env *env, uint64_t tag, int fd)

@@ -41,13 +41,13 @@ enum { TAG_JOIN, TAG_EDGE };
 /** A connection that the door handed over. */
 struct arrival {
 	struct arrival *next;
-	int fd;
+	struct session session;
 	struct hello hello;
 };
 
 /** A neighbour in the tree. */
 struct edge {
-	int fd; /* -1: not connected (yet) */
+	struct session session; /* fd -1: not connected (yet) */
 	int rank;
 	struct contact contact;
 };
@@ -94,10 +94,10 @@ static int own_end(const struct bootstrap *b)
 
 static void shape_tree(struct bootstrap *b)
 {
-	b->parent.fd = -1;
+	b->parent.session = SESSION_NONE;
 	b->parent.rank = parent_of(b->rank);
 	for (int c; b->nchildren < CHILDREN && (c = child_of(b->rank, b->n, b->nchildren)) >= 0; b->nchildren++)
-		b->child[b->nchildren] = (struct edge){.fd = -1, .rank = c};
+		b->child[b->nchildren] = (struct edge){.session = SESSION_NONE, .rank = c};
 }
 
 static struct edge *child_edge(struct bootstrap *b, int rank)
@@ -108,26 +108,19 @@ static struct edge *child_edge(struct bootstrap *b, int rank)
 	return NULL;
 }
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 /* ---- arrivals ---------------------------------------------------------------------------------------------------- */
 
-static void on_arrival(void *arg, int fd, const struct hello *hello)
+static void on_arrival(void *arg, struct session session, const struct hello *hello)
 {
 	struct bootstrap *b = arg;
 	struct arrival *a = malloc(sizeof(*a)), **end = &b->inbox;
 	uint64_t one = 1;
 
 	if (!a) {
-		close(fd);
+		session_close(&session);
 		return;
 	}
-	*a = (struct arrival){.fd = fd, .hello = *hello};
+	*a = (struct arrival){.session = session, .hello = *hello};
 	while (*end)
 		end = &(*end)->next;
 	*end = a;
@@ -140,9 +133,8 @@ static void tell_neighbours(struct bootstrap *b, int rc)
 {
 	for (int i = -1; i < b->nchildren; i++) {
 		struct edge *e = i < 0 ? &b->parent : &b->child[i];
-		if (e->fd >= 0)
-			notice_fail(e->fd, rc);
-		e->fd = -1;
+		if (e->session.fd >= 0)
+			notice_fail(&e->session, rc);
 	}
 }
 
@@ -162,14 +154,14 @@ static struct arrival *empty_inbox(struct bootstrap *b)
 }
 
 /* A job that runs has no place, and says so. On the service thread: a fresh connection takes the words at once. */
-static void on_latecomer(void *arg, int fd, const struct hello *hello)
+static void on_latecomer(void *arg, struct session session, const struct hello *hello)
 {
 	(void)arg;
 	fail(TUTTI_EMISMATCH,
 	     "the job at this rendezvous runs already and has its rank %d: is another one left over there, or started "
 	     "twice?",
 	     hello->from);
-	notice_fail(fd, TUTTI_EMISMATCH);
+	notice_fail(&session, TUTTI_EMISMATCH);
 }
 
 /* What still came when all was over. */
@@ -178,9 +170,9 @@ static void turn_away(struct arrival *all, int rc)
 	for (struct arrival *a = all, *next; a; a = next) {
 		next = a->next;
 		if (rc == TUTTI_OK)
-			on_latecomer(NULL, a->fd, &a->hello);
+			on_latecomer(NULL, a->session, &a->hello);
 		else
-			notice_fail(a->fd, rc);
+			notice_fail(&a->session, rc);
 		free(a);
 	}
 }
@@ -207,7 +199,7 @@ static struct net_limit at_most(struct net_limit limit, uint64_t ns)
 struct lobby {
 	struct bootstrap *b;
 	struct seat {
-		int fd; /* -1: missing */
+		struct session session; /* fd -1: missing */
 		bool ready;
 		struct contact contact;
 	} * seat;
@@ -230,9 +222,9 @@ static void missing_text(const struct lobby *l, char *buf, size_t cap)
 
 	for (int r = 1; r < l->b->n; r++) {
 		int first = r;
-		if (l->seat[r].fd >= 0)
+		if (l->seat[r].session.fd >= 0)
 			continue;
-		while (r + 1 < l->b->n && l->seat[r + 1].fd < 0)
+		while (r + 1 < l->b->n && l->seat[r + 1].session.fd < 0)
 			r++;
 		if (used + 32 > cap) {
 			snprintf(buf + used, cap - used, " ...");
@@ -291,11 +283,11 @@ static int seat(struct lobby *l, struct arrival *a)
 	struct contact contact;
 	struct seat *s;
 	bool told;
-	int rc = notice_receive(a->fd, NOTICE_JOIN, &contact, sizeof(contact), at_most(l->b->limit, INTRODUCTION),
+	int rc = notice_receive(&a->session, NOTICE_JOIN, &contact, sizeof(contact), at_most(l->b->limit, INTRODUCTION),
 	                        &told);
 
 	if (rc == TUTTI_EPEER || rc == TUTTI_ETIMEOUT) {
-		close_fd(&a->fd);
+		session_close(&a->session);
 		return TUTTI_OK;
 	}
 	if (rc == TUTTI_OK)
@@ -305,12 +297,12 @@ static int seat(struct lobby *l, struct arrival *a)
 	if (contact.rank != a->hello.from)
 		return fail(TUTTI_EMISMATCH, "rank %d sent the contact of rank %d", a->hello.from, contact.rank);
 	s = &l->seat[contact.rank];
-	if (contact.rank == 0 || s->fd >= 0)
+	if (contact.rank == 0 || s->session.fd >= 0)
 		return doubled(l, &contact);
 	l->joined++;
-	s->fd = a->fd;
+	s->session = a->session;
 	s->contact = contact;
-	a->fd = -1;
+	a->session = SESSION_NONE;
 	return TUTTI_OK;
 }
 
@@ -335,9 +327,9 @@ static int poll_lobby(struct lobby *l, const char *where)
 	int rc = add_poll(l, n++, l->b->event);
 
 	for (struct arrival *a = l->loose; a && rc == TUTTI_OK; a = a->next)
-		rc = add_poll(l, n++, a->fd);
+		rc = add_poll(l, n++, a->session.fd);
 	for (int r = 1; r < l->b->n && rc == TUTTI_OK; r++)
-		rc = add_poll(l, n++, l->seat[r].fd);
+		rc = add_poll(l, n++, l->seat[r].session.fd);
 	if (rc == TUTTI_OK)
 		rc = net_poll(l->polls, n, l->b->limit);
 	return rc == TUTTI_ETIMEOUT ? too_late(l, where) : rc;
@@ -348,7 +340,7 @@ static int hear(struct lobby *l, int rank)
 {
 	struct seat *s = &l->seat[rank];
 	bool told;
-	int rc = notice_receive(s->fd, NOTICE_READY, NULL, 0, at_most(l->b->limit, INTRODUCTION), &told);
+	int rc = notice_receive(&s->session, NOTICE_READY, NULL, 0, at_most(l->b->limit, INTRODUCTION), &told);
 
 	if (rc == TUTTI_EPEER && !told)
 		return left(l, rank);
@@ -416,13 +408,13 @@ static int send_neighbours(struct lobby *l, int rank)
 	list[n++] = l->seat[parent_of(rank)].contact;
 	for (int i = 0, c; i < CHILDREN && (c = child_of(rank, l->b->n, i)) >= 0; i++)
 		list[n++] = l->seat[c].contact;
-	rc = notice_send(l->seat[rank].fd, NOTICE_NEIGHBOURS, list, n * sizeof(list[0]), l->b->limit);
+	rc = notice_send(&l->seat[rank].session, NOTICE_NEIGHBOURS, list, n * sizeof(list[0]), l->b->limit);
 	return rc == TUTTI_EPEER ? left(l, rank) : rc;
 }
 
 static int send_go(struct lobby *l, int rank)
 {
-	int rc = notice_send(l->seat[rank].fd, NOTICE_GO, NULL, 0, l->b->limit);
+	int rc = notice_send(&l->seat[rank].session, NOTICE_GO, NULL, 0, l->b->limit);
 
 	return rc == TUTTI_EPEER ? left(l, rank) : rc;
 }
@@ -455,14 +447,14 @@ static void leave_lobby(struct lobby *l, int rc)
 	turn_away(l->loose, rc);
 	for (int r = 1; r < l->b->n; r++) {
 		struct edge *e = child_edge(l->b, r);
-		int fd = l->seat[r].fd;
-		if (rc != TUTTI_OK && fd >= 0) {
-			notice_fail(fd, rc);
-		} else if (fd >= 0 && e) {
-			e->fd = fd;
+		struct session *s = &l->seat[r].session;
+		if (rc != TUTTI_OK && s->fd >= 0) {
+			notice_fail(s, rc);
+		} else if (s->fd >= 0 && e) {
+			e->session = *s;
 			e->contact = l->seat[r].contact;
-		} else if (fd >= 0) {
-			close(fd);
+		} else {
+			session_close(s);
 		}
 	}
 	if (rc != TUTTI_OK && l->open)
@@ -479,7 +471,7 @@ static int host_job(struct bootstrap *b, const struct rendezvous *root, const st
 	if (!l.seat)
 		return fail(TUTTI_ENOMEM, "no memory for the contacts of %d ranks", b->n);
 	for (int r = 0; r < b->n; r++)
-		l.seat[r] = (struct seat){.fd = -1};
+		l.seat[r] = (struct seat){.session = SESSION_NONE};
 	l.seat[0].contact = *b->me;
 	rc = rendezvous_open(root, b->door, key, b->limit);
 	l.open = rc == TUTTI_OK;
@@ -498,10 +490,11 @@ static int host_job(struct bootstrap *b, const struct rendezvous *root, const st
 /* ---- the other ranks --------------------------------------------------------------------------------------------- */
 
 /* What rank 0 says next. That it left may follow from a failure which it could not tell. */
-static int hear_root(struct bootstrap *b, int fd, enum notice_kind kind, void *payload, size_t bytes)
+static int hear_root(struct bootstrap *b, const struct session *root, enum notice_kind kind, void *payload,
+                     size_t bytes)
 {
 	bool told;
-	int rc = notice_receive(fd, kind, payload, bytes, later(b->limit, GRACE), &told);
+	int rc = notice_receive(root, kind, payload, bytes, later(b->limit, GRACE), &told);
 
 	if (rc == TUTTI_OK || told)
 		return rc;
@@ -515,7 +508,7 @@ static int hear_root(struct bootstrap *b, int fd, enum notice_kind kind, void *p
 	return fail_while(rc, "rank %d, joining", b->rank);
 }
 
-static int learn_neighbours(struct bootstrap *b, int root)
+static int learn_neighbours(struct bootstrap *b, const struct session *root)
 {
 	struct contact list[1 + CHILDREN];
 	int rc = hear_root(b, root, NOTICE_NEIGHBOURS, list, (size_t)(1 + b->nchildren) * sizeof(list[0]));
@@ -537,13 +530,13 @@ static int dial_parent(struct bootstrap *b)
 	struct hello hello = {.kind = HELLO_BOOT, .from = b->rank, .tag = TAG_EDGE};
 
 	if (memcmp(to->host_hint, b->me->host_hint, sizeof(to->host_hint)) == 0 && to->local[0] &&
-	    door_dial(b->door, to, &hello, true, at_most(b->limit, INTRODUCTION), &b->parent.fd) == TUTTI_OK)
+	    door_dial(b->door, to, &hello, true, at_most(b->limit, INTRODUCTION), &b->parent.session) == TUTTI_OK)
 		return TUTTI_OK;
-	return door_dial(b->door, to, &hello, false, b->limit, &b->parent.fd);
+	return door_dial(b->door, to, &hello, false, b->limit, &b->parent.session);
 }
 
 /* A parent that is gone may have heard from rank 0 that the job fails, a moment before this rank does. */
-static int reach_parent(struct bootstrap *b, int root)
+static int reach_parent(struct bootstrap *b, const struct session *root)
 {
 	char text[NOTICE_TEXT];
 	int rc = dial_parent(b);
@@ -551,7 +544,7 @@ static int reach_parent(struct bootstrap *b, int root)
 	if (rc != TUTTI_EPEER)
 		return rc;
 	snprintf(text, sizeof(text), "%s", fail_text());
-	if (net_wait(root, POLLIN, at_most(b->limit, VERDICT)) == TUTTI_OK)
+	if (net_wait(root->fd, POLLIN, at_most(b->limit, VERDICT)) == TUTTI_OK)
 		return hear_root(b, root, NOTICE_FAIL, NULL, 0);
 	return fail(rc, "%s", text);
 }
@@ -565,23 +558,23 @@ static int seat_children(struct bootstrap *b)
 		struct edge *e = a->hello.tag == TAG_EDGE ? child_edge(b, a->hello.from) : NULL;
 		next = a->next;
 		if (e) {
-			close_fd(&e->fd);
-			e->fd = a->fd;
+			session_close(&e->session);
+			e->session = a->session;
 		} else {
-			close(a->fd);
+			session_close(&a->session);
 		}
 		free(a);
 	}
 	for (int i = 0; i < b->nchildren; i++)
-		missing += b->child[i].fd < 0;
+		missing += b->child[i].session.fd < 0;
 	return missing;
 }
 
 /* Until all children are here; meanwhile rank 0 may say that the job fails, and nothing else. */
-static int await_children(struct bootstrap *b, int root)
+static int await_children(struct bootstrap *b, const struct session *root)
 {
 	while (seat_children(b) > 0) {
-		struct pollfd p[] = {{.fd = b->event, .events = POLLIN}, {.fd = root, .events = POLLIN}};
+		struct pollfd p[] = {{.fd = b->event, .events = POLLIN}, {.fd = root->fd, .events = POLLIN}};
 		int rc = net_poll(p, 2, later(b->limit, GRACE));
 		if (rc != TUTTI_OK)
 			return fail_while(rc, "rank %d, waiting for its neighbours to connect", b->rank);
@@ -591,7 +584,7 @@ static int await_children(struct bootstrap *b, int root)
 	return TUTTI_OK;
 }
 
-static int join_steps(struct bootstrap *b, int root)
+static int join_steps(struct bootstrap *b, const struct session *root)
 {
 	int rc = notice_send(root, NOTICE_JOIN, b->me, sizeof(*b->me), b->limit);
 
@@ -611,18 +604,19 @@ static int join_steps(struct bootstrap *b, int root)
 static int join_job(struct bootstrap *b, const struct rendezvous *root)
 {
 	struct hello hello = {.kind = HELLO_BOOT, .from = b->rank, .tag = TAG_JOIN};
-	int fd, rc = rendezvous_dial(root, b->door, &hello, b->seconds, b->limit, &fd);
+	struct session session;
+	int rc = rendezvous_dial(root, b->door, &hello, b->seconds, b->limit, &session);
 
 	if (rc != TUTTI_OK)
 		return rc;
-	rc = join_steps(b, fd);
+	rc = join_steps(b, &session);
 	if (rc != TUTTI_OK) {
-		notice_fail(fd, rc);
+		notice_fail(&session, rc);
 		tell_neighbours(b, rc);
 	} else if (b->parent.rank == 0) {
-		b->parent.fd = fd;
+		b->parent.session = session;
 	} else {
-		close(fd);
+		session_close(&session);
 	}
 	return rc;
 }
@@ -653,7 +647,8 @@ int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int ra
 		rc = join_job(b, root);
 	door_serve(door, HELLO_BOOT, rc == TUTTI_OK ? on_latecomer : NULL, NULL);
 	turn_away(empty_inbox(b), rc);
-	close_fd(&b->event);
+	close(b->event);
+	b->event = -1;
 	if (rc == TUTTI_OK)
 		*out = b;
 	else
@@ -665,9 +660,9 @@ void bootstrap_close(struct bootstrap *b)
 {
 	if (!b)
 		return;
-	close_fd(&b->parent.fd);
+	session_close(&b->parent.session);
 	for (int i = 0; i < b->nchildren; i++)
-		close_fd(&b->child[i].fd);
+		session_close(&b->child[i].session);
 	free(b);
 }
 
@@ -694,7 +689,7 @@ static int blame(const struct edge *e, int rc, bool told)
 static int receive(struct edge *e, enum notice_kind kind, void *buf, size_t bytes, struct net_limit limit)
 {
 	bool told;
-	int rc = notice_receive(e->fd, kind, buf, bytes, limit, &told);
+	int rc = notice_receive(&e->session, kind, buf, bytes, limit, &told);
 
 	return blame(e, rc, told);
 }
@@ -702,7 +697,7 @@ static int receive(struct edge *e, enum notice_kind kind, void *buf, size_t byte
 /* A connection that broke while we spoke may still hold the reason. */
 static int send_to(struct edge *e, enum notice_kind kind, const void *buf, size_t bytes, struct net_limit limit)
 {
-	int rc = notice_send(e->fd, kind, buf, bytes, limit);
+	int rc = notice_send(&e->session, kind, buf, bytes, limit);
 
 	return rc == TUTTI_EPEER ? receive(e, NOTICE_FAIL, NULL, 0, limit) : blame(e, rc, false);
 }
@@ -743,13 +738,13 @@ static int gather_up(struct bootstrap *b, char *out, size_t bytes)
 	int n = b->nchildren, rc = TUTTI_OK;
 
 	for (int i = 0; i < n; i++)
-		p[i] = (struct pollfd){.fd = b->child[i].fd, .events = POLLIN};
-	p[n] = (struct pollfd){.fd = b->parent.fd, .events = POLLIN};
+		p[i] = (struct pollfd){.fd = b->child[i].session.fd, .events = POLLIN};
+	p[n] = (struct pollfd){.fd = b->parent.session.fd, .events = POLLIN};
 	for (int missing = n; missing > 0 && rc == TUTTI_OK;) {
 		rc = net_poll(p, (size_t)n + 1, limit_up(b));
 		if (rc == TUTTI_ETIMEOUT)
 			return blame_silent(b, p);
-		if (rc == TUTTI_OK && b->parent.fd >= 0 && p[n].revents)
+		if (rc == TUTTI_OK && b->parent.session.fd >= 0 && p[n].revents)
 			return receive(&b->parent, NOTICE_FAIL, NULL, 0, limit_up(b));
 		for (int i = 0; i < n && rc == TUTTI_OK; i++) {
 			size_t first = (size_t)b->child[i].rank, end = (size_t)subtree_end(b, i);

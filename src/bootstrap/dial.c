@@ -4,6 +4,7 @@
  */
 #include "../util/clock.h"
 #include "../util/error.h"
+#include "../util/secret.h"
 #include "door.h"
 #include "door_self.h"
 #include "handshake.h"
@@ -41,40 +42,70 @@ static int explain(const struct door_self *d, const struct contact *to, const st
 	}
 }
 
+/* The version comes first, whatever the rest of the acceptor's challenge looks like. */
+static int read_challenge(const struct door_self *d, const struct contact *to, struct challenge *challenge,
+                          struct net_limit limit, int fd)
+{
+	uint32_t version;
+	int rc = net_read(fd, challenge, CHALLENGE_HEAD, limit);
+
+	if (rc != TUTTI_OK)
+		return rc;
+	switch (handshake_begun(challenge, &version)) {
+	case VERDICT_WELCOME:
+		return net_read(fd, (char *)challenge + CHALLENGE_HEAD, sizeof(*challenge) - CHALLENGE_HEAD, limit);
+	case VERDICT_VERSION:
+		return fail(TUTTI_EMISMATCH,
+		            "rank %d speaks version %u of the wire, rank %d version %d: install the same Tutti on all "
+		            "hosts",
+		            to->rank, version, d->rank, WIRE_VERSION);
+	default:
+		return explain(d, to, NULL, VERDICT_GARBAGE);
+	}
+}
+
+static int take_keys(struct handshake *hs, struct seal **seal)
+{
+	uint8_t out[AUTH_KEY], in[AUTH_KEY];
+
+	handshake_keys(hs, true, out, in);
+	*seal = seal_new(out, in);
+	secret_wipe(out, sizeof(out));
+	secret_wipe(in, sizeof(in));
+	return *seal ? TUTTI_OK : TUTTI_ENOMEM;
+}
+
 /* The dialler's side of the handshake on a fresh connection. */
 static int introduce(const struct door_self *d, const struct contact *to, const struct hello *hello,
-                     struct net_limit limit, int fd, bool *hung_up)
+                     struct net_limit limit, struct session *session, bool *hung_up)
 {
 	struct handshake hs = {.key = &d->key, .rank = d->rank, .size = d->size};
 	struct greet greet;
 	struct challenge challenge;
 	struct proof proof;
 	struct answer answer;
-	enum verdict verdict;
-	int rc;
+	int rc, fd = session->fd;
 
+	*hung_up = false;
 	handshake_greet(&hs, to->rank, to->nonce, &greet);
 	rc = net_write(fd, &greet, sizeof(greet), limit);
 	if (rc == TUTTI_OK)
-		rc = net_read(fd, &challenge, sizeof(challenge), limit);
+		rc = read_challenge(d, to, &challenge, limit, fd);
 	*hung_up = rc == TUTTI_EPEER;
 	if (rc != TUTTI_OK)
 		return rc;
-	verdict = handshake_challenged(&hs, &challenge, hello, &proof);
-	if (verdict == VERDICT_VERSION)
-		return fail(TUTTI_EMISMATCH,
-		            "rank %d speaks version %u of the wire, rank %d version %d: install the same Tutti on all "
-		            "hosts",
-		            to->rank, challenge.version, d->rank, WIRE_VERSION);
-	if (verdict != VERDICT_WELCOME)
-		return explain(d, to, NULL, verdict);
-	rc = net_write(fd, &proof, sizeof(proof), limit);
+	rc = explain(d, to, NULL, handshake_challenged(&hs, &challenge, hello, &proof));
+	if (rc == TUTTI_OK)
+		rc = net_write(fd, &proof, sizeof(proof), limit);
 	if (rc == TUTTI_OK)
 		rc = net_read(fd, &answer, sizeof(answer), limit);
 	*hung_up = rc == TUTTI_EPEER;
-	if (rc != TUTTI_OK)
-		return rc;
-	return explain(d, to, &answer, handshake_answered(&hs, &answer));
+	if (rc == TUTTI_OK)
+		rc = explain(d, to, &answer, handshake_answered(&hs, &answer));
+	if (rc == TUTTI_OK)
+		rc = take_keys(&hs, &session->seal);
+	handshake_end(&hs);
+	return rc;
 }
 
 /** One way to a rank: its local socket (no address), or an address, perhaps from a given one of ours. */
@@ -99,21 +130,20 @@ static int connect_route(const struct contact *to, const struct route *r, struct
 
 /* A crowded door may push a guest out before its turn, so an early hang-up is worth another try. */
 static int dial_route(const struct door_self *d, const struct contact *to, const struct hello *hello,
-                      const struct route *r, struct net_limit limit, int *fd)
+                      const struct route *r, struct net_limit limit, struct session *session)
 {
 	char text[NET_TEXT];
 	bool hung_up;
 	int rc;
 
 	for (unsigned attempt = 0;; attempt++) {
-		rc = connect_route(to, r, limit, fd);
+		rc = connect_route(to, r, limit, &session->fd);
 		if (rc != TUTTI_OK)
 			return rc;
-		rc = introduce(d, to, hello, limit, *fd, &hung_up);
+		rc = introduce(d, to, hello, limit, session, &hung_up);
 		if (rc == TUTTI_OK)
 			return rc;
-		close(*fd);
-		*fd = -1;
+		session_close(session);
 		if (!hung_up || attempt == DIALS - 1)
 			break;
 		uint64_t until = now_ns() + ((10 * MS) << attempt);
@@ -240,7 +270,7 @@ static void note_failure(struct tried *t, int status)
 }
 
 static int dial_routes(const struct door_self *d, const struct contact *to, const struct hello *hello,
-                       const struct route *routes, int n, struct net_limit limit, int *fd)
+                       const struct route *routes, int n, struct net_limit limit, struct session *session)
 {
 	struct tried tried = {.status = TUTTI_OK};
 	char who[128], text[NET_TEXT];
@@ -256,7 +286,7 @@ static int dial_routes(const struct door_self *d, const struct contact *to, cons
 			          "%s is beyond this host, and there is no secret: set TUTTI_SECRET on all ranks",
 			          net_text(&routes[i].to, text));
 		else
-			rc = dial_route(d, to, hello, &routes[i], part, fd);
+			rc = dial_route(d, to, hello, &routes[i], part, session);
 		if (rc == TUTTI_OK)
 			return rc;
 		if (rc == TUTTI_EABORTED)
@@ -270,31 +300,32 @@ static int dial_routes(const struct door_self *d, const struct contact *to, cons
 }
 
 int door_dial(const struct door *door, const struct contact *to, const struct hello *hello, bool local,
-              struct net_limit limit, int *fd)
+              struct net_limit limit, struct session *session)
 {
 	struct route routes[ROUTES] = {{.to = {.family = 0}}};
 	int n = 1, rc = TUTTI_OK;
 
-	*fd = -1;
+	*session = SESSION_NONE;
 	if (!local)
 		rc = plan_routes(door_self(door), to, routes, &n);
 	else if (!to->local[0])
 		n = 0;
 	if (rc != TUTTI_OK)
 		return rc;
-	return dial_routes(door_self(door), to, hello, routes, n, limit, fd);
+	return dial_routes(door_self(door), to, hello, routes, n, limit, session);
 }
 
 int door_ask(const struct door *door, const struct contact *to, uint64_t tag, struct net_limit limit, int *fd)
 {
 	struct hello hello = {.kind = HELLO_GIVE, .from = door_self(door)->rank, .tag = tag};
 	char who[128];
-	int sock, rc = door_dial(door, to, &hello, true, limit, &sock);
+	struct session session;
+	int rc = door_dial(door, to, &hello, true, limit, &session);
 
 	*fd = -1;
 	if (rc != TUTTI_OK)
 		return rc;
-	rc = net_recv_fd(sock, limit, fd);
-	close(sock);
+	rc = net_recv_fd(session.fd, limit, fd);
+	session_close(&session);
 	return rc == TUTTI_OK ? rc : fail_while(rc, "asking %s for a descriptor", contact_text(to, who, sizeof(who)));
 }

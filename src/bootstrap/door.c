@@ -8,6 +8,7 @@
 #include "../util/clock.h"
 #include "../util/error.h"
 #include "../util/log.h"
+#include "../util/secret.h"
 #include "../util/service.h"
 #include "door_self.h"
 #include "handshake.h"
@@ -46,6 +47,7 @@ struct guest {
 	size_t have;
 	uint64_t deadline;
 	struct handshake hs;
+	struct seal *seal; /* NULL before the proof */
 	union {
 		uint8_t bytes[sizeof(struct proof)];
 		struct greet greet;
@@ -126,8 +128,20 @@ static void pending_remove(struct guest *g)
 
 static void guest_free(struct guest *g)
 {
-	close(g->fd);
+	struct session session = {g->fd, g->seal};
+
+	session_close(&session);
+	handshake_end(&g->hs);
 	free(g);
+}
+
+/* The guest has gone; its connection lives on. */
+static struct session guest_leave(struct guest *g)
+{
+	struct session session = {g->fd, g->seal};
+
+	free(g);
+	return session;
 }
 
 static void drop_pending(struct guest *g)
@@ -267,15 +281,12 @@ static void unkeep(struct guest *g)
 	atomic_fetch_sub_explicit(&g->door->nkept, 1, memory_order_relaxed);
 }
 
-/* The guest has gone; its connection lives on with the handler. */
 static void hand_over(struct guest *g)
 {
 	struct hello hello = g->hs.proof.hello;
 	struct door *d = g->door;
-	int fd = g->fd;
 
-	free(g);
-	d->handlers[hello.kind].fn(d->handlers[hello.kind].arg, fd, &hello);
+	d->handlers[hello.kind].fn(d->handlers[hello.kind].arg, guest_leave(g), &hello);
 }
 
 static void settle(struct guest *g)
@@ -314,13 +325,13 @@ void door_serve(struct door *d, enum hello_kind kind, door_fn *fn, void *arg)
 	service_unlock();
 }
 
-int door_take(struct door *d, enum hello_kind kind, int from, uint64_t tag)
+struct session door_take(struct door *d, enum hello_kind kind, int from, uint64_t tag)
 {
+	struct session session = SESSION_NONE;
 	struct guest *g;
-	int fd = -1;
 
 	if (atomic_load_explicit(&d->nkept, memory_order_relaxed) == 0)
-		return -1;
+		return session;
 	service_lock();
 	TAILQ_FOREACH(g, &d->kept, link)
 	{
@@ -330,11 +341,10 @@ int door_take(struct door *d, enum hello_kind kind, int from, uint64_t tag)
 	}
 	if (g) {
 		unkeep(g);
-		fd = g->fd;
-		free(g);
+		session = guest_leave(g);
 	}
 	service_unlock();
-	return fd;
+	return session;
 }
 
 const struct door_self *door_self(const struct door *d)
@@ -388,6 +398,19 @@ static bool receive_greet(struct guest *g)
 	return verdict == VERDICT_WELCOME;
 }
 
+/* The keys of what follows. */
+static bool agree_on_keys(struct guest *g)
+{
+	uint8_t out[AUTH_KEY], in[AUTH_KEY];
+
+	handshake_keys(&g->hs, false, out, in);
+	handshake_end(&g->hs);
+	g->seal = seal_new(out, in);
+	secret_wipe(out, sizeof(out));
+	secret_wipe(in, sizeof(in));
+	return g->seal;
+}
+
 /* The guest is dropped or settled. */
 static void receive_proof(struct guest *g)
 {
@@ -396,6 +419,11 @@ static void receive_proof(struct guest *g)
 
 	if (verdict == VERDICT_GARBAGE || (g->hs.proof.hello.kind == HELLO_GIVE && !g->local)) {
 		log_stranger(g, "asked for what there is not");
+		drop_pending(g);
+		return;
+	}
+	if (verdict == VERDICT_WELCOME && !agree_on_keys(g)) {
+		log_warn("rank %d drops a connection: %s", g->door->self.rank, fail_text());
 		drop_pending(g);
 		return;
 	}
@@ -662,7 +690,7 @@ static int open_listeners(struct door *d, const struct door_config *cfg, struct 
 static void free_door(struct door *d)
 {
 	free(d->self.iface);
-	explicit_bzero(&d->self.key, sizeof(d->self.key));
+	secret_wipe(&d->self.key, sizeof(d->self.key));
 	free(d);
 }
 

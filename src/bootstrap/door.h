@@ -12,6 +12,7 @@
 
 #include "../util/auth.h"
 #include "../util/net.h"
+#include "../util/seal.h"
 #include "contact.h"
 
 enum hello_kind {
@@ -51,14 +52,14 @@ void door_refusal(struct door *door, char *buf, size_t cap);
 void door_close(struct door *door);
 
 /**
- * Connections of `kind` go to fn on the service thread (lock held), which owns fd. One handler a kind; NULL removes it.
- * Connections of a kind without handler are kept until door_take asks.
+ * Connections of `kind` go to fn on the service thread (lock held), which owns the session. One handler a kind; NULL
+ * removes it. Connections of a kind without handler are kept until door_take asks.
  */
-typedef void door_fn(void *arg, int fd, const struct hello *hello);
+typedef void door_fn(void *arg, struct session session, const struct hello *hello);
 void door_serve(struct door *door, enum hello_kind kind, door_fn *fn, void *arg);
 
-/** A kept connection of that kind, rank and tag; -1 when there is none (yet). Cheap when nothing came. */
-int door_take(struct door *door, enum hello_kind kind, int from, uint64_t tag);
+/** A kept connection of that kind, rank and tag; fd -1 when there is none (yet). Cheap when nothing came. */
+struct session door_take(struct door *door, enum hello_kind kind, int from, uint64_t tag);
 
 /**
  * From now on whoever on this host asks for `tag` (and proves the secret) receives a copy of fd; who asked before gets
@@ -71,7 +72,7 @@ int door_give(struct door *door, uint64_t tag, int fd);
  * otherwise over TCP, each address in turn; the message lists which were tried and how each failed.
  */
 int door_dial(const struct door *door, const struct contact *to, const struct hello *hello, bool local,
-              struct net_limit limit, int *fd);
+              struct net_limit limit, struct session *session);
 /** Dials with HELLO_GIVE and receives the descriptor, which may be given later than it is asked for. */
 int door_ask(const struct door *door, const struct contact *to, uint64_t tag, struct net_limit limit, int *fd);
 

@@ -4,13 +4,18 @@
  *
  *   dialler                              acceptor
  *   greet: magic, whom it wants, nonce ─▶
- *                                      ◀─ challenge: nonce
- *   hello, and its proof ───────────────▶
+ *                                      ◀─ challenge: the acceptor's share
+ *   hello, share, and its proof ────────▶
  *                                      ◀─ answer: verdict, and the acceptor's proof
  *
- * A proof is a tag over all that was said before, under a label of its side. The dialler proves first: a stranger who
- * merely connects is told nothing that depends on the secret. What the ranks differ in is said only after the proof.
- * Messages are structs without padding in the sender's byte order; another byte order has another magic.
+ * A proof is a tag over all that was said before and over what the shares have in common (X25519), under a label of its
+ * side. The dialler proves first: a stranger who merely connects is told nothing that depends on the secret, and who
+ * only listens can't even try secrets. What the ranks differ in is said only after the proof. The keys of the session
+ * follow from the same, so that they are bound to secret, ranks and connection, and are lost to everybody, whoever gets
+ * to know the secret later, when the connection ends.
+ *
+ * Messages are structs without padding in the sender's byte order; another byte order has another magic. The challenge
+ * begins with the version, in every version, and the dialler looks at it before it reads the rest.
  */
 #ifndef TUTTI_HANDSHAKE_H
 #define TUTTI_HANDSHAKE_H
@@ -28,11 +33,13 @@ struct greet {
 
 struct challenge {
 	uint32_t magic, version;
-	uint8_t nonce[AUTH_NONCE];
+	uint8_t share[AUTH_SHARE];
 };
+#define CHALLENGE_HEAD offsetof(struct challenge, share)
 
 struct proof {
 	struct hello hello;
+	uint8_t share[AUTH_SHARE];
 	uint8_t tag[AUTH_TAG];
 };
 
@@ -61,6 +68,7 @@ struct handshake {
 	struct greet greet;
 	struct challenge challenge;
 	struct proof proof;
+	uint8_t secret[AUTH_SHARE], common[AUTH_SHARE]; /* wiped by handshake_end */
 };
 
 /** Could the first n bytes of a connection be the start of a greet? */
@@ -74,10 +82,16 @@ enum verdict handshake_proved(struct handshake *h, const struct proof *in, struc
 
 /* Dialler. */
 void handshake_greet(struct handshake *h, int to, uint64_t door, struct greet *out);
+/** Of a challenge's head: WELCOME: its rest is to be read. *version: the acceptor's. */
+enum verdict handshake_begun(const void *head, uint32_t *version);
 /** WELCOME: go on, with *out to send. */
 enum verdict handshake_challenged(struct handshake *h, const struct challenge *in, const struct hello *hello,
                                   struct proof *out);
 /** What came of it. SECRET also when it is the acceptor that can't prove. */
 enum verdict handshake_answered(struct handshake *h, const struct answer *in);
+
+/** After WELCOME: the keys of what this side says and hears. */
+void handshake_keys(const struct handshake *h, bool dialler, uint8_t out[AUTH_KEY], uint8_t in[AUTH_KEY]);
+void handshake_end(struct handshake *h);
 
 #endif

@@ -5,19 +5,19 @@
 
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #define MAGIC    0x746f6f62u /* "boot" */
 #define FAREWELL 1000000000u
 
 _Static_assert(sizeof(struct notice) == 24, "no padding on the wire");
 
-int notice_send(int fd, enum notice_kind kind, const void *payload, size_t bytes, struct net_limit limit)
+int notice_send(const struct session *s, enum notice_kind kind, const void *payload, size_t bytes,
+                struct net_limit limit)
 {
 	struct notice head = {.magic = MAGIC, .kind = kind, .bytes = bytes};
-	int rc = net_write(fd, &head, sizeof(head), limit);
+	int rc = session_write(s, &head, sizeof(head), limit);
 
-	return rc == TUTTI_OK ? net_write(fd, payload, bytes, limit) : rc;
+	return rc == TUTTI_OK ? session_write(s, payload, bytes, limit) : rc;
 }
 
 int notice_check(const struct notice *head, enum notice_kind kind, size_t bytes)
@@ -44,26 +44,27 @@ int notice_failure(const struct notice *head, const char *text, size_t len)
 	return fail(status, "%.*s", (int)strnlen(text, len), text);
 }
 
-int notice_receive(int fd, enum notice_kind kind, void *payload, size_t bytes, struct net_limit limit, bool *told)
+int notice_receive(const struct session *s, enum notice_kind kind, void *payload, size_t bytes, struct net_limit limit,
+                   bool *told)
 {
 	char text[NOTICE_TEXT];
 	struct notice head;
-	int rc = net_read(fd, &head, sizeof(head), limit);
+	int rc = session_read(s, &head, sizeof(head), limit);
 
 	*told = false;
 	if (rc != TUTTI_OK)
 		return rc;
 	rc = notice_check(&head, kind, bytes);
 	if (rc == TUTTI_OK)
-		return net_read(fd, payload, bytes, limit);
+		return session_read(s, payload, bytes, limit);
 	if (rc != TUTTI_EPEER)
 		return rc;
-	rc = net_read(fd, text, (size_t)head.bytes, limit);
+	rc = session_read(s, text, (size_t)head.bytes, limit);
 	*told = rc == TUTTI_OK;
 	return *told ? notice_failure(&head, text, (size_t)head.bytes) : rc;
 }
 
-void notice_fail(int fd, int status)
+void notice_fail(struct session *s, int status)
 {
 	char text[NOTICE_TEXT], rest[4096];
 	size_t len = strnlen(fail_text(), sizeof(text));
@@ -71,11 +72,11 @@ void notice_fail(int fd, int status)
 	struct net_limit limit = {.deadline = now_ns() + FAREWELL};
 
 	memcpy(text, fail_text(), len);
-	if (net_write(fd, &head, sizeof(head), limit) == TUTTI_OK && net_write(fd, text, len, limit) == TUTTI_OK)
-		shutdown(fd, SHUT_WR);
+	if (session_write(s, &head, sizeof(head), limit) == TUTTI_OK && session_write(s, text, len, limit) == TUTTI_OK)
+		shutdown(s->fd, SHUT_WR);
 	/* Closing with bytes unread would reset the connection, perhaps before the failure is read. */
-	while (recv(fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
+	while (recv(s->fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
 		continue;
-	close(fd);
+	session_close(s);
 	fail(status, "%.*s", (int)len, text);
 }

@@ -1,11 +1,11 @@
 /*
- * Notices of the bootstrap, on connections that proved themselves: a head, then so many bytes. A failure may take the
- * place of any notice, and carries the text that the receiver reports in turn, word for word.
+ * Notices of the bootstrap, on connections that proved themselves: a head, then so many bytes, sealed. A failure may
+ * take the place of any notice, and carries the text that the receiver reports in turn, word for word.
  */
 #ifndef TUTTI_NOTICE_H
 #define TUTTI_NOTICE_H
 
-#include "../util/net.h"
+#include "../util/seal.h"
 
 enum notice_kind {
 	NOTICE_JOIN = 1,   /* to rank 0: the sender's contact */
@@ -26,11 +26,13 @@ struct notice {
 
 #define NOTICE_TEXT 1000
 
-int notice_send(int fd, enum notice_kind kind, const void *payload, size_t bytes, struct net_limit limit);
+int notice_send(const struct session *s, enum notice_kind kind, const void *payload, size_t bytes,
+                struct net_limit limit);
 /** Receives a notice of that kind and length. A failure in its place becomes this call's, and sets *told. */
-int notice_receive(int fd, enum notice_kind kind, void *payload, size_t bytes, struct net_limit limit, bool *told);
+int notice_receive(const struct session *s, enum notice_kind kind, void *payload, size_t bytes, struct net_limit limit,
+                   bool *told);
 /** Tells `status` and this thread's message, and hangs up. Does not block for long, keeps the message. */
-void notice_fail(int fd, int status);
+void notice_fail(struct session *s, int status);
 
 /** What a head means where `kind` of `bytes` is awaited: TUTTI_OK, EMISMATCH, or EPEER for a failure. */
 int notice_check(const struct notice *head, enum notice_kind kind, size_t bytes);

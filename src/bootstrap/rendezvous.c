@@ -96,7 +96,7 @@ static struct net_limit within(struct net_limit limit, uint64_t ns)
 }
 
 static int dial_once(const struct rendezvous *root, struct door *door, const struct hello *hello, uint64_t ns,
-                     struct net_limit limit, int *fd)
+                     struct net_limit limit, struct session *session)
 {
 	struct contact zero = {.rank = 0};
 	int n = root->naddrs, rc = TUTTI_OK;
@@ -107,7 +107,7 @@ static int dial_once(const struct rendezvous *root, struct door *door, const str
 	else
 		rc = net_resolve(root->text, zero.addrs, NET_ADDRS, &n, limit);
 	zero.naddrs = (uint32_t)n;
-	return rc == TUTTI_OK ? door_dial(door, &zero, hello, false, within(limit, ns), fd) : rc;
+	return rc == TUTTI_OK ? door_dial(door, &zero, hello, false, within(limit, ns), session) : rc;
 }
 
 /* Is it of no use to try again? Where addresses are candidates, somebody else may answer at one of them. */
@@ -125,12 +125,12 @@ static bool is_final(const struct rendezvous *root, int status)
 }
 
 int rendezvous_dial(const struct rendezvous *root, struct door *door, const struct hello *hello, double seconds,
-                    struct net_limit limit, int *fd)
+                    struct net_limit limit, struct session *session)
 {
 	uint64_t round = 2000 * MS, pause = 10 * MS;
 
 	for (;;) {
-		int rc = dial_once(root, door, hello, round, limit, fd);
+		int rc = dial_once(root, door, hello, round, limit, session);
 		if (rc == TUTTI_OK)
 			return rc;
 		if (is_final(root, rc))

@@ -13,6 +13,6 @@ int rendezvous_open(const struct rendezvous *root, struct door *door, const stru
  * the limit's length, for the message.
  */
 int rendezvous_dial(const struct rendezvous *root, struct door *door, const struct hello *hello, double seconds,
-                    struct net_limit limit, int *fd);
+                    struct net_limit limit, struct session *session);
 
 #endif

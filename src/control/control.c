@@ -454,15 +454,15 @@ static void watch_forks(void)
 	pthread_atfork(service_lock, service_unlock, close_in_child);
 }
 
-static void on_dial(void *arg, int fd, const struct hello *hello)
+static void on_dial(void *arg, struct session session, const struct hello *hello)
 {
 	struct control *c = arg;
 
 	if (hello->from < 0 || hello->from >= c->n || hello->from == c->rank) {
-		close(fd);
+		session_close(&session);
 		return;
 	}
-	if (wire_add(c, hello->from, fd) != TUTTI_OK)
+	if (wire_add(c, hello->from, session) != TUTTI_OK)
 		log_warn("rank %d can't be listened to: %s", hello->from, fail_text());
 	wires_flush(c);
 }

@@ -1,7 +1,7 @@
 /*
  * Inside the control plane: its state and what its parts offer each other. All of it is guarded by the service lock.
  *
- *   wire.c      messages on connections: parsing, buffers, hang-ups
+ *   wire.c      messages on connections: parsing, sealing, buffers, hang-ups
  *   tree.c      who connects to whom, now and after a death
  *   control.c   life of the plane and of communicators; the table of messages; alarms
  *   fate.c      deaths and lost connections, and what they mean for communicators
@@ -65,6 +65,7 @@ struct message {
 
 #define MESSAGE_HEAD offsetof(struct message, text)
 #define MESSAGE_TEXT (TEXT_CAP - 1)
+#define FRAME_MOST   (sizeof(struct message) + SEAL_EXTRA)
 _Static_assert(MESSAGE_HEAD == 64, "no padding travels");
 
 /**
@@ -81,13 +82,14 @@ enum rank_state { ALIVE, LEFT, DEAD };
 struct wire {
 	struct wire *next;
 	struct control *c;
+	struct seal *seal;
 	int rank, fd, pidfd; /* pidfd: -1 where the peer's process can't be watched */
 	int error;           /* of a failed send, for the reader to tell */
 	bool reading, full;  /* full: the peer does not read, epoll says when it does */
 	bool greeted;        /* the peer has spoken: it is no plane that was closing as we came */
 	size_t nin, nout, cap_out;
 	char *out;
-	char in[8 * sizeof(struct message)];
+	char in[8 * FRAME_MOST];
 };
 
 /** What was seen of a rank's messages: the last number, and which of the 64 up to it. */
@@ -187,8 +189,8 @@ struct control_comm {
 
 /* ---- wire.c ------------------------------------------------------------------------------------------------------ */
 
-/** Takes over fd, also on error. Tells the new neighbour what this rank knows. */
-int wire_add(struct control *c, int rank, int fd);
+/** Takes over the session, also on error. Tells the new neighbour what this rank knows. */
+int wire_add(struct control *c, int rank, struct session session);
 bool wired(const struct control *c, int rank);
 /** Hears out what the rank sent before: its last words count. */
 void wires_drain(struct control *c, int rank);

@@ -55,12 +55,13 @@ static int next_to_dial(const struct control *c, int last)
 int tree_dial(struct control *c, int rank, struct net_limit limit)
 {
 	struct hello hello = {.kind = HELLO_CONTROL, .from = c->rank};
-	int fd, rc;
+	struct session session;
+	int rc;
 
 	turn_end(c);
-	rc = door_dial(c->door, &c->contacts[rank], &hello, c->host[rank] == c->host[c->rank], limit, &fd);
+	rc = door_dial(c->door, &c->contacts[rank], &hello, c->host[rank] == c->host[c->rank], limit, &session);
 	service_lock();
-	return rc == TUTTI_OK ? wire_add(c, rank, fd) : rc;
+	return rc == TUTTI_OK ? wire_add(c, rank, session) : rc;
 }
 
 /*

@@ -77,12 +77,12 @@ void wire_put(struct wire *w, const struct message *m)
 {
 	if (w->fd < 0 || w->error)
 		return;
-	if (!make_room(w, m->length)) {
+	if (!make_room(w, m->length + SEAL_EXTRA)) {
 		log_debug("rank %d does not read its control messages; one is dropped", w->rank);
 		return;
 	}
-	memcpy(w->out + w->nout, m, m->length);
-	w->nout += m->length;
+	seal_shut(w->seal, m, m->length, w->out + w->nout);
+	w->nout += m->length + SEAL_EXTRA;
 }
 
 void flood(struct control *c, const struct message *m, const struct wire *except)
@@ -117,6 +117,13 @@ static void flush(struct wire *w)
 	}
 }
 
+static void wire_free(struct wire *w)
+{
+	seal_free(w->seal);
+	free(w->out);
+	free(w);
+}
+
 void wires_flush(struct control *c)
 {
 	for (struct wire **at = &c->wires; *at;) {
@@ -128,8 +135,7 @@ void wires_flush(struct control *c)
 			continue;
 		}
 		*at = w->next;
-		free(w->out);
-		free(w);
+		wire_free(w);
 	}
 }
 
@@ -173,32 +179,47 @@ static void hung_up(struct wire *w, int error)
 		tree_mend(w->c);
 }
 
-static void malformed(struct wire *w)
+static void give_up(struct wire *w, const char *why)
 {
-	log_warn("rank %d sent a malformed control message; its connection is closed", w->rank);
-	saw_cut(w->c, w->rank, false, "malformed control message");
+	log_warn("rank %d closes the control connection with rank %d: %s", w->c->rank, w->rank, why);
+	saw_cut(w->c, w->rank, false, why);
 	flush(w);
 	wire_close(w);
 }
 
-static bool consume(struct wire *w)
+/* Hears what has come. NULL, or why nothing more is to be heard. */
+static const char *consume(struct wire *w)
 {
+	char plain[sizeof(struct message)];
 	struct message m;
-	size_t at = 0;
-	int n = 0;
+	const char *why = NULL;
+	size_t at = 0, len;
+	int n;
 
-	while (w->fd >= 0 && (n = message_parse(w->in + at, w->nin - at, w->c->n, &m)) > 0) {
-		w->greeted = true;
-		hear(w->c, &m, w);
-		at += (size_t)n;
+	while (!why && w->fd >= 0) {
+		n = seal_open(w->seal, w->in + at, w->nin - at, plain, sizeof(plain), &len);
+		if (n == 0)
+			break;
+		if (n < 0)
+			why = "a control message is not what its rank said: somebody on its way changes, repeats or "
+			      "adds bytes";
+		else if (message_parse(plain, len, w->c->n, &m) != (int)len)
+			why = "malformed control message";
+		else {
+			w->greeted = true;
+			hear(w->c, &m, w);
+			at += (size_t)n;
+		}
 	}
 	w->nin -= at;
 	memmove(w->in, w->in + at, w->nin);
-	return n >= 0;
+	return why;
 }
 
 static void read_dry(struct wire *w)
 {
+	const char *why;
+
 	if (w->reading)
 		return;
 	w->reading = true;
@@ -213,8 +234,9 @@ static void read_dry(struct wire *w)
 			break;
 		}
 		w->nin += (size_t)n;
-		if (!consume(w))
-			malformed(w);
+		why = consume(w);
+		if (why)
+			give_up(w, why);
 	}
 	w->reading = false;
 }
@@ -263,16 +285,16 @@ static int open_process(int fd)
 	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
-int wire_add(struct control *c, int rank, int fd)
+int wire_add(struct control *c, int rank, struct session session)
 {
 	struct wire *w = calloc(1, sizeof(*w));
-	int rc = TUTTI_OK;
+	int rc = TUTTI_OK, fd = session.fd;
 
 	if (!w) {
-		close(fd);
+		session_close(&session);
 		return fail(TUTTI_ENOMEM, "no memory for a control connection");
 	}
-	*w = (struct wire){.c = c, .rank = rank, .fd = fd, .pidfd = -1};
+	*w = (struct wire){.c = c, .seal = session.seal, .rank = rank, .fd = fd, .pidfd = -1};
 	if (c->host[rank] == c->host[c->rank])
 		w->pidfd = open_process(fd);
 	else
@@ -282,7 +304,7 @@ int wire_add(struct control *c, int rank, int fd)
 		rc = service_watch(w->pidfd, EPOLLIN, on_exit_of_peer, w);
 	if (rc != TUTTI_OK) {
 		wire_close(w);
-		free(w);
+		wire_free(w);
 		return rc;
 	}
 	w->next = c->wires;

@@ -14,6 +14,8 @@
 #define SECRET_MAX 4096
 
 _Static_assert(AUTH_TAG == crypto_auth_hmacsha512256_BYTES, "the tag is the HMAC's");
+_Static_assert(AUTH_SHARE == crypto_scalarmult_BYTES && AUTH_SHARE == crypto_scalarmult_SCALARBYTES,
+               "shares are of X25519");
 _Static_assert(AUTH_KEY == crypto_auth_hmacsha512256_KEYBYTES, "the key is the HMAC's");
 
 int auth_init(void)
@@ -151,6 +153,17 @@ void auth_tag(uint8_t tag[AUTH_TAG], const struct auth_key *key, int n, const vo
 	}
 	crypto_auth_hmacsha512256_final(&state, tag);
 	sodium_memzero(&state, sizeof(state));
+}
+
+void auth_share(uint8_t secret[AUTH_SHARE], uint8_t share[AUTH_SHARE])
+{
+	auth_random(secret, AUTH_SHARE);
+	crypto_scalarmult_base(share, secret);
+}
+
+bool auth_agree(uint8_t common[AUTH_SHARE], const uint8_t secret[AUTH_SHARE], const uint8_t theirs[AUTH_SHARE])
+{
+	return crypto_scalarmult(common, secret, theirs) == 0;
 }
 
 bool auth_equal(const uint8_t a[AUTH_TAG], const uint8_t b[AUTH_TAG])

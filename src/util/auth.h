@@ -12,6 +12,7 @@
 #define AUTH_KEY   32
 #define AUTH_NONCE 16
 #define AUTH_TAG   32
+#define AUTH_SHARE 32
 
 struct auth_key {
 	uint8_t bytes[AUTH_KEY];
@@ -32,6 +33,10 @@ int auth_key_from_file(struct auth_key *key, const char *path);
 bool auth_default_path(char *buf, size_t cap);
 /** HMAC over n pieces, each preceded by its length, so that no two lists of pieces look alike. */
 void auth_tag(uint8_t tag[AUTH_TAG], const struct auth_key *key, int n, const void *const *piece, const size_t *len);
+/** A fresh secret of one connection, and the share of it (X25519) that the other side is told. */
+void auth_share(uint8_t secret[AUTH_SHARE], uint8_t share[AUTH_SHARE]);
+/** What both sides have in common, and nobody else; false for a share that nobody has drawn. */
+bool auth_agree(uint8_t common[AUTH_SHARE], const uint8_t secret[AUTH_SHARE], const uint8_t theirs[AUTH_SHARE]);
 bool auth_equal(const uint8_t a[AUTH_TAG], const uint8_t b[AUTH_TAG]);
 
 #endif

@@ -22,10 +22,10 @@ static void say_nothing(void *ctx, enum tutti_log_level level, const char *line)
 	(void)line;
 }
 
-static void on_entry(void *arg, int fd, const struct hello *hello)
+static void on_entry(void *arg, struct session session, const struct hello *hello)
 {
 	(void)arg;
-	(void)fd;
+	(void)session;
 	(void)hello;
 	abort();
 }

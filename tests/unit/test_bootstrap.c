@@ -438,13 +438,13 @@ static void test_killed_in_the_middle(void **state)
 }
 
 /* Joins as a rank, as bootstrap_open does, and does no more. */
-static int join_only(const struct rank *r, struct door **door, struct contact *me)
+static int join_only(const struct rank *r, struct door **door, struct contact *me, struct session *session)
 {
 	struct door_config cfg = {.rank = r->rank, .size = r->size, .listen_fd = -1};
 	struct hello hello = {.kind = HELLO_BOOT, .from = r->rank};
 	struct contact zero = {.naddrs = 1};
 	struct net_limit limit = limit_of(LONG);
-	int n, fd, rc;
+	int n, rc;
 
 	auth_key_from_text(&cfg.key, r->secret);
 	contact_self(me, r->rank, r->size, NULL);
@@ -453,10 +453,10 @@ static int join_only(const struct rank *r, struct door **door, struct contact *m
 	if (rc == TUTTI_OK)
 		rc = net_resolve(r->root.text, zero.addrs, 1, &n, limit);
 	if (rc == TUTTI_OK)
-		rc = door_dial(*door, &zero, &hello, false, limit, &fd);
+		rc = door_dial(*door, &zero, &hello, false, limit, session);
 	if (rc == TUTTI_OK)
-		rc = notice_send(fd, NOTICE_JOIN, me, sizeof(*me), limit);
-	return rc == TUTTI_OK ? fd : -1;
+		rc = notice_send(session, NOTICE_JOIN, me, sizeof(*me), limit);
+	return rc;
 }
 
 static void test_killed_while_others_are_awaited(void **state)
@@ -465,15 +465,14 @@ static void test_killed_while_others_are_awaited(void **state)
 	struct contact me;
 	struct rank r[5];
 	pthread_t thread[5];
-	int fd;
+	struct session session;
 
 	(void)state;
 	prepare(r, 5);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, live_thread, &r[i]), 0);
-	fd = join_only(&r[3], &door, &me);
-	assert_true(fd >= 0);
-	close(fd);
+	assert_ok(join_only(&r[3], &door, &me, &session));
+	session_close(&session);
 	for (int i = 0; i < 3; i++)
 		pthread_join(thread[i], NULL);
 	door_close(door);
@@ -489,7 +488,7 @@ static void test_stuck_after_joining(void **state)
 	struct contact me;
 	struct rank r[4];
 	pthread_t thread[4];
-	int fd;
+	struct session session;
 
 	(void)state;
 	prepare(r, 4);
@@ -497,11 +496,10 @@ static void test_stuck_after_joining(void **state)
 		r[i].seconds = SHORT;
 		assert_int_equal(pthread_create(&thread[i], NULL, live_thread, &r[i]), 0);
 	}
-	fd = join_only(&r[3], &door, &me);
-	assert_true(fd >= 0);
+	assert_ok(join_only(&r[3], &door, &me, &session));
 	for (int i = 0; i < 3; i++)
 		pthread_join(thread[i], NULL);
-	close(fd);
+	session_close(&session);
 	door_close(door);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(r[i].rc, TUTTI_ETIMEOUT);

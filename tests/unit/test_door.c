@@ -95,11 +95,30 @@ static int close_all(void **state)
 	return 0;
 }
 
+/* For what needs no keys. */
+static int dial_as(struct door *door, const struct contact *to, const struct hello *hello, bool local,
+                   struct net_limit limit, int *fd)
+{
+	struct session session;
+	int rc = door_dial(door, to, hello, local, limit, &session);
+
+	assert_true(rc == TUTTI_OK ? session.seal != NULL : session.seal == NULL && session.fd < 0);
+	*fd = session_plain(&session);
+	return rc;
+}
+
 static int dial(int from, const struct contact *to, uint64_t tag, bool local, int *fd)
 {
 	struct hello hello = {.kind = HELLO_DATA, .from = from, .tag = tag};
 
-	return door_dial(side[from].door, to, &hello, local, limit_of(20), fd);
+	return dial_as(side[from].door, to, &hello, local, limit_of(20), fd);
+}
+
+static int taken(struct door *door, int from, uint64_t tag)
+{
+	struct session session = door_take(door, HELLO_DATA, from, tag);
+
+	return session_plain(&session);
 }
 
 /* The kept connection, once it is there; -1 after 20 seconds. */
@@ -108,7 +127,7 @@ static int take_from(struct door *door, int from, uint64_t tag)
 	struct net_limit limit = limit_of(20);
 	int fd;
 
-	while ((fd = door_take(door, HELLO_DATA, from, tag)) < 0 && now_ns() < limit.deadline)
+	while ((fd = taken(door, from, tag)) < 0 && now_ns() < limit.deadline)
 		(void)net_wait(-1, 0, limit_of(0.001));
 	return fd;
 }
@@ -163,14 +182,14 @@ static void test_connections_meet(void **state)
 	int a[4], b;
 
 	(void)state;
-	assert_int_equal(door_take(side[0].door, HELLO_DATA, 1, 1), -1);
+	assert_int_equal(taken(side[0].door, 1, 1), -1);
 	for (int i = 0; i < 4; i++)
 		assert_ok(dial(1 + i / 2, &side[0].me, (uint64_t)(7 + i % 2), i % 2, &a[i]));
 	for (int i = 3; i >= 0; i--) {
 		b = take(0, 1 + i / 2, (uint64_t)(7 + i % 2));
 		assert_connected(a[i], b);
 	}
-	assert_int_equal(door_take(side[0].door, HELLO_DATA, 1, 7), -1);
+	assert_int_equal(taken(side[0].door, 1, 7), -1);
 }
 
 struct served {
@@ -179,11 +198,11 @@ struct served {
 	int pipe[2];
 };
 
-static void on_served(void *arg, int fd, const struct hello *hello)
+static void on_served(void *arg, struct session session, const struct hello *hello)
 {
 	struct served *s = arg;
 
-	s->fd = fd;
+	s->fd = session_plain(&session);
 	s->hello = *hello;
 	if (write(s->pipe[1], "x", 1) != 1)
 		abort();
@@ -224,14 +243,14 @@ static void test_wrong_secret(void **state)
 	(void)state;
 	open_side(&stranger, 1, SIZE, "guess");
 	for (int local = 0; local < 2; local++) {
-		assert_int_equal(door_dial(stranger.door, &side[0].me, &hello, local, limit_of(20), &fd), TUTTI_EAUTH);
+		assert_int_equal(dial_as(stranger.door, &side[0].me, &hello, local, limit_of(20), &fd), TUTTI_EAUTH);
 		assert_int_equal(fd, -1);
 		assert_contains(fail_text(), "can't reach rank 0 (pid ");
 		assert_contains(fail_text(), "rank 0 does not know the same secret as rank 1: check that TUTTI_SECRET");
 	}
 	door_close(stranger.door);
 	open_side(&stranger, 1, SIZE, NULL);
-	assert_int_equal(door_dial(stranger.door, &side[0].me, &hello, false, limit_of(20), &fd), TUTTI_EAUTH);
+	assert_int_equal(dial_as(stranger.door, &side[0].me, &hello, false, limit_of(20), &fd), TUTTI_EAUTH);
 	door_close(stranger.door);
 	assert_logged("rank 0 refused a connection", 5);
 	assert_logged("does not know this job's secret", 5);
@@ -249,7 +268,7 @@ static void test_wrong_size_rank_and_job(void **state)
 
 	(void)state;
 	open_side(&other, 1, SIZE + 1, "secret");
-	assert_int_equal(door_dial(other.door, &to, &hello, true, limit_of(20), &fd), TUTTI_EMISMATCH);
+	assert_int_equal(dial_as(other.door, &to, &hello, true, limit_of(20), &fd), TUTTI_EMISMATCH);
 	assert_contains(fail_text(), "rank 0 is in a job of 3 ranks, this is rank 1 of 4: check TUTTI_SIZE");
 	door_close(other.door);
 
@@ -278,14 +297,14 @@ static void test_all_addresses_are_tried_and_named(void **state)
 	to.naddrs = 2;
 	to.addrs[0] = closed;
 	to.addrs[1] = silent;
-	assert_int_equal(door_dial(side[1].door, &to, &hello, false, limit_of(1), &fd), TUTTI_EPEER);
+	assert_int_equal(dial_as(side[1].door, &to, &hello, false, limit_of(1), &fd), TUTTI_EPEER);
 	assert_contains(fail_text(), net_text(&closed, text));
 	assert_contains(fail_text(), "Connection refused");
 	assert_contains(fail_text(), net_text(&silent, text));
 	assert_contains(fail_text(), "timed out");
 	to.naddrs = 3;
 	to.addrs[2] = side[0].me.addrs[0];
-	assert_ok(door_dial(side[1].door, &to, &hello, false, limit_of(4), &fd));
+	assert_ok(dial_as(side[1].door, &to, &hello, false, limit_of(4), &fd));
 	assert_connected(fd, take(0, 1, 0));
 	to.naddrs = 0;
 	assert_int_equal(dial(1, &to, 0, false, &fd), TUTTI_EPEER);
@@ -311,7 +330,7 @@ static void test_without_a_secret_only_loopback(void **state)
 	assert_int_equal(fcntl(fd, F_GETFD), -1); /* the door's, so closed */
 	to.naddrs = 1;
 	to.addrs[0] = (struct net_addr){.family = 4, .port = 4711, .ip = {192, 0, 2, 77}};
-	assert_int_equal(door_dial(open.door, &to, &hello, false, limit_of(20), &fd), TUTTI_EAUTH);
+	assert_int_equal(dial_as(open.door, &to, &hello, false, limit_of(20), &fd), TUTTI_EAUTH);
 	assert_contains(fail_text(), "192.0.2.77:4711 is beyond this host");
 	door_close(open.door);
 }
@@ -569,7 +588,7 @@ static void test_descriptors_go_over_local_sockets_only(void **state)
 	int fd;
 
 	(void)state;
-	assert_int_equal(door_dial(side[1].door, &side[0].me, &hello, false, limit_of(20), &fd), TUTTI_EPEER);
+	assert_int_equal(dial_as(side[1].door, &side[0].me, &hello, false, limit_of(20), &fd), TUTTI_EPEER);
 	assert_still_open();
 }
 
@@ -611,6 +630,9 @@ static void test_a_forked_child_does_no_harm(void **state)
 
 /* ---- the handshake's steps --------------------------------------------------------------------------------------- */
 
+/* What dialler and acceptor say and hear with after the last good handshake. */
+static uint8_t keys[4][AUTH_KEY];
+
 /* A whole handshake with one byte of one message changed on its way; -1: none. What each side makes of it. */
 static void shake(int message, size_t byte, enum verdict *dialler, enum verdict *acceptor)
 {
@@ -647,6 +669,10 @@ static void shake(int message, size_t byte, enum verdict *dialler, enum verdict 
 	TAMPER(3);
 	*dialler = handshake_answered(&d, &m.answer);
 #undef TAMPER
+	if (*dialler == VERDICT_WELCOME && *acceptor == VERDICT_WELCOME) {
+		handshake_keys(&d, true, keys[0], keys[1]);
+		handshake_keys(&a, false, keys[2], keys[3]);
+	}
 }
 
 static void test_every_byte_of_the_handshake_counts(void **state)
@@ -668,6 +694,45 @@ static void test_every_byte_of_the_handshake_counts(void **state)
 	}
 }
 
+/* Each direction has a key, both sides the same ones, and no two connections share one. */
+static void test_keys_of_a_session(void **state)
+{
+	uint8_t before[4][AUTH_KEY];
+	enum verdict dialler, acceptor;
+
+	(void)state;
+	shake(-1, 0, &dialler, &acceptor);
+	assert_int_equal(dialler, VERDICT_WELCOME);
+	assert_memory_equal(keys[0], keys[3], AUTH_KEY);
+	assert_memory_equal(keys[1], keys[2], AUTH_KEY);
+	assert_memory_not_equal(keys[0], keys[1], AUTH_KEY);
+	memcpy(before, keys, sizeof(before));
+	shake(-1, 0, &dialler, &acceptor);
+	assert_memory_not_equal(before[0], keys[0], AUTH_KEY);
+	assert_memory_not_equal(before[1], keys[1], AUTH_KEY);
+}
+
+/* A share that makes the common secret known to all (a point of low order) is no share. */
+static void test_a_share_of_nothing(void **state)
+{
+	struct hello hello = {.kind = HELLO_DATA, .from = 1};
+	struct auth_key key;
+	struct handshake d = {.key = &key, .rank = 1, .size = 2}, a = {.key = &key, .rank = 0, .size = 2};
+	struct greet greet;
+	struct challenge challenge;
+	struct proof proof;
+	struct answer answer;
+
+	(void)state;
+	auth_key_from_text(&key, "secret");
+	handshake_greet(&d, 0, 0, &greet);
+	assert_int_equal(handshake_greeted(&a, &greet, &challenge), VERDICT_WELCOME);
+	memset(challenge.share, 0, sizeof(challenge.share));
+	assert_int_equal(handshake_challenged(&d, &challenge, &hello, &proof), VERDICT_GARBAGE);
+	memset(proof.share, 0, sizeof(proof.share));
+	assert_int_equal(handshake_proved(&a, &proof, &answer), VERDICT_GARBAGE);
+}
+
 /* An acceptor that only says what it heard can't pass, nor one that says nothing right. */
 static void test_an_echo_is_no_answer(void **state)
 {
@@ -681,6 +746,7 @@ static void test_an_echo_is_no_answer(void **state)
 	(void)state;
 	auth_key_from_text(&key, "secret");
 	handshake_greet(&d, 0, 0, &greet);
+	_Static_assert(sizeof(greet) >= sizeof(echo), "the greet is long enough to be echoed");
 	memcpy(&echo, &greet, sizeof(echo));
 	assert_int_equal(handshake_challenged(&d, &echo, &hello, &proof), VERDICT_GARBAGE);
 }
@@ -749,6 +815,8 @@ int main(void)
 	        with_doors(test_descriptors_go_over_local_sockets_only),
 	        with_doors(test_a_forked_child_does_no_harm),
 	        with_doors(test_every_byte_of_the_handshake_counts),
+	        with_doors(test_keys_of_a_session),
+	        with_doors(test_a_share_of_nothing),
 	        with_doors(test_an_echo_is_no_answer),
 	        with_doors(test_contacts_agree_or_say_why_not),
 	};
