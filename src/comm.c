@@ -161,20 +161,21 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	c->size = spec->size;
 	c->timeout = spec->timeout;
 	c->progress = spec->progress;
-	c->tail = &c->head;
+	c->busy_tail = &c->busy;
 	c->fd = c->timer = -1;
 	wait_begin(&c->poll, &c->site);
 	snprintf(c->name, sizeof(c->name), "%s", spec->name ? spec->name : "world");
 	c->members = calloc(n, sizeof(int));
 	c->host = calloc(n, sizeof(int));
 	c->p2p = calloc(2 * n, sizeof(uint64_t));
-	c->last = calloc(1 + 2 * n, sizeof(*c->last));
+	c->lanes = calloc(1 + 2 * n, sizeof(*c->lanes));
 	c->error = calloc(1, sizeof(c->alarm.text) + 64);
 	int rc = recipes_open(&c->recipes[0]);
 	if (!rc)
 		rc = recipes_open(&c->recipes[1]);
-	if (rc || !c->members || !c->host || !c->p2p || !c->last || !c->error) {
+	if (rc || !c->members || !c->host || !c->p2p || !c->lanes || !c->error) {
 		rc = fail(TUTTI_ENOMEM, "out of memory");
+		fail(rc, "out of memory");
 		goto out;
 	}
 	memcpy(c->members, spec->members, n * sizeof(int));
@@ -259,7 +260,7 @@ void comm_free(struct tutti_comm *c)
 	free(c->host);
 	free(c->order);
 	free(c->p2p);
-	free(c->last);
+	free(c->lanes);
 	free(c->error);
 	free(c);
 }

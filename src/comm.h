@@ -46,9 +46,8 @@ struct tutti_request {
 	int status;
 	char *why; /* text of a failure; NULL: there was no memory for it */
 	_Atomic bool done;
-	struct tutti_request *next;                 /* of the communicator's unfinished ones, in issue order */
+	struct tutti_request *next;                 /* of its lane's unfinished ones */
 	struct tutti_request *open_next, **open_at; /* of the communicator's open ones */
-	struct tutti_request *behind;               /* runs only after this one; NULL: free to run */
 	int lane;
 	enum run_kind kind;
 	bool copied; /* RUN_SELF */
@@ -63,6 +62,12 @@ struct tutti_request {
 	uint64_t foreign_ns;   /* when another call's slot was seen first; 0: never */
 	bool told;             /* and the control plane was told */
 	uint64_t unreached_ns; /* when a peer could not be connected to; 0: never */
+};
+
+/** Requests that run one after the other, in issue order. Only the first one is ever looked at. */
+struct lane {
+	struct tutti_request *head, **tail;
+	struct lane *next; /* of the communicator's busy ones */
 };
 
 struct tutti_comm {
@@ -101,8 +106,9 @@ struct tutti_comm {
 	_Atomic int lock;           /* 0 free */
 	_Atomic int queued;         /* unfinished requests in the queue */
 	struct tutti_request *open; /* requests that their owner has not finished; the owner's thread only */
-	struct tutti_request *head, **tail;
-	struct tutti_request **last; /* per lane: the newest unfinished one */
+	struct lane *lanes;         /* 0: collectives; 1 + 2 peer: sends to that rank; 2 + 2 peer: receives from it */
+	struct lane *busy; /* those that hold unfinished requests, in the order in which they got the first one */
+	struct lane **busy_tail;
 	struct tutti_comm *world_next;
 	struct wait poll; /* silence as seen by calls that only look: tutti_test, tutti_progress */
 	int fd, timer;    /* tutti_comm_fd: an epoll descriptor, and the timer in it; -1: not asked for */

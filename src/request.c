@@ -104,33 +104,29 @@ static void let_go(struct tutti_request *r)
 
 static void enqueue(struct tutti_comm *c, struct tutti_request *r)
 {
+	struct lane *l = &c->lanes[r->lane];
 	comm_lock(c);
-	if (!c->head)
+	if (!c->busy)
 		wait_begin(&c->poll, &c->site);
-	r->behind = c->last[r->lane];
-	c->last[r->lane] = r;
-	*c->tail = r;
-	c->tail = &r->next;
+	if (!l->head) {
+		l->tail = &l->head;
+		l->next = NULL;
+		*c->busy_tail = l;
+		c->busy_tail = &l->next;
+	}
+	*l->tail = r;
+	l->tail = &r->next;
 	(void)atomic_fetch_add_explicit(&c->queued, 1, memory_order_release); /* R12 */
 	comm_unlock(c);
 	keep_open(c, r);
 	world_work(c->world);
 }
 
-/* Takes r, which *at points to, out of the queue. With the lock held. why: text of a failure. */
-static void complete(struct tutti_comm *c, struct tutti_request **at, int status, const char *why)
+/* Takes the first request out of its lane. With the lock held. why: text of a failure. */
+static void complete(struct tutti_comm *c, struct lane *l, int status, const char *why)
 {
-	struct tutti_request *r = *at;
-	*at = r->next;
-	if (c->tail == &r->next)
-		c->tail = at;
-	if (c->last[r->lane] == r)
-		c->last[r->lane] = NULL;
-	for (struct tutti_request *q = *at; q; q = q->next)
-		if (q->behind == r) {
-			q->behind = NULL;
-			break;
-		}
+	struct tutti_request *r = l->head;
+	l->head = r->next;
 	if (!status && !is_message(r->op.coll))
 		flight_finish(&c->flight, r->call.number);
 	run_release(r);
@@ -143,8 +139,11 @@ static void complete(struct tutti_comm *c, struct tutti_request **at, int status
 
 static void fail_all(struct tutti_comm *c, int status, const char *why)
 {
-	while (c->head)
-		complete(c, &c->head, status, why);
+	for (struct lane *l = c->busy; l; l = l->next)
+		while (l->head)
+			complete(c, l, status, why);
+	c->busy = NULL;
+	c->busy_tail = &c->busy;
 }
 
 void comm_orphan_all(struct tutti_comm *c)
@@ -154,21 +153,38 @@ void comm_orphan_all(struct tutti_comm *c)
 		let_go(c->open);
 }
 
+/* Moves the first request of a lane, and those behind it as they become the first. */
+static enum advance move_lane(struct tutti_comm *c, struct lane *l)
+{
+	enum advance got = ADVANCE_STUCK;
+	while (l->head) {
+		enum advance a = run_advance(c, l->head);
+		if (a == ADVANCE_FAILED)
+			run_raise(c, l->head, l->head->status);
+		if (a != ADVANCE_DONE)
+			return a == ADVANCE_STUCK ? got : a;
+		complete(c, l, TUTTI_OK, NULL);
+		got = ADVANCE_MOVED;
+	}
+	return ADVANCE_DONE;
+}
+
 static bool move_queue(struct tutti_comm *c)
 {
 	bool moved = false;
-	for (struct tutti_request **at = &c->head; *at;) {
-		struct tutti_request *r = *at;
-		enum advance a = r->behind ? ADVANCE_STUCK : run_advance(c, r);
-		if (a == ADVANCE_FAILED) {
-			run_raise(c, r, r->status);
+	for (struct lane **at = &c->busy; *at;) {
+		struct lane *l = *at;
+		enum advance a = move_lane(c, l);
+		if (a == ADVANCE_FAILED)
 			return true;
-		}
 		moved |= a != ADVANCE_STUCK;
-		if (a == ADVANCE_DONE)
-			complete(c, at, TUTTI_OK, NULL);
-		else
-			at = &r->next;
+		if (a != ADVANCE_DONE) {
+			at = &l->next;
+			continue;
+		}
+		*at = l->next;
+		if (!*at)
+			c->busy_tail = at;
 	}
 	return moved;
 }
@@ -296,38 +312,79 @@ static bool is_done(const struct tutti_request *r)
 	return !r || atomic_load_explicit(&r->done, memory_order_acquire); /* A10 */
 }
 
+/* Moves the communicators of a request's world, its own one first. */
+static bool move_world_of(struct tutti_request *r)
+{
+	return comm_progress(r->comm) || world_progress(r->comm->world, r->comm);
+}
+
+/* The worlds of all requests that are not done: more than one only where a process plays several ranks. */
 static bool move_for(struct tutti_request **reqs, int n)
 {
+	struct world *last = NULL;
 	bool moved = false;
-	for (int i = 0; i < n; i++)
-		if (!is_done(reqs[i]))
-			moved |= comm_progress(reqs[i]->comm) || world_progress(reqs[i]->comm->world, reqs[i]->comm);
+	for (int i = 0; i < n; i++) {
+		if (is_done(reqs[i]) || reqs[i]->comm->world == last)
+			continue;
+		last = reqs[i]->comm->world;
+		moved |= move_world_of(reqs[i]);
+	}
 	return moved;
 }
 
+static bool are_of_one_world(struct tutti_request **reqs, int n)
+{
+	struct world *first = NULL;
+	for (int i = 0; i < n; i++) {
+		if (!reqs[i] || !reqs[i]->comm)
+			continue;
+		if (first && reqs[i]->comm->world != first)
+			return false;
+		first = reqs[i]->comm->world;
+	}
+	return true;
+}
+
+/* One look of a wait for r, one of the requests. */
+static void look(struct wait *w, struct tutti_request *r, struct tutti_request **reqs, int n, bool one_world)
+{
+	if (w->site != &r->comm->site)
+		wait_begin(w, &r->comm->site);
+	if (one_world ? move_world_of(r) : move_for(reqs, n))
+		wait_moved(w);
+	else
+		(void)wait_step(w); /* an alarm completes the requests in the next round */
+}
+
+/* A finished request that the caller still holds; NULL: none is. *open: one that is not; NULL: all are. */
+static struct tutti_request *find_done(struct tutti_request **reqs, int n, struct tutti_request **open)
+{
+	*open = NULL;
+	for (int i = 0; i < n; i++) {
+		if (reqs[i] && is_done(reqs[i]))
+			return reqs[i];
+		if (reqs[i])
+			*open = reqs[i];
+	}
+	return NULL;
+}
+
+/* Each request is looked at until it is done and then no more, so that the wait takes as long as what it waits for. */
 int request_wait(struct tutti_request **reqs, int n, bool any)
 {
 	struct wait w = {0};
-	for (;;) {
-		struct tutti_request *open = NULL;
-		int done = 0;
-		for (int i = 0; i < n; i++) {
-			if (is_done(reqs[i]))
-				done += reqs[i] != NULL;
-			else
-				open = reqs[i];
-		}
-		if (!open || (any && done))
-			break;
-		if (w.site != &open->comm->site)
-			wait_begin(&w, &open->comm->site);
-		if (move_for(reqs, n))
-			wait_moved(&w);
-		else
-			(void)wait_step(&w); /* an alarm completes the requests in the next round */
-	}
-	if (any)
+	struct tutti_request *open;
+	bool one_world = are_of_one_world(reqs, n);
+	if (any) {
+		while (!find_done(reqs, n, &open) && open)
+			look(&w, open, reqs, n, one_world);
 		return TUTTI_OK;
+	}
+	for (int i = 0; i < n; i++) {
+		while (!is_done(reqs[i]))
+			look(&w, reqs[i], reqs, n, one_world);
+		wait_moved(&w); /* perhaps by another thread */
+	}
 	int rc = TUTTI_OK;
 	for (int i = 0; i < n; i++) {
 		int status = reqs[i] ? finish(&reqs[i]) : TUTTI_OK;
@@ -339,7 +396,7 @@ int request_wait(struct tutti_request **reqs, int n, bool any)
 /* A loop of tests on a crowded host must not keep the core from the rank that it waits for. */
 int request_test(struct tutti_request **req, int *done)
 {
-	if (!is_done(*req) && !move_for(req, 1) && (*req)->comm->world->wait.crowded)
+	if (!is_done(*req) && !move_world_of(*req) && (*req)->comm->world->wait.crowded)
 		sched_yield();
 	*done = is_done(*req);
 	return *req && *done ? finish(req) : TUTTI_OK;

@@ -399,15 +399,14 @@ static enum advance advance_direct(struct tutti_comm *c, struct tutti_request *r
 	return a;
 }
 
-/* A message to oneself is a copy, made when both of its ends are first in their queues; then each is done when seen next. */
+/* A message to oneself is a copy, made when both of its ends are first in their lanes; then each is done when seen next. */
 static enum advance advance_self(struct tutti_comm *c, struct tutti_request *r)
 {
-	struct tutti_request *other = c->head;
+	int sends = 1 + 2 * c->rank;
+	struct tutti_request *other = c->lanes[r->lane == sends ? sends + 1 : sends].head;
 	if (r->copied)
 		return ADVANCE_DONE;
-	while (other && (other->kind != RUN_SELF || other->op.coll == r->op.coll || other->behind || other->copied))
-		other = other->next;
-	if (!other)
+	if (!other || other->copied)
 		return ADVANCE_STUCK;
 	const struct op *send = r->op.coll == COLL_SEND ? &r->op : &other->op,
 	                *recv = send == &r->op ? &other->op : &r->op;
