@@ -12,6 +12,7 @@
 #include "../util/service.h"
 #include "door_self.h"
 #include "handshake.h"
+#include "route.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -352,6 +353,14 @@ const struct door_self *door_self(const struct door *d)
 	return &d->self;
 }
 
+bool door_is_same_host(const struct door_self *d, const struct contact *to)
+{
+	static const uint8_t unknown[sizeof(to->host_hint)];
+
+	return memcmp(to->host_hint, d->host_hint, sizeof(unknown)) == 0 ||
+	       memcmp(to->host_hint, unknown, sizeof(unknown)) == 0;
+}
+
 /* ---- the accepting side ------------------------------------------------------------------------------------------ */
 
 static bool reply(struct guest *g, const void *buf, size_t n)
@@ -690,11 +699,12 @@ static int open_listeners(struct door *d, const struct door_config *cfg, struct 
 static void free_door(struct door *d)
 {
 	free(d->self.iface);
+	paths_free(d->self.paths);
 	secret_wipe(&d->self.key, sizeof(d->self.key));
 	free(d);
 }
 
-static int make_door(struct door **door, const struct door_config *cfg, uint64_t nonce)
+static int make_door(struct door **door, const struct door_config *cfg, const struct contact *me)
 {
 	struct door *d;
 	int rc = auth_init();
@@ -708,13 +718,15 @@ static int make_door(struct door **door, const struct door_config *cfg, uint64_t
 	d = malloc(sizeof(*d));
 	if (!d)
 		return fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
-	*d = (struct door){.nonce = nonce, .forks = service_forks};
+	*d = (struct door){.nonce = me->nonce, .forks = service_forks};
 	d->self = (struct door_self){.rank = cfg->rank, .size = cfg->size, .key = cfg->key};
 	TAILQ_INIT(&d->pending);
 	TAILQ_INIT(&d->kept);
 	TAILQ_INIT(&d->asking);
 	d->self.iface = strdup(cfg->iface ? cfg->iface : "");
-	if (!d->self.iface)
+	d->self.paths = paths_new();
+	memcpy(d->self.host_hint, me->host_hint, sizeof(d->self.host_hint));
+	if (!d->self.iface || !d->self.paths)
 		rc = fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
 	else
 		rc = service_acquire();
@@ -727,7 +739,7 @@ static int make_door(struct door **door, const struct door_config *cfg, uint64_t
 
 int door_open(struct door **door, const struct door_config *cfg, struct contact *me)
 {
-	int rc = make_door(door, cfg, me->nonce);
+	int rc = make_door(door, cfg, me);
 
 	if (rc != TUTTI_OK) {
 		if (cfg->listen_fd >= 0)

@@ -69,10 +69,17 @@ int door_give(struct door *door, uint64_t tag, int fd);
 
 /**
  * Connects to the door of `to`, proves the secret both ways, says hello. `local`: over the abstract socket only;
- * otherwise over TCP, each address in turn; the message lists which were tried and how each failed.
+ * otherwise over TCP, by the first of its addresses that gets through; the message lists which were tried and how each
+ * failed.
  */
 int door_dial(const struct door *door, const struct contact *to, const struct hello *hello, bool local,
               struct net_limit limit, struct session *session);
+/**
+ * As door_dial over TCP, but with a host that does not answer at all it is patient for so long only. EPEER then, and *silent:
+ * nothing came from that host, by any of its addresses. A process that is stopped is not silent: its kernel answers.
+ */
+int door_reach(const struct door *door, const struct contact *to, const struct hello *hello, uint64_t patience_ns,
+               struct net_limit limit, bool *silent, struct session *session);
 /** Dials with HELLO_GIVE and receives the descriptor, which may be given later than it is asked for. */
 int door_ask(const struct door *door, const struct contact *to, uint64_t tag, struct net_limit limit, int *fd);
 

@@ -4,14 +4,20 @@
 
 #include "door.h"
 
-/** Who a door's rank is. Fixed while it is open. */
+struct paths;
+
+/** Who a door's rank is. Fixed while it is open, but for what it learns of paths. */
 struct door_self {
 	int rank, size;
 	struct auth_key key;
 	char *iface;
+	uint8_t host_hint[16];
+	struct paths *paths; /* route.c's */
 };
 
 const struct door_self *door_self(const struct door *door);
+/** Do both say that they are on one host? (Not known of a contact that has no hint: true.) */
+bool door_is_same_host(const struct door_self *d, const struct contact *to);
 /** On a local socket the kernel knows whose process the other side is: ours, or root's? */
 bool door_is_our_user(int fd);
 

@@ -155,13 +155,7 @@ void wire_close(struct wire *w)
 	w->fd = w->pidfd = -1;
 }
 
-/* Whatever else ends a connection was said by the kernel of the peer's host: then the process is gone for certain. */
-static bool is_silence(int error)
-{
-	return error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN ||
-	       error == ENETDOWN || error == ENONET;
-}
-
+/* Whatever ends a connection but silence was said by the kernel of the peer's host: then the process is gone for certain. */
 static void hung_up(struct wire *w, int error)
 {
 	char why[128];
@@ -171,7 +165,7 @@ static void hung_up(struct wire *w, int error)
 		farewell_taken(w);
 	else if (!reachable(w->c, w->rank))
 		return;
-	else if (is_silence(error))
+	else if (net_is_silence(error))
 		saw_cut(w->c, w->rank, true, strerror_r(error, why, sizeof(why)));
 	else if (w->greeted)
 		saw_gone(w->c, w->rank);

@@ -187,18 +187,8 @@ static int connect_refused(const char *text, int error)
 {
 	errno = error;
 	fail_errno("can't connect to %s", text);
+	errno = error;
 	return error == ENOMEM || error == EMFILE || error == ENFILE ? TUTTI_ESYSTEM : TUTTI_EPEER;
-}
-
-/* A connect that could not end at once; one that EINTR broke goes on by itself. */
-static int finish_connect(int fd, const char *text, struct net_limit limit)
-{
-	int rc = net_wait(fd, POLLOUT, limit), error;
-
-	if (rc != TUTTI_OK)
-		return fail_while(rc, "connecting to %s", text);
-	error = connect_result(fd);
-	return error ? connect_refused(text, error) : TUTTI_OK;
 }
 
 /* A dialler whose own port is the one it dials, where nobody listens, reaches itself: TCP allows it. */
@@ -209,7 +199,25 @@ static bool is_own_echo(int fd)
 	return net_local_end(fd, &here) && net_far_end(fd, &there) && memcmp(&here, &there, sizeof(here)) == 0;
 }
 
-int net_connect(const struct net_addr *to, const struct net_addr *from, struct net_limit limit, int *fd)
+bool net_is_silence(int error)
+{
+	return error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN ||
+	       error == ENETDOWN || error == ENONET;
+}
+
+static int bind_source(int sock, const struct net_addr *to, const struct net_addr *from)
+{
+	struct net_addr source = *from;
+	struct sockaddr_storage s;
+	char text[NET_TEXT], here[NET_TEXT];
+
+	source.port = 0;
+	if (bind(sock, (struct sockaddr *)&s, net_to_sockaddr(&source, &s)) == 0)
+		return TUTTI_OK;
+	return fail_errno("can't connect to %s from %s", net_text(to, text), net_text(from, here));
+}
+
+int net_connect_begin(const struct net_addr *to, const struct net_addr *from, int *fd)
 {
 	struct sockaddr_storage s;
 	char text[NET_TEXT];
@@ -218,25 +226,43 @@ int net_connect(const struct net_addr *to, const struct net_addr *from, struct n
 	*fd = -1;
 	if (rc != TUTTI_OK)
 		return rc;
-	net_text(to, text);
-	if (from) {
-		struct net_addr source = *from;
-		source.port = 0;
-		if (bind(sock, (struct sockaddr *)&s, net_to_sockaddr(&source, &s)) < 0) {
-			rc = fail_errno("can't connect to %s from %s", text, net_text(from, (char[NET_TEXT]){0}));
-			goto out;
-		}
-	}
+	if (from)
+		rc = bind_source(sock, to, from);
 	set_int(sock, IPPROTO_TCP, TCP_NODELAY, 1);
-	if (connect(sock, (struct sockaddr *)&s, net_to_sockaddr(to, &s)) == 0)
-		rc = TUTTI_OK;
-	else if (errno == EINPROGRESS || errno == EINTR)
-		rc = finish_connect(sock, text, limit);
-	else
-		rc = connect_refused(text, errno);
-	if (rc == TUTTI_OK && is_own_echo(sock))
-		rc = connect_refused(text, ECONNREFUSED);
-out:
+	/* One that EINTR broke goes on by itself. */
+	if (rc == TUTTI_OK && connect(sock, (struct sockaddr *)&s, net_to_sockaddr(to, &s)) < 0 &&
+	    errno != EINPROGRESS && errno != EINTR)
+		rc = connect_refused(net_text(to, text), errno);
+	if (rc == TUTTI_OK) {
+		*fd = sock;
+		return rc;
+	}
+	int why = errno;
+	close(sock);
+	errno = why;
+	return rc;
+}
+
+int net_connect_end(int fd, const struct net_addr *to)
+{
+	char text[NET_TEXT];
+	int error = connect_result(fd);
+
+	if (error == 0 && is_own_echo(fd))
+		error = ECONNREFUSED;
+	return error ? connect_refused(net_text(to, text), error) : TUTTI_OK;
+}
+
+int net_connect(const struct net_addr *to, const struct net_addr *from, struct net_limit limit, int *fd)
+{
+	char text[NET_TEXT];
+	int sock, rc = net_connect_begin(to, from, &sock);
+
+	*fd = -1;
+	if (rc != TUTTI_OK)
+		return rc;
+	rc = net_wait(sock, POLLOUT, limit);
+	rc = rc == TUTTI_OK ? net_connect_end(sock, to) : fail_while(rc, "connecting to %s", net_text(to, text));
 	if (rc == TUTTI_OK)
 		*fd = sock;
 	else

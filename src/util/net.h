@@ -84,6 +84,11 @@ int net_listen(struct net_addr *at, int *fd);
 int net_accept(int listener);
 /** Connect, with TCP_NODELAY; from may be NULL, else the source address is bound. */
 int net_connect(const struct net_addr *to, const struct net_addr *from, struct net_limit limit, int *fd);
+/** The halves of net_connect: a socket on its way, writable when that has ended, and how it ended. errno says why not. */
+int net_connect_begin(const struct net_addr *to, const struct net_addr *from, int *fd);
+int net_connect_end(int fd, const struct net_addr *to);
+/** Does a connection's error mean that nothing comes from the other host? All others were said by its kernel. */
+bool net_is_silence(int error);
 /**
  * TCP_NODELAY, keepalive and user timeout: a lost host shows within `seconds`. Only where the other side always reads:
  * to the user timeout one that lives but has not read for so long, with its buffers full, is lost as well.

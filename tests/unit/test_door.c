@@ -312,6 +312,90 @@ static void test_all_addresses_are_tried_and_named(void **state)
 	close(listener);
 }
 
+/* A listener whose queue is full: its host drops who connects, as if it were not there. fd[0] listens, the others fill it. */
+#define FILL 8
+static struct net_addr silent_address(int fd[FILL])
+{
+	struct net_addr at = {.family = 4, .ip = {127, 0, 0, 1}};
+
+	assert_ok(net_listen(&at, &fd[0]));
+	assert_int_equal(listen(fd[0], 0), 0);
+	for (int i = 1; i < FILL; i++)
+		assert_ok(net_connect_begin(&at, NULL, &fd[i]));
+	return at;
+}
+
+static void close_these(const int fd[FILL])
+{
+	for (int i = 0; i < FILL; i++)
+		close(fd[i]);
+}
+
+static void test_a_silent_address_delays_nobody(void **state)
+{
+	struct contact to = side[0].me;
+	uint64_t begin = now_ns();
+	int fd, full[FILL];
+
+	(void)state;
+	assert_true(to.naddrs >= 1);
+	to.naddrs = 2;
+	to.addrs[1] = to.addrs[0];
+	to.addrs[0] = silent_address(full);
+	to.addrs[0].ip[3] = 1;
+	to.addrs[1].ip[3] = 1;
+	for (uint64_t tag = 0; tag < 4; tag++) {
+		assert_ok(dial(1, &to, tag, false, &fd));
+		assert_connected(fd, take(0, 1, tag));
+	}
+	if (now_ns() - begin > UINT64_C(9000000000))
+		flunk("a silent address cost %.1f s", (double)(now_ns() - begin) * 1e-9);
+	assert_logged("rank 1: rank 0 (pid ", 1);
+	assert_logged("does not answer at 127.0.0.1:", 1);
+	close_these(full);
+}
+
+static void test_silence_is_told_from_a_stopped_process(void **state)
+{
+	struct hello hello = {.kind = HELLO_DATA, .from = 1};
+	struct contact to = side[0].me;
+	struct net_addr stopped = {.family = 4, .ip = {127, 0, 0, 1}};
+	struct session none;
+	int full[FILL], listener;
+	bool silent;
+
+	(void)state;
+	to.naddrs = 1;
+	to.addrs[0] = silent_address(full);
+	assert_int_equal(door_reach(side[1].door, &to, &hello, 300 * UINT64_C(1000000), limit_of(60), &silent, &none),
+	                 TUTTI_EPEER);
+	assert_true(silent);
+	assert_contains(fail_text(), "no answer within 0.3 s");
+	assert_ok(net_listen(&stopped, &listener));
+	to.addrs[0] = stopped;
+	assert_int_equal(door_reach(side[1].door, &to, &hello, 300 * UINT64_C(1000000), limit_of(1), &silent, &none),
+	                 TUTTI_ETIMEOUT);
+	assert_false(silent);
+	close_these(full);
+	close(listener);
+}
+
+static void test_an_interface_that_leads_nowhere_is_said(void **state)
+{
+	struct contact to = side[0].me;
+	int fd;
+
+	(void)state;
+	to.naddrs = 1;
+	to.addrs[0] = (struct net_addr){.family = 4, .port = 4711, .ip = {192, 0, 2, 77}};
+	assert_int_equal(dial(1, &to, 1, false, &fd), TUTTI_EPEER);
+	assert_contains(fail_text(), "no interface that TUTTI_IFACE=lo allows on rank 1's host leads to rank 0 (pid ");
+	to.addrs[0] = (struct net_addr){.family = 4, .port = 1, .ip = {127, 0, 0, 1}};
+	to.host_hint[0]++;
+	assert_int_equal(dial(1, &to, 1, false, &fd), TUTTI_EPEER);
+	assert_contains(fail_text(), "rank 0 listens on its loopback only: does TUTTI_IFACE allow no other interface");
+}
+
 static void test_without_a_secret_only_loopback(void **state)
 {
 	struct net_addr any = {.family = 4};
@@ -805,6 +889,9 @@ int main(void)
 	        with_doors(test_wrong_size_rank_and_job),
 	        with_doors(test_all_addresses_are_tried_and_named),
 	        with_doors(test_without_a_secret_only_loopback),
+	        with_doors(test_a_silent_address_delays_nobody),
+	        with_doors(test_silence_is_told_from_a_stopped_process),
+	        with_doors(test_an_interface_that_leads_nowhere_is_said),
 	        with_doors(test_garbage_is_dropped_at_once),
 	        with_doors(test_ten_thousand_strangers),
 	        with_doors(test_slow_ones_make_room),
