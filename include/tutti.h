@@ -11,7 +11,9 @@
  *   - `req == NULL`: the call blocks until this rank's buffers may be used again and its result is there.
  *     Otherwise it returns at once and fills `*req`; finish it with tutti_test, tutti_wait, tutti_wait_all or
  *     tutti_wait_any, and leave the buffers alone until then.
- *   - All ranks receive identical bits.
+ *   - All ranks receive identical bits. The floating-point environment of the calling threads (rounding mode, flushing of
+ *     subnormals, unmasked exceptions) has no effect on results: Tutti computes in the default environment and restores the
+ *     caller's. Inputs such as NaN or subnormals never raise SIGFPE. Which exception flags are set afterwards is unspecified.
  *   - What each computes is what the MPI standard (4.0, chapters 3 and 6) gives its namesake; the order of arguments and
  *     the in-place forms are NCCL's. Algorithms are chosen per call; `tutti-info --algorithms` lists them with their sources.
  *   - Threads: one thread at a time may be inside calls on one communicator (different communicators are independent);

@@ -11,6 +11,7 @@
 #include "comm.h"
 #include "kernel/wire.h"
 #include "util/error.h"
+#include "util/float_env.h"
 #include "util/log.h"
 #include "util/service.h"
 
@@ -410,8 +411,8 @@ int tutti_mem_deregister(struct tutti_comm *c, void *ptr)
 
 /* ---- explaining ------------------------------------------------------------------------------------------------------------ */
 
-int tutti_comm_explain(const struct tutti_comm *comm, const char *coll, size_t count, enum tutti_dtype t,
-                       enum tutti_op op, char *text, size_t cap)
+static int explain(const struct tutti_comm *comm, const char *coll, size_t count, enum tutti_dtype t, enum tutti_op op,
+                   char *text, size_t cap)
 {
 	struct tutti_comm *c = (struct tutti_comm *)(uintptr_t)comm;
 	int rc = check_comm(c), kind = coll ? coll_by_name(coll) : -1;
@@ -448,4 +449,13 @@ int tutti_comm_explain(const struct tutti_comm *comm, const char *coll, size_t c
 	                           : "direct one-shot",
 	         choice.channels, choice.seconds * 1e6);
 	return TUTTI_OK;
+}
+
+int tutti_comm_explain(const struct tutti_comm *comm, const char *coll, size_t count, enum tutti_dtype t,
+                       enum tutti_op op, char *text, size_t cap)
+{
+	float_env callers = float_env_enter();
+	int rc = explain(comm, coll, count, t, op, text, cap);
+	float_env_leave(callers);
+	return rc;
 }

@@ -206,7 +206,7 @@ static bool choose_coded(const struct tuner *plain, struct query q, const struct
                          struct choice *choice)
 {
 	struct tuner t = *plain;
-	tuner_narrow(&t, (double)codec->bytes(q.bytes / q.esize) / (double)q.bytes);
+	tuner_narrow(&t, codec->bytes(q.bytes / q.esize), q.bytes);
 	q.folded_once = q.coll == COLL_ALLREDUCE;
 	if (tuner_choose(&t, &q, choice) != TUTTI_OK)
 		return false;

@@ -10,6 +10,7 @@
 #include "topo/ring.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/float_env.h"
 #include "util/log.h"
 #include "util/service.h"
 
@@ -56,7 +57,10 @@ static void report_slow(void *ctx, uint64_t waited_ns)
 static void report_late(void *ctx, uint64_t waited_ns)
 {
 	struct tutti_comm *c = ctx;
+	float_env callers = float_env_enter();
+	float_env_opaque(waited_ns);
 	control_deadline(c->control, current_call(c), (double)waited_ns * 1e-9);
+	float_env_leave(callers);
 }
 
 /* ---- making ----------------------------------------------------------------------------------------------------------- */
@@ -427,7 +431,7 @@ static uint64_t child_id(struct tutti_comm *c, uint64_t color)
 	return h ^ h >> 32;
 }
 
-int comm_split(struct tutti_comm *c, int color, int key, struct tutti_comm **out)
+static int split(struct tutti_comm *c, int color, int key, struct tutti_comm **out)
 {
 	size_t size = (size_t)(c->size > 0 ? c->size : 1);
 	struct place mine = {color, key, c->rank}, *all = calloc(size, sizeof(*all));
@@ -470,7 +474,15 @@ out:
 	return rc;
 }
 
-int comm_shrink(struct tutti_comm *c, struct tutti_comm **out)
+int comm_split(struct tutti_comm *c, int color, int key, struct tutti_comm **out)
+{
+	float_env callers = float_env_enter(); /* as start.c does where a communicator is made */
+	int rc = split(c, color, key, out);
+	float_env_leave(callers);
+	return rc;
+}
+
+static int shrink(struct tutti_comm *c, struct tutti_comm **out)
 {
 	int *survivors = calloc((size_t)(c->size > 0 ? c->size : 1), sizeof(int)), n = 0, me = -1;
 	uint64_t id = 0;
@@ -490,5 +502,13 @@ int comm_shrink(struct tutti_comm *c, struct tutti_comm **out)
 		rc = comm_make(out, &spec);
 	}
 	free(survivors);
+	return rc;
+}
+
+int comm_shrink(struct tutti_comm *c, struct tutti_comm **out)
+{
+	float_env callers = float_env_enter();
+	int rc = shrink(c, out);
+	float_env_leave(callers);
 	return rc;
 }

@@ -1,6 +1,7 @@
 /*
  * Starting: a world, and its first communicator, from the environment, a unique id, the caller's own all-gather, or as
- * threads of this process.
+ * threads of this process. All of it runs in the default floating-point environment, and so do the threads of the library,
+ * which begin in that of their creator.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -10,6 +11,7 @@
 
 #include "comm.h"
 #include "util/error.h"
+#include "util/float_env.h"
 #include "util/log.h"
 
 /* The caller's struct may be of an older or a newer header: what it has beyond ours must be zero. */
@@ -61,7 +63,7 @@ static const char *environment(void *ctx, const char *name)
 	return getenv(name);
 }
 
-int tutti_comm_from_env(struct tutti_comm **comm, const struct tutti_config *config)
+static int from_env(struct tutti_comm **comm, const struct tutti_config *config)
 {
 	struct tutti_config cfg;
 	struct params params;
@@ -82,7 +84,7 @@ int tutti_comm_from_env(struct tutti_comm **comm, const struct tutti_config *con
 	return rc ? fail_while(rc, "rank %d of %d (%s)", launch.rank, launch.size, launch.launcher) : rc;
 }
 
-int tutti_unique_id_create(struct tutti_unique_id *id)
+static int create_id(struct tutti_unique_id *id)
 {
 	struct params params;
 	if (!id)
@@ -95,8 +97,8 @@ int tutti_unique_id_create(struct tutti_unique_id *id)
 	return rc;
 }
 
-int tutti_comm_create(struct tutti_comm **comm, int nranks, const struct tutti_unique_id *id, int rank,
-                      const struct tutti_config *config)
+static int create(struct tutti_comm **comm, int nranks, const struct tutti_unique_id *id, int rank,
+                  const struct tutti_config *config)
 {
 	struct tutti_config cfg;
 	struct params params;
@@ -200,7 +202,7 @@ static int first_failure(const struct maker *makers, int n)
 	return worst ? fail(worst->rc, "%s", worst->text) : TUTTI_OK;
 }
 
-int tutti_comm_create_threads(struct tutti_comm **comms, int nranks, const struct tutti_config *config)
+static int create_threads(struct tutti_comm **comms, int nranks, const struct tutti_config *config)
 {
 	struct tutti_config cfg;
 	if (!comms || nranks < 1)
@@ -243,5 +245,40 @@ int tutti_comm_create_threads(struct tutti_comm **comms, int nranks, const struc
 	free(threads);
 	pthread_mutex_destroy(&meeting.lock);
 	pthread_cond_destroy(&meeting.changed);
+	return rc;
+}
+
+/* ---- the public entries -------------------------------------------------------------------------------------------------- */
+
+int tutti_comm_from_env(struct tutti_comm **comm, const struct tutti_config *config)
+{
+	float_env callers = float_env_enter();
+	int rc = from_env(comm, config);
+	float_env_leave(callers);
+	return rc;
+}
+
+int tutti_unique_id_create(struct tutti_unique_id *id)
+{
+	float_env callers = float_env_enter();
+	int rc = create_id(id);
+	float_env_leave(callers);
+	return rc;
+}
+
+int tutti_comm_create(struct tutti_comm **comm, int nranks, const struct tutti_unique_id *id, int rank,
+                      const struct tutti_config *config)
+{
+	float_env callers = float_env_enter();
+	int rc = create(comm, nranks, id, rank, config);
+	float_env_leave(callers);
+	return rc;
+}
+
+int tutti_comm_create_threads(struct tutti_comm **comms, int nranks, const struct tutti_config *config)
+{
+	float_env callers = float_env_enter();
+	int rc = create_threads(comms, nranks, config);
+	float_env_leave(callers);
 	return rc;
 }

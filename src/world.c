@@ -38,8 +38,7 @@ static struct hello hello_of(const struct world *w, enum hello_kind kind, uint64
 static struct net_limit dial_limit(const struct world *w)
 {
 	const struct tutti_comm *c = w->connecting;
-	double seconds = c && c->timeout < 20 ? c->timeout : 20;
-	uint64_t soon = now_ns() + (uint64_t)(seconds * 1e9);
+	uint64_t most = 20000000000u, soon = now_ns() + (c && c->site.timeout_ns < most ? c->site.timeout_ns : most);
 	return (struct net_limit){!c && w->limit.deadline > soon ? w->limit.deadline : soon,
 	                          c ? &c->alarm.status : NULL};
 }

@@ -13,7 +13,7 @@ emulate() {
 	chmod +x "$b/qemu/tests/$2"
 	list="$list $b/qemu/tests/$2"
 }
-tests="kernel/test_kernel kernel/test_wire transformer/test_loops plan/test_layout unit/test_util unit/test_launch"
+tests="kernel/test_kernel kernel/test_wire kernel/test_environment transformer/test_loops plan/test_layout unit/test_util unit/test_launch"
 cross lib
 for t in $tests coll/test_matrix; do cross "$b/tests/$t"; done
 for t in $tests; do emulate "$t" "$t"; done

@@ -16,7 +16,7 @@ rule() {
 }
 out=$(
 	rule src/util 'src/util/.*|tutti\.h'
-	rule src/kernel 'src/kernel/.*|tutti\.h'
+	rule src/kernel 'src/kernel/.*|src/util/float_env\.h|tutti\.h'
 	rule src/algo 'src/algo/.*|src/plan\.h'
 	rule 'src/plan.c src/plan.h src/plan_check.h src/layout.h src/check' 'src/plan(_check)?\.h|src/layout\.h|src/check/.*'
 	rule 'src/link.h' ''

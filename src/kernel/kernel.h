@@ -2,8 +2,8 @@
  * Reduction kernels: out[i] = fold of src[0][i], src[1][i], ... from the left, for every type and operation; and a copy.
  *
  * A C reference defines the bits; AVX2, AVX-512 and NEON tables overwrite its rows at run time and agree with it bit
- * for bit (tests/kernel compares them all). The floating-point environment is the default one: nearest rounding,
- * subnormals kept; it is neither set nor checked here. Depends on nothing above it.
+ * for bit (tests/kernel compares them all). They compute in the default floating-point environment (round to nearest,
+ * subnormals kept, no traps) whatever the caller's is, and give that back as it was. Depends on nothing above it.
  */
 #ifndef TUTTI_KERNEL_H
 #define TUTTI_KERNEL_H

@@ -10,7 +10,7 @@
 #include "rows.h"
 #include "wire_rows.h"
 
-#define ROW(row, elem, acc, widen, narrow, combine, finish)                                                            \
+#define ROW(env, row, elem, acc, widen, narrow, combine, finish)                                                       \
 	static inline __attribute__((always_inline)) void row##_fold(char *dst, const void *const *src, int nsrc,      \
 	                                                             size_t count, uint32_t divisor)                   \
 	{                                                                                                              \
@@ -31,11 +31,11 @@
 	static void row##_two(void *dst, const void *a, const void *b, size_t count, uint32_t divisor)                 \
 	{                                                                                                              \
 		const void *src[2] = {a, b};                                                                           \
-		row##_fold(dst, src, 2, count, divisor);                                                               \
+		env(row##_fold(dst, src, 2, count, divisor));                                                          \
 	}                                                                                                              \
 	static void row##_many(void *dst, const void *const *src, int nsrc, size_t count, uint32_t divisor)            \
 	{                                                                                                              \
-		row##_fold(dst, src, nsrc, count, divisor);                                                            \
+		env(row##_fold(dst, src, nsrc, count, divisor));                                                       \
 	}
 
 #define SAME(x)        (x)
@@ -72,11 +72,11 @@ static inline uint64_t avg_i64(int64_t sum, uint32_t divisor)
 	{                                                                                                              \
 		return avg((elem)sum, divisor);                                                                        \
 	}                                                                                                              \
-	ROW(type##_sum, elem, wide, (wide), (elem), ADD, LEAVE)                                                        \
-	ROW(type##_prod, elem, wide, (wide), (elem), MULTIPLY, LEAVE)                                                  \
-	ROW(type##_min, elem, elem, SAME, SAME, LESSER, LEAVE)                                                         \
-	ROW(type##_max, elem, elem, SAME, SAME, GREATER, LEAVE)                                                        \
-	ROW(type##_avg, elem, wide, (wide), (elem), ADD, type##_divide)
+	ROW(EXACT, type##_sum, elem, wide, (wide), (elem), ADD, LEAVE)                                                 \
+	ROW(EXACT, type##_prod, elem, wide, (wide), (elem), MULTIPLY, LEAVE)                                           \
+	ROW(EXACT, type##_min, elem, elem, SAME, SAME, LESSER, LEAVE)                                                  \
+	ROW(EXACT, type##_max, elem, elem, SAME, SAME, GREATER, LEAVE)                                                 \
+	ROW(EXACT, type##_avg, elem, wide, (wide), (elem), ADD, type##_divide)
 
 INTEGER(i8, int8_t, uint32_t, avg_i32)
 INTEGER(u8, uint8_t, uint32_t, avg_u32)
@@ -105,11 +105,11 @@ static inline double canonical_f64(double x)
 #define DIVIDE_F64(x, d) ((x) / (double)(d))
 
 #define FLOAT(type, elem, acc, widen, narrow, divide)                                                                  \
-	ROW(type##_sum, elem, acc, widen, narrow, ADD, LEAVE)                                                          \
-	ROW(type##_prod, elem, acc, widen, narrow, MULTIPLY, LEAVE)                                                    \
-	ROW(type##_min, elem, acc, widen, narrow, FIRST, LEAVE)                                                        \
-	ROW(type##_max, elem, acc, widen, narrow, LAST, LEAVE)                                                         \
-	ROW(type##_avg, elem, acc, widen, narrow, ADD, divide)
+	ROW(ROUNDED, type##_sum, elem, acc, widen, narrow, ADD, LEAVE)                                                 \
+	ROW(ROUNDED, type##_prod, elem, acc, widen, narrow, MULTIPLY, LEAVE)                                           \
+	ROW(ROUNDED, type##_min, elem, acc, widen, narrow, FIRST, LEAVE)                                               \
+	ROW(ROUNDED, type##_max, elem, acc, widen, narrow, LAST, LEAVE)                                                \
+	ROW(ROUNDED, type##_avg, elem, acc, widen, narrow, ADD, divide)
 
 FLOAT(f16, uint16_t, float, f16_to_f32, f16_from_f32, DIVIDE_F32)
 FLOAT(bf16, uint16_t, float, bf16_to_f32, bf16_from_f32, DIVIDE_F32)

@@ -5,7 +5,21 @@
 #ifndef TUTTI_KERNEL_ROWS_H
 #define TUTTI_KERNEL_ROWS_H
 
+#include "../util/float_env.h"
 #include "kernel.h"
+
+/*
+ * What a row's entry does around its fold: integers, and floats that are only compared as integers, give the same bits in
+ * any floating-point environment; all else needs the default one. The divisor becomes a float inside.
+ */
+#define EXACT(fold) fold
+#define ROUNDED(fold)                                                                                                  \
+	do {                                                                                                           \
+		float_env callers = float_env_enter();                                                                 \
+		float_env_opaque(divisor);                                                                             \
+		fold;                                                                                                  \
+		float_env_leave(callers);                                                                              \
+	} while (0)
 
 extern const struct kernel_table kernel_c;
 #if defined(__x86_64__)

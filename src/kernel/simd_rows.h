@@ -50,7 +50,7 @@ INLINE size_t ahead(size_t at, size_t bytes)
 		}                                                                                                      \
 	} while (0)
 
-#define ROW(row, size, raw, PART, acc, widen, combine, finish, narrow)                                                 \
+#define ROW(env, row, size, raw, PART, acc, widen, combine, finish, narrow)                                            \
 	INLINE void row##_fold(char *dst, const void *const *src, int nsrc, size_t count, uint32_t divisor)            \
 	{                                                                                                              \
 		size_t at = 0, bytes = count * (size);                                                                 \
@@ -67,11 +67,11 @@ INLINE size_t ahead(size_t at, size_t bytes)
 	static void row##_two(void *dst, const void *a, const void *b, size_t count, uint32_t divisor)                 \
 	{                                                                                                              \
 		const void *src[2] = {a, b};                                                                           \
-		row##_fold(dst, src, 2, count, divisor);                                                               \
+		env(row##_fold(dst, src, 2, count, divisor));                                                          \
 	}                                                                                                              \
 	static void row##_many(void *dst, const void *const *src, int nsrc, size_t count, uint32_t divisor)            \
 	{                                                                                                              \
-		row##_fold(dst, src, nsrc, count, divisor);                                                            \
+		env(row##_fold(dst, src, nsrc, count, divisor));                                                       \
 	}
 
 #define SAME(x)        (x)
@@ -82,10 +82,10 @@ INLINE size_t ahead(size_t at, size_t bytes)
 /* ---- integers: added and multiplied unsigned, so that they wrap ---- */
 
 #define INTEGER(type, size, wrapping)                                                                                  \
-	ROW(type##_sum, size, v##wrapping, PART, v##wrapping, SAME, ADD, LEAVE, SAME)                                  \
-	ROW(type##_prod, size, v##wrapping, PART, v##wrapping, SAME, MULTIPLY, LEAVE, SAME)                            \
-	ROW(type##_min, size, v##type, PART, v##type, SAME, min_##type, LEAVE, SAME)                                   \
-	ROW(type##_max, size, v##type, PART, v##type, SAME, max_##type, LEAVE, SAME)
+	ROW(EXACT, type##_sum, size, v##wrapping, PART, v##wrapping, SAME, ADD, LEAVE, SAME)                           \
+	ROW(EXACT, type##_prod, size, v##wrapping, PART, v##wrapping, SAME, MULTIPLY, LEAVE, SAME)                     \
+	ROW(EXACT, type##_min, size, v##type, PART, v##type, SAME, min_##type, LEAVE, SAME)                            \
+	ROW(EXACT, type##_max, size, v##type, PART, v##type, SAME, max_##type, LEAVE, SAME)
 
 INTEGER(i8, 1, u8)
 INTEGER(u8, 1, u8)
@@ -102,11 +102,11 @@ INTEGER(u64, 8, u64)
 #define DIVIDE_F64(x, d) ((x) / (double)(d))
 
 #define FLOAT(type, size, divide)                                                                                      \
-	ROW(type##_sum, size, v##type, PART, v##type, SAME, ADD, LEAVE, canonical_##type)                              \
-	ROW(type##_prod, size, v##type, PART, v##type, SAME, MULTIPLY, LEAVE, canonical_##type)                        \
-	ROW(type##_min, size, v##type, PART, v##type, SAME, min_##type, LEAVE, canonical_##type)                       \
-	ROW(type##_max, size, v##type, PART, v##type, SAME, max_##type, LEAVE, canonical_##type)                       \
-	ROW(type##_avg, size, v##type, PART, v##type, SAME, ADD, divide, canonical_##type)
+	ROW(ROUNDED, type##_sum, size, v##type, PART, v##type, SAME, ADD, LEAVE, canonical_##type)                     \
+	ROW(ROUNDED, type##_prod, size, v##type, PART, v##type, SAME, MULTIPLY, LEAVE, canonical_##type)               \
+	ROW(ROUNDED, type##_min, size, v##type, PART, v##type, SAME, min_##type, LEAVE, canonical_##type)              \
+	ROW(ROUNDED, type##_max, size, v##type, PART, v##type, SAME, max_##type, LEAVE, canonical_##type)              \
+	ROW(ROUNDED, type##_avg, size, v##type, PART, v##type, SAME, ADD, divide, canonical_##type)
 
 FLOAT(f32, 4, DIVIDE_F32)
 FLOAT(f64, 8, DIVIDE_F64)
@@ -114,9 +114,9 @@ FLOAT(f64, 8, DIVIDE_F64)
 /* ---- sums and products of the small floats, in f32 ---- */
 
 #define SMALL_FLOAT(type, size, raw, PART, acc, add, multiply, divide)                                                 \
-	ROW(type##_sum, size, raw, PART, acc, type##_widen, add, LEAVE, type##_narrow)                                 \
-	ROW(type##_prod, size, raw, PART, acc, type##_widen, multiply, LEAVE, type##_narrow)                           \
-	ROW(type##_avg, size, raw, PART, acc, type##_widen, add, divide, type##_narrow)
+	ROW(ROUNDED, type##_sum, size, raw, PART, acc, type##_widen, add, LEAVE, type##_narrow)                        \
+	ROW(ROUNDED, type##_prod, size, raw, PART, acc, type##_widen, multiply, LEAVE, type##_narrow)                  \
+	ROW(ROUNDED, type##_avg, size, raw, PART, acc, type##_widen, add, divide, type##_narrow)
 
 /* BF16 is the high half of f32: what stands at even places is shifted up, what stands at odd ones is there already. */
 struct pair {
@@ -231,8 +231,9 @@ SMALL_FLOAT(e4m3, 1, bu8, QUARTER, vf32, ADD, MULTIPLY, DIVIDE_F32)
 	{                                                                                                              \
 		return (struct type##_key){max_i##width(x.key, y.key), max_i##width(x.mag, y.mag)};                    \
 	}                                                                                                              \
-	ROW(type##_min, size, vi##width, PART, struct type##_key, type##_key, type##_first, LEAVE, type##_unkey)       \
-	ROW(type##_max, size, vi##width, PART, struct type##_key, type##_key, type##_last, LEAVE, type##_unkey)
+	ROW(EXACT, type##_min, size, vi##width, PART, struct type##_key, type##_key, type##_first, LEAVE,              \
+	    type##_unkey)                                                                                              \
+	ROW(EXACT, type##_max, size, vi##width, PART, struct type##_key, type##_key, type##_last, LEAVE, type##_unkey)
 
 KEYED(f16, 2, 16, 0x7c00, F16_NAN)
 KEYED(bf16, 2, 16, 0x7f80, BF16_NAN)

@@ -1,9 +1,10 @@
 /*
  * The codecs of wire.h in plain C, compiled once for each instruction set: all operations are exact or round to nearest
- * even, so all give the same bits.
+ * even, so all give the same bits. q8 computes with floats, so it sets the floating-point environment as the rows do.
  */
 #include <string.h>
 
+#include "../util/float_env.h"
 #include "convert.h"
 #include "wire.h"
 
@@ -95,6 +96,7 @@ static inline float q8_scale(int8_t e)
 
 WIRE_LOOP void wire_q8_encode_f32(void *to, const void *from, size_t count)
 {
+	float_env callers = float_env_enter();
 	int8_t *q = to, *e = q + count;
 	const unsigned char *s = from;
 	uint32_t x[Q8_BLOCK];
@@ -106,10 +108,12 @@ WIRE_LOOP void wire_q8_encode_f32(void *to, const void *from, size_t count)
 		memcpy(x, s, 4 * count);
 		*e = q8_block(q, x, count);
 	}
+	float_env_leave(callers);
 }
 
 WIRE_LOOP void wire_q8_decode_f32(void *to, const void *from, size_t count)
 {
+	float_env callers = float_env_enter();
 	const int8_t *q = from, *e = q + count;
 	unsigned char *d = to;
 	float x[Q8_BLOCK];
@@ -125,10 +129,12 @@ WIRE_LOOP void wire_q8_decode_f32(void *to, const void *from, size_t count)
 		memcpy(d, x, 4 * n);
 		count -= n;
 	}
+	float_env_leave(callers);
 }
 
 WIRE_LOOP void wire_q8_encode_bf16(void *to, const void *from, size_t count)
 {
+	float_env callers = float_env_enter();
 	int8_t *q = to, *e = q + count;
 	const unsigned char *s = from;
 	uint16_t h[Q8_BLOCK];
@@ -141,11 +147,13 @@ WIRE_LOOP void wire_q8_encode_bf16(void *to, const void *from, size_t count)
 		*e++ = n == Q8_BLOCK ? q8_block(q, x, Q8_BLOCK) : q8_block(q, x, n);
 		count -= n;
 	}
+	float_env_leave(callers);
 }
 
 /* A step times a power of two has 7 bits: bf16 holds it as it is. */
 WIRE_LOOP void wire_q8_decode_bf16(void *to, const void *from, size_t count)
 {
+	float_env callers = float_env_enter();
 	const int8_t *q = from, *e = q + count;
 	unsigned char *d = to;
 	uint16_t h[Q8_BLOCK];
@@ -157,6 +165,7 @@ WIRE_LOOP void wire_q8_decode_bf16(void *to, const void *from, size_t count)
 		memcpy(d, h, 2 * n);
 		count -= n;
 	}
+	float_env_leave(callers);
 }
 
 static const struct wire_codec wire_rows[WIRE_ROWS] = {

@@ -1,8 +1,13 @@
 /* Volumes of algorithms and their prices; see model.h. */
 #include "model.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
+
+#if defined(__FAST_MATH__) || FLT_EVAL_METHOD != 0
+#error "prices must have the same bits on all machines: each operation rounds to double, and none is reordered"
+#endif
 
 struct volume {
 	double rounds, wire, reduced, copied;

@@ -7,6 +7,7 @@
 
 #include "../direct/direct.h"
 #include "../util/error.h"
+#include "../util/float_env.h"
 #include "model.h"
 
 /* ---- TUTTI_ALGO ---------------------------------------------------------------------------------------------------- */
@@ -180,7 +181,7 @@ static bool choose_as_told(const struct tuner *t, const struct query *q, struct 
 	return false;
 }
 
-int tuner_choose(const struct tuner *t, const struct query *q, struct choice *out)
+static int choose(const struct tuner *t, const struct query *q, struct choice *out)
 {
 	if (choose_as_told(t, q, out))
 		return TUTTI_OK;
@@ -199,8 +200,17 @@ int tuner_choose(const struct tuner *t, const struct query *q, struct choice *ou
 	            t->shape->nranks);
 }
 
+int tuner_choose(const struct tuner *t, const struct query *q, struct choice *out)
+{
+	float_env callers = float_env_enter();
+	int rc = choose(t, q, out);
+	float_env_leave(callers);
+	return rc;
+}
+
 void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, enum cost_link far)
 {
+	float_env callers = float_env_enter();
 	t->near = c->link[near];
 	t->far = c->link[far];
 	t->direct_cost = c->direct[near < COST_MEMORIES ? near : COST_SHM];
@@ -210,10 +220,16 @@ void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, e
 	double sockets = c->link[COST_LOOPBACK].beta;
 	t->ends = sockets < t->far.beta ? sockets : fmin(2 * c->copy, t->far.beta);
 	t->told = c;
+	float_env_leave(callers);
 }
 
-void tuner_narrow(struct tuner *t, double share)
+void tuner_narrow(struct tuner *t, size_t coded, size_t plain)
 {
+	float_env callers = float_env_enter();
+	float_env_opaque(coded);
+	float_env_opaque(plain);
+	double share = (double)coded / (double)plain;
 	t->far.beta *= share;
 	t->ends *= share;
+	float_env_leave(callers);
 }

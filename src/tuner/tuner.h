@@ -1,7 +1,7 @@
 /*
  * The tuner chooses how a call is run, from values that all ranks know: collective, bytes, type, operation, ranks, hosts,
  * kinds of links, overrides. All that can do the call compete by the prices of the cost model (model.h), the direct tier
- * among them.
+ * among them. All ranks must choose alike: see "Choice" in docs/design.md for why a price has the same bits on all of them.
  */
 #ifndef TUTTI_TUNER_H
 #define TUTTI_TUNER_H
@@ -51,8 +51,8 @@ struct choice {
 /** Takes over the prices of links of two kinds, inside a host and between hosts, and the choices of *c, which must last. */
 void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, enum cost_link far);
 
-/** What goes from host to host has only so much of its bytes. */
-void tuner_narrow(struct tuner *t, double share);
+/** What goes from host to host has `coded` bytes in place of `plain`. */
+void tuner_narrow(struct tuner *t, size_t coded, size_t plain);
 
 /** Parses TUTTI_ALGO; EINVAL names the part, the place and what exists. */
 int tuner_allow(struct tuner *t, const char *text);

@@ -294,7 +294,8 @@ static struct choice choose(const struct tuner *t, enum coll coll, size_t bytes)
 /* A codec's bytes, whatever a cable's share of a byte is: more data never costs less. */
 static void fewer_bytes_keep_prices_in_order(void **state)
 {
-	static const double loopback[] = {0.01e-9, 0.1e-9, 0.2e-9, 1e-9}, share[] = {1, 0.5, 0.25};
+	static const double loopback[] = {0.01e-9, 0.1e-9, 0.2e-9, 1e-9};
+	static const size_t share[] = {4, 2, 1}; /* of 4 */
 	struct costs costs;
 	struct shape shape;
 	int host[MOST_RANKS];
@@ -304,7 +305,7 @@ static void fewer_bytes_keep_prices_in_order(void **state)
 	for (size_t k = 0; k < sizeof(loopback) / sizeof(loopback[0]) * 3; k++) {
 		costs.link[COST_LOOPBACK].beta = loopback[k / 3];
 		struct tuner t = tuner_of(&shape, host, 16, 2, &costs);
-		tuner_narrow(&t, share[k % 3]);
+		tuner_narrow(&t, share[k % 3], 4);
 		assert_true(t.ends < t.far.beta);
 		for (int i = 0; algo_table[i]; i++) {
 			struct plan_args a = {.coll = COLL_ALLREDUCE, .nranks = 16, .channels = 1, .shape = &shape};
