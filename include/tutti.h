@@ -271,7 +271,7 @@ TUTTI_API int tutti_alltoall(const void *in, void *out, size_t count, enum tutti
 /*
  * The v-forms: rank j's part has counts[j] elements (the same array on every rank) and stands at displs[j] elements in
  * the buffer that holds all parts; displs == NULL means packed. Only a rank's own displs matter to it. Zero counts are
- * allowed. The arrays are copied before the call returns. In place: as above, with displs[rank] in place of
+ * allowed, and compared like others: ranks whose counts differ get EMISMATCH. The arrays are copied before the call returns. In place: as above, with displs[rank] in place of
  * rank * count.
  */
 TUTTI_API int tutti_allgatherv(const void *in, void *out, const size_t *counts, const size_t *displs,
@@ -285,8 +285,8 @@ TUTTI_API int tutti_scatterv(const void *in, void *out, const size_t *counts, co
                              int root, struct tutti_comm *c, struct tutti_request **req);
 
 /**
- * sendcounts[j] elements at in + senddispls[j] go to rank j, whose recvcounts[rank] must be equal; they stand there at
- * recvdispls[rank]. displs: in elements, NULL means packed. The arrays are copied. No in-place form.
+ * sendcounts[j] elements at in + senddispls[j] go to rank j, whose recvcounts[rank] must be equal, also where it is 0
+ * (else EMISMATCH on all ranks); they stand there at recvdispls[rank]. displs: in elements, NULL means packed. The arrays are copied. No in-place form.
  */
 TUTTI_API int tutti_alltoallv(const void *in, const size_t *sendcounts, const size_t *senddispls, void *out,
                               const size_t *recvcounts, const size_t *recvdispls, enum tutti_dtype t,
@@ -297,7 +297,7 @@ TUTTI_API int tutti_barrier(struct tutti_comm *c, struct tutti_request **req);
 
 /**
  * Point to point. Messages between two ranks match in the order in which they were issued; count and type must be equal
- * on both sides (else EMISMATCH on both). A send to oneself pairs with a receive from oneself. Exchange inside a group.
+ * on both sides (else EMISMATCH on both; a message of no elements is compared like any other). A send to oneself pairs with a receive from oneself. Exchange inside a group.
  */
 TUTTI_API int tutti_send(const void *in, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c,
                          struct tutti_request **req);

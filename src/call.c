@@ -223,7 +223,8 @@ int call_choose(const struct tutti_comm *c, const struct op *op, struct choice *
 	                  .root = op->root < 0 ? 0 : op->root,
 	                  .fold_matters = order_matters(op)};
 	struct tuner t = c->tuner;
-	t.direct = t.direct && !is_vector(op); /* the direct tier knows even parts only */
+	/* the direct tier knows even parts only, and at least one element */
+	t.direct = t.direct && !is_vector(op) && (op->count || op->coll == COLL_BARRIER);
 	const struct wire_codec *codec = codec_for(c, op, q.bytes);
 	if (codec && choose_coded(&t, q, codec, choice))
 		return TUTTI_OK;
@@ -255,17 +256,12 @@ static struct call record_of(const struct tutti_comm *c, const struct op *op)
 	return call;
 }
 
-static uint64_t salt_of(const struct call *call)
+uint64_t call_salt(const struct call *call)
 {
 	uint64_t word = call_word(call);
 	if (is_message((enum coll)call->coll)) /* both ends of a message sign alike */
 		word = (uint64_t)COLL_SEND | (uint64_t)call->dtype << 8;
 	return (call->count + 0x7f4a7c15u) * 0xc2b2ae3d27d4eb4fu ^ word;
-}
-
-static bool nothing_to_move(const struct op *op)
-{
-	return op->count == 0 && !is_vector(op) && op->coll != COLL_BARRIER;
 }
 
 static struct direct_run direct_of(struct tutti_comm *c, const struct recipe *p)
@@ -331,14 +327,14 @@ static int make(struct tutti_comm *c, const struct op *op, struct recipe *p)
 		return rc;
 	keep_op(p, op, c->size);
 	p->record = record_of(c, op);
-	p->salt = salt_of(&p->record);
+	p->salt = call_salt(&p->record);
 	p->lane = !message ? 0 : (op->coll == COLL_SEND ? 1 : 2) + 2 * op->root;
 	if (message && op->root == c->rank) {
 		p->kind = RUN_SELF;
 		return TUTTI_OK;
 	}
-	if (!message && (c->size == 1 || nothing_to_move(op))) {
-		p->kind = c->size == 1 ? RUN_ALONE : RUN_NOTHING;
+	if (!message && c->size == 1) {
+		p->kind = RUN_ALONE;
 		return TUTTI_OK;
 	}
 	if (!message && (rc = call_choose(c, op, &p->choice)) != TUTTI_OK)

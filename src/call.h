@@ -35,7 +35,7 @@ struct cut {
 	size_t chunk, nchunks;
 };
 
-enum run_kind { RUN_NOTHING, RUN_ALONE, RUN_PLAN, RUN_DIRECT, RUN_SELF };
+enum run_kind { RUN_ALONE, RUN_PLAN, RUN_DIRECT, RUN_SELF };
 
 struct recipe {
 	struct op op; /* without in and out; counts and displs stand in `arrays`, with packed places spelled out */
@@ -106,6 +106,9 @@ static inline size_t vector_words(const struct op *op, int n)
 }
 /** Copies the arrays into `to`, with packed places spelled out, and makes op refer to the copies. */
 void keep_vectors(struct op *op, int n, size_t *to);
+
+/** Of its signature: what follows from all but the number; both ends of a message have the same. */
+uint64_t call_salt(const struct call *call);
 
 /** Of the call as number `number` of its kind; both ends of a message sign alike. */
 static inline uint32_t call_signature(uint64_t salt, uint64_t number)

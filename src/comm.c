@@ -179,7 +179,6 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 		rc = recipes_open(&c->recipes[1]);
 	if (rc || !c->members || !c->host || !c->p2p || !c->lanes || !c->error) {
 		rc = fail(TUTTI_ENOMEM, "out of memory");
-		fail(rc, "out of memory");
 		goto out;
 	}
 	memcpy(c->members, spec->members, n * sizeof(int));

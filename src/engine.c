@@ -27,7 +27,7 @@ int engine_cut(const struct plan *p, size_t payload, size_t esize, size_t len, s
 		            "TUTTI_SLOT=%zu is too small for %s on %d ranks: %d elements of %zu bytes must fit",
 		            payload, p->algo, p->nranks, p->max_set, esize);
 	*chunk = most;
-	*nchunks = p->coll == COLL_BARRIER ? 1 : (len + most - 1) / most;
+	*nchunks = len ? (len + most - 1) / most : 1;   /* what carries nothing is told as well */
 	if (*nchunks > 1 && p->coll != COLL_ALLTOALL) { /* equal chunks, whole lines; all ranks compute the same */
 		size_t line = LINE / esize, even = (len + *nchunks - 1) / *nchunks;
 		even = (even + line - 1) / line * line;
@@ -157,6 +157,22 @@ static const uint8_t *incoming(const struct link *l, struct slot *s, size_t byte
 }
 
 /* ---- one step ----------------------------------------------------------------------------------------------------- */
+
+/* Has the step nothing to do with this chunk? Both sides of a link come to the same answer, if they agree about the call. */
+static bool is_skipped(const struct run *x, const struct step *s, size_t chunk, size_t bytes)
+{
+	bool meets = x->meets && chunk == 0 && (s->recv >= 0 || s->send >= 0);
+	return !bytes && !meets && !(s->flags & STEP_TOKEN);
+}
+
+static uint32_t signature_of(const struct run *x, const struct step *s)
+{
+	if (!x->pairs)
+		return x->sig;
+	enum plan_buf buf = s->recv >= 0 ? s->dst : s->src;
+	struct block_set set = s->recv >= 0 ? s->dst_set : s->src_set;
+	return pair_signature(x->sig, layout_span(&x->layout, lengths(x, buf), block_at(x->plan, set, 0)).len);
+}
 
 struct reduction {
 	const struct run *x;
@@ -324,14 +340,14 @@ static bool tell(struct run *x, int strand, size_t chunk, const struct step *s)
 	if (!l || !l->places)
 		return true;
 	size_t bytes = set_bytes(x, s, strand, chunk, false);
-	if (!bytes && !(s->flags & STEP_TOKEN))
+	if (is_skipped(x, s, chunk, bytes))
 		return true;
 	uint64_t pos = l->told > l->pos ? l->told : l->pos;
 	if (pos - l->pos > l->mask)
 		return false;
 	if (bytes >= PLACE_BYTES && only_receives(s)) {
 		struct piece p = piece_of(x, BUF_OUT, strand, chunk, block_at(x->plan, s->dst_set, 0));
-		link_place(l, pos, x->out + p.at, (uint32_t)bytes, x->sig);
+		link_place(l, pos, x->out + p.at, (uint32_t)bytes, signature_of(x, s));
 		x->told = true;
 	}
 	l->told = pos + 1;
@@ -389,8 +405,9 @@ static void look_for_codes(const struct run *x, struct work *w, const struct lin
 static enum advance step_try(struct run *x, int strand, size_t chunk, const struct step *s)
 {
 	struct work w = {.s = s, .strand = strand, .chunk = chunk, .bytes = set_bytes(x, s, strand, chunk, false)};
-	if (!w.bytes && !(s->flags & STEP_TOKEN))
+	if (is_skipped(x, s, chunk, w.bytes))
 		return ADVANCE_MOVED;
+	uint32_t sig = signature_of(x, s);
 	w.in_bytes = w.out_bytes = w.bytes;
 	struct link *in = s->recv >= 0 ? x->links[s->recv] : NULL, *out = s->send >= 0 ? x->links[s->send] : NULL;
 	if (x->codec)
@@ -399,8 +416,8 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 		x->strand[strand].awaits = in;
 		return ADVANCE_STUCK;
 	}
-	if (w.from && (w.from->sig != x->sig || (w.from->len & ~SLOT_REF) != w.in_bytes)) {
-		x->foreign = true;
+	if (w.from && (w.from->sig != sig || (w.from->len & ~SLOT_REF) != w.in_bytes)) {
+		x->foreign = in;
 		return ADVANCE_STUCK;
 	}
 	if (out && !(w.to = link_send_begin(out)))
@@ -423,7 +440,7 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 	if (w.from)
 		link_recv_end(in);
 	if (w.to)
-		link_send_end(out, w.to, len, x->sig);
+		link_send_end(out, w.to, len, sig);
 	return ADVANCE_MOVED;
 }
 

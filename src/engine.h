@@ -38,17 +38,25 @@ struct run {
 	kernel2_fn *reduce, *final;
 	uint32_t divisor;
 	uint32_t sig;
-	int left;     /* strands that are not finished */
-	int turn;     /* strand to try first */
-	bool leased;  /* some slot refers to this rank's memory */
-	bool places;  /* links are told where what comes is to go */
-	bool told;    /* and one was */
-	bool foreign; /* saw a slot with another signature: ranks disagree */
-	int status;   /* after ADVANCE_FAILED; the text is the thread's message */
+	int left;             /* strands that are not finished */
+	int turn;             /* strand to try first */
+	bool leased;          /* some slot refers to this rank's memory */
+	bool places;          /* links are told where what comes is to go */
+	bool told;            /* and one was */
+	bool meets;           /* empty steps of chunk 0 pass over their links like others, for the signatures to meet */
+	bool pairs;           /* counts are known to pairs of ranks only: each link's signature has its own */
+	struct link *foreign; /* has a slot with another signature or length: ranks disagree; NULL: none */
+	int status;           /* after ADVANCE_FAILED; the text is the thread's message */
 	struct strand_run strand[];
 };
 
 enum advance { ADVANCE_STUCK, ADVANCE_MOVED, ADVANCE_DONE, ADVANCE_FAILED };
+
+/** Of a link whose two ranks alone know how many elements pass. */
+static inline uint32_t pair_signature(uint32_t sig, size_t count)
+{
+	return sig ^ (uint32_t)(count * 0x9e3779b97f4a7c15u >> 32);
+}
 
 /** Elements of a block in one chunk so that `max_set` of them fill at most one slot of `payload` bytes; 0: none fits. */
 size_t engine_chunk(size_t payload, int max_set, size_t esize);

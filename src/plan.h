@@ -93,7 +93,8 @@ enum step_flags {
  *
  * A slot holds the set's chunks one after the other, in set order. When src and dst are both given their sets have the
  * same n, and equal lengths block by block; a step that receives and has no local buffer does not exist. A set whose
- * chunks are all empty (and no STEP_TOKEN) is skipped by both sides of the link.
+ * chunks are all empty (and no STEP_TOKEN) is skipped by both sides of the link; the first one of a v-form, and of a call of
+ * no elements, is not: it carries the signature.
  */
 struct step {
 	int16_t recv, send;           /* indices into plan->links; -1: none */

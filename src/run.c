@@ -180,11 +180,11 @@ static int make_run(struct tutti_comm *c, struct tutti_request *r)
 	        .final = k->two[op->dtype][op->op],
 	};
 	memset(x->strand, 0, (size_t)p->nstrands * sizeof(x->strand[0]));
+	x->meets = is_vector(op) || !op->count;
+	x->pairs = op->coll == COLL_ALLTOALL && is_vector(op);
 	x->places = r->plan->places && p->written_once && (is_vector(op) || op->count * x->esize >= PLACE_BYTES);
 	if (!is_message(op->coll))
 		rc = scratch_for(c, x, p, (size_t)c->world->params.slot);
-	if (x->nchunks == 0)
-		x->left = 0;
 	if (rc)
 		free(x);
 	else
@@ -307,11 +307,58 @@ void run_raise(struct tutti_comm *c, const struct tutti_request *r, int status)
 	control_raise(c->control, status, text);
 }
 
+/* Rank here of a link's peer. */
+static int peer_of(const struct tutti_comm *c, const struct link *l)
+{
+	int r = 0;
+	while (r < c->size - 1 && c->members[r] != l->peer)
+		r++;
+	return r;
+}
+
+/* What a message's sender called: its slot's signature proves it, when one slot holds all of the message. */
+static void describe_sent(const struct tutti_request *r, const struct slot *slot, char *text, size_t cap)
+{
+	size_t bytes = slot->len & ~SLOT_REF;
+	for (int t = 0; t < KERNEL_DTYPES; t++) {
+		size_t count = bytes / dtype_bytes((enum tutti_dtype)t);
+		struct call sent = {.count = count, .coll = COLL_SEND, .dtype = (uint8_t)t};
+		if (call_signature(call_salt(&sent), r->call.number) != slot->sig)
+			continue;
+		snprintf(text, cap, "%zu x %s", count, dtype_name((enum tutti_dtype)t));
+		return;
+	}
+	snprintf(text, cap, "another count or type, %zu bytes of it in the first slot", bytes);
+}
+
+static void message_differs(struct tutti_comm *c, const struct tutti_request *r, const struct slot *slot)
+{
+	char sent[100];
+	describe_sent(r, slot, sent, sizeof(sent));
+	fail(TUTTI_EMISMATCH, "message %llu from rank %d to rank %d: rank %d sends %s, but rank %d receives %zu x %s",
+	     (unsigned long long)r->call.number, r->op.root, c->rank, r->op.root, sent, c->rank, r->op.count,
+	     dtype_name(r->op.dtype));
+}
+
+/* The counts of an alltoallv: the slot's signature proves how many elements its sender has, when it holds all of them. */
+static void counts_differ(struct tutti_comm *c, const struct tutti_request *r, const struct link *l,
+                          const struct slot *slot)
+{
+	int from = peer_of(c, l);
+	size_t sent = (slot->len & ~SLOT_REF) / dtype_bytes(r->op.dtype);
+	const size_t *counts = r->op.rcounts ? r->op.rcounts : r->op.counts;
+	char text[64] = "another number of";
+	if (slot->sig == pair_signature(r->sig, sent))
+		snprintf(text, sizeof(text), "%zu", sent);
+	fail(TUTTI_EMISMATCH, "rank %d sends %s elements to rank %d, but rank %d expects %zu from rank %d", from, text,
+	     c->rank, c->rank, counts ? counts[from] : r->op.count, from);
+}
+
 /*
  * A slot of another call: the control plane finds out who called what, and raises that on all. What has no record there
- * (a message, the counts between a pair) is raised from here.
+ * (a message, the counts between a pair) is raised from here. l: the link with the slot; NULL: the direct tier saw it.
  */
-static void foreign_slot(struct tutti_comm *c, struct tutti_request *r)
+static void foreign_slot(struct tutti_comm *c, struct tutti_request *r, struct link *l)
 {
 	bool message = is_message(r->op.coll);
 	uint64_t now = now_ns();
@@ -321,12 +368,13 @@ static void foreign_slot(struct tutti_comm *c, struct tutti_request *r)
 		control_waiting(c->control, r->call.number, 0);
 		r->told = true;
 	}
-	if (!message && now - r->foreign_ns < 2000000000u)
+	if (!message && now - r->foreign_ns < VERDICT_NS)
 		return;
-	if (message)
-		fail(TUTTI_EMISMATCH,
-		     "message %llu from rank %d is not %zu x %s: the sender's count or type is another",
-		     (unsigned long long)r->call.number, r->op.root, r->op.count, dtype_name(r->op.dtype));
+	const struct slot *slot = l ? link_recv_begin(l) : NULL;
+	if (message && slot)
+		message_differs(c, r, slot);
+	else if (r->run && r->run->pairs && slot)
+		counts_differ(c, r, l, slot);
 	else
 		fail(TUTTI_EMISMATCH,
 		     "what a peer sent is not what this rank expects: their counts for the pair differ");
@@ -380,8 +428,9 @@ static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r)
 	if (a == ADVANCE_FAILED) /* a peer's memory can't be read: it is tried again until the verdict is due */
 		return verdict_due(r) ? failed(r, r->run->status) : ADVANCE_STUCK;
 	if (r->run->foreign) {
-		r->run->foreign = false;
-		foreign_slot(c, r);
+		struct link *l = r->run->foreign;
+		r->run->foreign = NULL;
+		foreign_slot(c, r, l);
 	}
 	return a;
 }
@@ -394,7 +443,7 @@ static enum advance advance_direct(struct tutti_comm *c, struct tutti_request *r
 	enum advance a = direct_advance(c->direct, &r->direct);
 	if (r->direct.foreign) {
 		r->direct.foreign = false;
-		foreign_slot(c, r);
+		foreign_slot(c, r, NULL);
 	}
 	return a;
 }

@@ -160,33 +160,48 @@ static void mismatch_on_two_hosts(void **state)
 
 /* ---- messages ------------------------------------------------------------------------------------------------------- */
 
+static const struct letter {
+	const char *name;
+	size_t sent, received;
+	enum tutti_dtype type; /* of the sender; the receiver's is I8 */
+	const char *sent_text;
+} letters[] = {
+        {"count", 100, 101, TUTTI_I8, "rank 0 sends 100 x i8"},
+        {"type", 100, 100, TUTTI_F32, "rank 0 sends 100 x f32"},
+        {"nothing sent", 0, 10, TUTTI_I8, "rank 0 sends 0 x i8"},
+        {"nothing received", 10, 0, TUTTI_I8, "rank 0 sends 10 x i8"},
+        {"much sent, nothing received", 500000, 0, TUTTI_F32, "rank 0 sends another count or type"},
+};
+#define NLETTERS ((int)(sizeof(letters) / sizeof(letters[0])))
+
 static int disagree_about_a_message(struct tutti_comm *c, void *arg)
 {
 	struct stage *s = arg;
+	const struct letter *l = &letters[s->variant];
 	int me = tutti_comm_rank(c), rc = TUTTI_OK;
-	bool type = s->variant == 1;
 	ranks_meet();
 	uint64_t begin = clock_ns();
 	if (me == 0)
-		rc = tutti_send(in, 100, type ? TUTTI_F32 : TUTTI_I8, 1, c, NULL);
+		rc = tutti_send(in, l->sent, l->type, 1, c, NULL);
 	else if (me == 1)
-		rc = tutti_recv(out, type ? 100 : 101, TUTTI_I8, 0, c, NULL);
+		rc = tutti_recv(out, l->received, TUTTI_I8, 0, c, NULL);
 	if (rc == TUTTI_OK)
 		rc = tutti_barrier(c, NULL);
 	if (rc != TUTTI_EMISMATCH || ranks_too_late(begin, SECONDS))
 		return ranks_fail("status %d after %.2f s: %s", rc, seconds_since(begin), tutti_last_error(c));
-	return says(c, "rank 1") | says(c, "rank 0") | is_out_of_use(c, TUTTI_EMISMATCH);
+	return says(c, "%s", l->sent_text) | says(c, "rank 1 receives %zu x i8", l->received) |
+	       is_out_of_use(c, TUTTI_EMISMATCH);
 }
 
 static void messages_that_do_not_match(void **state)
 {
 	(void)state;
 	for (enum way way = WAY_SHM; way <= WAY_TCP; way++)
-		for (int variant = 0; variant < 2; variant++) {
+		for (int variant = 0; variant < NLETTERS; variant++) {
 			struct stage *s = stage_new(way);
 			s->variant = variant;
 			if (stage_run(s, (struct ranks){0}, disagree_about_a_message, NULL))
-				fail_msg("%s: %s", way_names[way], variant ? "type" : "count");
+				fail_msg("%s: %s", way_names[way], letters[variant].name);
 			stage_free(s);
 		}
 }
@@ -224,6 +239,109 @@ static void counts_that_differ(void **state)
 	}
 }
 
+/* ---- parts of no elements ------------------------------------------------------------------------------------------- */
+
+static const char *const empty_names[] = {
+        "allgatherv", "reduce_scatterv",         "gatherv", "scatterv", "broadcast", "broadcast of the root alone",
+        "gather",     "gather to the root alone"};
+#define NEMPTY ((int)(sizeof(empty_names) / sizeof(empty_names[0])))
+
+/* Rank 0 counts 5 where the others count nothing, or the other way round. Whoever could be done alone must not be. */
+static int disagree_about_an_empty_part(struct tutti_comm *c, void *arg)
+{
+	struct stage *s = arg;
+	int me = tutti_comm_rank(c), rc;
+	size_t counts[RANKS_MAX] = {0}, five = 5 * (me == 0), none = 5 * (me != 0);
+	counts[1] = five;
+	ranks_meet();
+	ranks_note("%s", empty_names[s->variant]);
+	uint64_t begin = clock_ns();
+	switch (s->variant) {
+	case 0:
+		rc = tutti_allgatherv(in, out, counts, NULL, TUTTI_F32, c, NULL);
+		break;
+	case 1:
+		rc = tutti_reduce_scatterv(in, out, counts, NULL, TUTTI_F32, TUTTI_SUM, c, NULL);
+		break;
+	case 2:
+		rc = tutti_gatherv(in, out, counts, NULL, TUTTI_F32, 0, c, NULL);
+		break;
+	case 3:
+		rc = tutti_scatterv(in, out, counts, NULL, TUTTI_F32, 0, c, NULL);
+		break;
+	case 4:
+	case 5:
+		rc = tutti_broadcast(in, out, s->variant == 4 ? none : five, TUTTI_F32, 0, c, NULL);
+		break;
+	default:
+		rc = tutti_gather(in, out, s->variant == 6 ? none : five, TUTTI_F32, 0, c, NULL);
+	}
+	if (rc == TUTTI_OK)
+		rc = tutti_barrier(c, NULL);
+	if (rc != TUTTI_EMISMATCH || ranks_too_late(begin, SECONDS))
+		return ranks_fail("status %d after %.2f s: %s", rc, seconds_since(begin), tutti_last_error(c));
+	return 0;
+}
+
+static void empty_parts_are_compared(void **state)
+{
+	(void)state;
+	for (enum way way = WAY_SHM; way <= WAY_TCP; way++)
+		for (int variant = 0; variant < NEMPTY; variant++) {
+			struct stage *s = stage_new(way);
+			s->variant = variant;
+			if (stage_run(s, (struct ranks){0}, disagree_about_an_empty_part, NULL))
+				fail_msg("%s: %s", way_names[way], empty_names[variant]);
+			stage_free(s);
+		}
+}
+
+/* What rank 1 sends to rank 2, and what that one expects. */
+static const struct {
+	size_t sent, expected;
+	const char *text;
+} exchanges[] = {
+        {0, 100, "rank 1 sends 0 elements to rank 2, but rank 2 expects 100 from rank 1"},
+        {100, 0, "rank 1 sends 100 elements to rank 2, but rank 2 expects 0 from rank 1"},
+        {99, 100, "rank 1 sends 99 elements to rank 2, but rank 2 expects 100 from rank 1"},
+        {3 << 18, 1 << 18, "rank 1 sends another number of elements to rank 2, but rank 2 expects 262144 from rank 1"},
+};
+
+static int disagree_about_an_exchange(struct tutti_comm *c, void *arg)
+{
+	struct stage *s = arg;
+	int me = tutti_comm_rank(c), n = tutti_comm_size(c), rc;
+	size_t sends[RANKS_MAX] = {0}, receives[RANKS_MAX] = {0};
+	for (int r = 0; r < n; r++)
+		sends[r] = receives[r] = (size_t)(r + me) % 2;
+	if (me == 1)
+		sends[2] = exchanges[s->variant].sent;
+	if (me == 2)
+		receives[1] = exchanges[s->variant].expected;
+	ranks_meet();
+	uint64_t begin = clock_ns();
+	rc = tutti_alltoallv(in, sends, NULL, out, receives, NULL, TUTTI_F32, c, NULL);
+	if (rc == TUTTI_OK)
+		rc = tutti_barrier(c, NULL);
+	if (rc != TUTTI_EMISMATCH || ranks_too_late(begin, SECONDS))
+		return ranks_fail("status %d after %.2f s: %s", rc, seconds_since(begin), tutti_last_error(c));
+	return says(c, "%s", exchanges[s->variant].text);
+}
+
+static void counts_of_a_pair_are_compared(void **state)
+{
+	(void)state;
+	for (enum way way = WAY_SHM; way <= WAY_TCP; way++)
+		for (int variant = 0; variant < 4; variant++) {
+			struct stage *s = stage_new(way);
+			s->variant = variant;
+			if (stage_run(s, (struct ranks){0}, disagree_about_an_exchange, NULL))
+				fail_msg("%s: %zu sent, %zu expected", way_names[way], exchanges[variant].sent,
+				         exchanges[variant].expected);
+			stage_free(s);
+		}
+}
+
 int main(int argc, char **argv)
 {
 	be_alone(argc, argv);
@@ -234,6 +352,8 @@ int main(int argc, char **argv)
 	        cmocka_unit_test_teardown(mismatch_on_two_hosts, nothing_left),
 	        cmocka_unit_test_teardown(messages_that_do_not_match, nothing_left),
 	        cmocka_unit_test_teardown(counts_that_differ, nothing_left),
+	        cmocka_unit_test_teardown(empty_parts_are_compared, nothing_left),
+	        cmocka_unit_test_teardown(counts_of_a_pair_are_compared, nothing_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
