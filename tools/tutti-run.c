@@ -9,6 +9,7 @@
 #include "run/secret.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -62,6 +63,7 @@ int main(int argc, char **argv)
 	struct run_command c;
 	int status;
 
+	signal(SIGCHLD, SIG_DFL); /* a parent that ignores it would have the kernel bury our children unseen */
 	if (open_standard_files() < 0)
 		return STATUS_USAGE;
 	status = options_read(&c, argc, argv) ? act(&c) : STATUS_USAGE;

@@ -25,8 +25,11 @@ static void try_job(const char *data, size_t len)
 	struct job job;
 	bool ok = job_unpack(&job, data, len);
 
-	if (ok && (job.first < 0 || job.count < 1 || job.first + job.count > job.size || !job.argv[0]))
+	if (ok && (job.count < 1 || job.count > job.size || !job.argv[0]))
 		abort();
+	for (int i = 0; ok && i < job.count; i++)
+		if (job.rank[i] < 0 || job.rank[i] >= job.size || (i && job.rank[i] <= job.rank[i - 1]))
+			abort();
 	job_free(&job);
 }
 

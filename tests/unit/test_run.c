@@ -77,6 +77,8 @@ static int scratch(void)
 	return fd;
 }
 
+static bool own_group; /* the program leads a process group */
+
 static pid_t start(const char *const *args, int in, int out, int err)
 {
 	pid_t pid = fork();
@@ -86,6 +88,8 @@ static pid_t start(const char *const *args, int in, int out, int err)
 		const char *argv[ARGS_MAX + 2] = {program};
 		for (int i = 0; args[i]; i++)
 			argv[i + 1] = args[i];
+		if (own_group)
+			setpgid(0, 0);
 		dup2(in, 0);
 		dup2(out, 1);
 		dup2(err, 2);
@@ -248,7 +252,7 @@ static void lists_parse(void **state)
 	        {" a:2 , b:3 ", "a=2 b=3"},
 	        {"a:2,b,a:3", "a=5 b=1"},
 	        {"[fe80::1%eth0]:4,[::1]", "fe80::1%eth0=4 ::1=1"},
-	        {"user@node-1.example_x.org:4096", "user@node-1.example_x.org=4096"},
+	        {"user@node-1.example_x.org:1023", "user@node-1.example_x.org=1023"},
 	};
 	static const char *const bad[][2] = {
 	        {"", "not a host name"},
@@ -267,7 +271,10 @@ static void lists_parse(void **state)
 	        {"a b", "not a host name"},
 	        {"a;reboot", "not a host name"},
 	        {"$(x)", "not a host name"},
-	        {"a:4096,a:1", "more than"},
+	        {"a:1024", "'a:1024': is 1024 a port?"},
+	        {"b,[::1]:2222", "'[::1]:2222': is 2222 a port? The number after the colon is slots."},
+	        {"a:2222", "--rsh 'ssh -p 2222'"},
+	        {"a:22222", "a port stands in ~/.ssh/config"},
 	};
 	struct hosts h;
 	char text[256];
@@ -302,6 +309,8 @@ static void files_parse(void **state)
 	         " \"hosts\": [{\"ssh\": \"a\", \"slots\": 4, \"ips\": []}]}",
 	         "a=4"},
 	        {" [\"a\", \"b\"]", "a=1 b=1"},
+	        {"[\"a\", \"b\", \"a\"]", "a=2 b=1"},
+	        {"a slots=4096\n", "a=4096"},
 	};
 	static const char *const bad[][2] = {
 	        {"a\nb c\n", "hosts.txt:2: 'c'"},
@@ -321,6 +330,7 @@ static void files_parse(void **state)
 	        {"{\"envs\": [\"=1\"], \"hosts\": [{\"ssh\": \"a\"}]}", "\"envs\" must"},
 	        {"{\"envs\": {}, \"hosts\": [{\"ssh\": \"a\"}]}", "\"envs\" must"},
 	        {"[]", "no host"},
+	        {"a slots=4096\na\n", "more than 4096 slots"},
 	};
 	struct hosts h;
 	char text[256];
@@ -344,26 +354,43 @@ static void files_parse(void **state)
 static void ranks_fill_hosts_in_order(void **state)
 {
 	struct hosts h = {0};
-	int taken[3];
+	int at[8];
 
 	(void)state;
-	assert_int_equal(hosts_add_list(&h, "a:1,b:3,c:2"), TUTTI_OK);
+	assert_int_equal(hosts_add_list(&h, "a:1,b:2,c:2,b"), TUTTI_OK); /* b gains a slot */
 	assert_int_equal(hosts_slots(&h), 6);
-	assert_int_equal(hosts_place(&h, 5, taken), TUTTI_OK);
-	assert_true(taken[0] == 1 && taken[1] == 3 && taken[2] == 1);
-	assert_int_equal(hosts_place(&h, 1, taken), TUTTI_OK);
-	assert_true(taken[0] == 1 && taken[1] == 0 && taken[2] == 0);
-	assert_int_equal(hosts_place(&h, 7, taken), TUTTI_EINVAL);
+	assert_int_equal(hosts_place(&h, 5, at), TUTTI_OK);
+	assert_memory_equal(at, ((int[]){0, 1, 1, 1, 2}), 5 * sizeof(int));
+	assert_int_equal(hosts_place(&h, 1, at), TUTTI_OK);
+	assert_int_equal(at[0], 0);
+	assert_int_equal(hosts_place(&h, 7, at), TUTTI_EINVAL);
 	assert_contains(fail_text(), "c:3");
+	hosts_free(&h);
+}
+
+/* Entry i of MLX's list is rank i, whatever host it names. */
+static void json_entries_are_ranks(void **state)
+{
+	static const char text[] =
+	        "[{\"ssh\": \"a\"}, {\"ssh\": \"b\"}, {\"ssh\": \"a\", \"slots\": 2}, {\"ssh\": \"b\"}]";
+	struct hosts h = {0};
+	int at[5];
+
+	(void)state;
+	assert_int_equal(hosts_add_file(&h, "hosts", text, strlen(text)), TUTTI_OK);
+	assert_int_equal(h.n, 2);
+	assert_int_equal(hosts_place(&h, 5, at), TUTTI_OK);
+	assert_memory_equal(at, ((int[]){0, 1, 0, 0, 1}), sizeof(at));
 	hosts_free(&h);
 }
 
 static void jobs_travel(void **state)
 {
 	char *env[] = {"A=1", "B=", NULL}, *argv[] = {"prog", "", "x y", NULL};
+	int rank[] = {2, 3, 5, 7};
 	struct job job = {.size = 8,
-	                  .first = 2,
-	                  .count = 6,
+	                  .rank = rank,
+	                  .count = 4,
 	                  .everywhere = true,
 	                  .input = INPUT_ALL,
 	                  .bind = "core",
@@ -379,7 +406,8 @@ static void jobs_travel(void **state)
 	(void)state;
 	job_pack(&b, &job);
 	assert_true(job_unpack(&got, b.data, b.len));
-	assert_true(got.size == 8 && got.first == 2 && got.count == 6 && got.everywhere && !got.cwd_must);
+	assert_true(got.size == 8 && got.count == 4 && got.everywhere && !got.cwd_must);
+	assert_memory_equal(got.rank, rank, sizeof(rank));
 	assert_string_equal(got.cwd, "/tmp");
 	assert_string_equal(got.env[1], "B=");
 	assert_string_equal(got.argv[2], "x y");
@@ -389,7 +417,12 @@ static void jobs_travel(void **state)
 		assert_false(job_unpack(&got, b.data, len));
 		job_free(&got);
 	}
-	job.count = 7; /* beyond the size */
+	rank[3] = 8; /* beyond the size */
+	b.len = 0;
+	job_pack(&b, &job);
+	assert_false(job_unpack(&got, b.data, b.len));
+	job_free(&got);
+	rank[3] = 5; /* twice */
 	b.len = 0;
 	job_pack(&b, &job);
 	assert_false(job_unpack(&got, b.data, b.len));
@@ -427,14 +460,18 @@ static void frames_travel_in_pieces(void **state)
 static void endless_lines_are_cut(void **state)
 {
 	struct lines l = {0};
-	struct sink s = {.fd = -1};
+	struct sink s = {.fd = -1, .held_max = 1 << 20};
 	char block[65536];
 
 	(void)state;
 	memset(block, 'x', sizeof(block));
-	for (size_t n = 0; n <= LINE_LONG; n += sizeof(block))
+	for (size_t n = 0; n <= s.held_max; n += sizeof(block)) {
+		assert_false(s.cut);
 		lines_add(&l, &s, "[0] ", false, block, sizeof(block));
-	assert_true(s.queue.len > LINE_LONG);
+	}
+	assert_true(s.cut);
+	assert_true(s.queue.len > s.held_max);
+	assert_int_equal(s.held, 0);
 	assert_memory_equal(s.queue.data, "[0] x", 5);
 	assert_int_equal(s.queue.data[s.queue.len - 1], '\n');
 	buf_free(&s.queue);
@@ -678,13 +715,115 @@ static void interrupts_are_passed_on(void **state)
 	assert_all_end(&l);
 }
 
+/* What `timeout` and a closed terminal do. The remote shell here is in our group, as ssh is. */
+static void signals_to_the_group_leave_time(void **state)
+{
+	static const int signals[] = {SIGTERM, SIGHUP};
+	struct live l;
+	char line[64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		own_group = true;
+		START(&l, "--rsh", rsh, "-H", "a,b", "--grace", "60", "sh", "-c",
+		      "trap 'sleep 0.5; echo bye; exit 0' TERM HUP; sleep 1000 & echo $$; wait");
+		own_group = false;
+		watch_lines(&l, 2);
+		kill(-l.pid, signals[i]);
+		assert_non_null(fgets(line, sizeof(line), l.out));
+		assert_string_equal(line, "bye\n");
+		assert_non_null(fgets(line, sizeof(line), l.out));
+		assert_string_equal(line, "bye\n");
+		assert_int_equal(status_of(l.pid), 128 + signals[i]);
+		assert_all_end(&l);
+	}
+}
+
+/* Ranks may put things in order although nobody is there who would ask them to. */
+static void a_lost_head_leaves_time(void **state)
+{
+	struct live l;
+
+	(void)state;
+	START(&l, "--rsh", rsh, "-H", "a,b", "--cwd", dir, "sh", "-c",
+	      "trap 'echo bye > bye.$TUTTI_RANK; exit 0' TERM; sleep 1000 & echo $$; wait");
+	watch_lines(&l, 2);
+	kill(l.pid, SIGKILL);
+	assert_int_equal(status_of(l.pid), -SIGKILL);
+	assert_all_end(&l);
+	assert_int_equal(unlink(in_dir("bye.0")), 0);
+	assert_int_equal(unlink(in_dir("bye.1")), 0);
+	/* deaf ranks don't stay */
+	START(&l, "-n", "2", "sh", "-c", "trap '' TERM; " SLEEPERS);
+	watch_lines(&l, 2);
+	kill(l.pid, SIGKILL);
+	assert_int_equal(status_of(l.pid), -SIGKILL);
+	assert_all_end(&l);
+}
+
+static void users_signals_are_passed_on(void **state)
+{
+	struct live l;
+	char line[64];
+
+	(void)state;
+	own_group = true;
+	START(&l, "--rsh", rsh, "-H", "a,b", "sh", "-c",
+	      "trap 'echo one' USR1; trap 'echo two; exit 0' USR2; echo $$; while :; do sleep 0.1; done");
+	own_group = false;
+	watch_lines(&l, 2);
+	kill(-l.pid, SIGUSR1);
+	for (int i = 0; i < 2; i++) {
+		assert_non_null(fgets(line, sizeof(line), l.out));
+		assert_string_equal(line, "one\n");
+	}
+	kill(l.pid, SIGUSR2);
+	for (int i = 0; i < 2; i++) {
+		assert_non_null(fgets(line, sizeof(line), l.out));
+		assert_string_equal(line, "two\n");
+	}
+	assert_int_equal(status_of(l.pid), 0);
+	assert_all_end(&l);
+}
+
+/* As daemons and some CI runners start their children. */
+static void an_ignored_sigchld_does_not_matter(void **state)
+{
+	(void)state;
+	signal(SIGCHLD, SIG_IGN);
+	pid_t pid = start((const char *const[]){"-n", "2", "--timeout", "60", "sh", "-c", "exit 3", NULL}, no_input(),
+	                  no_input(), no_input());
+	signal(SIGCHLD, SIG_DFL);
+	assert_int_equal(status_of(pid), 3);
+}
+
+static void a_full_disk_is_told(void **state)
+{
+	int full = open("/dev/full", O_RDWR | O_CLOEXEC), err = scratch();
+	char *text;
+
+	(void)state;
+	assert_true(full >= 0);
+	assert_int_equal(status_of(start((const char *const[]){"-n", "2", "yes", NULL}, no_input(), full, err)), 1);
+	text = content(err, NULL);
+	assert_contains(text, "can't write the output: No space left on device");
+	assert_int_equal(count(text, "No space"), 1);
+	free(text);
+	/* also what is written when all ranks have ended, and on stderr, where nothing can be said */
+	assert_int_equal(status_of(start((const char *const[]){"echo", "x", NULL}, no_input(), full, no_input())), 1);
+	assert_int_equal(
+	        status_of(start((const char *const[]){"sh", "-c", "echo x >&2", NULL}, no_input(), no_input(), full)),
+	        1);
+	close(full);
+}
+
 static void a_dead_agent_takes_its_ranks_along(void **state)
 {
 	(void)state;
 	assert_int_equal(RUN("--rsh", rsh, "-H", "a:2,b:2", "--grace", "0", "--cwd", dir, "sh", "-c",
 	                     GATHER "[ $TUTTI_RANK = 3 ] && kill -9 $PPID; exec sleep 1000"),
 	                 125);
-	assert_contains(last.err, "lost host b, with ranks 2 to 3");
+	assert_contains(last.err, "lost host b, with ranks 2 3");
 	assert_dies(take_pid(2));
 	assert_dies(take_pid(3));
 	assert_ranks_gone(2);
@@ -726,11 +865,11 @@ static void lines_stay_whole(void **state)
 static void long_and_open_lines_stay_whole(void **state)
 {
 	(void)state;
-	assert_int_equal(RUN("-n", "3", "sh", "-c", "head -c 200000 /dev/zero | tr '\\0' $TUTTI_RANK"), 0);
-	assert_int_equal(last.out_len, 3 * 200001);
-	for (char *line = last.out; line < last.out + last.out_len; line += 200001) {
-		assert_int_equal(line[200000], '\n');
-		assert_int_equal(strspn(line, (char[]){line[0], '\0'}), 200000);
+	assert_int_equal(RUN("-n", "3", "sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' $TUTTI_RANK"), 0);
+	assert_int_equal(last.out_len, 3 * 3000001);
+	for (char *line = last.out; line < last.out + last.out_len; line += 3000001) {
+		assert_int_equal(line[3000000], '\n');
+		assert_int_equal(strspn(line, (char[]){line[0], '\0'}), 3000000);
 	}
 }
 
@@ -826,6 +965,12 @@ static void noise_of_logins_is_skipped(void **state)
 	(void)state;
 	assert_int_equal(RUN("--rsh", noisy, "-H", "a", "echo", "fine"), 0);
 	assert_string_equal(last.out, "fine\n");
+	/* a long greeting, whose parts are like the beginning of the agent's */
+	noisy = make_file("noisier", 0700,
+	                  "#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\0' '\\n'; printf '\\n:tutti-run age'; shift; "
+	                  "exec sh -c \"$*\"\n");
+	assert_int_equal(RUN("--rsh", noisy, "-H", "a,b", "echo", "fine"), 0);
+	assert_string_equal(last.out, "fine\nfine\n");
 }
 
 static void unreachable_hosts_are_named(void **state)
@@ -842,8 +987,33 @@ static void unreachable_hosts_are_named(void **state)
 	assert_int_equal(RUN("--rsh", bare, "-H", "a", "true"), 125);
 	assert_contains(last.err, "host a has no tutti-run");
 	assert_int_equal(RUN("--rsh", babble, "-H", "a", "true"), 125);
-	assert_int_equal(RUN("--rsh", in_dir("missing"), "-H", "a", "true"), 125);
-	assert_contains(last.err, "can't run");
+	assert_contains(last.err, "host a printed 16 MiB");
+	assert_int_equal(RUN("--rsh", "no-such-shell -x", "-H", "a", "true"), 125);
+	assert_contains(last.err, "can't run 'no-such-shell', which is to reach host a; install it here");
+	assert_contains(last.err, "No such file");
+	assert_null(strstr(last.err, "has no tutti-run"));
+}
+
+static void hosts_may_take_turns(void **state)
+{
+	const char *file = make_file("turns.json", 0600, "[{\"ssh\": \"a\"}, {\"ssh\": \"b\"}, {\"ssh\": \"a\"}]");
+	const char *named = make_file("named", 0700, "#!/bin/sh\nexport AT=$1; shift\nexec sh -c \"$*\"\n");
+	int fd = text_input("words\n");
+
+	(void)state;
+	assert_int_equal(RUN_IN(fd, "--rsh", named, "--hostfile", file, "--tag", "--stdin", "all", "sh", "-c",
+	                        "read w; echo $w $TUTTI_LOCAL_RANK on $AT of $TUTTI_SIZE"),
+	                 0);
+	assert_contains(last.out, "[0] words 0 on a of 3\n");
+	assert_contains(last.out, "[1] words 0 on b of 3\n");
+	assert_contains(last.out, "[2] words 1 on a of 3\n");
+	close(fd);
+	assert_int_equal(RUN("--rsh", named, "--hostfile", file, "--dry-run", "prog"), 0);
+	assert_contains(last.out, "rank 2 on a, local rank 1,");
+	assert_int_equal(RUN("--rsh", named, "--hostfile", file, "--grace", "0", "sh", "-c",
+	                     "[ $TUTTI_RANK = 2 ] && kill -9 $PPID; exec sleep 1000"),
+	                 125);
+	assert_contains(last.err, "lost host a, with ranks 0 2\n");
 }
 
 static void sixty_four_ranks_run(void **state)
@@ -869,6 +1039,7 @@ static void wrong_command_lines_are_told(void **state)
 	        {{"-n", "0", "true"}, "-n 0: expected a number"},
 	        {{"-n", "two", "true"}, "-n two"},
 	        {{"-n"}, "needs an argument: -n"},
+	        {{"-np", "2", "true"}, "-np is not an option: the number of ranks is -n N"},
 	        {{"--nonsense", "true"}, "--nonsense"},
 	        {{"-x", "true"}, "no such option: -x"},
 	        {{"--tag=yes", "true"}, "--tag=yes"},
@@ -978,12 +1149,14 @@ static int tear_down(void **state)
 	return nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-int main(void)
+/* An argument is a pattern of names. */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(lists_parse),
 	        cmocka_unit_test(files_parse),
 	        cmocka_unit_test(ranks_fill_hosts_in_order),
+	        cmocka_unit_test(json_entries_are_ranks),
 	        cmocka_unit_test(jobs_travel),
 	        cmocka_unit_test(frames_travel_in_pieces),
 	        cmocka_unit_test(endless_lines_are_cut),
@@ -1001,6 +1174,11 @@ int main(void)
 	        cmocka_unit_test(missing_programs_are_told),
 	        cmocka_unit_test(nothing_survives_kill_9),
 	        cmocka_unit_test(interrupts_are_passed_on),
+	        cmocka_unit_test(signals_to_the_group_leave_time),
+	        cmocka_unit_test(a_lost_head_leaves_time),
+	        cmocka_unit_test(users_signals_are_passed_on),
+	        cmocka_unit_test(an_ignored_sigchld_does_not_matter),
+	        cmocka_unit_test(a_full_disk_is_told),
 	        cmocka_unit_test(a_dead_agent_takes_its_ranks_along),
 	        cmocka_unit_test(a_closed_output_ends_the_job),
 	        cmocka_unit_test(lines_stay_whole),
@@ -1013,6 +1191,7 @@ int main(void)
 	        cmocka_unit_test(host_files_are_read),
 	        cmocka_unit_test(noise_of_logins_is_skipped),
 	        cmocka_unit_test(unreachable_hosts_are_named),
+	        cmocka_unit_test(hosts_may_take_turns),
 	        cmocka_unit_test(sixty_four_ranks_run),
 	        cmocka_unit_test(wrong_command_lines_are_told),
 	        cmocka_unit_test(options_end_at_the_program),
@@ -1020,5 +1199,7 @@ int main(void)
 	        cmocka_unit_test(secrets_are_made_once),
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

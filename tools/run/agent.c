@@ -1,12 +1,13 @@
 /*
  * The agent starts ranks, carries their input and output, reports how they end, and leaves nothing behind: every rank
- * is the leader of a process group that is killed when the rank ends, when the head says so, or when the head is gone;
- * and the kernel kills a rank whose agent dies.
+ * is the leader of a process group that is killed when the rank ends, when the head says so, or, after SIGTERM and a
+ * grace, when the head is gone; and the kernel kills a rank whose agent dies.
  *
  * One thread, one poll loop. Output of ranks is read only while the head keeps up, so a slow terminal slows the ranks
  * down rather than filling memory.
  */
 #include "agent.h"
+#include "../../src/util/clock.h"
 #include "../../src/util/error.h"
 #include "../../src/util/net.h"
 #include "bind.h"
@@ -55,7 +56,7 @@ static void close_fd(int *fd)
 
 static int rank_of(const struct agent *a, const struct child *c)
 {
-	return a->job.first + (int)(c - a->child);
+	return a->job.rank[c - a->child];
 }
 
 static void signal_all(const struct agent *a, int sig)
@@ -145,7 +146,7 @@ static void take_job(struct agent *a, const struct frame *f)
 	rc = enter_directory(&a->job);
 	if (rc == TUTTI_OK) {
 		set_environment(&a->job);
-		rc = a->job.first == 0 ? open_root(a, root) : TUTTI_OK;
+		rc = a->job.rank[0] == 0 ? open_root(a, root) : TUTTI_OK;
 	}
 	if (rc != TUTTI_OK) {
 		say_failed(a, STATUS_NOT_RUN, fail_text());
@@ -181,7 +182,8 @@ static void close_pipes(struct pipes *p)
 
 static void default_signals(void)
 {
-	static const int changed[] = {SIGPIPE, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGTTIN, SIGTTOU};
+	static const int changed[] = {SIGPIPE, SIGINT,  SIGQUIT, SIGTERM, SIGHUP,
+	                              SIGUSR1, SIGUSR2, SIGXFSZ, SIGTTIN, SIGTTOU};
 	sigset_t none;
 
 	for (size_t i = 0; i < sizeof(changed) / sizeof(changed[0]); i++)
@@ -202,11 +204,11 @@ static void become_rank(const struct agent *a, int i, const struct pipes *p, pid
 	if (dup2(p->in[0], 0) < 0 || dup2(p->out[1], 1) < 0 || dup2(p->err[1], 2) < 0)
 		return;
 	bind_apply(a->binding, i);
-	snprintf(number, sizeof(number), "%d", a->job.first + i);
+	snprintf(number, sizeof(number), "%d", a->job.rank[i]);
 	setenv("TUTTI_RANK", number, 1);
 	snprintf(number, sizeof(number), "%d", i);
 	setenv("TUTTI_LOCAL_RANK", number, 1);
-	if (a->job.first + i == 0) {
+	if (a->job.rank[i] == 0) {
 		fcntl(a->root_fd, F_SETFD, 0);
 		snprintf(number, sizeof(number), "%d", a->root_fd);
 		setenv("TUTTI_ROOT_FD", number, 1);
@@ -217,7 +219,7 @@ static void become_rank(const struct agent *a, int i, const struct pipes *p, pid
 
 static bool wants_input(const struct agent *a, int i)
 {
-	return a->job.input == INPUT_ALL || (a->job.input == INPUT_FIRST && a->job.first + i == 0);
+	return a->job.input == INPUT_ALL || (a->job.input == INPUT_FIRST && a->job.rank[i] == 0);
 }
 
 /* 0, or the errno that kept the rank from starting. */
@@ -319,10 +321,12 @@ static void write_input(struct agent *a, struct child *c)
 
 static void take_input(struct agent *a, const struct frame *f)
 {
-	int i = (int)f->rank - a->job.first;
 	struct child *c;
+	int i = 0;
 
-	if (!a->child || i < 0 || i >= a->job.count || a->child[i].in < 0)
+	while (a->child && i < a->job.count && a->job.rank[i] != (int)f->rank)
+		i++;
+	if (!a->child || i == a->job.count || a->child[i].in < 0)
 		return;
 	c = &a->child[i];
 	buf_add(&c->input, f->data, f->len);
@@ -434,7 +438,7 @@ static int fill_polls(const struct agent *a)
 	struct pollfd *p = a->polls;
 	int n = 3;
 
-	p[0] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
+	p[0] = (struct pollfd){.fd = a->head_gone ? -1 : STDIN_FILENO, .events = POLLIN};
 	p[1] = (struct pollfd){.fd = a->to.len ? STDOUT_FILENO : -1, .events = POLLOUT};
 	p[2] = (struct pollfd){.fd = a->signals, .events = POLLIN};
 	for (int i = 0; a->child && i < a->job.count; i++, n += 3) {
@@ -456,12 +460,12 @@ static void serve_child(struct agent *a, struct child *c, const struct pollfd p[
 		write_input(a, c);
 }
 
-/* The head comes last: its orders change the list that was polled. */
-static void turn(struct agent *a)
+/* The head comes last: its orders change the list that was polled. When it is gone, what it would get is dropped. */
+static void turn(struct agent *a, int ms)
 {
 	int n = fill_polls(a);
 
-	if (poll(a->polls, (nfds_t)n, -1) < 0)
+	if (poll(a->polls, (nfds_t)n, ms) < 0)
 		return;
 	for (int i = 0; 3 + 3 * i < n; i++)
 		serve_child(a, &a->child[i], &a->polls[3 + 3 * i]);
@@ -469,8 +473,32 @@ static void turn(struct agent *a)
 		take_signals(a);
 	if (a->polls[0].revents)
 		hear_head(a);
-	if (!buf_flush(&a->to, STDOUT_FILENO))
+	if (!buf_flush(&a->to, STDOUT_FILENO)) {
 		a->head_gone = true;
+		buf_drop(&a->to, a->to.len);
+	}
+}
+
+static bool any_runs(const struct agent *a)
+{
+	for (int i = 0; a->child && i < a->job.count; i++)
+		if (a->child[i].pid)
+			return true;
+	return false;
+}
+
+/* The head is gone. Ranks may have something to put in order, as when it asks them to end. */
+static void end_ranks(struct agent *a)
+{
+	uint64_t due = now_ns() + (uint64_t)(HARSHER_S * 1e9), now;
+
+	signal_all(a, SIGTERM);
+	while (any_runs(a) && (now = now_ns()) < due)
+		turn(a, (int)((due - now) / 1000000) + 1);
+	signal_all(a, SIGKILL);
+	for (int i = 0; a->child && i < a->job.count; i++)
+		if (a->child[i].pid)
+			waitpid(a->child[i].pid, NULL, 0);
 }
 
 static int listen_to_signals(void)
@@ -480,6 +508,8 @@ static int listen_to_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN); /* the terminal's signals come to the head, which decides */
 	signal(SIGQUIT, SIG_IGN);
+	signal(SIGUSR1, SIG_IGN); /* these come from the head as well, should somebody send them to all of our name */
+	signal(SIGUSR2, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);
@@ -500,11 +530,8 @@ int agent_main(void)
 	fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK);
 	buf_add(&a.to, WIRE_HELLO, WIRE_HELLO_LEN);
 	while (!a.head_gone)
-		turn(&a);
-	signal_all(&a, SIGKILL);
-	for (int i = 0; a.child && i < a.job.count; i++)
-		if (a.child[i].pid)
-			waitpid(a.child[i].pid, NULL, 0);
+		turn(&a, -1);
+	end_ranks(&a);
 	bind_free(a.binding);
 	job_free(&a.job);
 	buf_free(&a.from);

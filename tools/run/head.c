@@ -29,18 +29,18 @@
 #include <unistd.h>
 
 #define SECOND_NS 1000000000ull
-#define HARSHER_S 2.0        /* from SIGTERM to SIGKILL, and from there to giving up */
-#define NOISE_MAX 65536      /* what a login shell may print before the agent speaks */
-#define QUEUE_MAX (1u << 20) /* of output that the terminal did not take yet; beyond it the agents wait */
+#define NOISE_MAX (16u << 20) /* what a login shell may print before the agent speaks */
+#define QUEUE_MAX (1u << 20)  /* of output that the terminal did not take yet; beyond it the agents wait */
 #define NEVER     UINT64_MAX
 
 enum phase { STARTING, RUNNING, GRACE, ENDING, KILLING, OVER };
 
 struct peer {
 	const struct host *host;
-	pid_t pid; /* the agent, or the remote shell that carries it */
-	int fd;    /* -1: gone */
-	int first, count;
+	pid_t pid;        /* the agent, or the remote shell that carries it */
+	int fd;           /* -1: gone */
+	int *rank, count; /* in ascending order */
+	size_t noise;     /* bytes before the agent's first words */
 	bool greeted, ready;
 	struct buf from, to;
 };
@@ -57,10 +57,11 @@ struct head {
 	const struct run_options *o;
 	struct peer *peer;
 	struct rank *rank;
+	int *ranks_by_host;
 	struct pollfd *polls;
 	struct sink out, err;
 	int npeers, alive, signals, status;
-	bool input_open, failed, signalled;
+	bool input_open, failed, signalled, output_lost;
 	char root[NAME_MAX + 16];
 	enum phase phase;
 	uint64_t harsher, limit; /* now_ns() at which the next phase begins; at which time is up */
@@ -127,13 +128,14 @@ static bool fail_first(struct head *h, int status)
 	return first;
 }
 
-static void list_living(const struct head *h, char *buf, size_t cap)
+/* " 0 3": the ranks of a host, or with NULL all that live. */
+static void list_ranks(const struct head *h, const struct peer *p, char *buf, size_t cap)
 {
 	size_t used = 0;
 
 	buf[0] = '\0';
 	for (int r = 0; r < h->o->n && used + 16 < cap; r++)
-		if (!h->rank[r].ended)
+		if (p ? h->rank[r].peer == p : !h->rank[r].ended)
 			used += (size_t)snprintf(buf + used, cap - used, " %d", r);
 }
 
@@ -141,7 +143,7 @@ static void go_on(struct head *h)
 {
 	char list[256];
 
-	list_living(h, list, sizeof(list));
+	list_ranks(h, NULL, list, sizeof(list));
 	switch (h->phase) {
 	case GRACE:
 		say(h, "ending what still runs: rank%s%s", h->alive > 1 ? "s" : "", list);
@@ -168,9 +170,13 @@ static void time_is_up(struct head *h)
 		enter(h, ENDING, HARSHER_S);
 }
 
-/* The first is passed on and ends the job gently; the second kills. */
+/* The first is passed on and ends the job gently; the second kills. Users' own are passed on, and that is all. */
 static void take_signal(struct head *h, int sig)
 {
+	if (sig == SIGUSR1 || sig == SIGUSR2) {
+		signal_ranks(h, sig);
+		return;
+	}
 	if (h->signalled || h->phase > GRACE) {
 		say(h, "%s: killing the ranks", strsignal(sig));
 		enter(h, KILLING, HARSHER_S);
@@ -202,9 +208,14 @@ static void why_lost(struct head *h, const struct peer *p, int status)
 {
 	const char *host = p->host->name;
 	int code = WIFEXITED(status) ? WEXITSTATUS(status) : 255;
+	char list[256];
 
+	list_ranks(h, p, list, sizeof(list));
 	if (p->greeted)
-		say(h, "lost host %s, with ranks %d to %d", host, p->first, p->first + p->count - 1);
+		say(h, "lost host %s, with rank%s%s", host, p->count > 1 ? "s" : "", list);
+	else if (p->noise > NOISE_MAX)
+		say(h, "host %s printed %u MiB, and no tutti-run among it: does its login shell print without end?",
+		    host, NOISE_MAX >> 20);
 	else if (host_is_here(host))
 		say(h, "the agent on this host did not start (status %d)", code);
 	else if (code == 127)
@@ -222,9 +233,9 @@ static void lose(struct head *h, struct peer *p)
 	p->fd = -1;
 	status = agent_end(p->pid, 1);
 	p->pid = 0;
-	for (int r = p->first; r < p->first + p->count; r++) {
-		living += !h->rank[r].ended;
-		end_rank(h, r);
+	for (int i = 0; i < p->count; i++) {
+		living += !h->rank[p->rank[i]].ended;
+		end_rank(h, p->rank[i]);
 	}
 	if (living && h->phase != OVER) {
 		why_lost(h, p, status);
@@ -244,7 +255,7 @@ static bool is_numeric(const char *host)
 /* Rank 0's address: what the host file says, the address that the user typed, or what the host found itself. */
 static void choose_root(struct head *h, const char *found)
 {
-	const struct host *host = h->peer[0].host;
+	const struct host *host = h->rank[0].peer->host;
 	const char *at = strchr(host->name, '@'), *bare = at ? at + 1 : host->name, *given = NULL;
 	const char *port = strrchr(found, ':');
 
@@ -273,7 +284,7 @@ static void take_ready(struct head *h, struct peer *p, const struct frame *f)
 	char found[NAME_MAX + 1];
 
 	p->ready = true;
-	if (p == h->peer) {
+	if (p == h->rank[0].peer) {
 		snprintf(found, sizeof(found), "%.*s", (int)f->len, f->data);
 		choose_root(h, found);
 	}
@@ -289,7 +300,7 @@ static void send_job(struct head *h, struct peer *p, const char *secret)
 	struct buf b = {0};
 	struct job job = {
 	        .size = h->o->n,
-	        .first = p->first,
+	        .rank = p->rank,
 	        .count = p->count,
 	        .everywhere = h->npeers > 1,
 	        .cwd = h->o->cwd,
@@ -321,6 +332,13 @@ static void take_output(struct head *h, int r, const struct frame *f)
 	lines_add(is_out ? &k->out : &k->err, is_out ? &h->out : &h->err, tag, raw, f->data, f->len);
 }
 
+static void say_cut(struct head *h)
+{
+	if (h->out.cut || h->err.cut)
+		say(h, "lines of more than %u MiB had to be cut", HELD_MAX >> 20);
+	h->out.cut = h->err.cut = false;
+}
+
 static void take_exit(struct head *h, int r, uint32_t value)
 {
 	int sig = (int)(value & 0x7f), code = (int)(value >> 8) & 0xff;
@@ -331,6 +349,7 @@ static void take_exit(struct head *h, int r, uint32_t value)
 		snprintf(tag, sizeof(tag), "[%d] ", r);
 	lines_end(&k->out, &h->out, tag);
 	lines_end(&k->err, &h->err, tag);
+	say_cut(h);
 	end_rank(h, r);
 	if (sig && h->phase <= GRACE && !h->signalled)
 		say(h, "%s was killed by signal %d (%s)", rank_name(h, r, name), sig, strsignal(sig));
@@ -361,7 +380,7 @@ static void take_frame(struct head *h, struct peer *p, const struct frame *f)
 		take_ready(h, p, f);
 	else if (f->kind == FRAME_FAILED)
 		take_failed(h, p, f);
-	if (r < p->first || r >= p->first + p->count || h->rank[r].ended)
+	if (r < 0 || r >= h->o->n || h->rank[r].peer != p || h->rank[r].ended)
 		return;
 	if (f->kind == FRAME_OUTPUT || f->kind == FRAME_ERRORS)
 		take_output(h, r, f);
@@ -378,8 +397,12 @@ static bool find_hello(struct peer *p)
 {
 	const char *at = p->from.len ? memmem(p->from.data, p->from.len, WIRE_HELLO, WIRE_HELLO_LEN) : NULL;
 
+	if (!at && p->from.len >= WIRE_HELLO_LEN) { /* its beginning may have come already */
+		p->noise += p->from.len - (WIRE_HELLO_LEN - 1);
+		buf_drop(&p->from, p->from.len - (WIRE_HELLO_LEN - 1));
+	}
 	if (!at)
-		return p->from.len < NOISE_MAX;
+		return p->noise <= NOISE_MAX;
 	buf_drop(&p->from, (size_t)(at - p->from.data) + WIRE_HELLO_LEN);
 	p->greeted = true;
 	return true;
@@ -454,14 +477,14 @@ static int wait_ms(const struct head *h)
 
 static int fill_polls(struct head *h)
 {
-	const bool room = h->out.queue.len < QUEUE_MAX && h->err.queue.len < QUEUE_MAX;
+	const bool room = sink_waiting(&h->out) < QUEUE_MAX && sink_waiting(&h->err) < QUEUE_MAX;
 	struct pollfd *p = h->polls;
 	int n = 4;
 
 	p[0] = (struct pollfd){.fd = h->signals, .events = POLLIN};
 	p[1] = (struct pollfd){.fd = wants_input(h) ? STDIN_FILENO : -1, .events = POLLIN};
-	p[2] = (struct pollfd){.fd = h->out.queue.len ? h->out.fd : -1, .events = POLLOUT};
-	p[3] = (struct pollfd){.fd = h->err.queue.len ? h->err.fd : -1, .events = POLLOUT};
+	p[2] = (struct pollfd){.fd = sink_waiting(&h->out) ? h->out.fd : -1, .events = POLLOUT};
+	p[3] = (struct pollfd){.fd = sink_waiting(&h->err) ? h->err.fd : -1, .events = POLLOUT};
 	for (int i = 0; i < h->npeers; i++, n++) {
 		const struct peer *a = &h->peer[i];
 		short events = (short)((room ? POLLIN : 0) | (a->to.len ? POLLOUT : 0));
@@ -497,6 +520,24 @@ static void watch_clock(struct head *h)
 		go_on(h);
 }
 
+/* A reader that left needs no words. A disk that is full does; what is lost of stderr can only be told by the status. */
+static void watch_outputs(struct head *h)
+{
+	bool was_running = h->phase == RUNNING, lost = h->out.error && !h->output_lost;
+
+	if (lost && h->out.error != EPIPE)
+		say(h, "can't write the output: %s", strerror(h->out.error));
+	if (lost)
+		fail_first(h, h->out.error == EPIPE ? 128 + SIGPIPE : STATUS_OUTPUT);
+	else if (h->err.error && h->err.error != EPIPE && !h->output_lost)
+		fail_first(h, STATUS_OUTPUT);
+	else
+		return;
+	h->output_lost = true;
+	if (was_running)
+		enter(h, ENDING, HARSHER_S);
+}
+
 static void turn(struct head *h)
 {
 	int n = fill_polls(h);
@@ -511,10 +552,7 @@ static void turn(struct head *h)
 		serve_peer(h, &h->peer[i], h->polls[4 + i].revents);
 	sink_flush(&h->err);
 	sink_flush(&h->out);
-	if (h->out.broken && h->phase == RUNNING) {
-		fail_first(h, 128 + SIGPIPE);
-		enter(h, ENDING, HARSHER_S);
-	}
+	watch_outputs(h);
 	watch_clock(h);
 	if (h->alive == 0)
 		h->phase = OVER;
@@ -523,57 +561,71 @@ static void turn(struct head *h)
 /* What is left to print, until it is printed or a signal comes. */
 static void print_rest(struct head *h)
 {
-	while (h->out.queue.len || h->err.queue.len) {
+	while (sink_waiting(&h->out) || sink_waiting(&h->err)) {
 		struct pollfd p[3] = {
 		        {.fd = h->signals, .events = POLLIN},
-		        {.fd = h->out.queue.len ? h->out.fd : -1, .events = POLLOUT},
-		        {.fd = h->err.queue.len ? h->err.fd : -1, .events = POLLOUT},
+		        {.fd = sink_waiting(&h->out) ? h->out.fd : -1, .events = POLLOUT},
+		        {.fd = sink_waiting(&h->err) ? h->err.fd : -1, .events = POLLOUT},
 		};
 		poll(p, 3, -1);
 		if (p[0].revents)
 			return;
 		sink_flush(&h->err);
 		sink_flush(&h->out);
+		watch_outputs(h);
 	}
 }
 
-/* SIGINT and the like end the job; those that our parent told us to ignore (nohup, a script's &) stay ignored. */
+/* What is for the job. Those signals that our parent told us to ignore (nohup, a script's &) stay ignored. */
 static int listen_to_signals(void)
 {
-	static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+	static const int heard[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 	struct sigaction old;
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* write says so */
 	sigemptyset(&set);
-	for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++)
-		if (sigaction(ending[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-			sigaddset(&set, ending[i]);
+	for (size_t i = 0; i < sizeof(heard) / sizeof(heard[0]); i++)
+		if (sigaction(heard[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+			sigaddset(&set, heard[i]);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* The ranks of each host that has any, next to each other in one list. */
+static void make_peers(struct head *h, const int *host_of, int *list)
+{
+	for (int i = 0; i < h->o->hosts.n; i++) {
+		struct peer *p = &h->peer[h->npeers];
+		*p = (struct peer){.host = &h->o->hosts.host[i], .fd = -1, .rank = list};
+		for (int r = 0; r < h->o->n; r++) {
+			if (host_of[r] != i)
+				continue;
+			*list++ = r;
+			p->count++;
+			h->rank[r].peer = p;
+		}
+		h->npeers += p->count > 0;
+	}
 }
 
 static int place_ranks(struct head *h)
 {
 	const struct run_options *o = h->o;
-	int *taken = calloc((size_t)o->hosts.n, sizeof(*taken)), rc, r = 0;
+	int *host_of = calloc((size_t)o->n, sizeof(*host_of)), rc;
 
-	h->peer = calloc((size_t)o->hosts.n, sizeof(*h->peer));
+	h->peer = calloc((size_t)o->hosts.n + 1, sizeof(*h->peer));
 	h->rank = calloc((size_t)o->n, sizeof(*h->rank));
+	h->ranks_by_host = calloc((size_t)o->n, sizeof(*h->ranks_by_host));
 	h->polls = calloc((size_t)o->hosts.n + 4, sizeof(*h->polls));
-	rc = taken && h->peer && h->rank && h->polls ? hosts_place(&o->hosts, o->n, taken)
-	                                             : fail(TUTTI_ENOMEM, "out of memory for %d ranks", o->n);
-	for (int i = 0; rc == TUTTI_OK && i < o->hosts.n; i++) {
-		struct peer *p = &h->peer[h->npeers];
-		if (!taken[i])
-			continue;
-		*p = (struct peer){.host = &o->hosts.host[i], .fd = -1, .first = r, .count = taken[i]};
-		for (; r < p->first + p->count; r++)
-			h->rank[r].peer = p;
-		h->npeers++;
-	}
-	free(taken);
+	rc = host_of && h->peer && h->rank && h->ranks_by_host && h->polls
+	             ? hosts_place(&o->hosts, o->n, host_of)
+	             : fail(TUTTI_ENOMEM, "out of memory for %d ranks", o->n);
+	if (rc == TUTTI_OK)
+		make_peers(h, host_of, h->ranks_by_host);
+	free(host_of);
 	return rc;
 }
 
@@ -599,7 +651,7 @@ static int start_agents(struct head *h)
 /* The end of its stream tells each agent to end, all at once; then they share one time to do so. */
 static void clean_up(struct head *h)
 {
-	uint64_t due = after(HARSHER_S), now;
+	uint64_t due = after(2 * HARSHER_S), now;
 
 	for (int i = 0; i < h->npeers; i++)
 		if (h->peer[i].fd >= 0)
@@ -619,6 +671,7 @@ static void clean_up(struct head *h)
 	buf_free(&h->err.queue);
 	free(h->peer);
 	free(h->rank);
+	free(h->ranks_by_host);
 	free(h->polls);
 }
 
@@ -634,9 +687,12 @@ int head_run(const struct run_options *o)
 	        .signals = listen_to_signals(),
 	};
 
-	if (place_ranks(&h) != TUTTI_OK || start_agents(&h) != TUTTI_OK) {
+	if (place_ranks(&h) != TUTTI_OK) {
 		say(&h, "%s", fail_text());
 		fail_first(&h, 1);
+	} else if (start_agents(&h) != TUTTI_OK) {
+		say(&h, "%s", fail_text());
+		fail_first(&h, STATUS_LOST);
 	}
 	while (h.phase != OVER)
 		turn(&h);
@@ -658,7 +714,7 @@ int head_show(const struct run_options *o)
 		bool here = host_is_here(p->host->name);
 		struct binding *b = here ? bind_plan(o->bind, p->count) : NULL;
 		for (int k = 0; k < p->count; k++) {
-			printf("rank %d on %s, local rank %d, cpus %s:", p->first + k, p->host->name, k,
+			printf("rank %d on %s, local rank %d, cpus %s:", p->rank[k], p->host->name, k,
 			       here ? bind_text(b, k, cpus, sizeof(cpus)) : o->bind);
 			for (int w = 0; w < o->argc; w++)
 				printf(" %s", o->argv[w]);

@@ -20,13 +20,14 @@ struct run_options {
 	char **argv; /* program and arguments, NULL-terminated */
 };
 
+#define STATUS_OUTPUT  1
 #define STATUS_TIMEOUT 124
 #define STATUS_LOST    125
 
 /**
  * Runs the job. Returns the exit status: 0; that of the rank that failed first (128 + the signal that killed it);
  * 128 + the signal that ended tutti-run; 124 at the time limit; 125 when a host was lost; 126 or 127 when the program
- * could not be run or was not found.
+ * could not be run or was not found; 1 when the output could not be written.
  */
 int head_run(const struct run_options *o);
 /** Says what would run where. Returns the exit status. */

@@ -74,16 +74,10 @@ static struct host *find(const struct hosts *hosts, struct span name)
 	return NULL;
 }
 
-static int add(struct hosts *hosts, struct span name, int slots, const char *address)
+static int add_host(struct hosts *hosts, struct span name, const char *address)
 {
-	struct host *grown, *old = find(hosts, name), new = {.slots = slots};
+	struct host *grown, new = {.slots = 0};
 
-	if (old) {
-		if (slots > HOST_SLOTS_MAX - old->slots)
-			return fail(TUTTI_EINVAL, "host %s: more than %d slots", old->name, HOST_SLOTS_MAX);
-		old->slots += slots;
-		return TUTTI_OK;
-	}
 	if (hosts->n == HOSTS_MAX)
 		return fail(TUTTI_EINVAL, "more than %d hosts", HOSTS_MAX);
 	grown = realloc(hosts->host, (size_t)(hosts->n + 1) * sizeof(*grown));
@@ -101,11 +95,63 @@ static int add(struct hosts *hosts, struct span name, int slots, const char *add
 	return TUTTI_OK;
 }
 
+static struct stretch *first_stretch(const struct hosts *hosts, int host)
+{
+	for (int i = 0; i < hosts->nstretches; i++)
+		if (hosts->order[i].host == host)
+			return &hosts->order[i];
+	return NULL;
+}
+
+static int add_slots(struct hosts *hosts, int host, int slots, bool in_turn)
+{
+	struct stretch *grown, *first = in_turn ? NULL : first_stretch(hosts, host);
+
+	if (slots > HOST_SLOTS_MAX - hosts->host[host].slots)
+		return fail(TUTTI_EINVAL, "host %s: more than %d slots", hosts->host[host].name, HOST_SLOTS_MAX);
+	hosts->host[host].slots += slots;
+	if (first) {
+		first->slots += slots;
+		return TUTTI_OK;
+	}
+	grown = realloc(hosts->order, (size_t)(hosts->nstretches + 1) * sizeof(*grown));
+	if (!grown)
+		return no_memory();
+	hosts->order = grown;
+	grown[hosts->nstretches++] = (struct stretch){host, slots};
+	return TUTTI_OK;
+}
+
+/* in_turn: the slots of a host that is there already come after those of the hosts named since, else with its first ones. */
+static int add(struct hosts *hosts, struct span name, int slots, const char *address, bool in_turn)
+{
+	struct host *old = find(hosts, name);
+	int at = old ? (int)(old - hosts->host) : hosts->n, rc = old ? TUTTI_OK : add_host(hosts, name, address);
+
+	return rc == TUTTI_OK ? add_slots(hosts, at, slots, in_turn) : rc;
+}
+
+/* "a:2222" starts thousands of ranks for somebody who thought of ssh's port. */
+static int check_slots(struct span item, struct span count, bool colon, int *slots)
+{
+	if (!colon || !parse_slots(count, slots))
+		return fail(TUTTI_EINVAL,
+		            "'%.*s': expected host:slots with 1 to %d slots; a port stands in ~/.ssh/config",
+		            shown(item), item.at, PORT_LIKE - 1);
+	if (*slots >= PORT_LIKE)
+		return fail(TUTTI_EINVAL,
+		            "'%.*s': is %d a port? The number after the colon is slots. Give a port with --rsh "
+		            "'ssh -p %d' or in ~/.ssh/config; if you mean slots, write 'slots=%d' in a host file",
+		            shown(item), item.at, *slots, *slots, *slots);
+	return TUTTI_OK;
+}
+
 /* host, host:slots, [v6], [v6]:slots; slots is 0 unless they were given apart. */
 static int add_item(struct hosts *hosts, struct span item, int slots)
 {
 	struct span name = item, count;
 	const char *end;
+	int rc;
 
 	if (item.len && item.at[0] == '[') {
 		end = memchr(item.at, ']', item.len);
@@ -126,13 +172,13 @@ static int add_item(struct hosts *hosts, struct span item, int slots)
 		if (*end == ':' && item.at[0] != '[' && memchr(count.at, ':', count.len))
 			return fail(TUTTI_EINVAL, "'%.*s': write an IPv6 address in brackets: [::1]:2", shown(item),
 			            item.at);
-		if (*end != ':' || !parse_slots(count, &slots))
-			return fail(TUTTI_EINVAL, "'%.*s': expected host:slots with 1 to %d slots", shown(item),
-			            item.at, HOST_SLOTS_MAX);
+		rc = check_slots(item, count, *end == ':', &slots);
+		if (rc != TUTTI_OK)
+			return rc;
 	}
 	if (!is_name(name))
 		return fail(TUTTI_EINVAL, "'%.*s' is not a host name", shown(item), item.at);
-	return add(hosts, name, slots ? slots : 1, NULL);
+	return add(hosts, name, slots ? slots : 1, NULL, false);
 }
 
 int hosts_add_list(struct hosts *hosts, const char *text)
@@ -210,7 +256,7 @@ static int add_json_host(struct hosts *hosts, const json_t *entry)
 	if (slots &&
 	    (!json_is_integer(slots) || json_integer_value(slots) < 1 || json_integer_value(slots) > HOST_SLOTS_MAX))
 		return fail(TUTTI_EINVAL, "\"slots\" must be a number from 1 to %d", HOST_SLOTS_MAX);
-	return add(hosts, span_of(ssh), slots ? (int)json_integer_value(slots) : 1, json_string_value(address));
+	return add(hosts, span_of(ssh), slots ? (int)json_integer_value(slots) : 1, json_string_value(address), true);
 }
 
 static int add_json_env(struct hosts *hosts, const json_t *entry)
@@ -306,6 +352,7 @@ void hosts_free(struct hosts *hosts)
 	for (int i = 0; i < hosts->nenv; i++)
 		free(hosts->env[i]);
 	free(hosts->host);
+	free(hosts->order);
 	free(hosts->env);
 	memset(hosts, 0, sizeof(*hosts));
 }
@@ -319,17 +366,17 @@ int hosts_slots(const struct hosts *hosts)
 	return total;
 }
 
-int hosts_place(const struct hosts *hosts, int n, int *taken)
+int hosts_place(const struct hosts *hosts, int n, int *host_of)
 {
-	int left = n;
+	const struct host *last = &hosts->host[hosts->n - 1];
+	int placed = 0;
 
-	for (int i = 0; i < hosts->n; i++) {
-		taken[i] = left < hosts->host[i].slots ? left : hosts->host[i].slots;
-		left -= taken[i];
-	}
-	if (left > 0)
-		return fail(TUTTI_EINVAL, "%d ranks, but the hosts have %d slots: write more, as in %s:%d", n, n - left,
-		            hosts->host[hosts->n - 1].name, hosts->host[hosts->n - 1].slots + left);
+	for (int i = 0; i < hosts->nstretches; i++)
+		for (int k = 0; k < hosts->order[i].slots && placed < n; k++)
+			host_of[placed++] = hosts->order[i].host;
+	if (placed < n)
+		return fail(TUTTI_EINVAL, "%d ranks, but the hosts have %d slots: write more, as in %s:%d", n, placed,
+		            last->name, last->slots + n - placed);
 	return TUTTI_OK;
 }
 

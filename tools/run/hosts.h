@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #define HOST_SLOTS_MAX 4096
+#define PORT_LIKE      1024 /* after a colon, this and more looks like a port */
 
 struct host {
 	char *name;    /* as the remote shell understands it: name, address, user@name */
@@ -17,10 +18,17 @@ struct host {
 	int slots;
 };
 
+/** Ranks fill the stretches one after the other. A host has several where a JSON file names it again. */
+struct stretch {
+	int host, slots;
+};
+
 /** Zero is empty. */
 struct hosts {
 	struct host *host;
 	int n;
+	struct stretch *order;
+	int nstretches;
 	char **env; /* NAME=VALUE, from a JSON file's "envs" */
 	int nenv;
 };
@@ -29,13 +37,14 @@ struct hosts {
 int hosts_add_list(struct hosts *hosts, const char *text);
 /**
  * The text of a host file called `name` in messages: "host", "host:2" or "host slots=2" per line with # comments; or
- * JSON: {"envs": ["A=1"], "hosts": [{"ssh": "host", "ips": ["10.0.0.1"], "slots": 2}]}, or the bare list of hosts.
+ * JSON: {"envs": ["A=1"], "hosts": [{"ssh": "host", "ips": ["10.0.0.1"], "slots": 2}]}, or the bare list of hosts. Each
+ * entry of a JSON list takes the next ranks, also when it names a host again: entry i of a list without slots is rank i.
  */
 int hosts_add_file(struct hosts *hosts, const char *name, const char *text, size_t len);
 void hosts_free(struct hosts *hosts);
 
-/** How many of n ranks each host takes, in order of the hosts, slots first to last; EINVAL when there are too few. */
-int hosts_place(const struct hosts *hosts, int n, int *taken);
+/** The index of the host of each of n ranks, in order of the stretches; EINVAL when there are too few slots. */
+int hosts_place(const struct hosts *hosts, int n, int *host_of);
 int hosts_slots(const struct hosts *hosts);
 /** True for localhost, the loopback addresses and this machine's own name. */
 bool host_is_here(const char *name);

@@ -9,8 +9,22 @@
 
 void sink_add(struct sink *s, const char *data, size_t len)
 {
-	if (!s->broken)
+	if (!s->error)
 		buf_add(&s->queue, data, len);
+}
+
+size_t sink_waiting(const struct sink *s)
+{
+	return s->queue.len - s->written;
+}
+
+/* Seldom, as it moves all that waits. */
+static void drop_written(struct sink *s)
+{
+	if (s->written * 2 < s->queue.len)
+		return;
+	buf_drop(&s->queue, s->written);
+	s->written = 0;
 }
 
 /* How much to write at once: up to PIPE_BUF, and to the end of a line if there is one in it. */
@@ -24,23 +38,21 @@ static size_t portion(const char *data, size_t len)
 
 void sink_flush(struct sink *s)
 {
-	size_t done = 0;
-
-	while (done < s->queue.len) {
+	while (sink_waiting(s)) {
 		struct pollfd p = {.fd = s->fd, .events = POLLOUT};
 		ssize_t n;
 		if (poll(&p, 1, 0) <= 0)
 			break;
-		n = write(s->fd, s->queue.data + done, portion(s->queue.data + done, s->queue.len - done));
+		n = write(s->fd, s->queue.data + s->written, portion(s->queue.data + s->written, sink_waiting(s)));
 		if (n < 0 && errno != EINTR && errno != EAGAIN) {
-			s->broken = true;
-			done = s->queue.len;
+			s->error = errno;
+			s->written = s->queue.len;
 		}
 		if (n < 0)
 			break;
-		done += (size_t)n;
+		s->written += (size_t)n;
 	}
-	buf_drop(&s->queue, done);
+	drop_written(s);
 }
 
 static void add_line(struct lines *l, struct sink *s, const char *tag, const char *rest, size_t len)
@@ -48,6 +60,7 @@ static void add_line(struct lines *l, struct sink *s, const char *tag, const cha
 	sink_add(s, tag, strlen(tag));
 	sink_add(s, l->part.data, l->part.len);
 	sink_add(s, rest, len);
+	s->held -= l->part.len;
 	l->part.len = 0;
 }
 
@@ -64,8 +77,11 @@ void lines_add(struct lines *l, struct sink *s, const char *tag, bool raw, const
 		data = newline + 1;
 	}
 	buf_add(&l->part, data, (size_t)(end - data));
-	if (l->part.len > LINE_LONG)
+	s->held += (size_t)(end - data);
+	if (s->held > (s->held_max ? s->held_max : HELD_MAX)) {
+		s->cut = true;
 		lines_end(l, s, tag);
+	}
 }
 
 void lines_end(struct lines *l, struct sink *s, const char *tag)

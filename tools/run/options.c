@@ -39,10 +39,13 @@ enum option_id {
 static const struct cli_option table[] = {
         {OPT_RANKS, 'n', "ranks", "N", "Number of ranks. Default: one for each slot of the hosts, or 1."},
         {OPT_HOST, 'H', "host", "LIST",
-         "Hosts and their slots: a:2,b:2. A host without a number has one slot. Ranks fill the hosts in this order."},
+         "Hosts and their slots: a:2,b:2. A host without a number has one slot. Ranks fill the hosts in this order. "
+         "The number is not a port: that is given with --rsh 'ssh -p PORT' or in ~/.ssh/config."},
         {OPT_HOSTFILE, 0, "hostfile", "FILE",
          "Hosts from a file: a line each, 'host', 'host:2' or 'host slots=2', with # comments; or JSON, a list of "
-         "{\"ssh\": \"host\", \"ips\": [\"10.0.0.1\"], \"slots\": 2} or that list as \"hosts\" of an object."},
+         "{\"ssh\": \"host\", \"ips\": [\"10.0.0.1\"], \"slots\": 2} or that list as \"hosts\" of an object. Each "
+         "entry "
+         "of a JSON list takes the next ranks, as with mlx.launch, also where a host stands in it twice."},
         {OPT_RSH, 0, "rsh", "COMMAND",
          "Command that runs a command line on a host; it gets the host and the line as its last two arguments. "
          "Default: " DEFAULT_RSH "."},
@@ -80,14 +83,16 @@ static const struct cli cli = {
         .more = "The status is 0 when all ranks ended with 0. Otherwise it is that of the rank that failed first; "
                 "128 plus the signal that killed it, or that ended tutti-run; 124 at the time limit; 125 when a "
                 "host can't be reached or was lost; 126 when the program or its directory can't be used; 127 when "
-                "the program is not there; 2 when the command line is wrong.\n\n"
+                "the program is not there; 2 when the command line is wrong; 1 when the output can't be written.\n\n"
                 "On each other host tutti-run starts itself as an agent. The job's secret, new for every job, goes "
                 "to the agents over that connection and to the ranks in their environment; it never stands in a "
                 "command line. Rank 0 inherits a listening socket, so there is no port to choose. TUTTI_IFACE says "
                 "at which interface the first host is reached.\n\n"
                 "Nothing is left behind: each rank leads a process group that is killed when the rank ends, when "
-                "tutti-run ends, even by SIGKILL, and when the connection to its host breaks. SIGINT, SIGTERM, "
-                "SIGHUP and SIGQUIT are passed on to the ranks; the second one kills them.\n\n"
+                "tutti-run ends, even by SIGKILL, and when the connection to its host breaks; ranks that still run "
+                "then "
+                "get SIGTERM, and SIGKILL two seconds later. SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on to the "
+                "ranks and end the job; the second one kills them. SIGUSR1 and SIGUSR2 are passed on.\n\n"
                 "Examples:\n\n"
                 "tutti-run -n 4 ./program\n\n"
                 "tutti-run -H node1:2,node2:2 --env OMP_NUM_THREADS=8 ./program\n\n"
@@ -100,6 +105,8 @@ static int set_count(int *n, const char *text)
 {
 	int64_t v;
 
+	if (text[0] == 'p') /* mpirun's -np */
+		return fail(TUTTI_EINVAL, "-n%s is not an option: the number of ranks is -n N, as in -n 2", text);
 	if (!parse_size(text, &v) || v < 1 || v > HOST_SLOTS_MAX)
 		return fail(TUTTI_EINVAL, "-n %s: expected a number from 1 to %d", text, HOST_SLOTS_MAX);
 	*n = (int)v;

@@ -53,6 +53,7 @@ static void remote_command(struct buf *b)
 
 #define WORDS_MAX 64
 
+/* Returns only when it can't. */
 static void exec_remote_shell(const char *rsh, const char *host)
 {
 	struct buf command = {0};
@@ -69,7 +70,6 @@ static void exec_remote_shell(const char *rsh, const char *host)
 	argv[n++] = command.data;
 	argv[n] = NULL;
 	execvp(argv[0], argv);
-	fprintf(stderr, "tutti-run: can't run %s: %s\n", argv[0], strerror(errno));
 }
 
 static void exec_agent(void)
@@ -78,47 +78,90 @@ static void exec_agent(void)
 
 	if (own_path(path))
 		execl(path, path, "--agent", (char *)NULL);
-	fprintf(stderr, "tutti-run: can't run myself: %s\n", strerror(errno));
 }
 
 /*
  * In the child. An agent here leaves the terminal's session; a remote shell stays, as it may have to ask for a
- * password, but does not hear the terminal's Ctrl-C: the head does, and tells the agents.
+ * password, but is deaf to what comes to the whole group, from the terminal or from `timeout`: the head hears it, and tells
+ * the agents over this very connection. The number of the error goes to `failed`.
  */
-static void become_agent(const char *host, const char *rsh, int fd)
+static void become_agent(const char *host, const char *rsh, int fd, int failed)
 {
+	static const int ours[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
+	bool here = host_is_here(host);
 	sigset_t none;
+	int err;
 
 	dup2(fd, STDIN_FILENO);
 	dup2(fd, STDOUT_FILENO);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGXFSZ, SIG_DFL);
 	signal(SIGTTIN, SIG_DFL);
-	signal(SIGINT, SIG_IGN);
-	signal(SIGQUIT, SIG_IGN);
+	for (size_t i = 0; !here && i < sizeof(ours) / sizeof(ours[0]); i++)
+		signal(ours[i], SIG_IGN);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (host_is_here(host)) {
+	if (here) {
 		setsid();
 		exec_agent();
 	} else {
 		exec_remote_shell(rsh, host);
 	}
-	_exit(127);
+	err = errno;
+	_exit(write(failed, &err, sizeof(err)) < 0 ? 126 : 127);
+}
+
+/* Waits until the child runs another program; 0, or the errno that kept it from that. */
+static int wait_for_exec(int failed)
+{
+	int err = 0;
+	ssize_t n;
+
+	do
+		n = read(failed, &err, sizeof(err));
+	while (n < 0 && errno == EINTR);
+	return n > 0 ? err : 0;
+}
+
+static int cant_start(const char *host, const char *rsh, pid_t *pid, int err)
+{
+	if (*pid > 0)
+		waitpid(*pid, NULL, 0);
+	errno = err;
+	if (*pid < 0)
+		fail_errno("can't start a process for host %s", host);
+	else if (host_is_here(host))
+		fail_errno("can't run tutti-run again as the agent of this host");
+	else
+		fail_errno("can't run '%.*s', which is to reach host %s; install it here, or name another with --rsh",
+		           (int)strcspn(rsh, " \t"), rsh, host);
+	*pid = 0;
+	return TUTTI_EPEER;
 }
 
 int agent_start(const char *host, const char *rsh, pid_t *pid, int *fd)
 {
-	int sv[2];
+	int sv[2], failed[2], err;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
 		return fail_errno("can't make a socket pair for host %s", host);
+	if (pipe2(failed, O_CLOEXEC) < 0) {
+		close(sv[0]);
+		close(sv[1]);
+		return fail_errno("can't make a pipe for host %s", host);
+	}
 	*pid = fork();
 	if (*pid == 0)
-		become_agent(host, rsh, sv[1]);
+		become_agent(host, rsh, sv[1], failed[1]);
+	err = *pid < 0 ? errno : 0;
 	close(sv[1]);
-	if (*pid < 0) {
+	close(failed[1]);
+	if (!err)
+		err = wait_for_exec(failed[0]);
+	close(failed[0]);
+	if (err) {
 		close(sv[0]);
-		return fail_errno("can't start a process for host %s", host);
+		return cant_start(host, rsh, pid, err);
 	}
 	fcntl(sv[0], F_SETFL, O_NONBLOCK);
 	*fd = sv[0];

@@ -149,13 +149,17 @@ static void add_string(struct buf *b, const char *s)
 	buf_add(b, s, strlen(s) + 1);
 }
 
+#define JOB_NUMBERS 7
+
 void job_pack(struct buf *b, const struct job *job)
 {
-	const int numbers[] = {job->size,     job->first, job->count, job->everywhere,
-	                       job->cwd_must, job->input, job->nenv,  job->argc};
+	const int numbers[JOB_NUMBERS] = {job->size,  job->count, job->everywhere, job->cwd_must,
+	                                  job->input, job->nenv,  job->argc};
 
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+	for (int i = 0; i < JOB_NUMBERS; i++)
 		buf_add_u32(b, (uint32_t)numbers[i]);
+	for (int i = 0; i < job->count; i++)
+		buf_add_u32(b, (uint32_t)job->rank[i]);
 	add_string(b, job->bind);
 	add_string(b, job->secret);
 	add_string(b, job->cwd);
@@ -192,41 +196,57 @@ static char **take_strings(char **at, const char *end, int n)
 	return list;
 }
 
+static void take_numbers(struct job *job, const char *data)
+{
+	job->size = (int)get_u32(data);
+	job->count = (int)get_u32(data + 4);
+	job->everywhere = get_u32(data + 8) != 0;
+	job->cwd_must = get_u32(data + 12) != 0;
+	job->input = (int)get_u32(data + 16);
+	job->nenv = (int)get_u32(data + 20);
+	job->argc = (int)get_u32(data + 24);
+}
+
+static bool take_ranks(struct job *job, char **at, const char *end)
+{
+	if (job->count < 1 || job->count > job->size || job->count > (end - *at) / 4)
+		return false;
+	job->rank = must(calloc((size_t)job->count, sizeof(*job->rank)));
+	for (int i = 0; i < job->count; i++, *at += 4) {
+		job->rank[i] = (int)get_u32(*at);
+		if (job->rank[i] <= (i ? job->rank[i - 1] : -1) || job->rank[i] >= job->size)
+			return false;
+	}
+	return true;
+}
+
 bool job_unpack(struct job *job, const char *data, size_t len)
 {
-	int numbers[8];
 	char *at, *end;
 
 	memset(job, 0, sizeof(*job));
-	if (len < sizeof(numbers))
+	if (len < 4 * JOB_NUMBERS)
 		return false;
-	for (int i = 0; i < 8; i++)
-		numbers[i] = (int)get_u32(data + 4 * i);
+	take_numbers(job, data);
 	job->text = at = must(malloc(len));
 	memcpy(at, data, len);
 	end = at + len;
-	at += sizeof(numbers);
-	job->size = numbers[0];
-	job->first = numbers[1];
-	job->count = numbers[2];
-	job->everywhere = numbers[3] != 0;
-	job->cwd_must = numbers[4] != 0;
-	job->input = numbers[5];
-	job->nenv = numbers[6];
-	job->argc = numbers[7];
+	at += 4 * JOB_NUMBERS;
+	if (!take_ranks(job, &at, end))
+		return false;
 	job->bind = take_string(&at, end);
 	job->secret = job->bind ? take_string(&at, end) : NULL;
 	job->cwd = job->secret ? take_string(&at, end) : NULL;
 	job->env = job->cwd ? take_strings(&at, end, job->nenv) : NULL;
 	job->argv = job->env ? take_strings(&at, end, job->argc) : NULL;
-	return job->argv && at == end && job->argc > 0 && job->count > 0 && job->first >= 0 &&
-	       job->count <= job->size && job->first <= job->size - job->count;
+	return job->argv && at == end && job->argc > 0;
 }
 
 void job_free(struct job *job)
 {
 	free(job->env);
 	free(job->argv);
+	free(job->rank);
 	free(job->text);
 	memset(job, 0, sizeof(*job));
 }

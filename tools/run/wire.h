@@ -5,8 +5,8 @@
  *   head -> agent    JOB, GO, INPUT, SIGNAL
  *   agent -> head    READY, OUTPUT, ERRORS, TAKEN, CLOSED, EXIT, FAILED
  *
- * The end of the stream, for whatever reason, tells the agent to kill what it started: that is what keeps a host clean
- * when the head or the network dies.
+ * The end of the stream, for whatever reason, tells the agent to end what it started, by SIGTERM and after HARSHER_S by
+ * SIGKILL: that is what keeps a host clean when the head or the network dies.
  */
 #ifndef TUTTI_RUN_WIRE_H
 #define TUTTI_RUN_WIRE_H
@@ -17,9 +17,10 @@
 #include <sys/types.h>
 
 /** First bytes of an agent. What a login shell printed before them is skipped. */
-#define WIRE_HELLO     "\n:tutti-run agent 1:\n"
+#define WIRE_HELLO     "\n:tutti-run agent 2:\n"
 #define WIRE_HELLO_LEN (sizeof(WIRE_HELLO) - 1)
 
+#define HARSHER_S 2.0 /* from SIGTERM to SIGKILL */
 #define FRAME_MAX (16u << 20)
 #define INPUT_MAX 32768u
 
@@ -66,10 +67,11 @@ uint32_t frame_u32(const struct frame *f);
 
 /** What an agent must know. The strings belong to the packed frame's copy in `text`. */
 struct job {
-	int size, first, count; /* ranks first .. first + count - 1 of size run on this host */
-	bool everywhere;        /* false: all ranks of the job are on this host */
-	bool cwd_must;          /* the user named cwd: it is an error where it is missing */
-	int input;              /* which ranks read stdin: enum run_input */
+	int size, count; /* so many of the job's ranks run on this host */
+	int *rank;       /* which ones, in ascending order */
+	bool everywhere; /* false: all ranks of the job are on this host */
+	bool cwd_must;   /* the user named cwd: it is an error where it is missing */
+	int input;       /* which ranks read stdin: enum run_input */
 	const char *bind, *secret, *cwd;
 	int nenv, argc;
 	char **env;  /* NAME=VALUE */
