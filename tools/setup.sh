@@ -6,7 +6,7 @@ set -eu
 build="gcc g++ make pkg-config libhwloc-dev libsodium-dev libjansson-dev libibverbs-dev librdmacm-dev libfabric-dev"
 openmpi="openmpi-bin libopenmpi-dev"
 mpich="mpich libmpich-dev"
-check="$build libcmocka-dev libfabric-bin $openmpi $mpich iproute2 ethtool procps util-linux python3 libopenblas0-pthread python3-jsonschema"
+check="$build libcmocka-dev libfabric-bin $openmpi $mpich iproute2 ethtool procps util-linux python3 python3-numpy libopenblas0-pthread python3-jsonschema"
 cross="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 cross_arm="libc6:arm64 libhwloc-dev:arm64 libsodium-dev:arm64 libjansson-dev:arm64 libibverbs-dev:arm64 libcmocka-dev:arm64"
 

@@ -345,7 +345,7 @@ static int summarise(struct bench *b, struct results *out)
 	double bytes[2] = {(double)b->r->weights.bytes, (double)b->single.weights.bytes};
 	int status = TUTTI_OK;
 
-	*out = (struct results){.s = s, .c = c, .compute = &b->r->compute, .type = b->r->weights.type};
+	*out = (struct results){.s = s, .c = c, .compute = &b->r->compute, .type = weights_type(&b->r->weights)};
 	out->ranks = tutti_comm_size(b->all.comm);
 	for (int phase = 0; phase < PHASES && status == TUTTI_OK; phase++) {
 		size_t n = (size_t)(phase == PREFILL ? s->prompt : s->batch) * c->hidden;

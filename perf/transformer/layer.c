@@ -92,11 +92,30 @@ static float *cached(const struct decoder *d, float *cache, int layer, int seque
 	return cache + (((size_t)layer * d->sequences + sequence) * heads + kv) * d->context * d->w->config.head_dim;
 }
 
+/* Some families norm each head of queries and keys (Henry et al., 2020): nobody else is needed for that. */
+static void norm_heads(const struct decoder *d, float *head, int heads, const float *gain)
+{
+	int dim = d->w->config.head_dim;
+
+	for (; gain && heads > 0; heads--, head += dim) {
+		float square = 0, scale;
+
+		for (int k = 0; k < dim; k++)
+			square += head[k] * head[k];
+		scale = 1 / sqrtf(square / (float)dim + (float)d->w->config.eps);
+		for (int k = 0; k < dim; k++)
+			head[k] *= scale * gain[k];
+	}
+}
+
 static void remember(const struct decoder *d, int layer, const struct token *t, float *qkv)
 {
+	const struct layer *l = &d->w->layer[layer];
 	int dim = d->w->config.head_dim, heads = span_size(d->w->shard.heads), kv = span_size(d->w->shard.kv);
-	const float *key = qkv + heads * dim, *value = key + kv * dim;
+	float *key = qkv + heads * dim, *value = key + kv * dim;
 
+	norm_heads(d, qkv, heads, l->q_norm);
+	norm_heads(d, key, kv, l->k_norm);
 	rotate(d, qkv, heads + kv, t->position);
 	for (int h = 0; h < kv; h++) {
 		size_t at = (size_t)t->position * dim;
@@ -177,19 +196,16 @@ static int mlp(struct decoder *d, int layer, struct piece *p)
 static int embed(struct decoder *d, const struct token *t, struct piece *p)
 {
 	struct span own = d->w->shard.vocab;
-	size_t hidden = (size_t)d->w->config.hidden, row = hidden * element_size(d->w->type);
+	const struct matrix *from = &d->w->embedding;
+	size_t hidden = (size_t)d->w->config.hidden, row = hidden * element_size(from->type);
 
 	memset(d->x + p->first * hidden, 0, p->n * hidden * 4);
 	memset(d->partial + p->first * hidden, 0, p->n * hidden * 4);
 	for (int i = p->first; i < p->first + p->n; i++) {
-		const char *at = (const char *)d->w->embedding.at + (t[i].id - own.begin) * row;
-
 		if (t[i].id < own.begin || t[i].id >= own.end)
 			continue;
-		if (d->w->type == ELEMENT_BF16)
-			d->compute.loops->widen((const uint16_t *)at, hidden, d->partial + i * hidden);
-		else
-			memcpy(d->partial + i * hidden, at, row);
+		d->compute.loops->widen(from->type, (const char *)from->at + (t[i].id - own.begin) * row, hidden,
+		                        d->partial + i * hidden);
 	}
 	lap(&d->profile, OTHER);
 	return sum_begin(d, p);

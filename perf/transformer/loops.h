@@ -1,6 +1,6 @@
 /*
  * The inner loops, once for each instruction set: loops_body.h is compiled by loops_c.c (on aarch64 that is NEON),
- * loops_avx2.c and loops_avx512.c. Weights are f32 or bf16, everything else is f32. Nothing needs alignment.
+ * loops_avx2.c and loops_avx512.c. Weights are f32, bf16 or f16, everything else is f32. Nothing needs alignment.
  */
 #ifndef TRANSFORMER_LOOPS_H
 #define TRANSFORMER_LOOPS_H
@@ -8,13 +8,37 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /** Type of the weights in memory. */
-enum element { ELEMENT_F32, ELEMENT_BF16 };
+enum element { ELEMENT_F32, ELEMENT_BF16, ELEMENT_F16, ELEMENTS };
 
 static inline size_t element_size(enum element e)
 {
-	return e == ELEMENT_BF16 ? 2 : 4;
+	return e == ELEMENT_F32 ? 4 : 2;
+}
+
+/** The value of one element, which may stand anywhere. */
+static inline float element_value(enum element type, const void *at)
+{
+	uint32_t bits = 0, exponent;
+	float f, offset = 0;
+
+	memcpy(&bits, at, element_size(type));
+	if (type == ELEMENT_BF16) {
+		bits <<= 16;
+	} else if (type == ELEMENT_F16) {
+		exponent = bits & 0x7c00;
+		bits = (bits & 0x8000) << 16 | (bits & 0x7fff) << 13;
+		if (exponent == 0) { /* its value is a difference of two normal numbers */
+			offset = bits >> 31 ? -0x1p-14f : 0x1p-14f;
+			bits += 113u << 23;
+		} else {
+			bits += (exponent == 0x7c00 ? 224u : 112u) << 23;
+		}
+	}
+	memcpy(&f, &bits, 4);
+	return offset != 0 ? f - offset : f;
 }
 
 struct loops {
@@ -31,8 +55,8 @@ struct loops {
 	void (*softmax)(float *s, int n, float scale);
 	/** out[i] = gate[i] * sigmoid(gate[i]) * up[i]; out may be gate. */
 	void (*swiglu)(const float *gate, const float *up, int n, float *out);
-	/** bf16 to f32. */
-	void (*widen)(const uint16_t *in, size_t n, float *out);
+	/** n elements of that type to f32. */
+	void (*widen)(enum element type, const void *in, size_t n, float *out);
 };
 
 extern const struct loops loops_c;

@@ -4,8 +4,6 @@
  */
 #include "loops.h"
 
-#include <string.h>
-
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(LANES * 4)));
@@ -41,13 +39,18 @@ INLINE vec load_bf16(const uint16_t *p)
 	return (vec)(__builtin_convertvector(*(const half_in_memory *)p, word) << 16);
 }
 
-INLINE float widen_one(uint16_t v)
+/*
+ * f16 by integers, since not every CPU converts it. A subnormal becomes a normal number less 2^-14, so that modes that
+ * flush subnormals of f32 change nothing.
+ */
+INLINE vec load_f16(const uint16_t *p)
 {
-	uint32_t bits = (uint32_t)v << 16;
-	float f;
+	word h = __builtin_convertvector(*(const half_in_memory *)p, word);
+	word exponent = h & 0x7c00, bits = (h & 0x7fff) << 13, sign = (h & 0x8000) << 16;
+	vec small = (vec)(bits + (113u << 23)) - 0x1p-14f;
+	vec other = (vec)(bits + (112u << 23) + ((word)(exponent == 0x7c00) & (112u << 23)));
 
-	memcpy(&f, &bits, 4);
-	return f;
+	return (vec)((word)pick((ivec)(exponent == 0), small, other) | sign);
 }
 
 INLINE float sum(vec v)
@@ -64,14 +67,21 @@ INLINE float sum(vec v)
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */
 
-INLINE vec weight(enum element type, const void *row, int k)
+INLINE vec weight(enum element type, const char *row, size_t k)
 {
-	return type == ELEMENT_BF16 ? load_bf16((const uint16_t *)row + k) : load((const float *)row + k);
+	switch (type) {
+	case ELEMENT_BF16:
+		return load_bf16((const uint16_t *)row + k);
+	case ELEMENT_F16:
+		return load_f16((const uint16_t *)row + k);
+	default:
+		return load((const float *)row + k);
+	}
 }
 
-INLINE float weight_one(enum element type, const void *row, int k)
+INLINE float weight_one(enum element type, const char *row, int k)
 {
-	return type == ELEMENT_BF16 ? widen_one(((const uint16_t *)row)[k]) : ((const float *)row)[k];
+	return element_value(type, row + (size_t)k * element_size(type));
 }
 
 /* R rows by N vectors, both constants where this is called: all sums stay in registers. */
@@ -133,10 +143,16 @@ INLINE void dots_of(enum element type, const char *w, size_t stride, int rows, i
 static void dots(enum element type, const void *w, size_t ldw, int rows, int cols, const float *x, size_t ldx, int n,
                  float *y, size_t ldy)
 {
-	if (type == ELEMENT_BF16)
+	switch (type) { /* a loop for each: the type is a constant in it */
+	case ELEMENT_BF16:
 		dots_of(ELEMENT_BF16, w, ldw * 2, rows, cols, x, ldx, n, y, ldy);
-	else
+		break;
+	case ELEMENT_F16:
+		dots_of(ELEMENT_F16, w, ldw * 2, rows, cols, x, ldx, n, y, ldy);
+		break;
+	default:
 		dots_of(ELEMENT_F32, w, ldw * 4, rows, cols, x, ldx, n, y, ldy);
+	}
 }
 
 static void mix(const float *p, int n, const float *v, size_t ldv, int cols, float *out)
@@ -170,14 +186,28 @@ static void mix(const float *p, int n, const float *v, size_t ldv, int cols, flo
 	}
 }
 
-static void widen(const uint16_t *in, size_t n, float *out)
+INLINE void widen_of(enum element type, const char *in, size_t n, float *out)
 {
 	size_t i = 0;
 
 	for (; i + LANES <= n; i += LANES)
-		store(out + i, load_bf16(in + i));
+		store(out + i, weight(type, in, i));
 	for (; i < n; i++)
-		out[i] = widen_one(in[i]);
+		out[i] = element_value(type, in + i * element_size(type));
+}
+
+static void widen(enum element type, const void *in, size_t n, float *out)
+{
+	switch (type) {
+	case ELEMENT_BF16:
+		widen_of(ELEMENT_BF16, in, n, out);
+		break;
+	case ELEMENT_F16:
+		widen_of(ELEMENT_F16, in, n, out);
+		break;
+	default:
+		memcpy(out, in, n * 4);
+	}
 }
 
 /* ---- exponentials ------------------------------------------------------------------------------------------------ */

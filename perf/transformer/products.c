@@ -69,7 +69,7 @@ static const float *rows_of(struct compute *c, const struct matrix *w, int from,
 		if (!c->panel)
 			return NULL;
 	}
-	c->loops->widen((const uint16_t *)w->at + at, n, c->panel);
+	c->loops->widen(w->type, (const uint16_t *)w->at + at, n, c->panel);
 	return c->panel;
 }
 

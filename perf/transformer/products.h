@@ -24,7 +24,7 @@ struct compute {
 	const struct loops *loops;
 	sgemm_fn *sgemm; /* NULL: the loops do everything */
 	int few;         /* up to so many activations the loops are faster */
-	float *panel;    /* weights on their way from bf16 */
+	float *panel;    /* weights on their way to f32 */
 	size_t panel_floats;
 	void (*between)(void *arg); /* called every few milliseconds of a long product; may be NULL */
 	void *arg;

@@ -28,20 +28,37 @@ static struct vectors make(struct model *m, int n, int size)
 	return v;
 }
 
-static double value(const unsigned char *at, size_t i, bool bf16)
-{
-	uint32_t bits = bf16 ? (uint32_t)(at[2 * i] | at[2 * i + 1] << 8) << 16
-	                     : at[4 * i] | (uint32_t)at[4 * i + 1] << 8 | (uint32_t)at[4 * i + 2] << 16 |
-	                                (uint32_t)at[4 * i + 3] << 24;
-	float f;
+/* Elements of a tensor. */
+struct values {
+	const unsigned char *at;
+	unsigned size;          /* bytes of one */
+	int exponent, mantissa; /* bits of each; the sign is one more */
+};
 
-	memcpy(&f, &bits, 4);
-	return f;
+static double value(struct values v, size_t i)
+{
+	uint32_t bits = 0;
+	int exponent, bias = (1 << (v.exponent - 1)) - 1, most = (1 << v.exponent) - 1;
+	double fraction;
+
+	for (unsigned k = v.size; k-- > 0;)
+		bits = bits << 8 | v.at[i * v.size + k];
+	exponent = (int)(bits >> v.mantissa) & most;
+	fraction = ldexp(bits & ((1u << v.mantissa) - 1), -v.mantissa);
+	fraction = exponent == most ? (fraction > 0 ? NAN : INFINITY)
+	           : exponent       ? ldexp(1 + fraction, exponent - bias)
+	                            : ldexp(fraction, 1 - bias);
+	return bits >> (v.exponent + v.mantissa) ? -fraction : fraction;
 }
 
-/* The tensor's bytes, where its elements number `size`. */
-static const unsigned char *tensor(struct model *m, int layer, const char *name, size_t size, bool *bf16)
+/* The values of a tensor of `size` elements. */
+static struct values tensor(struct model *m, int layer, const char *name, size_t size)
 {
+	static const struct {
+		const char *type;
+		struct values as;
+	} types[] = {{"F32", {NULL, 4, 8, 23}}, {"BF16", {NULL, 2, 8, 7}}, {"F16", {NULL, 2, 5, 10}}};
+	struct values v = {0};
 	char full[128];
 	const struct tensor *t;
 
@@ -50,11 +67,14 @@ static const unsigned char *tensor(struct model *m, int layer, const char *name,
 	else
 		snprintf(full, sizeof(full), "%s", name);
 	t = checkpoint_find(m->from, full);
-	*bf16 = t && strcmp(t->type, "BF16") == 0;
-	if (t && t->end - t->begin == size * (*bf16 ? 2 : 4))
-		return checkpoint_data(m->from, t);
-	m->failed = problem(m->problem, "the reference can't use tensor %s", full);
-	return NULL;
+	for (int i = 0; t && i < 3; i++)
+		if (strcmp(t->type, types[i].type) == 0)
+			v = types[i].as;
+	if (v.size && t->end - t->begin == size * v.size)
+		v.at = checkpoint_data(m->from, t);
+	else
+		m->failed = problem(m->problem, "the reference can't use tensor %s", full);
+	return v;
 }
 
 /* y = W x (+ b) for each vector. */
@@ -62,22 +82,21 @@ static struct vectors linear(struct model *m, int layer, const char *name, struc
 {
 	struct vectors y = make(m, x.n, rows);
 	char weight_name[64], bias_name[64];
-	bool bf16, bias_bf16 = false;
-	const unsigned char *w, *b = NULL;
+	struct values w, b = {0};
 
 	snprintf(weight_name, sizeof(weight_name), "%s.weight", name);
 	snprintf(bias_name, sizeof(bias_name), "%s.bias", name);
-	w = tensor(m, layer, weight_name, (size_t)rows * x.size, &bf16);
+	w = tensor(m, layer, weight_name, (size_t)rows * x.size);
 	if (bias)
-		b = tensor(m, layer, bias_name, (size_t)rows, &bias_bf16);
+		b = tensor(m, layer, bias_name, (size_t)rows);
 	if (m->failed)
 		return y;
 	for (int r = 0; r < rows; r++)
 		for (int i = 0; i < x.n; i++) {
-			double s = b ? value(b, (size_t)r, bias_bf16) : 0;
+			double s = bias ? value(b, (size_t)r) : 0;
 
 			for (int k = 0; k < x.size; k++)
-				s += value(w, (size_t)r * x.size + k, bf16) * x.at[(size_t)i * x.size + k];
+				s += value(w, (size_t)r * x.size + k) * x.at[(size_t)i * x.size + k];
 			y.at[(size_t)i * rows + r] = s;
 		}
 	return y;
@@ -86,8 +105,7 @@ static struct vectors linear(struct model *m, int layer, const char *name, struc
 static struct vectors norm(struct model *m, int layer, const char *name, struct vectors x)
 {
 	struct vectors y = make(m, x.n, x.size);
-	bool bf16;
-	const unsigned char *gain = tensor(m, layer, name, (size_t)x.size, &bf16);
+	struct values gain = tensor(m, layer, name, (size_t)x.size);
 
 	for (int i = 0; i < x.n && !m->failed; i++) {
 		const double *in = x.at + (size_t)i * x.size;
@@ -96,9 +114,21 @@ static struct vectors norm(struct model *m, int layer, const char *name, struct 
 		for (int k = 0; k < x.size; k++)
 			mean += in[k] * in[k] / x.size;
 		for (int k = 0; k < x.size; k++)
-			y.at[(size_t)i * x.size + k] = in[k] / sqrt(mean + m->c->eps) * value(gain, (size_t)k, bf16);
+			y.at[(size_t)i * x.size + k] = in[k] / sqrt(mean + m->c->eps) * value(gain, (size_t)k);
 	}
 	return y;
+}
+
+/* Each head by itself, all with the same gain, in place of what it was. */
+static void norm_heads(struct model *m, int layer, const char *name, struct vectors *v)
+{
+	struct vectors heads = {v->n * (v->size / m->c->head_dim), m->c->head_dim, v->at}, y;
+
+	if (m->failed || !config_head_norms(m->c))
+		return;
+	y = norm(m, layer, name, heads);
+	free(v->at);
+	v->at = y.at;
 }
 
 static void rotate(const struct config *c, struct vectors v)
@@ -145,6 +175,8 @@ static struct vectors attention(struct model *m, int l, struct vectors x)
 	struct vectors v = linear(m, l, "self_attn.v_proj", x, c->kv_heads * dim, bias);
 	struct vectors mixed = make(m, x.n, c->heads * dim), weight = make(m, 1, x.n), y;
 
+	norm_heads(m, l, "self_attn.q_norm.weight", &q);
+	norm_heads(m, l, "self_attn.k_norm.weight", &k);
 	if (!m->failed) {
 		rotate(c, q);
 		rotate(c, k);
@@ -156,7 +188,7 @@ static struct vectors attention(struct model *m, int l, struct vectors x)
 			look_back(q.at + (size_t)p * q.size + h * dim, k.at + of, v.at + of, k.size, p + 1, dim,
 			          weight.at, mixed.at + (size_t)p * mixed.size + h * dim);
 		}
-	y = linear(m, l, "self_attn.o_proj", mixed, c->hidden, bias);
+	y = linear(m, l, "self_attn.o_proj", mixed, c->hidden, config_output_bias(c));
 	free(q.at);
 	free(k.at);
 	free(v.at);
@@ -189,12 +221,11 @@ static void add(struct model *m, struct vectors x, struct vectors y)
 static struct vectors embed(struct model *m, const int *tokens, int n)
 {
 	struct vectors x = make(m, n, m->c->hidden);
-	bool bf16;
-	const unsigned char *e = tensor(m, -1, "model.embed_tokens.weight", (size_t)m->c->vocab * m->c->hidden, &bf16);
+	struct values e = tensor(m, -1, "model.embed_tokens.weight", (size_t)m->c->vocab * m->c->hidden);
 
 	for (int i = 0; i < n && !m->failed; i++)
 		for (int k = 0; k < x.size; k++)
-			x.at[(size_t)i * x.size + k] = value(e, (size_t)tokens[i] * x.size + k, bf16);
+			x.at[(size_t)i * x.size + k] = value(e, (size_t)tokens[i] * x.size + k);
 	return x;
 }
 

@@ -46,8 +46,7 @@ static void print_head(const struct results *r)
 	const struct config *c = r->c;
 
 	printf("# %s: %d layer%s, hidden %d, %d heads of %d (%d for keys and values), MLP %d, %s weights\n", r->s->dir,
-	       c->layers, c->layers > 1 ? "s" : "", c->hidden, c->heads, c->head_dim, c->kv_heads, c->mlp,
-	       r->type == ELEMENT_BF16 ? "bf16" : "f32");
+	       c->layers, c->layers > 1 ? "s" : "", c->hidden, c->heads, c->head_dim, c->kv_heads, c->mlp, r->type);
 	printf("# %d rank%s%s, shares %s; products: %s%s%s; prompt %d, batch %d, %d tokens each, %d rounds, "
 	       "pieces %d\n",
 	       r->ranks, r->ranks > 1 ? "s" : "", r->s->ranks > 1 ? " in threads" : "",
@@ -129,10 +128,9 @@ static json_t *phase_json(const struct results *r, int p)
 static int write_json(const struct results *r, struct problem *p)
 {
 	const struct config *c = r->c;
-	json_t *model = json_pack("{s:s s:s s:i s:i s:i s:i s:i s:i s:i}", "directory", r->s->dir, "type",
-	                          r->type == ELEMENT_BF16 ? "bf16" : "f32", "layers", c->layers, "hidden", c->hidden,
-	                          "mlp", c->mlp, "heads", c->heads, "kv_heads", c->kv_heads, "head_dim", c->head_dim,
-	                          "vocab", c->vocab);
+	json_t *model = json_pack("{s:s s:s s:i s:i s:i s:i s:i s:i s:i}", "directory", r->s->dir, "type", r->type,
+	                          "layers", c->layers, "hidden", c->hidden, "mlp", c->mlp, "heads", c->heads,
+	                          "kv_heads", c->kv_heads, "head_dim", c->head_dim, "vocab", c->vocab);
 	json_t *o = json_pack("{s:i s:o s:i s:b s:s s:b s:i s:i s:i s:i s:i s:f s:f}", "version", tutti_version(),
 	                      "model", model, "ranks", r->ranks, "threads", r->s->ranks > 1, "shares",
 	                      r->s->shares ? r->s->shares : "equal", "pretend", r->s->pretend, "prompt", r->s->prompt,

@@ -24,7 +24,7 @@ struct results {
 	const struct settings *s;
 	const struct config *c;
 	const struct compute *compute;
-	enum element type;
+	const char *type; /* of the weights */
 	int ranks;
 	struct sample typical[WAYS][PHASES]; /* zeros where a way was left out */
 	size_t floats[PHASES];               /* of an all-reduce */

@@ -108,7 +108,7 @@ int run_generate(struct rank *r)
 
 struct errors {
 	double worst, largest; /* difference from the reference; logit of the reference */
-	int other_choice;      /* tokens that the reference would have chosen otherwise */
+	int other_choice;  /* tokens that the reference would have chosen otherwise */
 };
 
 static int compare(struct rank *r, const int *tokens, int n, const float *logits, struct errors *e)
@@ -166,7 +166,7 @@ static int other_bits(struct rank *r, const float *logits, size_t n)
 static int report(struct rank *r, const int *tokens, int n, const float *logits)
 {
 	struct errors e;
-	bool bf16 = r->weights.type == ELEMENT_BF16, bad = false;
+	bool bad = false;
 	int differ = other_bits(r, logits, (size_t)n * r->weights.config.vocab);
 
 	if (differ < 0)
@@ -177,7 +177,7 @@ static int report(struct rank *r, const int *tokens, int n, const float *logits)
 		bad = differ || !(e.worst <= CHECK_LIMIT * e.largest);
 		printf("# %d ranks, %s weights, %d tokens, %zu logits: largest error %.3g of the largest logit (limit "
 		       "%g); other choices %d; ranks with other bits %d: %s\n",
-		       tutti_comm_size(r->comm), bf16 ? "bf16" : "f32", n, (size_t)n * r->weights.config.vocab,
+		       tutti_comm_size(r->comm), weights_type(&r->weights), n, (size_t)n * r->weights.config.vocab,
 		       e.worst / e.largest, CHECK_LIMIT, e.other_choice, differ, bad ? "FAILED" : "OK");
 	}
 	return bad ? problem(&r->problem, "the check failed") : 0;

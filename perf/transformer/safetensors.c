@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -38,14 +37,15 @@ static bool get_size(const json_t *v, uint64_t *out)
 	return true;
 }
 
-static const char *read_shape(struct tensor *t, const json_t *shape, unsigned element, uint64_t *bytes)
+/* The bytes that it has by its shape: 0 where the type is not known. */
+static const char *read_shape(struct tensor *t, const json_t *shape, uint64_t *bytes)
 {
 	if (!json_is_array(shape))
 		return "no \"shape\"";
 	if (json_array_size(shape) > TENSOR_DIMS)
 		return "too many dimensions";
 	t->dims = (int)json_array_size(shape);
-	*bytes = element;
+	*bytes = t->element;
 	for (int i = 0; i < t->dims; i++)
 		if (!get_size(json_array_get(shape, (size_t)i), &t->shape[i]) ||
 		    __builtin_mul_overflow(*bytes, t->shape[i], bytes))
@@ -58,14 +58,13 @@ static const char *read_tensor(struct tensor *t, const json_t *v, uint64_t data)
 {
 	const json_t *offsets = json_object_get(v, "data_offsets");
 	uint64_t bytes;
-	unsigned element;
 	const char *wrong;
 
 	t->type = json_string_value(json_object_get(v, "dtype"));
-	element = type_size(t->type);
-	if (element == 0)
-		return "no known \"dtype\"";
-	wrong = read_shape(t, json_object_get(v, "shape"), element, &bytes);
+	if (!t->type)
+		return "no \"dtype\"";
+	t->element = type_size(t->type);
+	wrong = read_shape(t, json_object_get(v, "shape"), &bytes);
 	if (wrong)
 		return wrong;
 	if (!json_is_array(offsets) || json_array_size(offsets) != 2 ||
@@ -73,7 +72,7 @@ static const char *read_tensor(struct tensor *t, const json_t *v, uint64_t data)
 		return "no \"data_offsets\" of two sizes";
 	if (t->begin > t->end || t->end > data)
 		return "data beyond the end of the file (is it cut off?)";
-	if (t->end - t->begin != bytes)
+	if (t->element && t->end - t->begin != bytes)
 		return "a shape that does not fit its bytes";
 	return NULL;
 }
@@ -273,6 +272,23 @@ const struct tensor *checkpoint_find(const struct checkpoint *c, const char *nam
 		for (size_t k = 0; k < c->file[i].header.n; k++)
 			if (strcmp(c->file[i].header.tensor[k].name, name) == 0)
 				return &c->file[i].header.tensor[k];
+	return NULL;
+}
+
+const struct tensor *checkpoint_use(struct checkpoint *c, const char *name)
+{
+	struct tensor *t = (struct tensor *)checkpoint_find(c, name);
+
+	if (t)
+		t->used = true;
+	return t;
+}
+
+const struct tensor *checkpoint_at(const struct checkpoint *c, size_t i)
+{
+	for (int f = 0; f < c->files; i -= c->file[f++].header.n)
+		if (i < c->file[f].header.n)
+			return &c->file[f].header.tensor[i];
 	return NULL;
 }
 

@@ -9,6 +9,7 @@
 #define TRANSFORMER_SAFETENSORS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "problem.h"
@@ -17,6 +18,8 @@
 
 struct tensor {
 	const char *name, *type; /* type as in the file: "F32", "BF16", ... */
+	unsigned element;        /* bytes of an element; 0: of a type that is not known here, nobody can use it */
+	bool used;               /* somebody asked for it by checkpoint_use */
 	int dims;
 	uint64_t shape[TENSOR_DIMS];
 	uint64_t begin, end; /* bytes of its data, from the end of the header */
@@ -32,7 +35,8 @@ struct header {
 
 /**
  * Reads the header of a file of `size` bytes, of which `bytes` are at `at` (all of the header, or the file is cut off).
- * `name` is for messages. Everything is checked: types, shapes against bytes, bytes against the file, overlaps, holes.
+ * `name` is for messages. Everything is checked: shapes against bytes (where the type is known), bytes against the file,
+ * overlaps, holes.
  */
 int header_parse(struct header *h, const void *at, uint64_t bytes, uint64_t size, const char *name, struct problem *p);
 void header_free(struct header *h);
@@ -55,6 +59,10 @@ void checkpoint_close(struct checkpoint *c);
 
 /** A tensor by its name; NULL: there is none. */
 const struct tensor *checkpoint_find(const struct checkpoint *c, const char *name);
+/** The same, and notes that it is used. */
+const struct tensor *checkpoint_use(struct checkpoint *c, const char *name);
+/** Tensor number i of all files, in no particular order; NULL past the last. */
+const struct tensor *checkpoint_at(const struct checkpoint *c, size_t i);
 /** Where its bytes are, in no particular alignment. */
 const unsigned char *checkpoint_data(const struct checkpoint *c, const struct tensor *t);
 /** The pages of the files that were looked at may go: what was needed has been copied. */

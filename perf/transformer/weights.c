@@ -47,7 +47,7 @@ struct shard shard_of(const struct config *c, const double *shares, int n, int r
 }
 
 struct loader {
-	const struct checkpoint *from;
+	struct checkpoint *from;
 	struct weights *w;
 	struct problem *problem;
 	char *memory; /* NULL while bytes are added up */
@@ -63,24 +63,59 @@ static void *take(struct loader *l, size_t bytes)
 	return at;
 }
 
+/* ---- tensors ----------------------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *in_files, *name;
+} elements[ELEMENTS] = {
+        [ELEMENT_F32] = {"F32", "f32"},
+        [ELEMENT_BF16] = {"BF16", "bf16"},
+        [ELEMENT_F16] = {"F16", "f16"},
+};
+
+/* ELEMENTS: of no type that we know. */
+static enum element element_of(const struct tensor *t)
+{
+	int i = 0;
+
+	while (i < ELEMENTS && strcmp(t->type, elements[i].in_files) != 0)
+		i++;
+	return (enum element)i;
+}
+
+const char *weights_type(const struct weights *w)
+{
+	const char *name = NULL;
+
+	for (int i = 0; i < ELEMENTS; i++)
+		if (w->has[i])
+			name = name ? "mixed" : elements[i].name;
+	return name ? name : "no";
+}
+
+static void full_name(const struct loader *l, const char *name, char out[128])
+{
+	if (l->layer >= 0)
+		snprintf(out, 128, "model.layers.%d.%s", l->layer, name);
+	else
+		snprintf(out, 128, "%s", name);
+}
+
 /* The tensor of that name, of rows x cols (cols 0: a vector), in a type that we know; NULL with the problem. */
 static const struct tensor *find(struct loader *l, const char *name, int rows, int cols, enum element *type)
 {
 	char full[128];
 	const struct tensor *t;
 
-	if (l->layer >= 0)
-		snprintf(full, sizeof(full), "model.layers.%d.%s", l->layer, name);
-	else
-		snprintf(full, sizeof(full), "%s", name);
-	t = checkpoint_find(l->from, full);
+	full_name(l, name, full);
+	t = checkpoint_use(l->from, full);
 	if (!t) {
 		problem(l->problem, "the checkpoint has no tensor %s", full);
 		return NULL;
 	}
-	*type = strcmp(t->type, "BF16") == 0 ? ELEMENT_BF16 : ELEMENT_F32;
-	if (*type == ELEMENT_F32 && strcmp(t->type, "F32") != 0) {
-		problem(l->problem, "tensor %s is of type %s; weights must be F32 or BF16", full, t->type);
+	*type = element_of(t);
+	if (*type == ELEMENTS) {
+		problem(l->problem, "tensor %s is of type %s; weights must be F32, BF16 or F16", full, t->type);
 		return NULL;
 	}
 	if (t->dims != (cols ? 2 : 1) || t->shape[0] != (uint64_t)rows || (cols && t->shape[1] != (uint64_t)cols)) {
@@ -91,9 +126,33 @@ static const struct tensor *find(struct loader *l, const char *name, int rows, i
 	return t;
 }
 
-static struct matrix matrix(struct loader *l, int rows, int cols)
+/* A matrix for tensors of these names: of their type, or of f32, which holds all values, where they are of several. */
+static struct matrix matrix(struct loader *l, int rows, int cols, const char *const *names)
 {
-	return (struct matrix){l->w->type, rows, cols, take(l, (size_t)rows * cols * element_size(l->w->type))};
+	struct matrix m = {.type = ELEMENTS, .rows = rows, .cols = cols};
+	char full[128];
+
+	for (; *names; names++) {
+		const struct tensor *t;
+
+		full_name(l, *names, full);
+		t = checkpoint_find(l->from, full);
+		if (t && m.type != element_of(t))
+			m.type = m.type == ELEMENTS ? element_of(t) : ELEMENT_F32;
+	}
+	if (m.type == ELEMENTS)
+		m.type = ELEMENT_F32;
+	l->w->has[m.type] = true;
+	m.at = take(l, (size_t)rows * cols * element_size(m.type));
+	return m;
+}
+
+#define NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void widen(enum element type, const unsigned char *from, int n, float *to)
+{
+	for (int i = 0; i < n; i++)
+		to[i] = element_value(type, from + (size_t)i * element_size(type));
 }
 
 /* Rows and columns of a tensor of rows x cols become rows `to`, ... of the matrix, which is as wide as the columns. */
@@ -102,19 +161,23 @@ static int put(struct loader *l, struct matrix *m, int to, const char *name, int
 {
 	enum element type;
 	const struct tensor *t = find(l, name, rows, cols, &type);
-	size_t size = element_size(l->w->type), width = (size_t)span_size(of_cols) * size;
+	size_t width = (size_t)span_size(of_cols), size, own = element_size(m->type);
 	const unsigned char *from;
 
 	if (!t)
 		return -1;
-	if (type != l->w->type)
-		return problem(l->problem,
-		               "tensor %s is of another type than the embedding; all weights must be of one", t->name);
 	if (!m->at)
 		return 0;
+	size = element_size(type);
 	from = checkpoint_data(l->from, t) + (size_t)of_cols.begin * size;
-	for (int r = of_rows.begin; r < of_rows.end; r++, to++)
-		memcpy((char *)m->at + (size_t)to * width, from + (size_t)r * cols * size, width);
+	for (int r = of_rows.begin; r < of_rows.end; r++, to++) {
+		char *row = (char *)m->at + (size_t)to * width * own;
+
+		if (type == m->type)
+			memcpy(row, from + (size_t)r * cols * size, width * size);
+		else
+			widen(type, from + (size_t)r * cols * size, (int)width, (float *)row);
+	}
 	return 0;
 }
 
@@ -123,18 +186,11 @@ static int put_vector(struct loader *l, float *to, const char *name, int size, s
 {
 	enum element type;
 	const struct tensor *t = find(l, name, size, 0, &type);
-	const unsigned char *from;
 
 	if (!t)
 		return -1;
-	from = checkpoint_data(l->from, t) + (size_t)part.begin * element_size(type);
-	for (int i = 0; to && i < span_size(part); i++) {
-		uint32_t bits = 0;
-
-		memcpy((char *)&bits + (type == ELEMENT_BF16 ? 2 : 0), from + (size_t)i * element_size(type),
-		       element_size(type));
-		memcpy(&to[i], &bits, 4);
-	}
+	if (to)
+		widen(type, checkpoint_data(l->from, t) + (size_t)part.begin * element_size(type), span_size(part), to);
 	return 0;
 }
 
@@ -157,28 +213,46 @@ static float *behind(float *p, int n)
 	return p ? p + n : NULL;
 }
 
+static int load_head_norms(struct loader *l, struct layer *y)
+{
+	if (!config_head_norms(&l->w->config))
+		return 0;
+	return vector(l, &y->q_norm, "self_attn.q_norm.weight", l->w->config.head_dim) |
+	       vector(l, &y->k_norm, "self_attn.k_norm.weight", l->w->config.head_dim);
+}
+
+static int load_attention_bias(struct loader *l, struct layer *y)
+{
+	const struct config *c = &l->w->config;
+	struct span q = times(l->w->shard.heads, c->head_dim), kv = times(l->w->shard.kv, c->head_dim);
+	int nq = span_size(q), nkv = span_size(kv), rc;
+	float *bias;
+
+	if (!c->attention_bias)
+		return 0;
+	y->qkv_bias = bias = take(l, (size_t)(nq + 2 * nkv) * 4);
+	rc = put_vector(l, bias, "self_attn.q_proj.bias", c->heads * c->head_dim, q);
+	rc |= put_vector(l, behind(bias, nq), "self_attn.k_proj.bias", c->kv_heads * c->head_dim, kv);
+	rc |= put_vector(l, behind(bias, nq + nkv), "self_attn.v_proj.bias", c->kv_heads * c->head_dim, kv);
+	return config_output_bias(c) ? rc | vector(l, &y->o_bias, "self_attn.o_proj.bias", c->hidden) : rc;
+}
+
 static int load_attention(struct loader *l, struct layer *y)
 {
 	const struct config *c = &l->w->config;
 	int dim = c->head_dim, hidden = c->hidden;
 	struct span q = times(l->w->shard.heads, dim), kv = times(l->w->shard.kv, dim), all = {0, hidden};
 	int nq = span_size(q), nkv = span_size(kv), rc;
-	float *bias;
 
-	y->qkv = matrix(l, nq + 2 * nkv, hidden);
-	y->o = matrix(l, hidden, nq);
+	y->qkv = matrix(l, nq + 2 * nkv, hidden,
+	                NAMES("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"));
+	y->o = matrix(l, hidden, nq, NAMES("self_attn.o_proj.weight"));
 	rc = vector(l, &y->attention_norm, "input_layernorm.weight", hidden);
 	rc |= put(l, &y->qkv, 0, "self_attn.q_proj.weight", c->heads * dim, hidden, q, all);
 	rc |= put(l, &y->qkv, nq, "self_attn.k_proj.weight", c->kv_heads * dim, hidden, kv, all);
 	rc |= put(l, &y->qkv, nq + nkv, "self_attn.v_proj.weight", c->kv_heads * dim, hidden, kv, all);
 	rc |= put(l, &y->o, 0, "self_attn.o_proj.weight", hidden, c->heads * dim, all, q);
-	if (!c->attention_bias)
-		return rc;
-	y->qkv_bias = bias = take(l, (size_t)(nq + 2 * nkv) * 4);
-	rc |= put_vector(l, bias, "self_attn.q_proj.bias", c->heads * dim, q);
-	rc |= put_vector(l, behind(bias, nq), "self_attn.k_proj.bias", c->kv_heads * dim, kv);
-	rc |= put_vector(l, behind(bias, nq + nkv), "self_attn.v_proj.bias", c->kv_heads * dim, kv);
-	return rc | vector(l, &y->o_bias, "self_attn.o_proj.bias", hidden);
+	return rc | load_attention_bias(l, y) | load_head_norms(l, y);
 }
 
 static int load_mlp(struct loader *l, struct layer *y)
@@ -188,8 +262,8 @@ static int load_mlp(struct loader *l, struct layer *y)
 	int n = span_size(own), rc;
 	float *bias;
 
-	y->gate_up = matrix(l, 2 * n, c->hidden);
-	y->down = matrix(l, c->hidden, n);
+	y->gate_up = matrix(l, 2 * n, c->hidden, NAMES("mlp.gate_proj.weight", "mlp.up_proj.weight"));
+	y->down = matrix(l, c->hidden, n, NAMES("mlp.down_proj.weight"));
 	rc = vector(l, &y->mlp_norm, "post_attention_layernorm.weight", c->hidden);
 	rc |= put(l, &y->gate_up, 0, "mlp.gate_proj.weight", c->mlp, c->hidden, own, all);
 	rc |= put(l, &y->gate_up, n, "mlp.up_proj.weight", c->mlp, c->hidden, own, all);
@@ -202,6 +276,31 @@ static int load_mlp(struct loader *l, struct layer *y)
 	return rc | vector(l, &y->down_bias, "mlp.down_proj.bias", c->hidden);
 }
 
+/* A head that is tied and stands in the file nevertheless must be the embedding; each rank looks at its own tokens. */
+static int check_tied(struct loader *l)
+{
+	const struct config *c = &l->w->config;
+	struct span own = l->w->shard.vocab;
+	enum element type, other;
+	const struct tensor *e, *t;
+	size_t row;
+
+	if (!checkpoint_find(l->from, "lm_head.weight"))
+		return 0;
+	t = find(l, "lm_head.weight", c->vocab, c->hidden, &type);
+	e = find(l, "model.embed_tokens.weight", c->vocab, c->hidden, &other);
+	if (!t || !e)
+		return -1;
+	row = (size_t)c->hidden * element_size(type);
+	if (type == other &&
+	    (!l->memory || memcmp(checkpoint_data(l->from, t) + own.begin * row,
+	                          checkpoint_data(l->from, e) + own.begin * row, span_size(own) * row) == 0))
+		return 0;
+	return problem(l->problem,
+	               "lm_head.weight is not model.embed_tokens.weight, though \"tie_word_embeddings\" is true "
+	               "in config.json");
+}
+
 static int walk(struct loader *l)
 {
 	struct weights *w = l->w;
@@ -209,12 +308,14 @@ static int walk(struct loader *l)
 	struct span own = w->shard.vocab, all = {0, c->hidden};
 
 	l->layer = -1;
-	w->embedding = matrix(l, span_size(own), c->hidden);
+	w->embedding = matrix(l, span_size(own), c->hidden, NAMES("model.embed_tokens.weight"));
 	if (put(l, &w->embedding, 0, "model.embed_tokens.weight", c->vocab, c->hidden, own, all) != 0)
 		return -1;
 	w->head = w->embedding;
+	if (c->tied && check_tied(l) != 0)
+		return -1;
 	if (!c->tied) {
-		w->head = matrix(l, span_size(own), c->hidden);
+		w->head = matrix(l, span_size(own), c->hidden, NAMES("lm_head.weight"));
 		if (put(l, &w->head, 0, "lm_head.weight", c->vocab, c->hidden, own, all) != 0)
 			return -1;
 	}
@@ -229,22 +330,46 @@ static int walk(struct loader *l)
 	return 0;
 }
 
+/* Tables that the rotary embedding is computed from; some programs wrote them into the file. */
+static bool is_buffer(const char *name)
+{
+	static const char *const buffers[] = {"rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"};
+	size_t length = strlen(name);
+
+	for (size_t i = 0; i < sizeof(buffers) / sizeof(*buffers); i++)
+		if (length >= strlen(buffers[i]) && strcmp(name + length - strlen(buffers[i]), buffers[i]) == 0)
+			return true;
+	return false;
+}
+
+/* A tensor of the decoder that nobody asked for: the model is not what config.json says. */
+static int check_rest(struct loader *l)
+{
+	const struct tensor *t;
+
+	for (size_t i = 0; (t = checkpoint_at(l->from, i)); i++) {
+		bool ours = strncmp(t->name, "model.", 6) == 0 || strncmp(t->name, "lm_head.", 8) == 0;
+
+		if (!ours || checkpoint_find(l->from, t->name)->used || is_buffer(t->name))
+			continue;
+		return problem(
+		        l->problem,
+		        "the checkpoint has tensor %s, and a model of type %s with this config.json has none: the "
+		        "result would be another without it",
+		        t->name, config_family(&l->w->config));
+	}
+	return 0;
+}
+
 static int load(struct loader *l, int n, int rank)
 {
 	struct weights *w = l->w;
-	enum element type;
-	const struct tensor *t;
 	void *at;
 
-	l->layer = -1;
-	t = find(l, "model.embed_tokens.weight", w->config.vocab, w->config.hidden, &type);
-	if (!t)
-		return -1;
-	w->type = type;
 	w->layer = calloc((size_t)w->config.layers, sizeof(*w->layer));
 	if (!w->layer)
 		return problem(l->problem, "out of memory");
-	if (walk(l) != 0)
+	if (walk(l) != 0 || check_rest(l) != 0)
 		return -1;
 	w->bytes = l->at;
 	at = mmap(NULL, w->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -32,9 +32,10 @@ struct shard {
 
 struct shard shard_of(const struct config *c, const double *shares, int n, int rank);
 
-/** One layer. NULL: there is no such bias. */
+/** One layer. NULL: there is no such bias, no such norm. */
 struct layer {
 	const float *attention_norm, *mlp_norm;
+	const float *q_norm, *k_norm;         /* of each head, the same for all; NULL: heads have no norms */
 	struct matrix qkv;                    /* own query heads, key heads, value heads x hidden: cut by rows */
 	struct matrix o;                      /* hidden x own query heads: cut by columns */
 	struct matrix gate_up;                /* own columns of both x hidden: cut by rows */
@@ -46,7 +47,7 @@ struct layer {
 struct weights {
 	struct config config;
 	struct shard shard;
-	enum element type;
+	bool has[ELEMENTS];            /* matrices of these types */
 	struct matrix embedding, head; /* own tokens x hidden; the same memory where they are tied */
 	const float *norm;
 	struct layer *layer;
@@ -57,5 +58,7 @@ struct weights {
 /** Loads rank `rank`'s part of n of the checkpoint in `dir`. 0, or -1 with the problem. */
 int weights_load(struct weights *w, const char *dir, const double *shares, int n, int rank, struct problem *p);
 void weights_free(struct weights *w);
+/** The type of the matrices, or "mixed". */
+const char *weights_type(const struct weights *w);
 
 #endif

@@ -31,11 +31,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		must(t->begin == at && t->begin <= t->end && t->end <= size && t->dims <= TENSOR_DIMS &&
 		     t->name[0] + 1);
-		for (int k = 0; k < t->dims && bytes; k++) {
+		for (int k = 0; k < t->dims && bytes && t->element; k++) {
 			must(t->shape[k] > 0 && bytes % t->shape[k] == 0);
 			bytes /= t->shape[k];
 		}
-		must(bytes <= 8);
+		must(!bytes || !t->element || bytes == t->element);
 		at = t->end;
 	}
 	header_free(&h);

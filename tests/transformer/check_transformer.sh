@@ -11,24 +11,49 @@ ranks() { # N PROGRAM...
 	timeout -k 5 300 "$TUTTI_BIN/tutti-run" -n "$n" --bind none "$@"
 }
 
-same_as_python() { # TYPE FILES
-	python3 "$top/tests/transformer/model.py" "$work/py-$1-$2" "$1" "$2" "$prompt" 20 >"$work/want" || return 1
-	cat "$work/want"
+# The first python3 that has numpy.
+python=
+for p in python3 /usr/bin/python3; do
+	[ -n "$python" ] || ! "$p" -c 'import numpy' 2>/dev/null || python=$p
+done
+
+# model NAME ARGS...: writes $work/NAME, and the tokens that come of it to $work/want
+model() {
+	as=$1
+	shift
+	"$python" "$top/tests/transformer/model.py" "$work/$as" "$as" "$prompt" 20 "$@" >"$work/want" && cat "$work/want"
+}
+
+same_over_transports() {
+	model llama-bf16 || return 1
 	for n in 1 2 3 6; do
 		for transport in shm tcp; do
-			TUTTI_TRANSPORT=$transport ranks $n "$t" "$work/py-$1-$2" -p "$prompt" -n 20 >"$work/got" || return 1
+			TUTTI_TRANSPORT=$transport ranks $n "$t" "$work/llama-bf16" -p "$prompt" -n 20 >"$work/got" || return 1
 			cmp "$work/want" "$work/got" || return 1
 		done
 	done
-	"$t" "$work/py-$1-$2" -p "$prompt" -n 20 -t 3 -s 1,0,4 --pieces 2 >"$work/got" && cmp "$work/want" "$work/got"
+	"$t" "$work/llama-bf16" -p "$prompt" -n 20 -t 3 -s 1,0,4 --pieces 2 >"$work/got" && cmp "$work/want" "$work/got"
 }
 
-if command -v python3 >/dev/null; then
-	run checkpoint_from_python_f32 same_as_python f32 1
-	run checkpoint_from_python_bf16_in_three_files same_as_python bf16 3
+same_as_numpy() { # NAME
+	model "$1" || return 1
+	for n in 1 2 3 4; do
+		"$t" "$work/$1" -p "$prompt" -n 20 -t $n >"$work/got" || return 1
+		cmp "$work/want" "$work/got" || return 1
+	done
+	"$t" "$work/$1" -p "$prompt" -n 4 -t 3 --check
+}
+
+models="llama-f32 llama-5 llama-older llama-2 mixed mistral mistral-window qwen2 qwen3 qwen3-5"
+if [ -n "$python" ]; then
+	run llama-bf16_over_transports same_over_transports
+	for m in $models; do
+		run "$m" same_as_numpy "$m"
+	done
 else
-	skip checkpoint_from_python_f32 "needs python3"
-	skip checkpoint_from_python_bf16_in_three_files "needs python3"
+	for m in llama-bf16_over_transports $models; do
+		skip "$m" "needs python3 with numpy (Debian: python3-numpy)"
+	done
 fi
 
 # 90 MiB of weights, and 72 MiB of memory that a rank may have of its own.
@@ -89,6 +114,74 @@ mistakes() {
 	refused 'config.json means 351 x 128' "$t" "$work/m"
 }
 run mistakes mistakes
+
+# not_computed NAME WORDS ARGS...: the model, made with these arguments of model.py, is refused with these words
+not_computed() {
+	words=$2 of=$1
+	shift 2
+	model "$of" "$@" >/dev/null && refused "$words" "$t" "$work/$of" -p "$prompt" || {
+		echo "not refused as '$words': $of $*"
+		return 1
+	}
+}
+
+# What changes the result and is not computed is refused by its name.
+unknown_keys() {
+	not_computed llama-f32 '"attn_logit_softcapping" is not known' --set '{"attn_logit_softcapping": 50.0}' &&
+		not_computed llama-f32 'rope_interleaved' --set '{"rope_interleaved": true}' &&
+		not_computed llama-f32 'hidden_act' --set '{"hidden_act": "gelu"}' &&
+		not_computed llama-f32 'quantization_config' --set '{"quantization_config": {"quant_method": "fp8"}}' &&
+		not_computed qwen3 'layer_types' --set '{"layer_types": ["full_attention", "linear_attention"]}' &&
+		not_computed qwen3 'sliding_window' --set '{"layer_types": ["full_attention", "sliding_attention"]}' &&
+		not_computed qwen3 '"head_dim" must be' --set '{"head_dim": null}' &&
+		not_computed mistral '"num_key_value_heads" must be' --set '{"num_key_value_heads": null}' &&
+		not_computed mistral '"attention_bias" must be false' --set '{"attention_bias": true}' &&
+		not_computed mistral 'window of 40' --set '{"sliding_window": 40}' &&
+		not_computed qwen2 'window of 32' --set '{"use_sliding_window": true}'
+}
+rotations() {
+	not_computed llama-f32 '"rope_scaling.rope_type" is linear' \
+		--set '{"rope_scaling": {"type": "linear", "factor": 2}}' &&
+		not_computed llama-5 '"rope_parameters.rope_type" is yarn' --set '{"rope_parameters": {"rope_type": "yarn"}}' &&
+		not_computed llama-5 '"rope_parameters.full_attention" is not known' \
+			--set '{"rope_parameters": {"full_attention": {"rope_theta": 500}}}' &&
+		not_computed llama-5 '"rope_parameters.factor" is not known' --set '{"rope_parameters": {"factor": 4}}' &&
+		not_computed llama-5 '"rope_parameters.factor" must be' --set '{"rope_parameters": {"rope_type": "llama3"}}' &&
+		not_computed llama-5 '"rope_parameters.type" must be the same' \
+			--set '{"rope_parameters": {"rope_type": "default", "type": "yarn"}}' &&
+		not_computed llama-5 '"rope_parameters.rope_theta" must be the same' --set '{"rope_theta": 10000}' &&
+		not_computed llama-5 '"rope_scaling" must be the same' --set '{"rope_scaling": {"rope_type": "default"}}' &&
+		not_computed llama-5 '"rope_parameters" must be an object' --set '{"rope_parameters": [1]}' &&
+		not_computed llama-2 'partial_rotary_factor' --set '{"partial_rotary_factor": 0.5}'
+}
+families() {
+	llama='"model_type": "llama", "architectures": ["LlamaForCausalLM"]'
+	not_computed llama-f32 '"model_type" is gemma2' --set '{"model_type": "gemma2"}' &&
+		not_computed llama-f32 '"model_type" is missing' --set '{"model_type": null}' &&
+		not_computed llama-f32 'names LlamaForSequenceClassification' \
+			--set '{"architectures": ["LlamaForSequenceClassification"]}' &&
+		not_computed llama-f32 'names Qwen2ForCausalLM' --set '{"architectures": ["Qwen2ForCausalLM"]}' &&
+		not_computed qwen2 'tensor model.layers.0.self_attn.[qkv]_proj.bias, and a model of type llama' --set "{$llama}" &&
+		not_computed qwen3 'tensor model.layers.0.self_attn.[qk]_norm.weight, and a model of type llama' --set "{$llama}"
+}
+tensors() {
+	not_computed llama-f32 'tensor model.layers.0.self_attn.[qkvo]_proj.bias,' --set '{"attention_bias": false}' &&
+		not_computed llama-f32 'tensor model.layers.0.mlp.[a-z]*_proj.bias,' --set '{"mlp_bias": false}' &&
+		not_computed llama-2 'tensor model.layers.1' --set '{"num_hidden_layers": 1}' &&
+		not_computed llama-2 'model.layers.1.self_attn.k_norm.weight' --extra model.layers.1.self_attn.k_norm.weight:F32 &&
+		not_computed llama-2 'lm_head.bias' --extra lm_head.bias:BF16 &&
+		not_computed llama-2 'down_proj.weight_scale' --extra model.layers.0.mlp.down_proj.weight_scale:F8_E8M0 &&
+		not_computed llama-2 'lm_head.weight is not model.embed_tokens.weight' --set '{"tie_word_embeddings": true}' &&
+		not_computed qwen2 'no tensor lm_head.weight' --set '{"tie_word_embeddings": false}'
+}
+
+for test in unknown_keys rotations families tensors; do
+	if [ -n "$python" ]; then
+		run $test $test
+	else
+		skip $test "needs python3 with numpy (Debian: python3-numpy)"
+	fi
+done
 
 # docs/tensor-parallel.md shows the parallel layer as it is.
 page_shows_the_layer() {

@@ -27,21 +27,28 @@ static void assert_near(double is, double want, double within)
 		fail_msg("%g, not %g", is, want);
 }
 
-static uint16_t upper(float v)
+/* Some bits of that type: bf16 of the value, or f16 of one that is as large. */
+static uint16_t shortened(enum element type, float v)
 {
 	uint32_t bits;
 
 	memcpy(&bits, &v, 4);
+	if (type == ELEMENT_F16)
+		return (uint16_t)((bits >> 16 & 0x8000) | (bits >> 13 & 0x3ff) | (10 + (bits >> 8 & 3)) << 10);
 	return (uint16_t)(bits >> 16);
 }
 
-static double widened(uint16_t v)
+/* By the definition of the two types. */
+static double widened(enum element type, uint16_t v)
 {
-	uint32_t bits = (uint32_t)v << 16;
-	float f;
+	int mantissa = type == ELEMENT_F16 ? 10 : 7, bias = type == ELEMENT_F16 ? 15 : 127;
+	int exponent = (v & 0x7fff) >> mantissa;
+	double fraction = ldexp(v & ((1 << mantissa) - 1), -mantissa);
 
-	memcpy(&f, &bits, 4);
-	return f;
+	fraction = exponent > 2 * bias ? (fraction > 0 ? NAN : INFINITY)
+	           : exponent          ? ldexp(1 + fraction, exponent - bias)
+	                               : ldexp(fraction, 1 - bias);
+	return v >> 15 ? -fraction : fraction;
 }
 
 /* All that this CPU can run. */
@@ -67,16 +74,17 @@ static void check_dots(const struct loops *l, enum element type, int rows, int c
 	uint16_t h[MOST_ROWS * MOST_COLS];
 
 	for (int i = 0; i < MOST_ROWS * MOST_COLS; i++)
-		h[i] = upper(w[i] = draw());
+		h[i] = shortened(type, w[i] = draw());
 	for (int i = 0; i < MOST_X * MOST_COLS; i++)
 		x[i] = draw();
-	l->dots(type, type == ELEMENT_BF16 ? (void *)h : w, MOST_COLS, rows, cols, x, MOST_COLS, n, y, MOST_ROWS);
+	l->dots(type, type == ELEMENT_F32 ? (void *)w : h, MOST_COLS, rows, cols, x, MOST_COLS, n, y, MOST_ROWS);
 	for (int i = 0; i < n; i++)
 		for (int r = 0; r < rows; r++) {
 			double want = 0;
 
 			for (int k = 0; k < cols; k++)
-				want += (type == ELEMENT_BF16 ? widened(h[r * MOST_COLS + k]) : w[r * MOST_COLS + k]) *
+				want += (type == ELEMENT_F32 ? w[r * MOST_COLS + k]
+				                             : widened(type, h[r * MOST_COLS + k])) *
 				        (double)x[i * MOST_COLS + k];
 			if (fabs(y[i * MOST_ROWS + r] - want) > 1e-5)
 				fail_msg("%s: type %d, %d x %d, vector %d of %d, row %d: %g, not %g", l->name, type,
@@ -93,10 +101,9 @@ static void test_dots(void **unused)
 	for (int i = 0; i < n; i++)
 		for (int rows = 1; rows <= MOST_ROWS; rows++)
 			for (int cols = 0; cols <= MOST_COLS; cols += cols < 20 ? 1 : 11)
-				for (int x = 1; x <= MOST_X; x++) {
-					check_dots(all[i], ELEMENT_F32, rows, cols, x);
-					check_dots(all[i], ELEMENT_BF16, rows, cols, x);
-				}
+				for (int x = 1; x <= MOST_X; x++)
+					for (int type = 0; type < ELEMENTS; type++)
+						check_dots(all[i], (enum element)type, rows, cols, x);
 }
 
 static void check_attention_loops(const struct loops *l, int n, int cols)
@@ -128,19 +135,34 @@ static void check_attention_loops(const struct loops *l, int n, int cols)
 static void check_swiglu(const struct loops *l, int n)
 {
 	float gate[40] = {0}, up[40] = {0}, out[40];
-	uint16_t h[40];
 
 	for (int i = 0; i < n; i++) {
 		gate[i] = (i % 3 ? 5 : 120) * draw();
 		up[i] = draw();
-		h[i] = upper(up[i]);
 	}
 	l->swiglu(gate, up, n, out);
 	for (int i = 0; i < n; i++)
 		assert_near(out[i], gate[i] / (1 + exp(-(double)gate[i])) * up[i], 1e-5);
-	l->widen(h, (size_t)n, out);
-	for (int i = 0; i < n; i++)
-		assert_true((double)out[i] == widened(h[i]));
+}
+
+/* All values that there are, infinities and subnormals among them; from an odd place by element_value. */
+static void check_widen(const struct loops *l, enum element type)
+{
+	static uint16_t in[0x10000];
+	static float out[0x10000];
+	char odd[3];
+
+	for (int i = 0; i < 0x10000; i++)
+		in[i] = (uint16_t)i;
+	l->widen(type, in, 0x10000 - 3, out);
+	for (int i = 0; i < 0x10000; i++) {
+		double want = widened(type, in[i]), is = i < 0x10000 - 3 ? out[i] : want, one;
+
+		memcpy(odd + 1, &in[i], 2);
+		one = element_value(type, odd + 1);
+		if (isnan(want) ? !isnan(is) || !isnan(one) : is != want || one != want)
+			fail_msg("%s: type %d, %#x: %g and %g, not %g", l->name, type, i, is, one, want);
+	}
 }
 
 static void test_other_loops(void **unused)
@@ -154,6 +176,9 @@ static void test_other_loops(void **unused)
 			check_attention_loops(all[i], k, 80 - k);
 			check_swiglu(all[i], k);
 		}
+	for (int i = 0; i < n; i++)
+		for (int type = ELEMENT_BF16; type < ELEMENTS; type++)
+			check_widen(all[i], (enum element)type);
 }
 
 /* OpenBLAS, in panels, gives what the loops give. */
@@ -170,13 +195,13 @@ static void test_products(void **unused)
 		print_message("%s\n", why.text);
 		skip();
 	}
-	for (int i = 0; i < ROWS * COLS; i++)
-		h[i] = upper(w[i] = draw());
 	for (int i = 0; i < N * COLS; i++)
 		x[i] = draw();
-	for (int type = ELEMENT_F32; type <= ELEMENT_BF16; type++) {
-		struct matrix m = {(enum element)type, ROWS, COLS, type == ELEMENT_BF16 ? (void *)h : w};
+	for (int type = 0; type < ELEMENTS; type++) {
+		struct matrix m = {(enum element)type, ROWS, COLS, type == ELEMENT_F32 ? (void *)w : h};
 
+		for (int i = 0; i < ROWS * COLS; i++)
+			h[i] = shortened(m.type, w[i] = draw());
 		c.few = 0;
 		product(&c, &m, x, COLS, N, y, ROWS);
 		c.few = N;

@@ -73,7 +73,10 @@ static const struct {
         {"{\"a\":{" F32_2X3 "},\"a\":{" F32_2X3 "}}", 24, "duplicate"},
         {"{\"a\":{" F32_2X3 "},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[20,24]}}", 24, "overlap"},
         {"{\"a\":{" F32_2X3 "},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[28,32]}}", 32, "hole"},
-        {"{\"a\":{\"dtype\":\"F33\",\"shape\":[6],\"data_offsets\":[0,24]}}", 24, "dtype"},
+        {"{\"a\":{\"dtype\":\"F33\",\"shape\":[6],\"data_offsets\":[0,24]}}", 24, NULL},
+        {"{\"a\":{\"dtype\":\"F4\",\"shape\":[6],\"data_offsets\":[0,3]}}", 3, NULL},
+        {"{\"a\":{\"dtype\":\"F4\",\"shape\":[6],\"data_offsets\":[0,3]}}", 4, "belong to no tensor"},
+        {"{\"a\":{\"dtype\":\"F4\",\"shape\":[-6],\"data_offsets\":[0,3]}}", 3, "no size"},
         {"{\"a\":{\"dtype\":7,\"shape\":[6],\"data_offsets\":[0,24]}}", 24, "dtype"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[7],\"data_offsets\":[0,24]}}", 24, "does not fit"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-6],\"data_offsets\":[0,24]}}", 24, "no size"},
@@ -229,8 +232,8 @@ static int check_logits(struct decoder *d, const struct model *m)
 	for (size_t i = 0; i < n; i++) {
 		worst = fmax(worst, fabs(mine[i] - m->logits[i]));
 		largest = fmax(largest, fabs(m->logits[i]));
-		if (isnan(mine[i]))
-			return ranks_fail("logit %zu is no number", i);
+		if (!isfinite(mine[i]) || !isfinite(m->logits[i]))
+			return ranks_fail("logit %zu is %g, the reference's %g", i, (double)mine[i], m->logits[i]);
 	}
 	free(mine);
 	free(first);
