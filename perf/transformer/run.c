@@ -72,6 +72,16 @@ static int open_decoder(struct rank *r, struct decoder *d, int context, int room
 	return 0;
 }
 
+/* Where no logit is a number nothing can be chosen. */
+static int chosen(struct rank *r, const int *tokens, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (tokens[i] >= r->weights.config.vocab)
+			return problem(&r->problem,
+			               "token %d: no logit is a number; weights or activations are not finite", i);
+	return 0;
+}
+
 /* Decodes behind the prompt: tokens[0 .. n) come in, and s->generate more go out. d stays open where 0 is returned. */
 static int decode(struct rank *r, struct decoder *d, int **tokens, int *n)
 {
@@ -84,7 +94,8 @@ static int decode(struct rank *r, struct decoder *d, int **tokens, int *n)
 			decoder_close(d);
 		return -1;
 	}
-	if (noted(r, greedy(d, *tokens, *n, r->s->generate, *tokens + *n)) == 0)
+	if (noted(r, greedy(d, *tokens, *n, r->s->generate, *tokens + *n)) == 0 &&
+	    chosen(r, *tokens + *n, r->s->generate) == 0)
 		return 0;
 	decoder_close(d);
 	return -1;
@@ -108,6 +119,7 @@ int run_generate(struct rank *r)
 
 struct errors {
 	double worst, largest; /* difference from the reference; logit of the reference */
+	size_t not_finite; /* logits, of the reference or ours, that are no numbers or infinite: then nothing is known */
 	int other_choice;  /* tokens that the reference would have chosen otherwise */
 };
 
@@ -128,7 +140,8 @@ static int compare(struct rank *r, const int *tokens, int n, const float *logits
 	for (size_t i = 0; i < all && rc == 0; i++) {
 		double error = fabs(logits[i] - want[i]);
 
-		e->worst = error <= e->worst ? e->worst : error; /* a NaN stays */
+		e->not_finite += !isfinite(error);
+		e->worst = error > e->worst ? error : e->worst;
 		e->largest = fabs(want[i]) > e->largest ? fabs(want[i]) : e->largest;
 	}
 	for (int i = 0; i < n && rc == 0; i++) {
@@ -174,11 +187,11 @@ static int report(struct rank *r, const int *tokens, int n, const float *logits)
 	if (tutti_comm_rank(r->comm) == 0) {
 		if (compare(r, tokens, n, logits, &e) != 0)
 			return -1;
-		bad = differ || !(e.worst <= CHECK_LIMIT * e.largest);
+		bad = differ || e.not_finite || !(e.worst <= CHECK_LIMIT * e.largest);
 		printf("# %d ranks, %s weights, %d tokens, %zu logits: largest error %.3g of the largest logit (limit "
-		       "%g); other choices %d; ranks with other bits %d: %s\n",
+		       "%g); not finite %zu; other choices %d; ranks with other bits %d: %s\n",
 		       tutti_comm_size(r->comm), weights_type(&r->weights), n, (size_t)n * r->weights.config.vocab,
-		       e.worst / e.largest, CHECK_LIMIT, e.other_choice, differ, bad ? "FAILED" : "OK");
+		       e.worst / e.largest, CHECK_LIMIT, e.not_finite, e.other_choice, differ, bad ? "FAILED" : "OK");
 	}
 	return bad ? problem(&r->problem, "the check failed") : 0;
 }

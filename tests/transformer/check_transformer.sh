@@ -175,7 +175,15 @@ tensors() {
 		not_computed qwen2 'no tensor lm_head.weight' --set '{"tie_word_embeddings": false}'
 }
 
-for test in unknown_keys rotations families tensors; do
+# One logit that is no number fails a check, though others follow it; where none is a number nothing is decoded.
+no_numbers() {
+	model llama-2 --poison lm_head.weight || return 1
+	! "$t" "$work/llama-2" --check -t 2 >"$work/got" 2>&1 || return 1
+	cat "$work/got"
+	grep -q 'not finite 24;.*FAILED' "$work/got" || return 1
+	not_computed llama-2 'token 0: no logit is a number' --poison model.norm.weight
+}
+for test in unknown_keys rotations families tensors no_numbers; do
 	if [ -n "$python" ]; then
 		run $test $test
 	else
