@@ -67,7 +67,7 @@ static int do_sizes(struct bench *b, struct call *call, struct report *report)
 
 	if (call->coll->in == EXTENT_NONE)
 		return do_row(b, call, report);
-	for (call->bytes = o->min; call->bytes <= o->max && status == TUTTI_OK; call->bytes = next_size(o, call->bytes))
+	for (call->bytes = o->min; call->bytes <= b->max && status == TUTTI_OK; call->bytes = next_size(o, call->bytes))
 		status = do_row(b, call, report);
 	return status;
 }
@@ -101,10 +101,12 @@ static int do_cycle(struct bench *b, struct report *report)
 	return status;
 }
 
-static int rank_fails(struct rank *r, int rank, int status)
+static int rank_fails(struct rank *r, const struct bench *b, int rank, int status)
 {
-	const char *text = tutti_last_error(r->comm);
+	const char *text = b->why[0] ? b->why : tutti_last_error(r->comm);
 
+	if (status == TUTTI_ENOMEM && !text[0])
+		text = "lower -e, -m, --buffers or the number of ranks";
 	fprintf(stderr, "tutti-perf: rank %d: %s: %s\n", rank, tutti_strerror(status), text);
 	tutti_comm_abort(r->comm, "tutti-perf failed on another rank");
 	return status;
@@ -124,13 +126,44 @@ static void *run_rank(void *arg)
 		return NULL;
 	}
 	if (bench_open(&b, r->o, r->comm) == 0)
-		status = TUTTI_OK;
+		status = bench_fit(&b);
+	if (r->report && status == TUTTI_OK && b.max < r->o->max)
+		report_reduced(b.max);
 	for (int i = 0; (i < r->o->cycles || r->o->cycles == 0) && status == TUTTI_OK; i++)
 		status = do_cycle(&b, r->report);
 	if (status != TUTTI_OK)
-		r->failed = rank_fails(r, rank, status);
+		r->failed = rank_fails(r, &b, rank, status);
 	bench_close(&b);
 	return NULL;
+}
+
+/* The variable by which a launcher says that it started several processes; NULL: there is none. */
+static const char *launched_as_many(void)
+{
+	static const char *const sizes[] = {"TUTTI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE",
+	                                    "SLURM_STEP_NUM_TASKS"};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		const char *value = getenv(sizes[i]);
+
+		if (value && atoi(value) > 1)
+			return sizes[i];
+	}
+	return NULL;
+}
+
+/* Ranks are processes or threads of one process: each process would have a world of its own. */
+static int check_launch(const struct options *o)
+{
+	const char *name = o->threads > 1 ? launched_as_many() : NULL;
+
+	if (!name)
+		return 0;
+	fprintf(stderr,
+	        "tutti-perf: -t and -g make ranks within one process, and %s=%s says that a launcher started several; "
+	        "start one process, or leave out -t and -g\n",
+	        name, getenv(name));
+	return -1;
 }
 
 /* The communicators of the ranks in this process. */
@@ -174,7 +207,7 @@ static int measure(const struct options *o, int argc, char **argv)
 	bool reports = false;
 	int failed = -1;
 
-	if (!comms || !ranks || open_comms(o, comms) != TUTTI_OK)
+	if (!comms || !ranks || check_launch(o) != 0 || open_comms(o, comms) != TUTTI_OK)
 		goto out;
 	for (int i = 0; i < o->threads; i++)
 		ranks[i] = (struct rank){.o = o, .comm = comms[i]};
@@ -182,6 +215,7 @@ static int measure(const struct options *o, int argc, char **argv)
 		if (report_open(&report, o, tutti_comm_size(comms[0]), argc, argv) != 0)
 			goto out;
 		reports = true;
+		options_ignored(o, stderr);
 		ranks[0].report = &report;
 	}
 	run_ranks(ranks, o->threads);

@@ -8,6 +8,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../src/topo/system.h"
+#include "fit.h"
+
 #define PAGE   4096
 #define POISON 0xa5
 
@@ -118,8 +121,12 @@ static int memory_open(struct bench *b, struct memory *m, size_t bytes, size_t s
 		return TUTTI_ENOMEM;
 	if (!b->o->alloc)
 		raw = aligned_alloc(PAGE, m->bytes);
-	if (!raw)
+	if (!raw) {
+		snprintf(b->why, sizeof(b->why),
+		         "no memory for a buffer of %zu bytes; lower -e, -m, --buffers or the number of ranks",
+		         m->bytes);
 		return TUTTI_ENOMEM;
+	}
 	m->raw = raw;
 	m->base = m->raw + PAGE + shift;
 	return b->o->registered ? tutti_mem_register(b->comm, raw, m->bytes) : TUTTI_OK;
@@ -136,13 +143,19 @@ static void memory_close(struct bench *b, struct memory *m)
 	m->raw = NULL;
 }
 
+/* Pairs of buffers. */
+static int slots_of(const struct options *o)
+{
+	return o->aggregate > o->buffers ? o->aggregate : o->buffers;
+}
+
 static int run_open(struct run *r)
 {
 	const struct options *o = r->b->o;
 	size_t size = tutti_dtype_size(r->shape.type);
 	int status = TUTTI_OK;
 
-	r->nslots = o->aggregate > o->buffers ? o->aggregate : o->buffers;
+	r->nslots = slots_of(o);
 	r->slots = calloc((size_t)r->nslots, sizeof(*r->slots));
 	r->us = calloc((size_t)o->iters, sizeof(*r->us));
 	if (!r->slots || !r->us || pattern_make(&r->own, &r->x, r->b->rank, r->shape.total) != 0)
@@ -615,6 +628,49 @@ static int digits_left(const struct exact *x)
 	if (!wire || !*wire || !sum || !coded)
 		return 0;
 	return strcmp(wire, "bf16") == 0 ? 8 : 6;
+}
+
+/* Bytes that this rank's buffers take in rows of that size. */
+static double wanted(const struct bench *b, size_t bytes)
+{
+	const struct options *o = b->o;
+	enum tutti_dtype type = o->type == ALL ? TUTTI_U8 : (enum tutti_dtype)o->type;
+	int op = o->op == ALL ? TUTTI_SUM : o->op, root = o->root == ALL ? 0 : o->root;
+	struct shape s;
+	double span;
+
+	if (shape_make(&s, o->coll, type, op, root, b->rank, b->n, bytes, false) != 0)
+		return 0;
+	span = (double)(s.area[0].span + s.area[1].span) * (double)tutti_dtype_size(type);
+	shape_free(&s);
+	return slots_of(o) * (span + 6 * PAGE);
+}
+
+int bench_fit(struct bench *b)
+{
+	const struct options *o = b->o;
+	struct claim mine = {.host = clock_identity(), .available = (double)system_free_memory("")};
+	void *all;
+	double share_of;
+	int status;
+
+	b->max = o->max;
+	if (o->coll->in == EXTENT_NONE)
+		return TUTTI_OK;
+	mine.wanted = wanted(b, o->max);
+	status = share(b, &mine, sizeof(mine), &all);
+	if (status != TUTTI_OK)
+		return status;
+	share_of = fit_share(all, b->n);
+	free(all);
+	if (share_of < 1)
+		b->max = (size_t)((double)o->max * share_of);
+	if (b->max >= o->min)
+		return TUTTI_OK;
+	snprintf(b->why, sizeof(b->why),
+	         "no memory for rows of %zu bytes (-b), only for %zu; lower -b, -m, --buffers or the number of ranks",
+	         o->min, b->max);
+	return TUTTI_ENOMEM;
 }
 
 int bench_half(struct bench *b, const struct call *call, bool in_place, struct half *h)

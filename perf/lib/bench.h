@@ -22,6 +22,8 @@ struct bench {
 	unsigned char *evict; /* larger than the last-level cache; only with --cold */
 	size_t evict_bytes;
 	struct team *team; /* only with --team */
+	size_t max;        /* the largest size: -e, or what memory allows (bench_fit) */
+	char why[256];     /* why a call of ours failed; "": the library knows */
 };
 
 /** Time of a call in µs, over the timed calls, each already averaged over ranks as -a says. */
@@ -48,6 +50,9 @@ struct call {
 /** Returns 0, or -1 out of memory. */
 int bench_open(struct bench *b, const struct options *o, struct tutti_comm *comm);
 void bench_close(struct bench *b);
+
+/** Brings b->max down to what the hosts have memory for; collective, the same on all ranks. A status of Tutti. */
+int bench_fit(struct bench *b);
 
 /** Measure and verify one half row; collective. A status of Tutti; TUTTI_ENOMEM also for memory of ours. */
 int bench_half(struct bench *b, const struct call *call, bool in_place, struct half *h);

@@ -9,8 +9,11 @@
 
 #define FLAG "[=0|1]"
 
-/* D: field, letter, word, kind, argument, default, help. N: those that start as zero. */
-#define OPTIONS(D, N)                                                                                                  \
+/*
+ * D: field, letter, word, kind, argument, default, help. N: those that start as zero. I: nccl-tests' that have no field:
+ * their help is the reason.
+ */
+#define OPTIONS(D, N, I)                                                                                               \
 	D(min, 'b', "minbytes", SIZE, "SIZE", "32M", "least size, of the larger buffer; K, M, G are powers of 1024")   \
 	D(max, 'e', "maxbytes", SIZE, "SIZE", "32M", "largest size")                                                   \
 	D(step, 'i', "stepbytes", SIZE, "SIZE", "1M", "step between sizes")                                            \
@@ -25,7 +28,7 @@
 	D(root, 'r', "root", ROOT, "RANK", "0", "root of rooted collectives, or all")                                  \
 	D(threads, 't', "nthreads", INT, "N", "1",                                                                     \
 	  "ranks as threads of this process; with 1, the launcher's environment says who we are")                      \
-	D(gpus, 'g', "ngpus", INT, "N", "1", "accepted for nccl-tests' sake; only 1")                                  \
+	D(gpus, 'g', "ngpus", INT, "N", "1", "ranks of each of these threads, as threads: -t times -g are all")        \
 	D(check, 'c', "check", INT, "N", "1", "calls verified to the last bit, each on data of its own; 0: none")      \
 	N(cpu, 'C', "report_cputime", SWITCH, FLAG, "add the CPU time burned in a call")                               \
 	D(average, 'a', "average", RANKS, "WHICH", "avg", "time over ranks: rank0, avg, min, max, or 0 to 3")          \
@@ -35,7 +38,18 @@
 	N(memory, 'M', "memory", SWITCH, FLAG, "report rank 0's memory at the end")                                    \
 	D(unalign, 'u', "unalign", INT, "BYTES", "0",                                                                  \
 	  "sources start BYTES behind a page boundary, results three times as far")                                    \
-	N(registered, 'R', "local_register", SWITCH, FLAG, "register the buffers")                                     \
+	N(registered, 'R', "local_register", LEVEL, "[=0|1|2]",                                                        \
+	  "register the buffers; 2: like --alloc, so that peers read them in place")                                   \
+	N(stamps, 'S', "report_timestamps", SWITCH, FLAG, "add the time of day to each row")                           \
+	I(parallel_init, 'p', "parallel_init", IGNORED, "N", "no meaning here: ranks always start at the same time")   \
+	I(blocking, 'z', "blocking", IGNORED, "N", "no meaning here: a call blocks, but for --nonblocking")            \
+	I(stream_null, 'y', "stream_null", IGNORED, "N", "no meaning here: there are no streams")                      \
+	I(cudagraph, 'G', "cudagraph", IGNORED, "N", "no meaning here: a repeated call is prepared once anyway")       \
+	I(cta_policy, 'x', "cta_policy", IGNORED, "N", "no meaning here: there are no thread blocks")                  \
+	I(cta_count, 'V', "device_cta_count", IGNORED, "N", "no meaning here: there are no thread blocks")             \
+	I(unknown, 'K', NULL, IGNORED, "N", "no meaning here: taken for nccl-tests' sake")                             \
+	I(device, 'D', "device_implementation", REFUSED, "N",                                                          \
+	  "only 0: a kernel on a device would communicate by itself, and there is none")                               \
 	N(alloc, 0, "alloc", SWITCH, FLAG, "buffers from tutti_mem_alloc")                                             \
 	D(buffers, 0, "buffers", INT, "N", "1", "pairs of buffers to take in turn")                                    \
 	D(team, 0, "team", INT, "N", "1", "threads of each rank that work on a call together")                         \
@@ -47,12 +61,15 @@
 	N(help, 'h', "help", SWITCH, NULL, "print this text")                                                          \
 	N(man, 0, "man", SWITCH, NULL, "print the manual page")
 
-enum kind { SIZE, INT, REAL, TEXT, SWITCH, TYPE, OP, ROOT, RANKS };
+enum kind { SIZE, INT, REAL, TEXT, SWITCH, LEVEL, TYPE, OP, ROOT, RANKS, IGNORED, REFUSED };
 
 /* The number of an option for cli_next; its place in the tables is one less. */
 #define ID_OF_DEFAULT(field, letter, word, kind, arg, preset, help) ID_##field,
 #define ID_OF_ZERO(field, letter, word, kind, arg, help)            ID_##field,
-enum { ID_NONE, OPTIONS(ID_OF_DEFAULT, ID_OF_ZERO) ID_END };
+#define ID_OF_IGNORED(name, letter, word, kind, arg, help)          ID_##name,
+enum { ID_NONE, OPTIONS(ID_OF_DEFAULT, ID_OF_ZERO, ID_OF_IGNORED) ID_END };
+
+_Static_assert(ID_END <= 64, "options.ignored has a bit for each");
 
 static const struct row {
 	enum kind kind;
@@ -61,13 +78,14 @@ static const struct row {
 } rows[] = {
 #define ROW_OF_DEFAULT(field, letter, word, kind, arg, preset, help) {kind, offsetof(struct options, field), preset},
 #define ROW_OF_ZERO(field, letter, word, kind, arg, help)            {kind, offsetof(struct options, field), NULL},
-        OPTIONS(ROW_OF_DEFAULT, ROW_OF_ZERO)};
+#define ROW_OF_IGNORED(name, letter, word, kind, arg, help)          {kind, 0, NULL},
+        OPTIONS(ROW_OF_DEFAULT, ROW_OF_ZERO, ROW_OF_IGNORED)};
 
 static const struct cli_option cli_options[] = {
 #define CLI_OF_DEFAULT(field, letter, word, kind, arg, preset, help)                                                   \
 	{ID_##field, letter, word, arg, help " (" preset ")"},
 #define CLI_OF_ZERO(field, letter, word, kind, arg, help) {ID_##field, letter, word, arg, help},
-        OPTIONS(CLI_OF_DEFAULT, CLI_OF_ZERO){0},
+        OPTIONS(CLI_OF_DEFAULT, CLI_OF_ZERO, CLI_OF_ZERO){0},
 };
 
 static const struct cli cli = {
@@ -189,6 +207,8 @@ static int read_value(const struct row *r, const char *text, struct options *o)
 	case SWITCH:
 		*(bool *)field = strcmp(text, "0") != 0;
 		return strcmp(text, "0") && strcmp(text, "1") ? -1 : 0;
+	case LEVEL:
+		return read_int(text, number) != 0 || *number > 2 ? -1 : 0;
 	case TYPE:
 		*number = strcmp(text, "all") == 0 ? ALL : type_by_name(text);
 		return *number < ALL ? -1 : 0;
@@ -201,6 +221,9 @@ static int read_value(const struct row *r, const char *text, struct options *o)
 	case RANKS:
 		*number = by_name(text, averages, LENGTH(averages));
 		return *number < 0 && (read_int(text, number) || *number >= LENGTH(averages)) ? -1 : 0;
+	case IGNORED:
+	case REFUSED:
+		return 0;
 	}
 	return -1;
 }
@@ -217,6 +240,27 @@ static int read_word(struct options *o, const char *word)
 	return o->coll ? 0 : complain("no such collective", word);
 }
 
+/* An option that has no field. 0 asks for nothing, and is silent. */
+static int note_ignored(struct options *o, int id, const char *text)
+{
+	int value;
+
+	if (read_int(text, &value) != 0)
+		return complain("a bad value", text);
+	if (rows[id - 1].kind == REFUSED && value != 0)
+		return complain(cli_options[id - 1].word, cli_options[id - 1].help);
+	if (value != 0)
+		o->ignored |= UINT64_C(1) << id;
+	return 0;
+}
+
+void options_ignored(const struct options *o, FILE *f)
+{
+	for (int i = 0; i < LENGTH(rows); i++)
+		if (o->ignored >> cli_options[i].id & 1)
+			fprintf(f, "tutti-perf: -%c: %s\n", cli_options[i].letter, cli_options[i].help);
+}
+
 static int read_args(struct options *o, int argc, char **argv)
 {
 	const char *value;
@@ -224,6 +268,8 @@ static int read_args(struct options *o, int argc, char **argv)
 
 	while ((id = cli_next(&cli, argc, argv, &at, &value)) != CLI_END) {
 		if (id == CLI_BAD || (id == CLI_WORD && read_word(o, value) != 0))
+			return -1;
+		if (id > 0 && rows[id - 1].kind >= IGNORED && note_ignored(o, id, value) != 0)
 			return -1;
 		if (id > 0 && read_value(&rows[id - 1], value ? value : "1", o) != 0)
 			return complain("a bad value", argv[at - 1]);
@@ -243,10 +289,12 @@ static int check(struct options *o, bool max_given)
 		return complain("-b is larger than -e", o->coll->name);
 	if (o->factor == 0 ? o->step == 0 : o->factor <= 1)
 		return complain("sizes would never grow", "-f must be above 1, -i above 0");
-	if (o->gpus != 1)
-		return complain("-g", "ranks are processes or, with -t, threads");
-	if (o->iters < 1 || o->aggregate < 1 || o->threads < 1 || o->buffers < 1 || o->team < 1)
-		return complain("-n, -m, -t, --buffers and --team", "must be at least 1");
+	if (o->iters < 1 || o->aggregate < 1 || o->threads < 1 || o->gpus < 1 || o->buffers < 1 || o->team < 1)
+		return complain("-n, -m, -t, -g, --buffers and --team", "must be at least 1");
+	if ((long long)o->threads * o->gpus > 65536)
+		return complain("-t and -g", "too many ranks for one process");
+	o->threads *= o->gpus;
+	o->alloc |= o->registered == 2;
 	if (o->team > 1 && (o->nonblocking || o->aggregate > 1))
 		return complain("--team", "works on one call at a time: not with -m or --nonblocking");
 	if (o->unalign > 1024)

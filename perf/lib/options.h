@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "shape.h"
@@ -22,18 +23,22 @@ struct options {
 	double factor; /* 0: by step */
 	int iters, warmup, cycles, aggregate;
 	int op, type, root;
-	int threads, gpus, team;
+	int threads, gpus, team; /* threads: after parsing, all ranks of this process */
 	int check, average;
 	double timeout;
-	bool cpu, stats, memory, registered, cold, explain, nonblocking, alloc;
+	int registered; /* 0, 1, or 2: from tutti_mem_alloc */
+	bool cpu, stats, stamps, memory, cold, explain, nonblocking, alloc;
 	int unalign, buffers;
 	double busy, skew; /* µs */
 	const char *json;
 	bool help, man;
+	uint64_t ignored; /* bit per option that was given and means nothing here */
 };
 
 /** Read the command line; on a mistake prints one line and returns -1. */
 int options_parse(struct options *o, int argc, char **argv);
+/** One line for each option that was given and means nothing here. */
+void options_ignored(const struct options *o, FILE *f);
 void options_help(FILE *f);
 void options_man(FILE *f);
 

@@ -98,6 +98,17 @@ static void print_remark(const char *text)
 	}
 }
 
+/* Now, in UTC. */
+static void print_stamp(void)
+{
+	time_t now = time(NULL);
+	struct tm utc;
+	char text[32];
+
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+	printf("  %s", text);
+}
+
 void report_explain(const char *text, const struct half h[2])
 {
 	static const char mark[] = "predicted ";
@@ -119,9 +130,9 @@ static json_t *config_json(const struct options *o, int nranks)
 	                 "collective", o->coll->name, "ranks", nranks, "threads", o->threads > 1, "min_bytes",
 	                 (json_int_t)o->min, "max_bytes", (json_int_t)o->max, "step_factor", o->factor, "step_bytes",
 	                 (json_int_t)o->step, "iterations", o->iters, "warmup", o->warmup, "aggregated", o->aggregate,
-	                 "check", o->check, "average", o->average, "unalign", o->unalign, "registered", o->registered,
-	                 "alloc", o->alloc, "buffers", o->buffers, "nonblocking", o->nonblocking, "team", o->team,
-	                 "cold", o->cold, "busy_us", o->busy, "skew_us", o->skew);
+	                 "check", o->check, "average", o->average, "unalign", o->unalign, "registered",
+	                 o->registered > 0, "alloc", o->alloc, "buffers", o->buffers, "nonblocking", o->nonblocking,
+	                 "team", o->team, "cold", o->cold, "busy_us", o->busy, "skew_us", o->skew);
 }
 
 static int json_open(struct report *r, int nranks, int argc, char **argv)
@@ -184,6 +195,13 @@ int report_open(struct report *r, const struct options *o, int nranks, int argc,
 	return 0;
 }
 
+void report_reduced(size_t max)
+{
+	printf("# Reducing maxBytes to %zu due to memory limitation: more than that does not fit into the memory of a "
+	       "host\n",
+	       max);
+}
+
 void report_row(struct report *r, const struct call *call, const struct shape *s, const struct half h[2])
 {
 	printf("%12zu %13zu %10s %8s %6d", s->bytes, s->count,
@@ -198,6 +216,8 @@ void report_row(struct report *r, const struct call *call, const struct shape *s
 			r->halves++;
 		}
 	}
+	if (r->o->stamps)
+		print_stamp();
 	putchar('\n');
 	fflush(stdout);
 	if (r->root)

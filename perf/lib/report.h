@@ -18,6 +18,7 @@ struct report {
 int report_open(struct report *r, const struct options *o, int nranks, int argc, char **argv);
 
 /** One row. */
+void report_reduced(size_t max);
 void report_row(struct report *r, const struct call *call, const struct shape *s, const struct half h[2]);
 
 /** Under the row: how it was done, in the library's words; where they hold a prediction, what was measured next to it. */

@@ -27,9 +27,10 @@ static const struct cli_option *find(const struct cli *cli, const char *arg, con
 	return NULL;
 }
 
-static bool lone_switch(const char *next)
+/* A digit that stands in the option's "[=0|1]". */
+static bool lone_switch(const struct cli_option *o, const char *next)
 {
-	return next && (strcmp(next, "0") == 0 || strcmp(next, "1") == 0);
+	return next && next[0] >= '0' && next[0] <= '9' && !next[1] && strchr(o->arg, next[0]);
 }
 
 int cli_next(const struct cli *cli, int argc, char **argv, int *at, const char **value)
@@ -55,7 +56,7 @@ int cli_next(const struct cli *cli, int argc, char **argv, int *at, const char *
 	if (!o->arg)
 		return *value ? complain(cli, "takes no argument", arg) : o->id;
 	bool may = o->arg[0] == '[';
-	if (!*value && (may ? lone_switch(next) : next != NULL)) {
+	if (!*value && (may ? lone_switch(o, next) : next != NULL)) {
 		*value = next;
 		++*at;
 	}

@@ -8,11 +8,11 @@
 #include <stdio.h>
 
 struct cli_option {
+	/* arg: the name of its argument; NULL: none; "[X]": may follow, only as --word=X, -lX or a lone digit that is in X */
 	int id;           /* > 0; what cli_next returns */
 	char letter;      /* 0: none */
 	const char *word; /* without dashes */
-	const char
-	        *arg; /* name of its argument; NULL: none; "[X]": may follow, only as --word=X, -lX or a lone 0 or 1 */
+	const char *arg;
 	const char *help; /* NULL: not shown */
 };
 
