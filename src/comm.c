@@ -50,6 +50,7 @@ static void report_slow(void *ctx, uint64_t waited_ns)
 {
 	struct tutti_comm *c = ctx;
 	uint64_t number = current_call(c);
+	world_look(c->world);
 	if (number > atomic_load_explicit(&c->flight.finished, memory_order_relaxed))
 		control_waiting(c->control, number, waited_ns);
 }

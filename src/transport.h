@@ -16,6 +16,8 @@
  *   pump      moves slots between rings and network; never blocks. Called from the wait loop and after a rank's last
  *             step, until its links are drained: a slot's credit is given when its bytes have left this process for good.
  *             NULL where the ring is the same memory.
+ *   look      optional: a call has waited for a while, and does so every quarter of a second: finds peers whose hosts do not
+ *             answer, and tells env->silent. Never blocks.
  *   sleep_fd  an epoll descriptor that is readable when pump would do something; -1 or NULL: none needed, or, where
  *             there is a pump, none to be had: a sleeping rank then looks every millisecond. A transport that must be told
  *             before it rings (ibv_req_notify_cq, fi_trywait) does so in a pump that has found nothing for a while: it is
@@ -29,7 +31,8 @@
  *   close     after everything else; safe after a failed open or attach (ctx is what open stored, perhaps NULL).
  *
  * Errors are statuses with the thread's message set. A peer found lost is told to env->lost; connect then returns
- * TUTTI_EPEER, pump goes on with the others: the lost one may be no concern of the communicator that waits.
+ * TUTTI_EPEER, pump goes on with the others: the lost one may be no concern of the communicator that waits. One whose whole host
+ * does not answer is told to env->silent; env->dial tells it by itself.
  */
 #ifndef TUTTI_TRANSPORT_H
 #define TUTTI_TRANSPORT_H
@@ -57,6 +60,7 @@ struct transport_env {
 	int (*give)(const struct transport_env *env, uint64_t tag, int fd); /* hand fd to local peers that ask */
 	int (*ask)(const struct transport_env *env, int peer, uint64_t tag, int *fd); /* local socket */
 	void (*lost)(const struct transport_env *env, int peer, const char *how);
+	void (*silent)(const struct transport_env *env, int peer, const char *how);
 };
 
 /** One direction wanted between this rank and `peer`. Equal on both sides but for `outgoing`. */
@@ -79,6 +83,7 @@ struct transport {
 	uint64_t (*fabric)(void *ctx);
 	int (*connect)(void *ctx, const struct link_spec *spec, struct link *link);
 	int (*pump)(void *ctx);
+	void (*look)(void *ctx);
 	int (*sleep_fd)(void *ctx);
 	void (*disconnect)(void *ctx, struct link *link);
 	/* The memory shared with local peers, after attach; *local: rank -> index in it, -1: not in it. NULL function: none */

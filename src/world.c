@@ -34,6 +34,8 @@ static struct hello hello_of(const struct world *w, enum hello_kind kind, uint64
 	return (struct hello){kind, w->rank, tag};
 }
 
+#define SILENCE_NS UINT64_C(5000000000) /* of a host that is dialled: three attempts of the kernel */
+
 /* While starting, the start-up limit counts. In a call a dial has a time of its own, and ends with the communicator. */
 static struct net_limit dial_limit(const struct world *w)
 {
@@ -48,8 +50,12 @@ static int env_dial(const struct transport_env *env, int peer, uint64_t tag, int
 	struct world *w = env->world;
 	struct hello h = hello_of(w, HELLO_DATA, tag);
 	struct session session;
-	int rc = door_dial(w->door, &w->contacts[peer], &h, false, dial_limit(w), &session);
+	bool silent;
+	uint64_t patience = w->connecting ? SILENCE_NS : UINT64_MAX;
+	int rc = door_reach(w->door, &w->contacts[peer], &h, patience, dial_limit(w), &silent, &session);
 	*fd = session_plain(&session);
+	if (rc == TUTTI_EPEER && silent && w->connecting)
+		control_silent(w->control, peer, fail_text());
 	return rc;
 }
 
@@ -70,6 +76,12 @@ static int env_ask(const struct transport_env *env, int peer, uint64_t tag, int 
 {
 	struct world *w = env->world;
 	return door_ask(w->door, &w->contacts[peer], tag, dial_limit(w), fd);
+}
+
+static void env_silent(const struct transport_env *env, int peer, const char *how)
+{
+	struct world *w = env->world;
+	control_silent(w->control, peer, how);
 }
 
 static void env_lost(const struct transport_env *env, int peer, const char *how)
@@ -125,6 +137,7 @@ static int open_transports(struct world *w, const struct auth_key *key, const ch
 		        .give = env_give,
 		        .ask = env_ask,
 		        .lost = env_lost,
+		        .silent = env_silent,
 		};
 		if (!(x->fabric = calloc((size_t)w->nranks, sizeof(*x->fabric))))
 			return fail(TUTTI_ENOMEM, "out of memory");
@@ -701,6 +714,16 @@ int world_pump(struct world *w)
 		rc = w->pump[i]->t->pump(w->pump[i]->ctx);
 	pthread_mutex_unlock(&w->lock);
 	return rc;
+}
+
+void world_look(struct world *w)
+{
+	if (!w->npumps || pthread_mutex_trylock(&w->lock) != 0)
+		return;
+	for (int i = 0; i < w->npumps; i++)
+		if (w->pump[i]->t->look)
+			w->pump[i]->t->look(w->pump[i]->ctx);
+	pthread_mutex_unlock(&w->lock);
 }
 
 /* ---- its communicators ------------------------------------------------------------------------------------------------ */

@@ -82,6 +82,8 @@ void world_unref(struct world *w);
 
 /** Moves what network transports have to move, unless another thread is at it. TUTTI_OK or an error. */
 int world_pump(struct world *w);
+/** A call has waited for a while: do the hosts of peers answer? Tells the control plane which do not. */
+void world_look(struct world *w);
 
 /** Recursive. Guards transports, segment and the list of communicators. */
 void world_lock(struct world *w);

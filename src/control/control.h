@@ -62,6 +62,8 @@ void control_deadline(struct control_comm *cc, uint64_t number, double seconds);
  * or left in order, all communicators of both get EPEER, and shrinking leaves one of the two out.
  */
 void control_lost(struct control *c, int rank, const char *how);
+/** The same, but nothing comes from that rank's host at all: no rank of one of the two hosts reaches one of the other. */
+void control_silent(struct control *c, int rank, const char *how);
 
 /** Raises `status` with `text` on all members, here at once. Any thread. */
 void control_raise(struct control_comm *cc, int status, const char *text);

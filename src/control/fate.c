@@ -3,6 +3,7 @@
  * communicator of the dead then says where it is, and each composes the alarm's text from what it heard, after at most
  * GATHER: no rank needs another to be alive for its own alarm.
  */
+#include "group.h"
 #include "plane.h"
 
 #include <stdarg.h>
@@ -22,23 +23,6 @@ bool member_living(const struct control_comm *cc, int member)
 
 /* ---- the verdict ------------------------------------------------------------------------------------------------- */
 
-/* The ranks that reach `first` and each other, the lower ones preferred: their number. */
-static int gather(const struct control *c, int first, uint8_t *group)
-{
-	int size = 1;
-
-	memset(group, 0, (size_t)c->n);
-	group[first] = 1;
-	for (int r = 0; r < c->n; r++) {
-		bool fits = c->state[r] == ALIVE && !group[r];
-		for (int q = 0; q < c->n && fits; q++)
-			fits = !group[q] || !c->cut[r * c->n + q];
-		group[r] |= fits;
-		size += fits;
-	}
-	return size;
-}
-
 /*
  * Both ends of a cut complain of each other, so who is out of reach is for the others to say: all but the largest group
  * of ranks that reach each other; of equal ones, that of the lowest rank. Both sides of a broken network come to the
@@ -46,21 +30,16 @@ static int gather(const struct control *c, int first, uint8_t *group)
  */
 static void judge(struct control *c)
 {
-	uint8_t *group = c->scratch, *tried = c->scratch + c->n;
-	int most = 0;
+	uint8_t *group = c->scratch, *living = c->scratch + c->n;
 
 	if (!c->cuts)
 		return;
-	memset(tried, 0, (size_t)c->n);
-	for (int first = 0; first < c->n; first++) {
-		int size = c->state[first] == ALIVE && !tried[first] ? gather(c, first, group) : 0;
-		for (int r = 0; r < c->n && size > 0; r++) {
-			tried[r] |= group[r];
-			if (size > most)
-				c->lost[r] = !group[r];
-		}
-		most = size > most ? size : most;
-	}
+	for (int r = 0; r < c->n; r++)
+		living[r] = c->state[r] == ALIVE;
+	if (!group_largest(c->cut, living, c->n, group))
+		return; /* no memory: the last verdict stands */
+	for (int r = 0; r < c->n; r++)
+		c->lost[r] = !group[r];
 }
 
 /* ---- doom: a communicator lost a member -------------------------------------------------------------------------- */
@@ -298,27 +277,39 @@ static void complaint_due(void *arg)
 	struct complaint *x = arg;
 
 	if (reachable(x->c, x->rank) && !left_something(x->c, x->rank))
-		saw_cut(x->c, x->rank, false, x->how);
+		saw_cut(x->c, x->rank, x->hosts, x->how);
 	wires_flush(x->c);
 	complaint_free(x);
 }
 
-void control_lost(struct control *c, int rank, const char *how)
+static void complain(struct control *c, int rank, bool hosts, const char *how)
 {
 	struct complaint *x;
 
 	service_lock();
 	for (x = c->complaints; x && x->rank != rank; x = x->next)
 		;
+	if (x)
+		x->hosts |= hosts;
 	if (x || !reachable(c, rank) || !(x = calloc(1, sizeof(*x))))
 		goto out;
-	*x = (struct complaint){.next = c->complaints, .c = c, .rank = rank};
+	*x = (struct complaint){.next = c->complaints, .c = c, .rank = rank, .hosts = hosts};
 	snprintf(x->how, sizeof(x->how), "%s", how);
 	c->complaints = x;
 	if (service_at(now_ns() + PATIENCE, complaint_due, x) != TUTTI_OK)
 		complaint_due(x);
 out:
 	turn_end(c);
+}
+
+void control_lost(struct control *c, int rank, const char *how)
+{
+	complain(c, rank, false, how);
+}
+
+void control_silent(struct control *c, int rank, const char *how)
+{
+	complain(c, rank, true, how);
 }
 
 void complaints_free(struct control *c)

@@ -103,6 +103,7 @@ struct complaint {
 	struct complaint *next;
 	struct control *c;
 	int rank;
+	bool hosts; /* for the rest of the two hosts, too */
 	char how[300];
 };
 

@@ -131,6 +131,31 @@ void net_tune(int fd, int seconds)
 	set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, seconds * 1000);
 }
 
+#define KEEP_IDLE  2 /* seconds without a word before the kernel asks */
+#define KEEP_EVERY 1
+#define KEEP_COUNT 127 /* unanswered, until the kernel gives up by itself: the most that it allows */
+#define REPEATS    2
+
+void net_keep(int fd)
+{
+	set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEP_IDLE);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEP_EVERY);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEP_COUNT);
+}
+
+uint64_t net_unanswered(int fd)
+{
+	struct tcp_info i = {.tcpi_state = 0};
+	socklen_t len = sizeof(i);
+	uint32_t heard;
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len) < 0 || (i.tcpi_retransmits < REPEATS && i.tcpi_probes < REPEATS))
+		return 0;
+	heard = i.tcpi_last_ack_recv < i.tcpi_last_data_recv ? i.tcpi_last_ack_recv : i.tcpi_last_data_recv;
+	return heard * MS;
+}
+
 static int open_socket(const struct net_addr *a, int *fd)
 {
 	int family = a->family == 4 ? AF_INET : AF_INET6;

@@ -94,6 +94,16 @@ bool net_is_silence(int error);
  * to the user timeout one that lives but has not read for so long, with its buffers full, is lost as well.
  */
 void net_tune(int fd, int seconds);
+/**
+ * Keepalive for a connection whose other side may rest for an hour, with buffers full: a word every few seconds, before a
+ * firewall on the way forgets it. The kernel does not end it for silence soon; whether to is a question for net_unanswered.
+ */
+void net_keep(int fd);
+/**
+ * For how long, in ns, the other host owes an answer: bytes of ours or questions of the kernel's were repeated, and nothing
+ * at all came back. 0: it owes none. A process that is stopped or does not read owes none, for its kernel answers.
+ */
+uint64_t net_unanswered(int fd);
 
 /** The address of this or the other end of a socket; false when it has none. */
 bool net_local_end(int fd, struct net_addr *a);

@@ -4,7 +4,7 @@
 # Mbit/s; slow by default, so that they are what limits, and not the cores of the machine that plays all hosts.
 . "$(dirname "$0")/../sh.sh"
 tests="collectives transports use_of_the_cables_4x2 use_of_the_cables_8x1 interfaces unknown_interface root_by_name
-	rings_by_file cut_cable ipv6_only shared_uplink"
+	rings_by_file cut_cable lost_path ipv6_only shared_uplink"
 rate=${TUTTI_TEST_RATE:-100}
 unset TUTTI_TEST_RATE
 export CLUSTER=tutti$$
@@ -142,11 +142,15 @@ root_by_name() {
 
 now() { date +%s%N; }
 
+build_survive() {
+	"${CC:-cc}" -std=c11 -I"$top/include" -o "$work/survive" "$top/tests/cluster/survive.c" \
+		"$top/${B:-build}/lib/libtutti.a" -lsodium -ljansson -lhwloc -ldl -lpthread -lm
+}
+
 # A host is cut off in the middle of a big call: all hear of it within the time of a lost host, and who it is; those who
 # still reach each other go on, the lost one does not.
 cut_cable() {
-	"${CC:-cc}" -std=c11 -I"$top/include" -o "$work/survive" "$top/tests/cluster/survive.c" \
-		"$top/${B:-build}/lib/libtutti.a" -lsodium -ljansson -lhwloc -ldl -lpthread -lm || return 1
+	build_survive || return 1
 	job 4x2 "$work/survive" >"$work/cut" 2>&1 &
 	pid=$!
 	start=$(sent eth0)
@@ -162,6 +166,27 @@ cut_cable() {
 	echo "a cable that is pulled: noticed after $took ms" | tee -a "$work/figures"
 	[ $rc = 0 ] && [ $took -lt 12000 ] && [ "$(grep -c 'status 6: .*rank [45] (pid [0-9]* on h2)' "$work/cut")" = 8 ] &&
 		[ "$(grep -c 'goes on as rank [0-5] of 6' "$work/cut")" = 6 ] && [ "$(grep -c 'rank [45] of 8 is alone' "$work/cut")" = 2 ]
+}
+
+# Two hosts lose each other, and neither leads: rank 0's host reaches both. All hear which, those who still reach each other go on.
+lost_path() {
+	build_survive || return 1
+	job 3x2 "$work/survive" >"$work/path" 2>&1 &
+	pid=$!
+	start=$(sent eth0)
+	until [ $(($(sent eth0) - start)) -gt 2000000 ] || ! kill -0 $pid 2>/dev/null; do :; done
+	begin=$(now)
+	"$cluster" part h1 h2
+	until [ "$(grep -c 'status 6' "$work/path")" = 6 ] || ! kill -0 $pid 2>/dev/null; do sleep 0.1; done
+	took=$((($(now) - begin) / 1000000))
+	wait $pid
+	rc=$?
+	"$cluster" join h1 h2
+	cat "$work/path"
+	echo "a path between two hosts that is lost: noticed after $took ms" | tee -a "$work/figures"
+	[ $rc = 0 ] && [ $took -lt 12000 ] &&
+		[ "$(grep -c "status 6: .*rank [2345] (pid [0-9]* on h[12]) and rank [2345] (pid [0-9]* on h[12]) can't reach" "$work/path")" = 6 ] &&
+		[ "$(grep -c 'goes on as rank [0-3] of 4' "$work/path")" = 4 ] && [ "$(grep -c 'rank [45] of 6 is alone' "$work/path")" = 2 ]
 }
 
 ipv6_only() {

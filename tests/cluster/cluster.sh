@@ -4,6 +4,7 @@
 #   cluster.sh run HOST COMMAND...  runs a program on a host
 #   cluster.sh HOST LINE            the same as a remote shell has it: `tutti-run -H h0:2,h1:2 --rsh cluster.sh`
 #   cluster.sh cut|mend HOST        pulls and plugs the cables of a host
+#   cluster.sh part|join HOST HOST   nothing that one of the two sends arrives at the other; both reach all others
 #   cluster.sh rate HOST RATE       another speed for the cables of a host
 #   cluster.sh split HOST RATE      that host and all after it hang, by eth0, on a second switch; between the two a cable of RATE
 #   cluster.sh down                 removes everything
@@ -121,6 +122,18 @@ cut | mend)
 		ns switch ip link set "p${2#h}$s" $state
 	done
 	;;
+part | join)
+	for pair in "$2 $3" "$3 $2"; do
+		i=$((${pair#* h} + 1))
+		for at in "10.77.0.$i eth0" "fd77::$i eth0" "10.78.0.$i eth1"; do
+			if [ "$1" = part ]; then # to a station that there is not
+				ns "${pair% *}" ip neigh replace "${at% *}" lladdr 02:00:00:00:0d:0e dev "${at#* }" nud permanent
+			else
+				ns "${pair% *}" ip neigh del "${at% *}" dev "${at#* }"
+			fi
+		done
+	done
+	;;
 rate)
 	rate=$3
 	for s in fast slow; do
@@ -135,7 +148,7 @@ split)
 	;;
 h*) on "$1" sh -c "$2" ;;
 *)
-	sed -n '2,11s/^# \?//p' "$0" >&2
+	sed -n '2,12s/^# \?//p' "$0" >&2
 	exit 2
 	;;
 esac

@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -53,7 +54,7 @@ struct world {
 		int fd;
 	} kept[KEPT];
 	int nkept, dial_status, dialled, taken, dials;
-	int lost[2];
+	int lost[2], silent[2];
 	char how[2][256];
 	struct contact contacts[2];
 	struct transport_env env[2];
@@ -133,6 +134,14 @@ static void lost(const struct transport_env *env, int peer, const char *how)
 	snprintf(w->how[env->rank], sizeof(w->how[0]), "%d: %s", peer, how);
 }
 
+static void silent(const struct transport_env *env, int peer, const char *how)
+{
+	struct world *w = env->world;
+
+	w->silent[env->rank]++;
+	snprintf(w->how[env->rank], sizeof(w->how[0]), "%d: %s", peer, how);
+}
+
 static struct world *world_up(enum kind kind, int buffer)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -149,7 +158,8 @@ static struct world *world_up(enum kind kind, int buffer)
 		                                   .world = w,
 		                                   .dial = dial,
 		                                   .take = take,
-		                                   .lost = lost};
+		                                   .lost = lost,
+		                                   .silent = silent};
 		check(transport_tcp.open(&w->env[r], &w->ctx[r]));
 		check(transport_tcp.attach(w->ctx[r]));
 	}
@@ -575,6 +585,69 @@ static void test_place_of_an_ended_link(void **state)
 		close(fd);
 		world_down(w);
 	}
+}
+
+/* What comes for this socket is dropped before the kernel answers it: as if the cable were out. */
+static void pull_cable(int fd)
+{
+	struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog all = {1, &drop};
+
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &all, sizeof(all)), 0);
+}
+
+static int option(int fd, int level, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	assert_int_equal(getsockopt(fd, level, name, &value, &len), 0);
+	return value;
+}
+
+/*
+ * Three worlds: in one rank 0 sends into a cable that is out, in one rank 0 waits behind such a cable for what nobody sends,
+ * and in one rank 1 does not read, as if it were stopped. The first two are silent, the third is not, however long it takes.
+ */
+static void test_silent_hosts_are_told_from_busy_ranks(void **state)
+{
+	struct world *w[3];
+	struct link out[3], in[3];
+	uint64_t end = now_ns() + UINT64_C(60000000000);
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		w[i] = world_up(LOOPBACK, i == 2 ? 4096 : 0);
+		join(w[i], i == 1 ? 1 : 0, 0, 65536, 4, &out[i], &in[i]);
+		assert_int_equal(option(w[i]->dialled, SOL_SOCKET, SO_KEEPALIVE), 1);
+		assert_true(option(w[i]->dialled, IPPROTO_TCP, TCP_KEEPIDLE) <= 4);
+		assert_int_equal(option(w[i]->taken, SOL_SOCKET, SO_KEEPALIVE), 1);
+		assert_true(option(w[i]->taken, IPPROTO_TCP, TCP_KEEPIDLE) <= 4);
+	}
+	pull_cable(w[0]->taken);
+	pull_cable(w[1]->taken);
+	struct flow flow[2] = {flow_of(&out[0], &in[0], 1, 4), flow_of(&out[2], &in[2], 1, 4)};
+	for (int i = 0; i < 2; i++)
+		while (send_one(&flow[i]))
+			;
+	do {
+		for (int i = 0; i < 3; i++) {
+			pump(w[i], 0);
+			transport_tcp.look(w[i]->ctx[0]);
+		}
+		assert_int_equal(w[2]->lost[0] + w[2]->silent[0], 0);
+		assert_true(now_ns() < end);
+		(void)poll(NULL, 0, 20);
+	} while (!w[0]->silent[0] || !w[1]->silent[0]);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(w[i]->silent[0], i < 2);
+		assert_int_equal(w[i]->lost[0], 0);
+		if (i < 2)
+			assert_non_null(strstr(w[i]->how[0], "1: nothing has come from rank 1's host for "));
+		world_down(w[i]);
+	}
+	free(flow[0].memory);
+	free(flow[1].memory);
 }
 
 static void assert_lost(const struct world *w, int rank, const char *how)
@@ -1008,6 +1081,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(test_traffic),
 	        cmocka_unit_test(test_many_links),
 	        cmocka_unit_test(test_both_ways),
+	        cmocka_unit_test(test_silent_hosts_are_told_from_busy_ranks),
 	        cmocka_unit_test(test_every_cut),
 	        cmocka_unit_test(test_byte_by_byte),
 	        cmocka_unit_test(test_places),

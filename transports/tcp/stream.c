@@ -1,6 +1,7 @@
 /* Slots to bytes and bytes to slots; see stream.h. Moving them never blocks and never allocates. */
 #include "stream.h"
 #include "../../src/util/error.h"
+#include "../../src/util/net.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -14,6 +15,7 @@
 #define ROUNDS 4  /* system calls of one visit */
 #define STAGE  (32u << 10)
 #define DIRECT (8u << 10) /* longer frames are read into their slot, without a copy */
+#define SILENCE_NS UINT64_C(4000000000) /* unanswered for so long, the other host is out of reach */
 #define ALONE  (4u << 10) /* the end of so many bytes does not wait for more */
 
 static struct slot *slot_at(const struct direction *d, uint64_t pos)
@@ -41,6 +43,7 @@ int stream_create(struct stream **out, int fd, int peer, uint64_t tag)
 	*s = (struct stream){.fd = fd, .peer = peer, .tag = tag};
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	reset_on_close(fd, true);
+	net_keep(fd);
 	*out = s;
 	return TUTTI_OK;
 }
@@ -105,6 +108,22 @@ static void broken(struct stream *s, const char *how, int error)
 	errno = error;
 	if (s->lost)
 		(void)fail_errno("the TCP connection with rank %d broke while %s", s->peer, how);
+}
+
+bool stream_is_silent(struct stream *s)
+{
+	uint64_t ns = net_unanswered(s->fd);
+	struct net_addr here = {.family = 0}, there = {.family = 0};
+	char from[NET_TEXT], to[NET_TEXT];
+
+	if (ns < SILENCE_NS)
+		return false;
+	(void)net_local_end(s->fd, &here);
+	(void)net_far_end(s->fd, &there);
+	s->closed = s->lost = true;
+	(void)fail(TUTTI_EPEER, "nothing has come from rank %d's host for %.1f s, from %s to %s", s->peer, (double)ns * 1e-9,
+	           net_text(&there, to), net_text(&here, from));
+	return true;
 }
 
 /* ---- sending ----------------------------------------------------------------------------------------------------- */

@@ -61,6 +61,8 @@ int stream_attach(struct stream *s, bool outgoing, uint32_t payload, uint32_t ns
 void stream_detach(struct stream *s, bool outgoing);
 void stream_destroy(struct stream *s);
 
+/** Nothing has come from the peer's host for seconds, though it owes an answer: then the stream is closed and lost. */
+bool stream_is_silent(struct stream *s);
 /** Gives published slots to the kernel; `waiting` afterwards tells whether some are left. */
 void stream_send(struct stream *s);
 /** Fills free slots. */

@@ -288,6 +288,19 @@ static int tcp_pump(void *ctx)
 	return first;
 }
 
+static void tcp_look(void *ctx)
+{
+	struct tcp *t = ctx;
+
+	for (int i = 0; i < t->n; i++) {
+		struct stream *s = t->streams[i];
+		if (s->closed || !stream_is_silent(s))
+			continue;
+		(void)watch(t, s, 0);
+		t->env->silent(t->env, s->peer, fail_text());
+	}
+}
+
 static int tcp_sleep_fd(void *ctx)
 {
 	return ((struct tcp *)ctx)->epoll;
@@ -303,6 +316,7 @@ const struct transport transport_tcp = {
         .fabric = tcp_fabric,
         .connect = tcp_connect,
         .pump = tcp_pump,
+        .look = tcp_look,
         .sleep_fd = tcp_sleep_fd,
         .disconnect = tcp_disconnect,
         .close = tcp_close,
