@@ -57,6 +57,7 @@ struct tutti_request {
 	struct run *run;                /* made when it starts */
 	struct direct_run direct;
 	struct op op;
+	struct extent touches;
 	size_t *vectors; /* copies of the v-forms' arrays, of a call that outlives its recipe */
 	uint32_t sig;
 	uint64_t foreign_ns;   /* when another call's slot was seen first; 0: never */
@@ -64,7 +65,10 @@ struct tutti_request {
 	uint64_t unreached_ns; /* when a peer could not be connected to; 0: never */
 };
 
-/** Requests that run one after the other, in issue order. Only the first one is ever looked at. */
+/**
+ * Requests that begin in issue order and are completed in it. The first ones may be under way together, where each has
+ * buffers of its own: then small calls share a turn of the core, and a packet.
+ */
 struct lane {
 	struct tutti_request *head, **tail;
 	struct lane *next; /* of the communicator's busy ones */
@@ -154,6 +158,10 @@ bool run_direct(struct tutti_comm *c, const struct op *op, struct recipe *p);
 void run_direct_on(struct tutti_comm *c, struct tutti_request *r, const struct op *op, const struct recipe *p);
 /** Does what can be done without waiting. */
 enum advance run_advance(struct tutti_comm *c, struct tutti_request *r);
+/** May r begin while those before it in its lane, `first` and so on, are under way? */
+bool run_joins(const struct tutti_comm *c, const struct tutti_request *first, const struct tutti_request *r);
+/** The same for one that joined: leaves the network to the first one's turn. */
+enum advance run_advance_behind(struct tutti_comm *c, struct tutti_request *r);
 bool run_finished(const struct tutti_request *r);
 void run_release(struct tutti_request *r);
 /** What one rank can't do any more ends the call on all of them; the text is the thread's message. */

@@ -310,6 +310,38 @@ static bool send_by_reference(struct run *x, const struct work *w, const struct 
 	return true;
 }
 
+/* ---- links are taken in turn ------------------------------------------------------------------------------------- */
+
+size_t engine_bytes(const struct plan *p)
+{
+	return sizeof(struct run) + (size_t)p->nstrands * sizeof(struct strand_run) +
+	       (size_t)p->nlinks * sizeof(struct link_use);
+}
+
+void engine_begin(struct run *x)
+{
+	const struct plan *p = x->plan;
+	memset(x->strand, 0, (size_t)p->nstrands * sizeof(x->strand[0]));
+	x->use = (struct link_use *)(x->strand + p->nstrands);
+	x->left = p->nstrands;
+	for (int i = 0; i < p->nlinks; i++)
+		x->use[i] = (struct link_use){.ticket = x->links[i]->tickets++};
+}
+
+static inline bool my_turn(const struct run *x, int i)
+{
+	return i < 0 || x->links[i]->serving == x->use[i].ticket;
+}
+
+/* Step `at` of the last chunk is done. */
+static void pass_on(struct run *x, int i, int32_t at)
+{
+	if (i < 0 || x->plan->links[i].last != at)
+		return;
+	x->use[i].end = x->links[i]->pos;
+	x->links[i]->serving++;
+}
+
 /* ---- places of what is to come ------------------------------------------------------------------------------------ */
 
 /* Does the step but put what comes into one stretch of the caller's memory, and perhaps send it on? */
@@ -339,6 +371,8 @@ static bool tell(struct run *x, int strand, size_t chunk, const struct step *s)
 	struct link *l = s->recv >= 0 ? x->links[s->recv] : NULL;
 	if (!l || !l->places)
 		return true;
+	if (!my_turn(x, s->recv)) /* another run's slots come first */
+		return false;
 	size_t bytes = set_bytes(x, s, strand, chunk, false);
 	if (is_skipped(x, s, chunk, bytes))
 		return true;
@@ -404,6 +438,8 @@ static void look_for_codes(const struct run *x, struct work *w, const struct lin
 
 static enum advance step_try(struct run *x, int strand, size_t chunk, const struct step *s)
 {
+	if (!my_turn(x, s->recv) || !my_turn(x, s->send))
+		return ADVANCE_STUCK;
 	struct work w = {.s = s, .strand = strand, .chunk = chunk, .bytes = set_bytes(x, s, strand, chunk, false)};
 	if (is_skipped(x, s, chunk, w.bytes))
 		return ADVANCE_MOVED;
@@ -461,6 +497,11 @@ static enum advance strand_advance(struct run *x, int i)
 				tell_ahead(x, i);
 			if (a != ADVANCE_MOVED)
 				return a == ADVANCE_FAILED ? a : got;
+			if (r->chunk + 1 == x->nchunks) {
+				const struct step *s = &x->plan->steps[t->first + r->step];
+				pass_on(x, s->recv, t->first + r->step);
+				pass_on(x, s->send, t->first + r->step);
+			}
 			r->step++;
 			got = ADVANCE_MOVED;
 		}
@@ -472,12 +513,19 @@ static enum advance strand_advance(struct run *x, int i)
 	return ADVANCE_DONE;
 }
 
+/* Has the peer, or the network, taken what this run has put into the link so far? */
+static bool sent(const struct run *x, int i)
+{
+	struct link *l = x->links[i];
+	return link_taken(l, my_turn(x, i) ? l->pos : x->use[i].end);
+}
+
 /* Bytes that were lent out are back, and a network has taken what it was given. */
 static bool settled(const struct run *x)
 {
 	for (int i = 0; i < x->plan->nlinks; i++) {
 		struct link *l = x->links[i];
-		if (l->outgoing && l->ready && (x->leased || !l->bell) && !link_drained(l))
+		if (l->outgoing && l->ready && (x->leased || !l->bell) && !sent(x, i))
 			return false;
 	}
 	return true;
@@ -493,7 +541,7 @@ bool engine_end(struct run *x)
 		if (!l->outgoing || !l->ready)
 			continue;
 		if (!l->lease) {
-			sending |= !link_drained(l);
+			sending |= !sent(x, i);
 			continue;
 		}
 		(void)atomic_fetch_or_explicit(l->lease, LEASE_REVOKED, memory_order_seq_cst); /* R17 */

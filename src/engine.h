@@ -1,6 +1,10 @@
 /*
  * The engine runs a plan over links: the one interpreter of steps, for every collective, algorithm and transport.
  * A run is resumable: engine_advance does what can be done without waiting and returns.
+ *
+ * Several runs of a communicator may be under way. They share its links, and a link's slots are in issue order on both of
+ * its sides: each run draws a ticket for every link when it begins, and a step waits until it is its run's turn on the
+ * links that it uses. A link goes to the next run after this run's last step on it, long before the run is over.
  */
 #ifndef TUTTI_ENGINE_H
 #define TUTTI_ENGINE_H
@@ -21,10 +25,17 @@ struct strand_run {
 	struct link *awaits; /* had nothing for that step; NULL: not known */
 };
 
-/** One call in progress. What the plan needs per strand stands behind it. */
+/** A run's part in a link. */
+struct link_use {
+	uint32_t ticket;
+	uint64_t end; /* slots of the link once this run has done its part; as of its last step there */
+};
+
+/** One call in progress. What the plan needs per strand and per link stands behind it. */
 struct run {
 	const struct plan *plan;
-	struct link **links; /* per plan->links entry; all ready */
+	struct link **links;  /* per plan->links entry; all ready */
+	struct link_use *use; /* likewise */
 	struct layout layout;
 	const uint8_t *in;
 	uint8_t *out;
@@ -66,6 +77,12 @@ size_t engine_chunk(size_t payload, int max_set, size_t esize);
  * small for the plan.
  */
 int engine_cut(const struct plan *p, size_t payload, size_t esize, size_t len, size_t *chunk, size_t *nchunks);
+
+/** Memory for a run of the plan. */
+size_t engine_bytes(const struct plan *p);
+
+/** The run has all but its strands, uses and tickets. Runs of a communicator begin in issue order. */
+void engine_begin(struct run *run);
 
 /**
  * Before the caller gets its buffers back: where a run ended early, no peer reads what was lent to it any more, or will. Its

@@ -104,6 +104,7 @@ struct link {
 	size_t refer_any, refer_window; /* sender: least bytes for which referring pays, anywhere / in the window */
 	struct slot_place *places;      /* receiver: one for each slot of the ring; NULL where the pump heeds none */
 	uint64_t told;                  /* receiver: slots whose places it was told, or that have none */
+	uint32_t tickets, serving;      /* runs that will use it, in issue order: handed out; whose turn it is */
 	int peer;                       /* rank in the world */
 	uint64_t tag;                   /* its name, equal on both sides */
 	void *wire;                     /* the transport's state of this link */
@@ -183,12 +184,17 @@ static inline void link_place(struct link *l, uint64_t pos, uint8_t *at, uint32_
 	atomic_store_explicit(&p->pos, pos + 1, memory_order_release); /* R21 */
 }
 
-/** Sender: has the peer (or the network) taken everything that was published? */
+/** Sender: has the peer (or the network) taken the first `pos` slots? */
+static inline bool link_taken(struct link *l, uint64_t pos)
+{
+	if (l->seen < pos)
+		l->seen = atomic_load_explicit(l->credit, memory_order_acquire); /* A2 */
+	return l->seen >= pos;
+}
+
 static inline bool link_drained(struct link *l)
 {
-	if (l->seen != l->pos)
-		l->seen = atomic_load_explicit(l->credit, memory_order_acquire); /* A2 */
-	return l->seen == l->pos;
+	return link_taken(l, l->pos);
 }
 
 #endif

@@ -158,6 +158,20 @@ static bool is_written_once(const struct plan *p)
 	return once;
 }
 
+/* All steps that use a link are of one strand, in order: after the last of them the next call may have the link. */
+static void find_last_uses(struct plan *p)
+{
+	for (int i = 0; i < p->nlinks; i++)
+		p->links[i].last = -1;
+	for (int i = 0; i < p->nsteps; i++) {
+		const struct step *s = &p->steps[i];
+		if (s->recv >= 0)
+			p->links[s->recv].last = i;
+		if (s->send >= 0)
+			p->links[s->send].last = i;
+	}
+}
+
 struct plan *plan_finish(struct plan_builder *b)
 {
 	struct plan *p = b->plan;
@@ -166,6 +180,7 @@ struct plan *plan_finish(struct plan_builder *b)
 		p = NULL;
 	} else {
 		drop_empty_strands(p);
+		find_last_uses(p);
 		p->written_once = is_written_once(p);
 	}
 	*b = (struct plan_builder){0};

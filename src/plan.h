@@ -107,6 +107,7 @@ struct plan_link {
 	int32_t peer;
 	int16_t lane; /* tells parallel links between the same two ranks apart */
 	bool outgoing;
+	int32_t last; /* index of the last step that uses it; there is one */
 };
 
 /** An in-order list of steps with its own chunk cursor. */

@@ -153,7 +153,29 @@ void comm_orphan_all(struct tutti_comm *c)
 		let_go(c->open);
 }
 
-/* Moves the first request of a lane, and those behind it as they become the first. */
+#define TOGETHER 16 /* requests of a lane that are under way at a time */
+
+/* Those behind the first request that need not wait for its end. */
+static enum advance move_behind(struct tutti_comm *c, struct lane *l)
+{
+	enum advance got = ADVANCE_STUCK;
+	struct tutti_request *r = l->head;
+	for (int i = 1; i < TOGETHER && r->run && r->next; i++) {
+		r = r->next;
+		if (!r->run && !run_joins(c, l->head, r))
+			break;
+		enum advance a = run_advance_behind(c, r);
+		if (a == ADVANCE_FAILED) {
+			run_raise(c, r, r->status);
+			return a;
+		}
+		if (a == ADVANCE_MOVED)
+			got = a;
+	}
+	return got;
+}
+
+/* Moves the first request of a lane, those that are under way with it, and those behind as they become the first. */
 static enum advance move_lane(struct tutti_comm *c, struct lane *l)
 {
 	enum advance got = ADVANCE_STUCK;
@@ -161,6 +183,10 @@ static enum advance move_lane(struct tutti_comm *c, struct lane *l)
 		enum advance a = run_advance(c, l->head);
 		if (a == ADVANCE_FAILED)
 			run_raise(c, l->head, l->head->status);
+		if (a == ADVANCE_STUCK || a == ADVANCE_MOVED) {
+			enum advance b = l->head->run ? move_behind(c, l) : ADVANCE_STUCK;
+			a = b == ADVANCE_STUCK ? a : b;
+		}
 		if (a != ADVANCE_DONE)
 			return a == ADVANCE_STUCK ? got : a;
 		complete(c, l, TUTTI_OK, NULL);

@@ -121,16 +121,11 @@ static int scratch_for(struct tutti_comm *c, struct run *x, const struct plan *p
 }
 
 /* Memory for a run: that of the one which ended last, as a rule. */
-static size_t run_bytes(const struct plan *p)
-{
-	return sizeof(struct run) + (size_t)p->nstrands * sizeof(struct strand_run);
-}
-
 static struct run *take_run(struct tutti_comm *c, const struct plan *p)
 {
 	struct run *x = c->spare;
-	if (!x || c->spare_bytes < run_bytes(p))
-		return malloc(run_bytes(p));
+	if (!x || c->spare_bytes < engine_bytes(p))
+		return malloc(engine_bytes(p));
 	c->spare = NULL;
 	return x;
 }
@@ -139,7 +134,7 @@ static void put_run(struct tutti_comm *c, struct run *x, const struct plan *p)
 {
 	free(c->spare);
 	c->spare = x;
-	c->spare_bytes = run_bytes(p);
+	c->spare_bytes = engine_bytes(p);
 }
 
 int run_cut(const struct tutti_comm *c, const struct op *op, const struct plan *p, struct cut *cut)
@@ -172,24 +167,24 @@ static int make_run(struct tutti_comm *c, struct tutti_request *r)
 	        .nchunks = r->cut.nchunks,
 	        .divisor = (uint32_t)c->size,
 	        .sig = r->sig,
-	        .left = p->nstrands,
 	        .crew = &c->crew,
 	        .codec = r->codec,
 	        .rounds = op->coll == COLL_ALLREDUCE,
 	        .reduce = k->two[op->dtype][step],
 	        .final = k->two[op->dtype][op->op],
 	};
-	memset(x->strand, 0, (size_t)p->nstrands * sizeof(x->strand[0]));
 	x->meets = is_vector(op) || !op->count;
 	x->pairs = op->coll == COLL_ALLTOALL && is_vector(op);
 	x->places = r->plan->places && p->written_once && (is_vector(op) || op->count * x->esize >= PLACE_BYTES);
 	if (!is_message(op->coll))
 		rc = scratch_for(c, x, p, (size_t)c->world->params.slot);
-	if (rc)
+	if (rc) {
 		free(x);
-	else
-		r->run = x;
-	return rc;
+		return rc;
+	}
+	engine_begin(x);
+	r->run = x;
+	return TUTTI_OK;
 }
 
 /* A communicator of one rank: the result is the input. */
@@ -235,6 +230,7 @@ static void fill(struct tutti_comm *c, struct tutti_request *r, const struct op 
 	                            .sig = call_signature(p->salt, number),
 	                            .kind = p->kind,
 	                            .lane = p->lane,
+	                            .touches = p->touches,
 	                            .plan = p->plan,
 	                            .cut = p->cut,
 	                            .codec = p->choice.codec,
@@ -407,7 +403,8 @@ static bool verdict_due(struct tutti_request *r)
 	return now - r->unreached_ns >= VERDICT_NS;
 }
 
-static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r)
+/* pump: moves the network, too. */
+static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r, bool pump)
 {
 	int rc;
 	if (!r->run) {
@@ -418,7 +415,7 @@ static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r)
 			return failed(r, rc);
 	}
 	enum advance a = engine_advance(r->run);
-	if (a == ADVANCE_MOVED || a == ADVANCE_STUCK) {
+	if (pump && (a == ADVANCE_MOVED || a == ADVANCE_STUCK)) {
 		if ((rc = world_pump(c->world)) != TUTTI_OK)
 			return failed(r, rc);
 		/* what came just now: who yields its core first waits for its turn twice */
@@ -475,12 +472,47 @@ enum advance run_advance(struct tutti_comm *c, struct tutti_request *r)
 	case RUN_SELF:
 		return advance_self(c, r);
 	case RUN_PLAN:
-		return advance_plan(c, r);
+		return advance_plan(c, r, true);
 	case RUN_DIRECT:
 		return advance_direct(c, r);
 	default:
 		return ADVANCE_DONE;
 	}
+}
+
+static bool meet(const uint8_t *a, size_t a_bytes, const uint8_t *b, size_t b_bytes)
+{
+	return a_bytes && b_bytes && a < b + b_bytes && b < a + a_bytes;
+}
+
+/* Does one of them write what the other reads or writes? Then they run one after the other, as they were issued. */
+static bool share_memory(const struct tutti_request *a, const struct tutti_request *b)
+{
+	const struct extent *x = &a->touches, *y = &b->touches;
+	return meet(a->op.out, x->out, b->op.out, y->out) || meet(a->op.out, x->out, b->op.in, y->in) ||
+	       meet(a->op.in, x->in, b->op.out, y->out);
+}
+
+/* The communicator's scratch is the first run's: others may pass through its bounce, which holds nothing between steps. */
+static bool needs_scratch(const struct tutti_comm *c, const struct tutti_request *r)
+{
+	bool bounces = !is_message(r->op.coll) && c->scratch_bytes < (size_t)c->world->params.slot;
+	return r->codec || r->plan->plan->uses_tmp || bounces;
+}
+
+bool run_joins(const struct tutti_comm *c, const struct tutti_request *first, const struct tutti_request *r)
+{
+	if (r->kind != RUN_PLAN || needs_scratch(c, r))
+		return false;
+	for (const struct tutti_request *q = first; q != r; q = q->next)
+		if (q->kind != RUN_PLAN || !q->run || q->codec || share_memory(q, r))
+			return false;
+	return true;
+}
+
+enum advance run_advance_behind(struct tutti_comm *c, struct tutti_request *r)
+{
+	return advance_plan(c, r, false);
 }
 
 bool run_finished(const struct tutti_request *r)
