@@ -261,7 +261,26 @@ uint64_t call_salt(const struct call *call)
 	uint64_t word = call_word(call);
 	if (is_message((enum coll)call->coll)) /* both ends of a message sign alike */
 		word = (uint64_t)COLL_SEND | (uint64_t)call->dtype << 8;
-	return (call->count + 0x7f4a7c15u) * 0xc2b2ae3d27d4eb4fu ^ word;
+	return ((call->count + 0x7f4a7c15u) * 0xc2b2ae3d27d4eb4fu ^ word) + call->way * 0xd6e8feb86659fd93u;
+}
+
+/* What all ranks must have chosen alike, or they would wait on different links. */
+static uint64_t way_of(const struct recipe *p)
+{
+	const struct choice *x = &p->choice;
+	unsigned algo = x->two_shot ? WAY_TWO_SHOT : WAY_ONE_SHOT;
+	unsigned codec = x->codec ? 1 + (unsigned)(x->codec - kernel_table()->wire) : 0;
+	for (unsigned i = 0; x->algo && algo_table[i]; i++)
+		if (algo_table[i] == x->algo)
+			algo = i + 1;
+	return call_way(algo, x->channels, codec, p->cut.chunk);
+}
+
+/* Adds how the call is run to what is compared with other ranks. */
+static void sign_way(struct recipe *p)
+{
+	p->record.way = way_of(p);
+	p->salt = call_salt(&p->record);
 }
 
 static struct direct_run direct_of(struct tutti_comm *c, const struct recipe *p)
@@ -342,6 +361,7 @@ static int make(struct tutti_comm *c, const struct op *op, struct recipe *p)
 	if (!message && !p->choice.algo) {
 		p->kind = RUN_DIRECT;
 		p->direct = direct_of(c, p);
+		sign_way(p);
 		return TUTTI_OK;
 	}
 	p->kind = RUN_PLAN;
@@ -350,6 +370,8 @@ static int make(struct tutti_comm *c, const struct op *op, struct recipe *p)
 		return fail(TUTTI_ENOMEM, "out of memory: plan of %s", coll_name(op->coll));
 	if (run_cut(c, op, p->plan->plan, &p->cut) != TUTTI_OK)
 		p->cut = (struct cut){0};
+	if (!message) /* its ends have no choice */
+		sign_way(p);
 	return TUTTI_OK;
 }
 

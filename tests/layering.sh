@@ -26,7 +26,7 @@ out=$(
 	rule transports 'transports/.*|src/(transport|link|segment)\.h|src/bootstrap/contact\.h|src/util/.*'
 	rule src/bootstrap 'src/bootstrap/.*|src/util/.*|tutti\.h'
 	rule src/launch 'src/launch/.*|src/bootstrap/.*|src/util/.*|tutti\.h'
-	rule src/control 'src/control/.*|src/bootstrap/.*|src/plan\.h|src/kernel/kernel\.h|src/util/.*|tutti\.h'
+	rule src/control 'src/control/.*|src/bootstrap/.*|src/(plan|algo/algo)\.h|src/kernel/(kernel|wire)\.h|src/util/.*|tutti\.h'
 	rule src/topo 'src/topo/.*|src/util/.*|tutti\.h'
 	rule src/sim 'src/sim/.*|src/algo/algo\.h|src/(engine|plan|layout)\.h|src/util/.*|tutti\.h'
 	rule src/tuner 'src/tuner/.*|src/algo/algo\.h|src/direct/direct\.h|src/plan\.h|src/util/.*|tutti\.h'

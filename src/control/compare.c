@@ -13,21 +13,32 @@
 #define SETTLED      (10000 * MS)
 #define ANSWER       (1000 * MS) /* how long the silent have to answer */
 
-static bool same_call(const struct call *a, const struct call *b)
+static bool same_arguments(const struct call *a, const struct call *b)
 {
 	return a->count == b->count && call_word(a) == call_word(b);
 }
 
+static bool same_call(const struct call *a, const struct call *b)
+{
+	return same_arguments(a, b) && a->way == b->way;
+}
+
 static void disagree(struct control_comm *cc, int i, const struct call *a, int j, const struct call *b)
 {
-	char text[TEXT_CAP] = "", one[128], other[128];
+	char text[TEXT_CAP] = "", one[128], other[128], what[128];
 
 	if (i > j) {
 		disagree(cc, j, b, i, a);
 		return;
 	}
-	add(text, sizeof(text), "%sranks disagree about call #%" PRIu64 ": rank %d called %s, rank %d called %s",
-	    cc->prefix, a->number, i, call_what(a, one, sizeof(one)), j, call_what(b, other, sizeof(other)));
+	if (same_arguments(a, b))
+		add(text, sizeof(text), "%sranks disagree about how to run %s: rank %d runs it as %s, rank %d as %s",
+		    cc->prefix, call_text(a, what, sizeof(what)), i, call_way_text(a, one, sizeof(one)), j,
+		    call_way_text(b, other, sizeof(other)));
+	else
+		add(text, sizeof(text),
+		    "%sranks disagree about call #%" PRIu64 ": rank %d called %s, rank %d called %s", cc->prefix,
+		    a->number, i, call_what(a, one, sizeof(one)), j, call_what(b, other, sizeof(other)));
 	raise_all(cc, TUTTI_EMISMATCH, text);
 }
 

@@ -8,7 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../algo/algo.h"
 #include "../kernel/kernel.h"
+#include "../kernel/wire.h"
 #include "plane.h"
 
 uint64_t flight_clock(void)
@@ -19,18 +21,20 @@ uint64_t flight_clock(void)
 bool flight_read(struct flight *f, uint64_t number, struct call *out)
 {
 	struct flight_slot *s = &f->slot[number % FLIGHT_CALLS];
-	uint64_t count, word;
+	uint64_t count, way, word;
 
 	if (number == 0 || atomic_load_explicit(&s->number, memory_order_acquire) != number) /* A6 pairs with R6 */
 		return false;
-	/* A writer that replaced either word cleared the number before: acquire here makes the second look see that. */
+	/* A writer that replaced any of the words cleared the number before: acquire here makes the second look see that. */
 	count = atomic_load_explicit(&s->count, memory_order_acquire); /* A6 */
+	way = atomic_load_explicit(&s->way, memory_order_acquire);     /* A6 */
 	word = atomic_load_explicit(&s->word, memory_order_acquire);   /* A6 */
 	if (atomic_load_explicit(&s->number, memory_order_relaxed) != number)
 		return false;
 	*out = (struct call){
 	        .number = number,
 	        .count = count,
+	        .way = way,
 	        .coll = (uint8_t)word,
 	        .dtype = (uint8_t)(word >> 8),
 	        .op = (uint8_t)(word >> 16),
@@ -70,6 +74,31 @@ char *call_text(const struct call *c, char *buf, size_t cap)
 char *call_what(const struct call *c, char *buf, size_t cap)
 {
 	return describe(c, buf, cap, false);
+}
+
+static const char *algo_name(unsigned algo)
+{
+	if (algo == WAY_ONE_SHOT || algo == WAY_TWO_SHOT)
+		return algo == WAY_ONE_SHOT ? "direct one-shot" : "direct two-shot";
+	for (unsigned i = 1; algo_table[i - 1]; i++)
+		if (i == algo)
+			return algo_table[i - 1]->name;
+	return algo ? "an unknown algorithm" : "nothing to do";
+}
+
+char *call_way_text(const struct call *c, char *buf, size_t cap)
+{
+	unsigned channels = (unsigned)(c->way >> 8 & 0xff), codec = (unsigned)(c->way >> 16 & 0xff);
+
+	buf[0] = '\0';
+	add(buf, cap, "%s", algo_name((unsigned)(c->way & 0xff)));
+	if (channels)
+		add(buf, cap, " x%u", channels);
+	if (codec)
+		add(buf, cap, " as %s", codec <= WIRE_ROWS ? kernel_table()->wire[codec - 1].name : "an unknown codec");
+	if (c->way >> 24)
+		add(buf, cap, " in chunks of %" PRIu64 " elements", c->way >> 24);
+	return buf;
 }
 
 /* ---- the dump ---------------------------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "../plan.h"
@@ -20,6 +21,7 @@
 struct call {
 	uint64_t number; /* per communicator, from 1 */
 	uint64_t count;  /* v-forms: a hash of the counts, with `vector` set */
+	uint64_t way;    /* how the rank runs it: call_way */
 	uint8_t coll, dtype, op, vector;
 	int32_t root; /* -1: none */
 };
@@ -30,10 +32,21 @@ static inline uint64_t call_word(const struct call *c)
 	       (uint64_t)(uint32_t)c->root << 32;
 }
 
+/**
+ * Algorithm, channels, codec and chunk as one number. `algo`: 1 + its place in algo_table, or one of the direct tier's ways;
+ * `codec`: 1 + its row, or 0; `chunk`: elements, 0 in the direct tier. 0 is a call in which nothing moves.
+ */
+#define WAY_ONE_SHOT 254u
+#define WAY_TWO_SHOT 255u
+static inline uint64_t call_way(unsigned algo, int channels, unsigned codec, size_t chunk)
+{
+	return algo | (uint64_t)(channels & 0xff) << 8 | (uint64_t)(codec & 0xff) << 16 | (uint64_t)chunk << 24;
+}
+
 struct flight {
 	_Atomic uint64_t started, finished; /* numbers of the last call started and finished */
 	struct flight_slot {
-		_Atomic uint64_t number, count, word, begin_ns,
+		_Atomic uint64_t number, count, way, word, begin_ns,
 		        end_ns; /* begin_ns: 0 unless TUTTI_FLIGHT asks for times */
 	} slot[FLIGHT_CALLS];
 	bool timed;
@@ -46,6 +59,7 @@ static inline void flight_start(struct flight *f, const struct call *c)
 	struct flight_slot *s = &f->slot[c->number % FLIGHT_CALLS];
 	atomic_store_explicit(&s->number, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->count, c->count, memory_order_release);    /* R6 */
+	atomic_store_explicit(&s->way, c->way, memory_order_release);        /* R6 */
 	atomic_store_explicit(&s->word, call_word(c), memory_order_release); /* R6 */
 	if (f->timed)
 		atomic_store_explicit(&s->begin_ns, flight_clock(), memory_order_relaxed);
@@ -65,5 +79,7 @@ bool flight_read(struct flight *f, uint64_t number, struct call *out);
 
 /** "allreduce #1042 (4096 x bf16, sum)" */
 char *call_text(const struct call *c, char *buf, size_t cap);
+/** How it is run: "ring x2 in chunks of 4096 elements" */
+char *call_way_text(const struct call *c, char *buf, size_t cap);
 
 #endif

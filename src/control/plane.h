@@ -66,7 +66,7 @@ struct message {
 #define MESSAGE_HEAD offsetof(struct message, text)
 #define MESSAGE_TEXT (TEXT_CAP - 1)
 #define FRAME_MOST   (sizeof(struct message) + SEAL_EXTRA)
-_Static_assert(MESSAGE_HEAD == 64, "no padding travels");
+_Static_assert(MESSAGE_HEAD == 72, "no padding travels");
 
 /**
  * The message at the start of len bytes: 0 when more are needed, its length when *out was filled, -1 when it cannot be

@@ -4,6 +4,8 @@
  */
 #include "fault.h"
 
+#include "../../src/comm.h"
+
 #define SECONDS 2.0 /* the bound is 1 s; the machine may be slow */
 
 /* One rank's call; `coll` as in enum below. */
@@ -156,6 +158,58 @@ static void mismatch_on_two_hosts(void **state)
 {
 	(void)state;
 	disagree_by(WAY_HOSTS, NULL);
+}
+
+/* ---- choices -------------------------------------------------------------------------------------------------------- */
+
+/* A rank of another mind: its tuner is changed after the settings were compared. */
+static const struct mind {
+	const char *name;
+	enum way way;
+	const char *all, *odd; /* TUTTI_ALGO of all ranks; and the odd one's, or NULL */
+	int channels;          /* the odd one's, or 0 */
+	int slots;             /* into how many the odd one cuts a slot, or 0 */
+	const char *most_text, *odd_text;
+} minds[] = {
+        {"algorithm", WAY_TCP, "TUTTI_ALGO=allreduce:ring", "allreduce:tree", 0, 0, "ring x1", "tree x1"},
+        {"channels", WAY_TCP, "TUTTI_ALGO=allreduce:ring", NULL, 3, 0, "ring x1", "ring x3"},
+        {"chunk", WAY_TCP, "TUTTI_ALGO=allreduce:doubling", NULL, 0, 4, "in chunks of", "in chunks of"},
+        {"direct or by links", WAY_SHM, "TUTTI_ALGO=allreduce:direct", "allreduce:ring", 0, 0, "direct ", "ring x"},
+};
+
+static int be_of_another_mind(struct tutti_comm *c, void *arg)
+{
+	struct stage *s = arg;
+	const struct mind *m = &minds[s->variant];
+	size_t count = m->slots ? 1 << 18 : 1000;
+	if (tutti_comm_rank(c) == s->victim) {
+		c->tuner.channels = m->channels ? m->channels : c->tuner.channels;
+		c->world->params.slot /= m->slots ? m->slots : 1;
+		RANK_OK(m->odd ? tuner_allow(&c->tuner, m->odd) : TUTTI_OK);
+	}
+	ranks_meet();
+	uint64_t begin = clock_ns();
+	int rc = tutti_allreduce(in, out, count, TUTTI_F32, TUTTI_SUM, c, NULL);
+	if (rc == TUTTI_OK)
+		rc = tutti_barrier(c, NULL);
+	if (rc != TUTTI_EMISMATCH || ranks_too_late(begin, SECONDS))
+		return ranks_fail("status %d after %.2f s: %s", rc, seconds_since(begin), tutti_last_error(c));
+	return says(c, "ranks disagree about how to run allreduce #1 (%zu x f32, sum): rank ", count) |
+	       says(c, "rank %d", s->victim) | says(c, "%s", m->most_text) | says(c, "%s", m->odd_text) |
+	       is_out_of_use(c, TUTTI_EMISMATCH);
+}
+
+static void choices_that_differ(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(minds) / sizeof(*minds); i++) {
+		struct stage *s = stage_new(minds[i].way);
+		s->variant = (int)i;
+		s->victim = 1;
+		if (stage_run(s, (struct ranks){0}, be_of_another_mind, minds[i].all, NULL))
+			fail_msg("%s", minds[i].name);
+		stage_free(s);
+	}
 }
 
 /* ---- messages ------------------------------------------------------------------------------------------------------- */
@@ -350,6 +404,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test_teardown(mismatch_by_plans_in_memory, nothing_left),
 	        cmocka_unit_test_teardown(mismatch_by_tcp, nothing_left),
 	        cmocka_unit_test_teardown(mismatch_on_two_hosts, nothing_left),
+	        cmocka_unit_test_teardown(choices_that_differ, nothing_left),
 	        cmocka_unit_test_teardown(messages_that_do_not_match, nothing_left),
 	        cmocka_unit_test_teardown(counts_that_differ, nothing_left),
 	        cmocka_unit_test_teardown(empty_parts_are_compared, nothing_left),

@@ -31,8 +31,12 @@ static struct message compose(struct input *in)
 	m.a = (int8_t)next(in);
 	m.b = (int8_t)next(in);
 	m.value = next(in);
-	m.call = (struct call){
-	        .number = next(in), .count = next(in), .coll = next(in), .dtype = next(in), .op = next(in)};
+	m.call = (struct call){.number = next(in),
+	                       .count = next(in),
+	                       .way = next(in),
+	                       .coll = next(in),
+	                       .dtype = next(in),
+	                       .op = next(in)};
 	m.call.root = (int8_t)next(in);
 	for (size_t i = 0; i < text; i++)
 		m.text[i] = (char)next(in);

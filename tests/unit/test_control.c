@@ -604,7 +604,14 @@ static void check_mismatch(struct call mine, struct call theirs, const char *a, 
 	flight_finish(&stage->seat[2].flight[WORLD], theirs.number); /* it is done, and so does not wait */
 	assert_int_equal(tell_rank(0, WAITING, WORLD, mine.number), TUTTI_OK);
 	all_alarmed(WORLD, TUTTI_EMISMATCH, "");
-	snprintf(expected, sizeof(expected), "ranks disagree about call #17: rank 0 called %s, rank 2 called %s", a, b);
+	if (mine.way != theirs.way)
+		snprintf(expected, sizeof(expected),
+		         "ranks disagree about how to run allreduce #17 (4096 x bf16, sum): rank 0 runs it as %s, "
+		         "rank 2 as %s",
+		         a, b);
+	else
+		snprintf(expected, sizeof(expected),
+		         "ranks disagree about call #17: rank 0 called %s, rank 2 called %s", a, b);
 	for (int r = 0; r < 3; r++)
 		assert_string_equal(text(r, WORLD), expected);
 	end_world(NULL);
@@ -624,6 +631,13 @@ static void different_calls_are_shown_to_all(void **state)
 	other = base;
 	other.op = TUTTI_MAX;
 	check_mismatch(base, other, "allreduce (4096 x bf16, sum)", "allreduce (4096 x bf16, max)");
+	other = base;
+	base.way = call_way(WAY_ONE_SHOT, 1, 0, 0);
+	other.way = call_way(WAY_TWO_SHOT, 1, 0, 0);
+	check_mismatch(base, other, "direct one-shot x1", "direct two-shot x1");
+	other.way = call_way(200, 2, 0, 77);
+	check_mismatch(base, other, "direct one-shot x1", "an unknown algorithm x2 in chunks of 77 elements");
+	base.way = 0;
 	other = collective(COLL_BARRIER, 17, 0, TUTTI_I8);
 	check_mismatch(base, other, "allreduce (4096 x bf16, sum)", "barrier");
 	base = collective(COLL_BROADCAST, 17, 4, TUTTI_F32);

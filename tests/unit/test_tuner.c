@@ -6,6 +6,7 @@
 #include "../../src/tuner/tuner.h"
 #include "../../src/util/error.h"
 #include "../../src/util/log.h"
+#include "../float_env.h"
 #include "../ranks.h"
 
 #include <math.h>
@@ -319,6 +320,34 @@ static void fewer_bytes_keep_prices_in_order(void **state)
 			}
 		}
 	}
+}
+
+/* Ranks choose alike whatever their threads' rounding is: the price has the same bits. */
+static void rounding_makes_no_other_choice(void **state)
+{
+	struct costs costs;
+	struct shape shape;
+	int host[MOST_RANKS];
+	(void)state;
+	costs_priors(&costs);
+	for (int ranks = 2; ranks <= 12; ranks++)
+		for (size_t bytes = 8; bytes <= 64 << 20; bytes *= 2) {
+			struct query q = {.coll = COLL_ALLREDUCE, .bytes = bytes, .esize = 4};
+			struct choice want, got;
+			struct tuner t = tuner_of(&shape, host, ranks, ranks % 2 ? 1 : 2, &costs);
+			assert_int_equal(tuner_choose(&t, &q, &want), TUTTI_OK);
+			for (int env = 1; env < CALLERS_ENVS; env++) {
+				callers_env_set((enum callers_env)env);
+				tuner_prices(&t, &costs, COST_SHM, COST_NETWORK);
+				tuner_narrow(&t, 1, 3);
+				tuner_prices(&t, &costs, COST_SHM, COST_NETWORK);
+				int rc = tuner_choose(&t, &q, &got);
+				callers_env_reset();
+				assert_int_equal(rc, TUTTI_OK);
+				assert_ptr_equal(got.algo, want.algo);
+				assert_memory_equal(&got.seconds, &want.seconds, sizeof(want.seconds));
+			}
+		}
 }
 
 /* What a table says goes before prices; but not before what TUTTI_ALGO allows, nor for other ranks. */
@@ -679,6 +708,7 @@ int main(void)
 	        cmocka_unit_test_setup(choices_are_kept_in_order, fresh),
 	        cmocka_unit_test_setup(what_is_told_is_chosen, fresh),
 	        cmocka_unit_test_setup(fewer_bytes_keep_prices_in_order, fresh),
+	        cmocka_unit_test_setup(rounding_makes_no_other_choice, fresh),
 	        cmocka_unit_test_setup(long_streams_meet, fresh),
 	        cmocka_unit_test_setup(unmeasured_memory_is_for_the_direct_tier, fresh),
 	        cmocka_unit_test_setup(a_longer_latency_moves_halving_to_longer_messages, fresh),
