@@ -71,7 +71,8 @@ static const struct cli cli = {
                 "of a layer. Run it under tutti-run or any launcher that Tutti knows, or with -t for ranks that are "
                 "threads.",
         .options = cli_options,
-        .more = "Weights are f32 or bf16, activations f32. OpenBLAS, when libopenblas.so.0 can be loaded, does the "
+        .more = "Models of type llama, mistral, qwen2 and qwen3. Weights are f32, bf16 or f16, activations f32. "
+                "OpenBLAS, when libopenblas.so.0 can be loaded, does the "
                 "large "
                 "products.\nExit status: 0 when all went well and a check held, 1 when not, 2 for a wrong command "
                 "line.",
