@@ -49,7 +49,8 @@ static const struct cli_option options[] = {
         {OPT_JSON, 0, "json", "FILE",
          "Also write all of it as JSON; - writes it to the standard output in place of the text."},
         {OPT_LOAD, 0, "load", "FILE",
-         "Look at nothing: take all from a file that --json wrote, or that hwloc exported as XML (lstopo FILE.xml)."},
+         "Look at nothing: take all from a file that --json wrote, or that hwloc exported as XML (lstopo FILE.xml). "
+         "/dev/stdin reads a pipe."},
         {OPT_PLAN, 0, "plan", NULL,
          "Also say what a communicator chooses: ring, leaders, algorithm and predicted time for each size; and what "
          "cables "

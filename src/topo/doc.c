@@ -5,16 +5,29 @@
 #include <stdio.h>
 #include <string.h>
 
+static int take(struct doc *d, const char *name, json_t *root, const json_error_t *error)
+{
+	*d = (struct doc){.name = name, .root = root};
+	if (!root)
+		d->rc = error->line < 0 ? fail(TUTTI_ESYSTEM, "%s", error->text)
+		                        : fail(TUTTI_EINVAL, "%s:%d: %s", name, error->line, error->text);
+	else if (!json_is_object(root))
+		d->rc = fail(TUTTI_EINVAL, "%s:1: an object is expected", name);
+	return d->rc;
+}
+
 int doc_open(struct doc *d, const char *path)
 {
 	json_error_t error;
-	*d = (struct doc){.name = path, .root = json_load_file(path, JSON_REJECT_DUPLICATES, &error)};
-	if (!d->root)
-		d->rc = error.line < 0 ? fail(TUTTI_ESYSTEM, "%s", error.text)
-		                       : fail(TUTTI_EINVAL, "%s:%d: %s", path, error.line, error.text);
-	else if (!json_is_object(d->root))
-		d->rc = fail(TUTTI_EINVAL, "%s:1: an object is expected", path);
-	return d->rc;
+	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+	return take(d, path, root, &error);
+}
+
+int doc_parse(struct doc *d, const char *name, const char *text, size_t len)
+{
+	json_error_t error;
+	json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+	return take(d, name, root, &error);
 }
 
 void doc_close(struct doc *d)

@@ -17,6 +17,8 @@ struct doc {
 
 /** TUTTI_OK, EINVAL, ESYSTEM, also in d->rc. doc_close in any case. */
 int doc_open(struct doc *d, const char *path);
+/** The same of a text that was read from a file of that name. */
+int doc_parse(struct doc *d, const char *name, const char *text, size_t len);
 void doc_close(struct doc *d);
 
 /** Says that `key` of the object that is read should be `what`; returns d->rc. */

@@ -24,6 +24,17 @@ static void copy(char *to, size_t cap, const char *from)
 	snprintf(to, cap, "%.*s", (int)cap - 1, from ? from : "");
 }
 
+/* Without blanks around it, and one where there are several: makers pad the names of processors. */
+static void copy_trimmed(char *to, size_t cap, const char *from)
+{
+	size_t n = 0;
+	for (; from && *from && n + 1 < cap; from++)
+		if (*from != ' ' || (n && to[n - 1] != ' '))
+			to[n++] = *from;
+	n -= n && to[n - 1] == ' ';
+	to[n] = '\0';
+}
+
 /* ---- the tree ---------------------------------------------------------------------------------------------------- */
 
 static bool level_of(const struct hwloc_obj *obj, enum machine_level *level)
@@ -141,17 +152,27 @@ static void add_ports(struct visit *s, struct machine_device *d)
 		add_device(s, d);
 }
 
+/* From version 3 on a device has several types at a time. */
+static bool is_a(hwloc_obj_t osdev, unsigned type)
+{
+#if HWLOC_API_VERSION >= 0x00030000
+	return (osdev->attr->osdev.types & type) != 0;
+#else
+	return osdev->attr->osdev.type == type;
+#endif
+}
+
 static void add_hwloc_device(struct visit *s, hwloc_obj_t obj)
 {
 	hwloc_obj_t pci = hwloc_get_ancestor_obj_by_type(s->topo, HWLOC_OBJ_PCI_DEVICE, obj);
-	bool rdma = obj->attr->osdev.type == HWLOC_OBJ_OSDEV_OPENFABRICS;
+	bool rdma = is_a(obj, HWLOC_OBJ_OSDEV_OPENFABRICS);
 	struct machine_device d = {.kind = rdma ? MACHINE_RDMA : MACHINE_NETWORK};
 	copy(d.name, sizeof(d.name), obj->name);
 	copy(d.address, sizeof(d.address), hwloc_obj_get_info_by_name(obj, rdma ? "NodeGUID" : "Address"));
 	d.near = (uint32_t)(uintptr_t)hwloc_get_non_io_ancestor_obj(s->topo, obj)->userdata;
 	if (pci)
-		snprintf(d.bus, sizeof(d.bus), "%04x:%02x:%02x.%x", pci->attr->pcidev.domain, pci->attr->pcidev.bus,
-		         pci->attr->pcidev.dev, pci->attr->pcidev.func);
+		snprintf(d.bus, sizeof(d.bus), "%04x:%02x:%02x.%x", (unsigned)pci->attr->pcidev.domain,
+		         pci->attr->pcidev.bus, pci->attr->pcidev.dev, pci->attr->pcidev.func);
 	if (rdma)
 		add_ports(s, &d);
 	else
@@ -202,8 +223,7 @@ static void add_devices(struct visit *s)
 	struct machine *m = s->m;
 	hwloc_obj_t obj = NULL;
 	while ((obj = hwloc_get_next_osdev(s->topo, obj)))
-		if (obj->attr->osdev.type == HWLOC_OBJ_OSDEV_NETWORK ||
-		    obj->attr->osdev.type == HWLOC_OBJ_OSDEV_OPENFABRICS)
+		if (is_a(obj, HWLOC_OBJ_OSDEV_NETWORK) || is_a(obj, HWLOC_OBJ_OSDEV_OPENFABRICS))
 			add_hwloc_device(s, obj);
 	if (hwloc_get_nbobjs_by_type(s->topo, HWLOC_OBJ_OS_DEVICE) == 0)
 		m->unknown |= MACHINE_NO_IO;
@@ -224,7 +244,7 @@ static void add_names(struct visit *s)
 	bool here = !(s->m->unknown & MACHINE_FOREIGN) && uname(&u) == 0;
 	copy(s->m->name, sizeof(s->m->name), here ? u.nodename : hwloc_obj_get_info_by_name(root, "HostName"));
 	copy(s->m->arch, sizeof(s->m->arch), here ? u.machine : hwloc_obj_get_info_by_name(root, "Architecture"));
-	copy(s->m->cpu, sizeof(s->m->cpu), cpu ? cpu : hwloc_obj_get_info_by_name(root, "CPUModel"));
+	copy_trimmed(s->m->cpu, sizeof(s->m->cpu), cpu ? cpu : hwloc_obj_get_info_by_name(root, "CPUModel"));
 }
 
 static void add_limits(struct visit *s)
@@ -249,20 +269,51 @@ static void add_limits(struct visit *s)
  */
 static const char *const unwanted[] = {"cuda", "nvml", "rsmi", "levelzero", "opencl", "gl", "pci"};
 
+/* What the file says of its own format: <topology version="3.0">; 0: nothing. */
+static unsigned xml_version(const struct machine_source *from)
+{
+	static const char tag[] = "<topology version=\"";
+	char head[4096];
+	const char *text = from->text, *at;
+	if (!text) {
+		FILE *f = fopen(from->xml, "re");
+		head[f ? fread(head, 1, sizeof(head) - 1, f) : 0] = '\0';
+		if (f)
+			fclose(f);
+		text = head;
+	}
+	at = strstr(text, tag);
+	return at ? (unsigned)strtoul(at + sizeof(tag) - 1, NULL, 10) : 0;
+}
+
+static int cant_read(const struct machine_source *from)
+{
+	unsigned ours = hwloc_get_api_version(), version = xml_version(from);
+	if (version > ours >> 16)
+		return fail(TUTTI_EINVAL,
+		            "%s: it was exported by hwloc %u, and this program runs with hwloc %u.%u, which can't read "
+		            "it: export it with 'lstopo --export-xml-flags v2'",
+		            from->xml, version, ours >> 16, ours >> 8 & 0xff);
+	return fail(TUTTI_EINVAL, "%s: not a file that hwloc exported (lstopo FILE.xml), or unreadable", from->xml);
+}
+
 static int load(const struct machine_source *from, hwloc_topology_t topo)
 {
 	if (from && from->synthetic && hwloc_topology_set_synthetic(topo, from->synthetic) < 0)
 		return fail(TUTTI_EINVAL, "%s: hwloc does not understand this description of a machine",
 		            from->synthetic);
-	if (from && from->xml && hwloc_topology_set_xml(topo, from->xml) < 0)
-		return fail(TUTTI_EINVAL, "%s: not a file that hwloc exported (lstopo FILE.xml), or unreadable",
-		            from->xml);
+	if (from && from->text && hwloc_topology_set_xmlbuffer(topo, from->text, (int)from->len + 1) < 0)
+		return cant_read(from);
+	if (from && from->xml && !from->text && hwloc_topology_set_xml(topo, from->xml) < 0)
+		return cant_read(from);
 	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
 		hwloc_topology_set_components(topo, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, unwanted[i]);
 	hwloc_topology_set_io_types_filter(topo, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
 	hwloc_topology_set_flags(topo, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
 	if (hwloc_topology_load(topo) == 0)
 		return TUTTI_OK;
+	if (from && from->xml && xml_version(from) > hwloc_get_api_version() >> 16)
+		return cant_read(from);
 	if (from && from->xml)
 		return fail(TUTTI_EINVAL, "%s: hwloc can't read it as a machine", from->xml);
 	return fail_errno("hwloc can't describe this machine");
@@ -311,6 +362,14 @@ const char *machine_level_name(unsigned level)
 	static const char *const name[MACHINE_LEVELS] = {"host",  "package", "group", "memory",
 	                                                 "cache", "core",    "thread"};
 	return name[level];
+}
+
+const char *machine_kind_name(const struct machine *m, unsigned kind)
+{
+	static const char *const name[] = {"low-power", "efficiency", "performance"};
+	if (m->kinds < 2 || m->kinds > 3 || kind >= m->kinds)
+		return NULL;
+	return name[kind + 3 - m->kinds];
 }
 
 const char *machine_unknown_name(unsigned i)

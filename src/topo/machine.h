@@ -73,10 +73,14 @@ struct machine {
 struct machine_source {
 	const char *synthetic; /* hwloc's notation: "package:2 core:4 pu:2" */
 	const char *xml;       /* a file that hwloc exported */
+	const char *text;      /* its content, with a NUL at text[len]; NULL: it is read from there */
+	size_t len;
 };
 
 /** "host", "package", ... */
 const char *machine_level_name(unsigned level);
+/** "performance", "efficiency" or "low-power" core; NULL: cores are alike, or of more kinds than have names. */
+const char *machine_kind_name(const struct machine *m, unsigned kind);
 
 /** *out is one block for free(), of machine_bytes. source may be NULL. EINVAL: hwloc does not understand it; ENOMEM. */
 int machine_discover(const struct machine_source *source, struct machine **out);

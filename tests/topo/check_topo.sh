@@ -37,10 +37,64 @@ run two_numa shows two-numa '2 packages, 16 cores, 32 threads, 128 GiB' '  2 x p
 	'8 x L2 1 MiB, core, 2 x thread'
 run many_l3 shows many-l3 '1 package, 64 cores' '8 x L3 32 MiB' '8 x L2 512 KiB, core, thread'
 run sub_numa shows sub-numa '2 packages, 24 cores' '2 x L3 16 MiB, memory 32 GiB'
-run hybrid shows hybrid '4 x L2 2 MiB, core of kind 1, thread' '2 x L2 2 MiB, core of kind 0, thread'
+run hybrid shows hybrid '4 x L2 2 MiB, performance core, thread' '2 x L2 2 MiB, efficiency core, thread'
+run three_kinds shows three-kinds '4 x L2 2 MiB, performance core, thread' 'L2 2 MiB, efficiency core, thread' \
+	'L2 2 MiB, low-power core, thread'
+run padded_name shows turin-nps4 'x86_64, AMD EPYC 9555 64-Core Processor, 2 packages'
 run flat shows flat '0 packages, 4 cores' '  4 x core, thread'
 run guest shows guest 'guest: x86_64' 'eth0       network state unknown, speed unknown, 02:00:00:00:00:01, 0000:00:03.0'
 run no_io shows no-io 'hwloc shows no devices'
+
+# places FILE: devices of the machine whose groups are NUMA nodes hang where they hung, each in its package
+places() {
+	python3 - "$1" <<-'EOF'
+		import json, sys
+		host = json.load(open(sys.argv[1]))["hosts"][0]
+		where = {}  # (type, index): package
+		count = {}
+		def visit(node, package):
+		    kind = node["type"]
+		    if kind == "package":
+		        package = node["os"]
+		    where[kind, count.get(kind, 0)] = package
+		    count[kind] = count.get(kind, 0) + 1
+		    for child in node.get("children", []):
+		        visit(child, package)
+		visit(host["tree"], None)
+		near = {d["name"]: where[d["near"]["type"], d["near"]["index"]] for d in host["devices"]}
+		print(near)
+		assert near["eno6"] == near["ib3x"] == near["mlx5_3"] == 0 and near["ib1x"] == near["mlx5_5"] == 1, near
+	EOF
+}
+keeps_places() {
+	"$topo" --load "$here/turin-nps4.xml" --json "$work/turin.json" >/dev/null && places "$work/turin.json" &&
+		"$topo" --load "$work/turin.json" --json "$work/turin2.json" >/dev/null && places "$work/turin2.json" || return 1
+	python3 -c 'import json, sys; a, b = (json.load(open(f))["hosts"][0]["devices"] for f in sys.argv[1:])
+assert a == b, (a, b)' "$work/turin.json" "$work/turin2.json"
+}
+run devices_keep_their_places keeps_places
+
+# What comes through a pipe is read as from the file itself.
+pipes() {
+	for file in "$here/guest.xml" "$work/guest.json"; do
+		"$topo" --load "$file" | sed 1d >"$work/direct" || return 1
+		cat "$file" | "$topo" --load /dev/stdin | sed 1d | diff "$work/direct" - || return 1
+		[ -s "$work/direct" ] || return 1
+	done
+	head -c 300 "$here/guest.xml" | "$topo" --load /dev/stdin 2>&1 | grep -q '/dev/stdin: ' &&
+		echo '{' | "$topo" --load /dev/stdin 2>&1 | grep -q '/dev/stdin:2: '
+}
+run pipes pipes
+
+# A file of a later hwloc is told by its version.
+later() {
+	sed 's/<topology version="[0-9.]*">/<topology version="99.0">/' "$here/guest.xml" >"$work/later.xml"
+	grep -q 'version="99.0"' "$work/later.xml" || return 1
+	! "$topo" --load "$work/later.xml" >"$work/later.text" 2>&1
+	cat "$work/later.text"
+	grep -q 'exported by hwloc 99, and this program runs with hwloc [0-9.]*, which' "$work/later.text"
+}
+run later_hwloc later
 
 # made HOSTS RANKS KIND: a made-up cluster, read, drawn, planned; its JSON keeps to the schema
 made() {
@@ -71,7 +125,7 @@ alone_hosts() {
 	made 2 1 laptops && made 4 2 laptops && made 8 1 switches && made 1 6 even || return 1
 	cat "$work/4x2-laptops.text"
 	# the legend has every colour of a core, and none that does not occur
-	grep -q 'thrifty core' "$work/4x2-laptops.svg" && ! grep -q 'thrifty core' "$work/8x1-switches.svg" || return 1
+	grep -q 'efficiency core' "$work/4x2-laptops.svg" && ! grep -q 'efficiency core' "$work/8x1-switches.svg" || return 1
 	# the ring keeps to the cables, and what has none is missing; leaders are those of the hierarchy
 	grep -Eq '^  ring: 0 1 (4 5|5 4) (2 3|3 2) (6 7|7 6)$' "$work/4x2-laptops.text" &&
 		grep -q 'for a full mesh 2 of 6 cables are missing:' "$work/4x2-laptops.text" &&

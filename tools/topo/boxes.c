@@ -108,6 +108,13 @@ static bool lit(const struct boxes *b, uint32_t core)
 	return false;
 }
 
+const char *boxes_core(const struct machine *m, unsigned kind)
+{
+	if (kind + 1 >= m->kinds)
+		return BOXES_CORE;
+	return kind + 2 == m->kinds ? BOXES_THRIFTY : BOXES_THRIFTIEST;
+}
+
 static void draw_cores(struct pen *p, const struct content *c, double x, double y, double *w, double *h)
 {
 	const struct machine *m = p->b->m;
@@ -117,9 +124,9 @@ static void draw_cores(struct pen *p, const struct content *c, double x, double 
 	for (uint32_t i = c->first_core; p->f && k < c->cores && i < m->nnodes; i++) {
 		if (!is_core(m, i))
 			continue;
-		bool thrifty = m->kinds > 1 && m->node[i].kind == 0, on = lit(p->b, i);
+		bool on = lit(p->b, i);
 		svg_box(p->f, x + k % columns * (CORE + GAP), y + k / columns * (CORE + GAP), CORE, CORE, 2,
-		        on ? (thrifty ? BOXES_THRIFTY : BOXES_CORE) : BOXES_IDLE, on ? NULL : FAINT);
+		        on ? boxes_core(m, m->node[i].kind) : BOXES_IDLE, on ? NULL : FAINT);
 		k++;
 	}
 }

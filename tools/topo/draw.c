@@ -32,12 +32,13 @@ struct scene {
 	double width, height;
 };
 
-static bool has_thrifty_cores(const struct survey *s)
+/* The most kinds of cores that a host has. */
+static uint32_t kinds_of_cores(const struct survey *s)
 {
+	uint32_t most = 1;
 	for (int h = 0; h < s->nhosts; h++)
-		if (s->machine[h]->kinds > 1)
-			return true;
-	return false;
+		most = s->machine[h]->kinds > most ? s->machine[h]->kinds : most;
+	return most;
 }
 
 /* ---- cards ------------------------------------------------------------------------------------------------------- */
@@ -440,8 +441,10 @@ static void draw_legend(const struct scene *c)
 		x += 100;
 	}
 	x = draw_meaning(c, x, y, BOXES_CORE, NULL, "core");
-	if (has_thrifty_cores(c->s))
-		x = draw_meaning(c, x, y, BOXES_THRIFTY, NULL, "thrifty core");
+	if (kinds_of_cores(c->s) > 1)
+		x = draw_meaning(c, x, y, BOXES_THRIFTY, NULL, "efficiency core");
+	if (kinds_of_cores(c->s) > 2)
+		x = draw_meaning(c, x, y, BOXES_THRIFTIEST, NULL, "low-power core");
 	draw_meaning(c, x, y, BOXES_IDLE, FAINT, "core that is not used");
 }
 
@@ -487,7 +490,9 @@ static void set_out(struct scene *c)
 		c->place[i].y += (tallest - h) / 2;
 	host.y = HEAD + side / 2 + tallest / 2;
 	c->width = fmax(2 * MARGIN + w + (c->u.of_ranks ? hw + (w > 0 ? 3 * side : 0) : 2 * side),
-	                has_thrifty_cores(c->s) ? 680 : 620);
+	                kinds_of_cores(c->s) > 2   ? 820
+	                : kinds_of_cores(c->s) > 1 ? 700
+	                                           : 620);
 	c->height = HEAD + side + (c->u.of_ranks ? tallest : h) + FOOT;
 	draw_all(c, c->u.of_ranks ? &host : NULL);
 }

@@ -42,6 +42,15 @@ static json_t *node_json(const struct machine *m, uint32_t at)
 	return o;
 }
 
+/* How many nodes of its type stand before it: groups have no other number. */
+static int index_of(const struct machine *m, uint32_t at)
+{
+	int n = 0;
+	for (uint32_t i = 0; i < at; i++)
+		n += m->node[i].level == m->node[at].level;
+	return n;
+}
+
 static json_t *device_json(const struct machine *m, const struct machine_device *d)
 {
 	static const char *const state[] = {"unknown", "down", "up"};
@@ -57,7 +66,8 @@ static json_t *device_json(const struct machine *m, const struct machine_device 
 		json_object_set_new(o, "layer", text_or_null(d->layer));
 	}
 	json_object_set_new(o, "near",
-	                    json_pack("{s:s, s:i}", "type", machine_level_name(near->level), "os", near->os));
+	                    json_pack("{s:s, s:i, s:i}", "type", machine_level_name(near->level), "os", near->os,
+	                              "index", index_of(m, d->near)));
 	return o;
 }
 

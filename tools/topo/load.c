@@ -12,9 +12,48 @@
 
 #define MOST_NODES ((size_t)1 << 20)
 #define MOST_DEPTH 64
+#define MOST_TEXT  ((size_t)1 << 29)
 #define MOST_BYTES (INT64_C(1) << 60)
 
 static const int64_t zero = 0, none = -1;
+
+/* ---- the file ---------------------------------------------------------------------------------------------------- */
+
+struct text {
+	char *data; /* with a NUL at data[len] */
+	size_t len;
+};
+
+/* All of it at once: a pipe can be read only once. */
+static int read_all(struct text *t, const char *path)
+{
+	FILE *f = fopen(path, "re");
+	size_t cap = 0, n = 0;
+	int rc = TUTTI_OK;
+	*t = (struct text){NULL, 0};
+	if (!f)
+		return fail_errno("can't read %s", path);
+	do {
+		t->len += n;
+		if (cap - t->len < 2) {
+			char *grown = realloc(t->data, cap = 2 * cap + 65536);
+			if (!grown) {
+				rc = fail(TUTTI_ENOMEM, "out of memory for %s", path);
+				break;
+			}
+			t->data = grown;
+		}
+		n = fread(t->data + t->len, 1, cap - 1 - t->len, f);
+	} while (n && t->len <= MOST_TEXT);
+	if (!rc && ferror(f))
+		rc = fail_errno("can't read %s", path);
+	else if (!rc && t->len > MOST_TEXT)
+		rc = fail(TUTTI_EINVAL, "%s: larger than %zu MiB", path, MOST_TEXT >> 20);
+	if (!rc)
+		t->data[t->len] = '\0';
+	fclose(f);
+	return rc;
+}
 
 /* ---- hosts ------------------------------------------------------------------------------------------------------- */
 
@@ -80,13 +119,14 @@ static void read_node(struct doc *d, const json_t *o, struct machine *m, int dep
 	node->end = m->nnodes;
 }
 
-/* The node of that kind and number; the host where there is none. */
+/* The node of that type and place among them, or of that number; the host where there is none, or where it has no number. */
 static uint32_t node_of(struct doc *d, const json_t *near, const struct machine *m)
 {
 	unsigned level = level_of(d, near);
-	int64_t os = doc_int(d, near, "os", -1, INT32_MAX, &none);
+	int64_t os = doc_int(d, near, "os", -1, INT32_MAX, &none),
+	        index = doc_int(d, near, "index", 0, INT32_MAX, &none);
 	for (uint32_t i = 0; i < m->nnodes; i++)
-		if (m->node[i].level == level && m->node[i].os == os)
+		if (m->node[i].level == level && (index >= 0 ? index-- == 0 : os >= 0 && m->node[i].os == os))
 			return i;
 	return 0;
 }
@@ -426,11 +466,11 @@ static int keep_ring(struct survey *s, const struct believed *b)
 	return rc || !b->place ? rc : survey_rate_ring(s);
 }
 
-static int load_json(struct survey *s, const char *path)
+static int load_json(struct survey *s, const char *path, const struct text *text)
 {
 	struct doc d;
 	struct believed b = {0};
-	int rc = doc_open(&d, path);
+	int rc = doc_parse(&d, path, text->data, text->len);
 	rc = rc ? rc : believed_read(&b, &d);
 	if (!rc) {
 		s->n = b.nranks;
@@ -449,9 +489,9 @@ static int load_json(struct survey *s, const char *path)
 
 /* ---- hwloc ------------------------------------------------------------------------------------------------------- */
 
-static int load_xml(struct survey *s, const char *path)
+static int load_xml(struct survey *s, const char *path, const struct text *text)
 {
-	struct machine_source source = {.xml = path};
+	struct machine_source source = {.xml = path, .text = text->data, .len = text->len};
 	struct machine *m;
 	int rc = machine_discover(&source, &m);
 	if (rc)
@@ -468,15 +508,12 @@ static int load_xml(struct survey *s, const char *path)
 
 int load_survey(struct survey *s, const char *path)
 {
-	int c;
+	struct text text;
 	*s = (struct survey){.file = path};
-	FILE *f = fopen(path, "re");
-	if (!f)
-		return fail_errno("can't read %s", path);
-	do
-		c = getc(f);
-	while (c == ' ' || c == '\t' || c == '\n' || c == '\r');
-	fclose(f);
-	int rc = c == '<' ? load_xml(s, path) : load_json(s, path);
+	int rc = read_all(&text, path);
+	if (!rc)
+		rc = text.data[strspn(text.data, " \t\r\n")] == '<' ? load_xml(s, path, &text)
+		                                                    : load_json(s, path, &text);
+	free(text.data);
 	return rc ? rc : odd_find(s);
 }

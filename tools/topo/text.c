@@ -52,6 +52,7 @@ static int decimals(double v)
 
 static void print_node(FILE *f, const struct machine *m, const struct machine_node *node, int count)
 {
+	const char *kind;
 	char size[24];
 	if (count > 1)
 		fprintf(f, "%d x ", count);
@@ -69,8 +70,9 @@ static void print_node(FILE *f, const struct machine *m, const struct machine_no
 		fprintf(f, "L%u %s", node->depth, bytes_text(node->bytes, size));
 		break;
 	case MACHINE_CORE:
-		fputs("core", f);
-		if (m->kinds > 1)
+		kind = machine_kind_name(m, node->kind);
+		fprintf(f, "%s%score", kind ? kind : "", kind ? " " : "");
+		if (m->kinds > 1 && !kind)
 			fprintf(f, " of kind %u", node->kind);
 		break;
 	default:
