@@ -63,6 +63,25 @@ static const char *environment(void *ctx, const char *name)
 	return getenv(name);
 }
 
+/*
+ * The listener that tutti-run gave rank 0 serves the first world; the next ones listen at its address themselves. Later the
+ * number may be another file of the application's, so the variable is believed once, and only what it should be is taken.
+ */
+static int inherited_listener(const struct rendezvous *root)
+{
+	static _Atomic bool taken;
+	const char *port = strrchr(root->text, ':');
+	struct net_addr at;
+	if (root->listen_fd < 0 || atomic_exchange_explicit(&taken, true, memory_order_relaxed))
+		return -1;
+	if (net_is_listener(root->listen_fd) && net_local_end(root->listen_fd, &at) && port &&
+	    atoi(port + 1) == at.port)
+		return root->listen_fd;
+	log_warn("TUTTI_ROOT_FD=%d is not a listener at TUTTI_ROOT=%s: rank 0 listens there itself", root->listen_fd,
+	         root->text);
+	return -1;
+}
+
 static int from_env(struct tutti_comm **comm, const struct tutti_config *config)
 {
 	struct tutti_config cfg;
@@ -79,6 +98,7 @@ static int from_env(struct tutti_comm **comm, const struct tutti_config *config)
 		params_free(&params);
 		return rc;
 	}
+	launch.root.listen_fd = inherited_listener(&launch.root);
 	struct world_start start = {.rank = launch.rank, .nranks = launch.size, .root = launch.root, .key = launch.key};
 	rc = make_world(comm, &start, &cfg, &params);
 	return rc ? fail_while(rc, "rank %d of %d (%s)", launch.rank, launch.size, launch.launcher) : rc;

@@ -584,14 +584,28 @@ static int all_up(const struct world *w, const struct tutti_oob *gather, int rc)
 	return rc ? fail(rc, "%s", why) : gathered;
 }
 
+/* What the configuration names is compared among ranks as if the variable named it. */
+static int override_transport(struct world *w, const char *given)
+{
+	char *copy = NULL;
+	if (!given)
+		return TUTTI_OK;
+	if (given[0] && !(copy = strdup(given)))
+		return fail(TUTTI_ENOMEM, "out of memory");
+	free((char *)(uintptr_t)w->params.transport);
+	w->params.transport = copy;
+	return TUTTI_OK;
+}
+
 static int come_up(struct world *w, const struct world_start *start)
 {
 	struct contact me;
 	struct bootstrap *boot = NULL;
 	struct tutti_oob gather = start->oob;
-	const char *allowed = start->transport ? start->transport : w->params.transport;
 	struct auth_key key = start->key;
 	int rc = common_key(w, &gather, &key);
+	if (!rc)
+		rc = override_transport(w, start->transport);
 	if (rc)
 		return rc;
 	struct door_config door = {w->rank,         w->nranks,      key,
@@ -603,7 +617,7 @@ static int come_up(struct world *w, const struct world_start *start)
 		            sizeof(me.params) - 1);
 	rc = door_open(&w->door, &door, &me);
 	if (!rc)
-		rc = open_transports(w, &key, allowed, &me);
+		rc = open_transports(w, &key, w->params.transport, &me);
 	if (!rc && !gather.allgather) {
 		rc = bootstrap_open(&boot, &start->root, w->rank, w->nranks, w->door, &me, &key, w->limit);
 		gather = (struct tutti_oob){boot, bootstrap_allgather};

@@ -295,6 +295,15 @@ int net_connect(const struct net_addr *to, const struct net_addr *from, struct n
 	return rc;
 }
 
+bool net_is_listener(int fd)
+{
+	int listens = 0, protocol = 0;
+	socklen_t one = sizeof(listens), other = sizeof(protocol);
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &one) == 0 && listens &&
+	       getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &other) == 0 && protocol == IPPROTO_TCP;
+}
+
 bool net_local_end(int fd, struct net_addr *a)
 {
 	struct sockaddr_storage s;

@@ -57,8 +57,8 @@ int net_resolve(const char *host_port, struct net_addr *out, int cap, int *n, st
 
 /**
  * Addresses of this host's interfaces that TUTTI_IFACE (`spec`: name, prefix*, CIDR, comma-separated; a leading ^
- * excludes) allows, best first: routed interfaces, then docker, virbr and the like, loopback last (only when nothing
- * else is up, when named, or when `loopback_only`). EINVAL names the part of spec that is malformed or matches nothing.
+ * excludes) allows, best first: routed interfaces, then docker, virbr and the like; one without a carrier only when there
+ * are none of these or it is named, loopback last (only when nothing else is up, when named, or when `loopback_only`). EINVAL names the part of spec that is malformed or matches nothing.
  */
 int net_interfaces(const char *spec, bool loopback_only, struct net_addr *out, int cap, int *n);
 
@@ -66,7 +66,8 @@ int net_interfaces(const char *spec, bool loopback_only, struct net_addr *out, i
 struct net_iface {
 	char name[32];
 	struct net_addr addr;
-	int prefix; /* bits of its network */
+	int prefix;      /* bits of its network */
+	bool no_carrier; /* it is up, but the system has not noted a carrier: a cable is out, or it came up a moment ago */
 };
 #define NET_IFACES 64
 int net_list(struct net_iface *out, int cap, int *n);
@@ -105,6 +106,8 @@ void net_keep(int fd);
  */
 uint64_t net_unanswered(int fd);
 
+/** Is the descriptor a TCP socket that listens? */
+bool net_is_listener(int fd);
 /** The address of this or the other end of a socket; false when it has none. */
 bool net_local_end(int fd, struct net_addr *a);
 bool net_far_end(int fd, struct net_addr *a);

@@ -342,12 +342,13 @@ int net_list(struct net_iface *out, int cap, int *n)
 		return fail_errno("can't list the network interfaces");
 	for (struct ifaddrs *i = all; i && *n < cap; i = i->ifa_next) {
 		struct net_iface *o = &out[*n];
-		if (!i->ifa_addr || (i->ifa_flags & (IFF_UP | IFF_RUNNING)) != (IFF_UP | IFF_RUNNING))
+		if (!i->ifa_addr || !(i->ifa_flags & IFF_UP))
 			continue;
 		if (!net_from_sockaddr(i->ifa_addr, &o->addr))
 			continue;
 		snprintf(o->name, sizeof(o->name), "%s", i->ifa_name);
 		o->prefix = prefix_of(i->ifa_netmask);
+		o->no_carrier = !(i->ifa_flags & IFF_RUNNING);
 		++*n;
 	}
 	freeifaddrs(all);
@@ -355,7 +356,7 @@ int net_list(struct net_iface *out, int cap, int *n)
 }
 
 /* Smaller is better. */
-enum { RANK_ROUTED, RANK_LINK_LOCAL, RANK_VIRTUAL, RANK_LOOPBACK };
+enum { RANK_ROUTED, RANK_LINK_LOCAL, RANK_VIRTUAL, RANK_NO_CARRIER, RANK_LOOPBACK };
 
 static int rank_of(const struct net_iface *i)
 {
@@ -364,6 +365,8 @@ static int rank_of(const struct net_iface *i)
 
 	if (net_is_loopback(&i->addr))
 		return RANK_LOOPBACK;
+	if (i->no_carrier)
+		return RANK_NO_CARRIER;
 	for (size_t v = 0; v < sizeof(virtual) / sizeof(virtual[0]); v++)
 		if (strncmp(i->name, virtual[v], strlen(virtual[v])) == 0)
 			return RANK_VIRTUAL;

@@ -119,11 +119,30 @@ static void misfits_are_named(void **state)
 	}
 }
 
+/* One rank's configuration names transports, the others' and all variables do not. */
+static int start_with_another_config(struct tutti_comm *c, void *arg)
+{
+	struct tutti_config cfg = TUTTI_CONFIG_INIT;
+	(void)arg;
+	if (atoi(getenv("TUTTI_RANK")) == 1)
+		cfg.transport = "tcp";
+	RANK_STATUS(TUTTI_EMISMATCH, tutti_comm_from_env(&c, &cfg));
+	return says(NULL, "TUTTI_TRANSPORT must be the same on all ranks: it is \"");
+}
+
+static void a_configuration_is_compared_like_the_variable(void **state)
+{
+	struct ranks how = {.n = 3, .start = RANKS_BY_HAND};
+	(void)state;
+	assert_int_equal(ranks_run(&how, start_with_another_config, NULL), 0);
+}
+
 int main(int argc, char **argv)
 {
 	be_alone(argc, argv);
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test_teardown(misfits_are_named, nothing_left),
+	        cmocka_unit_test_teardown(a_configuration_is_compared_like_the_variable, nothing_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -145,6 +145,7 @@ static void add(const char *name, const char *address, int prefix)
 	snprintf(i->name, sizeof(i->name), "%s", name);
 	i->addr = ip(address);
 	i->prefix = prefix;
+	i->no_carrier = false;
 }
 
 static int make_machine(void **state)
@@ -195,6 +196,14 @@ static void test_best_interfaces_first(void **state)
 	assert_string_equal(choice("", false, 3), "192.168.1.5 [fd00::5] 10.0.0.5");
 	assert_string_equal(choice("", true, 16), "127.0.0.1 [::1]");
 	assert_string_equal(choice("eth0", true, 16), "127.0.0.1 [::1]");
+	/* One that came up a moment ago, or whose cable is out, goes before the loopback, and counts when it is named. */
+	machine[6].no_carrier = true;
+	assert_string_equal(choice("", false, 16), "192.168.1.5 [fd00::5] 10.1.0.5 [fe80::5] 169.254.3.3 172.17.0.1");
+	assert_string_equal(choice("eth10", false, 16), "10.0.0.5");
+	for (int i = 2; i < nmachine; i++)
+		machine[i].no_carrier = true;
+	assert_string_equal(choice("", false, 1), "172.17.0.1");
+	assert_null(strstr(choice("", false, 16), "127.0.0.1"));
 	nmachine = 2;
 	assert_string_equal(choice("", false, 16), "127.0.0.1 [::1]");
 	nmachine = 0;
