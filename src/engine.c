@@ -436,6 +436,13 @@ static void look_for_codes(const struct run *x, struct work *w, const struct lin
 	w->out_bytes = w->coded_out ? coded : w->bytes;
 }
 
+static enum advance no_room(struct link *in, bool leased)
+{
+	if (leased)
+		(void)link_lease_end(in);
+	return ADVANCE_FAILED;
+}
+
 static enum advance step_try(struct run *x, int strand, size_t chunk, const struct step *s)
 {
 	if (!my_turn(x, s->recv) || !my_turn(x, s->send))
@@ -467,6 +474,8 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 	uint32_t len = (uint32_t)w.out_bytes;
 	if (w.to && (send_by_reference(x, &w, out) || pass_by_reference(x, &w, out)))
 		len |= SLOT_REF;
+	else if (w.to && !link_holds(out, len) && (x->status = link_commit(out, len)) != TUTTI_OK)
+		return no_room(in, leased);
 	else if (x->codec)
 		perform_coded(x, &w);
 	else

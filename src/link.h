@@ -87,6 +87,8 @@ enum link_reach {
 	REACH_PROCESS, /* the window, and everything else by reading the sender's process */
 };
 
+struct segment;
+
 struct link {
 	uint8_t *slots;
 	uint32_t stride, mask, payload;
@@ -108,7 +110,17 @@ struct link {
 	int peer;                       /* rank in the world */
 	uint64_t tag;                   /* its name, equal on both sides */
 	void *wire;                     /* the transport's state of this link */
+	struct segment *segment;        /* sender, in shared memory: what the ring is part of */
+	uint32_t committed;             /* sender: longest payload that the slots have memory for; 0: any */
 };
+
+/** Sender: memory for payloads of that many bytes. ENOMEM. (segment.c) */
+int link_commit(struct link *l, size_t bytes);
+
+static inline bool link_holds(const struct link *l, size_t bytes)
+{
+	return bytes <= l->committed || !l->committed;
+}
 
 /** Wakes a peer that sleeps on its bell. (wait.c) */
 void bell_ring(_Atomic uint32_t *bell);

@@ -266,7 +266,7 @@ bool run_direct(struct tutti_comm *c, const struct op *op, struct recipe *p)
 	enum advance a = direct_advance(c->direct, x);
 	p->record.number = number;
 	flight_start(&c->flight, &p->record);
-	for (int i = 0; a != ADVANCE_DONE && i < WAIT_EAGER && !c->site.how->crowded; i++)
+	for (int i = 0; a < ADVANCE_DONE && i < WAIT_EAGER && !c->site.how->crowded; i++)
 		a = direct_advance(c->direct, x);
 	if (a == ADVANCE_DONE)
 		flight_finish(&c->flight, number);
@@ -442,7 +442,7 @@ static enum advance advance_direct(struct tutti_comm *c, struct tutti_request *r
 		r->direct.foreign = false;
 		foreign_slot(c, r, NULL);
 	}
-	return a;
+	return a == ADVANCE_FAILED ? failed(r, TUTTI_ENOMEM) : a;
 }
 
 /* A message to oneself is a copy, made when both of its ends are first in their lanes; then each is done when seen next. */

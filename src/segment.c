@@ -12,8 +12,9 @@
 #include "util/error.h"
 
 #define PAGE      4096u
-#define DIRECTORY 4096u /* entries of a region, a power of two */
-#define GONE      1u    /* key of a withdrawn entry */
+#define DIRECTORY 4096u               /* entries of a region, a power of two */
+#define GONE      1u                  /* key of a withdrawn entry */
+#define KEEP      ((uint64_t)2 << 20) /* bytes of a rank's closed areas that stay committed for the next ones */
 
 /* Least bytes for which a reference beats a copy: reading in place costs a wait for the peer, reading a process a call. */
 #define REFER_WINDOW  8192u
@@ -27,6 +28,7 @@ struct entry {
 struct region {
 	_Alignas(APART) _Atomic uint32_t bell;
 	_Alignas(APART) _Atomic uint64_t base; /* where its owner mapped the segment */
+	_Alignas(APART) _Atomic uint64_t kept; /* bytes of closed areas that are still committed */
 	_Alignas(APART) struct entry entry[DIRECTORY];
 };
 
@@ -34,16 +36,23 @@ struct head {
 	uint64_t nonce, stride, nlocal;
 };
 
-/* First line of a published area; what is published begins APART later. */
+/* First line of an area; what is published begins APART later. */
 struct area {
-	_Atomic uint32_t gone; /* users that let go */
-	uint32_t users;
+	_Atomic uint32_t gone;   /* owner and users that are done with it */
+	uint32_t users;          /* owner and users */
+	_Atomic uint32_t closed; /* by the last of them: KEPT, GIVEN_BACK */
+	struct area_shape shape;
+	size_t depth; /* so many bytes of each part are committed */
 };
+_Static_assert(sizeof(struct area) <= APART, "an area's head is apart from what its users store");
+
+enum { KEPT = 1, GIVEN_BACK };
 
 /* Pages [at, at + pages) of the own region's heap. */
 struct extent {
 	size_t at, pages;
 	bool used, withdrawn;
+	bool warm;           /* not used: the pages of the area that it was are still committed */
 	struct entry *entry; /* of a published area */
 	struct extent *next;
 };
@@ -244,32 +253,31 @@ static uint8_t *extent_address(struct segment *s, const struct extent *e)
 	return (uint8_t *)region_of(s, s->me) + e->at * PAGE;
 }
 
-static int commit(struct segment *s, const struct extent *e)
+static int commit(struct mapping *map, const void *p, size_t bytes)
 {
-	if (s->map->fd < 0)
-		return 0;
-	off_t at = (off_t)(extent_address(s, e) - s->map->base);
-	if (fallocate(s->map->fd, 0, at, (off_t)(e->pages * PAGE)) == 0 || errno == EOPNOTSUPP || errno == ENOSYS)
-		return 0;
-	return errno;
+	if (map->fd < 0)
+		return TUTTI_OK;
+	off_t at = (off_t)((const uint8_t *)p - map->base);
+	if (fallocate(map->fd, 0, at, (off_t)bytes) == 0 || errno == EOPNOTSUPP || errno == ENOSYS)
+		return TUTTI_OK;
+	return fail(TUTTI_ENOMEM, "no room for %zu bytes of memory shared with this host's ranks", bytes);
 }
 
 /* Gives the pages back; they read as zero afterwards. */
-static void decommit(struct segment *s, const struct extent *e)
+static void decommit(struct mapping *map, void *p, size_t bytes)
 {
-	uint8_t *p = extent_address(s, e);
-	if (s->map->fd < 0)
-		madvise(p, e->pages * PAGE, MADV_DONTNEED);
-	else if (fallocate(s->map->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(p - s->map->base),
-	                   (off_t)(e->pages * PAGE)) != 0)
-		memset(p, 0, e->pages * PAGE);
+	if (map->fd < 0)
+		madvise(p, bytes, MADV_DONTNEED);
+	else if (fallocate(map->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)((uint8_t *)p - map->base),
+	                   (off_t)bytes) != 0)
+		memset(p, 0, bytes);
 }
 
 static void merge(struct segment *s)
 {
 	for (struct extent *e = s->heap; e && e->next;) {
 		struct extent *n = e->next;
-		if (e->used || n->used) {
+		if (e->used || n->used || e->warm || n->warm) {
 			e = n;
 			continue;
 		}
@@ -279,31 +287,143 @@ static void merge(struct segment *s)
 	}
 }
 
-/* Areas that were withdrawn and that all their users have let go of: only now may their entries go. */
+/* ---- what is committed of an area --------------------------------------------------------------------------------- */
+
+static size_t area_bytes(const struct area_shape *shape)
+{
+	return round_up(APART + shape->head + shape->parts * shape->part, PAGE);
+}
+
+/* Of parts that are little longer, nothing is saved. */
+static size_t useful_depth(const struct area_shape *shape, size_t depth)
+{
+	return depth + PAGE >= shape->part || shape->part <= 4 * PAGE ? shape->part : depth;
+}
+
+/* The pages from the area's first byte on that hold the first `depth` bytes of part i. */
+static struct extent pages_of(const struct area_shape *shape, size_t i, size_t depth)
+{
+	size_t at = APART + shape->head + i * shape->part, first = at / PAGE;
+	return (struct extent){.at = first, .pages = round_up(at + depth, PAGE) / PAGE - first};
+}
+
+static size_t committed(const struct area *a)
+{
+	size_t pages = round_up(APART + a->shape.head, PAGE) / PAGE, all = area_bytes(&a->shape);
+	if (a->depth >= a->shape.part)
+		return all;
+	for (size_t i = 0; a->depth && i < a->shape.parts; i++)
+		pages += pages_of(&a->shape, i, a->depth).pages;
+	return pages * PAGE < all ? pages * PAGE : all;
+}
+
+static int deepen(struct mapping *map, struct area *a, size_t depth)
+{
+	const struct area_shape *shape = &a->shape;
+	int rc = TUTTI_OK;
+	depth = useful_depth(shape, depth);
+	if (depth <= a->depth)
+		return TUTTI_OK;
+	if (depth == shape->part)
+		rc = commit(map, a, area_bytes(shape));
+	size_t deep = depth;
+	for (size_t i = 0; depth < shape->part && i < shape->parts && !rc; i++) {
+		struct extent x = pages_of(shape, i, depth);
+		size_t all = (x.at + x.pages) * PAGE - (APART + shape->head + i * shape->part);
+		rc = commit(map, (uint8_t *)a + x.at * PAGE, x.pages * PAGE);
+		deep = i == 0 || all < deep ? all : deep;
+	}
+	if (!rc)
+		a->depth = deep < shape->part ? deep : shape->part;
+	return rc;
+}
+
+/* What a head says is another rank's word. */
+static bool within_region(const struct mapping *map, const struct region *r, const struct area *a)
+{
+	size_t room = map->stride - (size_t)((const uint8_t *)a - (const uint8_t *)r), all;
+	const struct area_shape *shape = &a->shape;
+	return shape->head < room && shape->part < room && !__builtin_mul_overflow(shape->parts, shape->part, &all) &&
+	       all < room && area_bytes(shape) <= room && (shape->part || !shape->parts);
+}
+
+/* The owner, or one of the users, is done with an area. The last of them closes it: its pages wait for the next area, or go. */
+static void leave(struct mapping *map, struct region *r, struct area *a)
+{
+	if (atomic_fetch_add_explicit(&a->gone, 1, memory_order_acq_rel) + 1 < a->users) /* R8 */ /* A8 */
+		return;
+	if (!within_region(map, r, a))
+		return;
+	size_t bytes = committed(a);
+	bool keep = atomic_fetch_add_explicit(&r->kept, bytes, memory_order_relaxed) + bytes <= KEEP;
+	if (!keep) {
+		(void)atomic_fetch_sub_explicit(&r->kept, bytes, memory_order_relaxed);
+		if (area_bytes(&a->shape) > PAGE)
+			decommit(map, (uint8_t *)a + PAGE, area_bytes(&a->shape) - PAGE);
+	}
+	atomic_store_explicit(&a->closed, keep ? KEPT : GIVEN_BACK, memory_order_release); /* R40 */
+}
+
+/* ---- the owner's extents ------------------------------------------------------------------------------------------- */
+
+/* What stands before an empty place need not be kept apart from one: probes end there, too. */
+static void unlist(struct region *r, struct entry *e)
+{
+	atomic_store_explicit(&e->key, GONE, memory_order_release); /* R9 */
+	for (size_t i = (size_t)(e - r->entry), n = 0; n < DIRECTORY; n++, i = (i + DIRECTORY - 1) % DIRECTORY) {
+		const struct entry *after = &r->entry[(i + 1) % DIRECTORY];
+		if (atomic_load_explicit(&r->entry[i].key, memory_order_relaxed) != GONE ||
+		    atomic_load_explicit(&after->key, memory_order_relaxed) != 0)
+			return;
+		atomic_store_explicit(&r->entry[i].key, 0, memory_order_release); /* R9 */
+	}
+}
+
+/* Closed areas of this rank: only now may their entries go. */
 static void reclaim(struct segment *s)
 {
 	for (struct extent *e = s->heap; e; e = e->next) {
 		if (!e->used || !e->withdrawn)
 			continue;
 		struct area *a = (struct area *)extent_address(s, e);
-		if (atomic_load_explicit(&a->gone, memory_order_acquire) < a->users) /* A8 pairs with R8 */
+		uint32_t closed = atomic_load_explicit(&a->closed, memory_order_acquire); /* A40 */
+		if (!closed)
 			continue;
 		if (e->entry)
-			atomic_store_explicit(&e->entry->key, GONE, memory_order_release); /* R9 */
-		decommit(s, e);
+			unlist(region_of(s, s->me), e->entry);
+		if (closed == GIVEN_BACK)
+			decommit(s->map, a, PAGE);
+		e->warm = closed == KEPT;
 		e->used = e->withdrawn = false;
 		e->entry = NULL;
 	}
 	merge(s);
 }
 
-static struct extent *take(struct segment *s, size_t bytes)
+static void cool(struct segment *s, struct extent *e)
 {
-	if (bytes > s->map->stride)
-		return NULL;
-	size_t pages = round_up(bytes ? bytes : 1, PAGE) / PAGE;
+	struct area *a = (struct area *)extent_address(s, e);
+	(void)atomic_fetch_sub_explicit(&region_of(s, s->me)->kept, committed(a), memory_order_relaxed);
+	decommit(s->map, a, e->pages * PAGE);
+	e->warm = false;
+}
+
+static bool cool_all(struct segment *s)
+{
+	bool some = false;
+	for (struct extent *e = s->heap; e; e = e->next)
+		if (e->warm) {
+			cool(s, e);
+			some = true;
+		}
+	merge(s);
+	return some;
+}
+
+static struct extent *take_cold(struct segment *s, size_t pages)
+{
 	for (struct extent *e = s->heap; e; e = e->next) {
-		if (e->used || e->pages < pages)
+		if (e->used || e->warm || e->pages < pages)
 			continue;
 		if (e->pages > pages) {
 			struct extent *rest = malloc(sizeof(*rest));
@@ -313,25 +433,32 @@ static struct extent *take(struct segment *s, size_t bytes)
 			e->pages = pages;
 			e->next = rest;
 		}
-		if (commit(s, e) != 0) {
-			merge(s);
-			return NULL;
-		}
 		e->used = true;
 		return e;
 	}
 	return NULL;
 }
 
+/* Zeroed address space of which the first `ready` bytes are committed. What is kept for other areas makes room. */
+static struct extent *take(struct segment *s, size_t bytes, size_t ready)
+{
+	size_t pages = bytes <= s->map->stride ? round_up(bytes ? bytes : 1, PAGE) / PAGE : SIZE_MAX;
+	struct extent *e = NULL;
+	do {
+		if ((e = take_cold(s, pages)) && commit(s->map, extent_address(s, e), round_up(ready, PAGE)) == 0)
+			return e;
+		if (e)
+			e->used = false;
+	} while (cool_all(s));
+	fail(TUTTI_ENOMEM, "no room for %zu bytes of memory shared with this host's ranks", bytes);
+	return NULL;
+}
+
 void *segment_alloc(struct segment *s, size_t bytes)
 {
 	reclaim(s);
-	struct extent *e = take(s, bytes);
-	if (!e) {
-		fail(TUTTI_ENOMEM, "no room for %zu bytes of memory shared with this host's ranks", bytes);
-		return NULL;
-	}
-	return extent_address(s, e);
+	struct extent *e = take(s, bytes, bytes ? bytes : 1);
+	return e ? extent_address(s, e) : NULL;
 }
 
 static struct extent *extent_of(struct segment *s, const void *p)
@@ -347,7 +474,7 @@ void segment_free(struct segment *s, void *p)
 	struct extent *e = extent_of(s, p);
 	if (!e)
 		return;
-	decommit(s, e);
+	decommit(s->map, p, e->pages * PAGE);
 	e->used = false;
 	merge(s);
 }
@@ -380,13 +507,57 @@ static struct entry *probe(struct region *r, uint64_t key, bool room)
 	return NULL;
 }
 
-void *segment_area(struct segment *s, size_t bytes, unsigned users)
+/* ---- areas ------------------------------------------------------------------------------------------------------- */
+
+static bool same_shape(const struct area_shape *a, const struct area_shape *b)
 {
-	struct area *a = segment_alloc(s, APART + bytes);
-	if (!a)
-		return NULL;
-	a->users = users;
+	return a->head == b->head && a->part == b->part && a->parts == b->parts;
+}
+
+/* A closed area of that shape, with its pages. */
+static struct area *take_warm(struct segment *s, const struct area_shape *shape)
+{
+	for (struct extent *e = s->heap; e; e = e->next) {
+		struct area *a = (struct area *)extent_address(s, e);
+		if (!e->warm || !same_shape(&a->shape, shape))
+			continue;
+		(void)atomic_fetch_sub_explicit(&region_of(s, s->me)->kept, committed(a), memory_order_relaxed);
+		e->warm = false;
+		e->used = true;
+		return a;
+	}
+	return NULL;
+}
+
+void *segment_area(struct segment *s, const struct area_shape *shape, unsigned users)
+{
+	reclaim(s);
+	struct area *a = take_warm(s, shape);
+	size_t depth = a ? a->depth : 0;
+	if (!a) {
+		struct extent *e = take(s, area_bytes(shape), APART + shape->head);
+		if (!e)
+			return NULL;
+		a = (struct area *)extent_address(s, e);
+	}
+	*a = (struct area){.users = users + 1, .shape = *shape, .depth = depth};
+	memset((uint8_t *)a + APART, 0, shape->head);
 	return (uint8_t *)a + APART;
+}
+
+static struct area *area_of(void *area)
+{
+	return (struct area *)((uint8_t *)area - APART);
+}
+
+int segment_deepen(struct segment *s, void *area, size_t depth)
+{
+	return deepen(s->map, area_of(area), depth);
+}
+
+size_t segment_depth(const void *area)
+{
+	return ((const struct area *)((const uint8_t *)area - APART))->depth;
 }
 
 int segment_publish(struct segment *s, uint64_t key, void *area)
@@ -409,15 +580,17 @@ void *segment_find(struct segment *s, int local, uint64_t key)
 
 void segment_withdraw(struct segment *s, void *area)
 {
-	struct extent *x = extent_of(s, (uint8_t *)area - APART);
-	if (x)
-		x->withdrawn = true;
+	struct extent *x = extent_of(s, area_of(area));
+	if (!x)
+		return;
+	x->withdrawn = true;
+	leave(s->map, region_of(s, s->me), area_of(area));
+	reclaim(s);
 }
 
-void segment_let_go(void *area)
+void segment_let_go(struct segment *s, int local, void *area)
 {
-	struct area *a = (struct area *)((uint8_t *)area - APART);
-	atomic_fetch_add_explicit(&a->gone, 1, memory_order_release); /* R8 */
+	leave(s->map, region_of(s, local), area_of(area));
 }
 
 _Atomic uint32_t *segment_bell(struct segment *s, int local)
@@ -449,11 +622,47 @@ static void fill(struct segment *s, const struct link_spec *spec, uint64_t tag, 
 	        .peer = spec->peer,
 	        .tag = tag,
 	        .wire = ring,
+	        .segment = s,
 	        .window = s->map->base,
 	        .window_bytes = s->map->bytes,
 	        .refer_any = REFER_NEVER,
 	        .refer_window = REFER_NEVER,
 	};
+}
+
+/* Its slots have the pages that their heads stand in; the sender sees to those of a longer payload. */
+static struct ring *make_ring(struct segment *s, const struct link_spec *spec)
+{
+	size_t stride = slot_stride(spec->payload);
+	struct area_shape shape = {.head = sizeof(struct ring), .part = stride, .parts = spec->nslots};
+	struct ring *ring = segment_area(s, &shape, 1);
+	if (!ring)
+		return NULL;
+	if (segment_deepen(s, ring, sizeof(struct slot)) != TUTTI_OK) {
+		segment_free(s, (uint8_t *)ring - APART);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < spec->nslots; i++) /* the pages may be those of an earlier ring */
+		atomic_store_explicit(&((struct slot *)((uint8_t *)ring->first + i * stride))->seq, 0,
+		                      memory_order_relaxed);
+	return ring;
+}
+
+static void ready_for(struct link *l, struct ring *ring)
+{
+	size_t depth = segment_depth(ring);
+	uint32_t most = depth < l->stride ? (uint32_t)(depth - sizeof(struct slot)) : l->payload;
+	l->committed = most > SLOT_INLINE ? most : SLOT_INLINE;
+}
+
+/* Twice as much as before at least: a ring grows a few times in its life. */
+int link_commit(struct link *l, size_t bytes)
+{
+	size_t depth = sizeof(struct slot) + (bytes > 2 * (size_t)l->committed ? bytes : 2 * (size_t)l->committed);
+	int rc = segment_deepen(l->segment, l->wire, depth < l->stride ? depth : l->stride);
+	if (!rc)
+		ready_for(l, l->wire);
+	return rc;
 }
 
 int segment_connect(struct segment *s, const struct link_spec *spec, int self, int local, enum link_reach reach,
@@ -466,13 +675,14 @@ int segment_connect(struct segment *s, const struct link_spec *spec, int self, i
 			return LINK_PENDING;
 		fill(s, spec, tag, ring, local, link);
 		link->reach = (enum link_reach)ring->reach;
+		ready_for(link, ring);
 		link->refer_window = REFER_WINDOW;
 		link->refer_any = link->reach == REACH_ALL       ? REFER_WINDOW
 		                  : link->reach == REACH_PROCESS ? REFER_PROCESS
 		                                                 : REFER_NEVER;
 		return TUTTI_OK;
 	}
-	struct ring *ring = segment_area(s, ring_bytes(spec->payload, spec->nslots), 1);
+	struct ring *ring = make_ring(s, spec);
 	if (!ring)
 		return TUTTI_ENOMEM;
 	ring->reach = reach;
@@ -485,10 +695,15 @@ int segment_connect(struct segment *s, const struct link_spec *spec, int self, i
 	return rc;
 }
 
+static struct region *region_holding(const struct segment *s, const void *p)
+{
+	return region_of(s, (int)((size_t)((const uint8_t *)p - s->map->base - PAGE) / s->map->stride));
+}
+
 void segment_disconnect(struct segment *s, struct link *link)
 {
 	if (link->outgoing)
-		segment_let_go(link->wire);
+		leave(s->map, region_holding(s, link->wire), area_of(link->wire));
 	else
 		segment_withdraw(s, link->wire);
 	link->ready = false;

@@ -37,16 +37,28 @@ bool segment_reaches(const struct segment *seg, const void *p, size_t bytes);
 /** Are the local ranks threads of one process? */
 bool segment_of_threads(const struct segment *seg);
 
+/** An area is a head and parts of equal length. */
+struct area_shape {
+	size_t head, part, parts;
+};
+
 /**
- * Areas: heap pages that peers find under a key. The owner makes one, fills it in, then publishes it. It is reclaimed when
- * the owner withdrew it and each of its `users` peers let go: until then a late peer may still find it and use what stands
+ * Areas: heap pages that peers find under a key. The owner makes one, fills it in, then publishes it. It is closed when the
+ * owner withdrew it and each of its `users` peers let go: until then a late peer may still find it and use what stands
  * there. Its owner may have done its part long before that peer begins.
+ *
+ * Its head is zeroed and committed. Of the parts only the first `depth` bytes are, and they hold what an earlier area left
+ * there: a closed area's pages are kept for the next one of its shape, up to a bound, and beyond it given back by whoever
+ * was the last to leave.
  */
-void *segment_area(struct segment *seg, size_t bytes, unsigned users);
+void *segment_area(struct segment *seg, const struct area_shape *shape, unsigned users);
+/** Commits the first `depth` bytes of each part, or more. One rank at a time, the owner or a user. ENOMEM. */
+int segment_deepen(struct segment *seg, void *area, size_t depth);
+size_t segment_depth(const void *area);
 int segment_publish(struct segment *seg, uint64_t key, void *area);
 void *segment_find(struct segment *seg, int local, uint64_t key);
 void segment_withdraw(struct segment *seg, void *area);
-void segment_let_go(void *area);
+void segment_let_go(struct segment *seg, int local, void *area);
 
 /** The sleep word of a local rank. */
 _Atomic uint32_t *segment_bell(struct segment *seg, int local);

@@ -37,7 +37,9 @@ struct direct {
 	uint64_t key;
 	int n, me, found;
 	size_t buffer;
-	uint64_t epoch;     /* last one given to a piece */
+	size_t ready,
+	        plain;  /* bytes of a buffer that are committed; those that need no more than that and are not long */
+	uint64_t epoch; /* last one given to a piece */
 	uint64_t all_known; /* all are done at least with this epoch */
 	struct direct_area *own;
 	struct peer *peer, *end;   /* all but this rank, beginning with the next */
@@ -53,6 +55,28 @@ bool direct_serves(enum coll coll)
 {
 	return coll == COLL_ALLREDUCE || coll == COLL_ALLGATHER || coll == COLL_REDUCE_SCATTER ||
 	       coll == COLL_BROADCAST || coll == COLL_BARRIER;
+}
+
+/* From here on, a copy costs more than waiting until all others have read. */
+static size_t long_bytes(const struct direct *d)
+{
+	return d->buffer / 2;
+}
+
+static void set_ready(struct direct *d)
+{
+	d->ready = segment_depth(d->own);
+	d->plain = d->ready < long_bytes(d) ? d->ready : long_bytes(d) - 1;
+}
+
+/* Memory for so many bytes of each buffer: twice as much as before at least, since calls of a kind come in all lengths. */
+static bool make_ready(struct direct *d, size_t bytes)
+{
+	size_t twice = 2 * d->ready, want = bytes > twice ? bytes : twice;
+	if (bytes > d->ready && segment_deepen(d->seg, d->own, want < d->buffer ? want : d->buffer) != TUTTI_OK)
+		return false;
+	set_ready(d);
+	return true;
 }
 
 int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int *local, int n, int me, size_t buffer)
@@ -76,9 +100,11 @@ int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int
 	}
 	memcpy(d->local, local, m * sizeof(*local));
 	d->end = d->peer + n - 1;
-	d->own = segment_area(seg, sizeof(struct direct_area) + DIRECT_BUFFERS * d->buffer, (unsigned)n - 1);
+	struct area_shape shape = {.head = sizeof(struct direct_area), .part = d->buffer, .parts = DIRECT_BUFFERS};
+	d->own = segment_area(seg, &shape, (unsigned)n - 1);
 	if (!d->own)
 		goto out;
+	set_ready(d);
 	d->area[me] = d->own;
 	rc = segment_publish(seg, d->key, d->own);
 out:
@@ -114,7 +140,7 @@ void direct_close(struct direct *d)
 		if (i == d->me)
 			segment_withdraw(d->seg, d->area[i]);
 		else
-			segment_let_go(d->area[i]);
+			segment_let_go(d->seg, d->local[i], d->area[i]);
 	}
 	free(d->area);
 	free(d->shift);
@@ -137,10 +163,9 @@ static size_t blocks_in_buffer(const struct direct *d, const struct direct_run *
 	return x->coll == COLL_REDUCE_SCATTER ? (size_t)d->n : 1;
 }
 
-/* From here on, a copy costs more than waiting until all others have read. */
 static bool is_long(const struct direct *d, const struct direct_run *x)
 {
-	return x->bytes >= d->buffer / 2;
+	return x->bytes >= long_bytes(d);
 }
 
 static bool publishes(const struct direct *d, const struct direct_run *x)
@@ -160,21 +185,36 @@ void direct_cut(const struct direct *d, struct direct_run *x)
 	x->piece = x->piece > most ? most : x->piece;
 	x->inlined = x->bytes * blocks_in_buffer(d, x) <= SLOT_INLINE && !x->two_shot;
 	x->at_once = x->inlined && x->coll == COLL_ALLREDUCE && !x->stepwise;
+	x->fills = x->inlined ? 0 : blocks_in_buffer(d, x) * (x->piece < x->bytes ? x->piece : x->bytes);
+	if (is_long(d, x) && x->fills < long_bytes(d))
+		x->fills = long_bytes(d);
 }
 
-static void start(struct direct *d, struct direct_run *x)
+static void look_for_loans(const struct direct *d, struct direct_run *x)
 {
-	if (!x->npieces)
-		direct_cut(d, x);
-	x->first = d->epoch + 1;
-	d->epoch += x->npieces;
-	x->started = true;
 	if (!is_long(d, x))
 		return;
 	/* a fold in one shot writes where others may still have to read */
 	bool kept = x->coll != COLL_ALLREDUCE || x->two_shot || x->in != x->out;
 	x->lends_in = kept && publishes(d, x) && segment_reaches(d->seg, x->in, blocks_in_buffer(d, x) * x->bytes);
 	x->lends_out = x->two_shot && segment_reaches(d->seg, x->out, x->bytes);
+}
+
+/* false: no memory for what the call puts into a buffer; it has not begun. */
+static bool start(struct direct *d, struct direct_run *x)
+{
+	if (!x->npieces)
+		direct_cut(d, x);
+	if (x->fills > d->plain) {
+		look_for_loans(d, x);
+		bool copies = (publishes(d, x) && !x->lends_in) || (x->two_shot && !x->lends_out);
+		if (copies && !make_ready(d, x->fills))
+			return false;
+	}
+	x->first = d->epoch + 1;
+	d->epoch += x->npieces;
+	x->started = true;
+	return true;
 }
 
 static struct stretch stretch_of(const struct direct_run *x, size_t k)
@@ -590,8 +630,8 @@ static __attribute__((noinline)) enum advance advance_at_length(struct direct *d
 
 enum advance direct_advance(struct direct *d, struct direct_run *x)
 {
-	if (!x->started)
-		start(d, x);
+	if (!x->started && !start(d, x))
+		return ADVANCE_FAILED;
 	if (x->at_once)
 		return x->finished ? ADVANCE_DONE : advance_inlined(d, x);
 	return advance_at_length(d, x);

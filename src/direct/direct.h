@@ -46,6 +46,7 @@ struct direct_run {
 	uint32_t sig;
 	/* progress: pieces published, folded (two-shot: own shares published), finished */
 	size_t piece, npieces, published, folded, finished;
+	size_t fills;   /* so many bytes of a buffer at most; more than a buffer's half in long calls */
 	bool inlined;   /* the flag's line has room for the bytes */
 	bool at_once;   /* an allreduce of such: it has a way of its own */
 	uint64_t first; /* epoch of piece 0 */
@@ -79,7 +80,10 @@ void direct_cut(const struct direct *d, struct direct_run *run);
 /** Before the caller gets its buffers back: where a call ended early, no other rank uses what was lent to it any more. */
 void direct_end(struct direct *d, struct direct_run *run);
 
-/** Does what can be done without waiting. Runs of one communicator are advanced one after the other, in call order. */
+/**
+ * Does what can be done without waiting. Runs of one communicator are advanced one after the other, in call order.
+ * ADVANCE_FAILED: no shared memory for what it puts there; the text is the thread's message.
+ */
 enum advance direct_advance(struct direct *d, struct direct_run *run);
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -480,6 +481,123 @@ static void test_recipes_are_bounded(void **state)
 	run_near(2, false, NULL, endless_shapes);
 }
 
+/* ---- a communicator's memory ------------------------------------------------------------------------------------------ */
+
+#define KIB ((int64_t)1024)
+
+/* Bytes that are committed of the memory that this host's ranks share. */
+static int64_t committed(void)
+{
+	for (int fd = 0; fd < 1024; fd++) {
+		char name[64], path[64];
+		struct stat st;
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		ssize_t n = readlink(path, name, sizeof(name) - 1);
+		name[n > 0 ? n : 0] = '\0';
+		if (strstr(name, "memfd:tutti") && fstat(fd, &st) == 0)
+			return (int64_t)st.st_blocks * 512;
+	}
+	return -1;
+}
+
+static int check_sum(struct tutti_comm *c, size_t count)
+{
+	static int32_t in[100000], out[100000];
+	int n = tutti_comm_size(c);
+	for (size_t i = 0; i < count; i++)
+		in[i] = tutti_comm_rank(c) + (int32_t)i;
+	RANK_OK(tutti_allreduce(in, out, count, TUTTI_I32, TUTTI_SUM, c, NULL));
+	for (size_t i = 0; i < count; i++)
+		RANK_CHECK(out[i] == n * (n - 1) / 2 + n * (int32_t)i);
+	return 0;
+}
+
+/* More of them, one after the other, than a rank's directory has entries. */
+static int split_use_free(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	int64_t at_first = 0;
+	for (int i = 0; i < 10000; i++) {
+		struct tutti_comm *part;
+		RANK_OK(tutti_comm_split(c, 0, 0, &part));
+		if (check_sum(part, i % 100 == 7 ? 100000 : i % 10 == 5 ? 1000 : 2) != 0)
+			return 1;
+		RANK_OK(tutti_comm_destroy(part));
+		at_first = i == 200 ? committed() : at_first;
+	}
+	RANK_CHECK(ranks_meet() == 0);
+	RANK_CHECK(at_first > 0);
+	if (committed() > at_first + tutti_comm_size(c) * 256 * KIB)
+		return ranks_fail("%lld KiB after 10000 communicators, %lld after 200",
+		                  (long long)(committed() / KIB), (long long)(at_first / KIB));
+	return 0;
+}
+
+static void test_communicators_one_after_the_other(void **state)
+{
+	(void)state;
+	run("shm", 2, false, NULL, split_use_free);
+}
+
+/* Side by side: each takes memory for what it does, and leaves it to the others or to the system. */
+static int live_side_by_side(struct tutti_comm *c, void *arg)
+{
+	enum { MANY = 300 };
+	static struct tutti_comm *part[MANY];
+	int64_t n = tutti_comm_size(c), before = committed();
+	(void)arg;
+	RANK_CHECK(before > 0 && ranks_meet() == 0);
+	for (int i = 0; i < MANY; i++) {
+		RANK_OK(tutti_comm_split(c, 0, 0, &part[i]));
+		RANK_CHECK(check_sum(part[i], 2) == 0 && check_sum(part[i], 2000) == 0);
+	}
+	RANK_CHECK(ranks_meet() == 0);
+	int64_t each = (committed() - before) / MANY / n;
+	if (each > 64 * KIB)
+		return ranks_fail("%lld KiB a communicator and rank", (long long)(each / KIB));
+	for (int i = 0; i < MANY; i += 50)
+		RANK_CHECK(check_sum(part[i], 100000) == 0);
+	RANK_CHECK(ranks_meet() == 0);
+	for (int i = 0; i < MANY; i++) /* rank 0 has left all before the others begin */
+		if (tutti_comm_rank(c) == 0)
+			RANK_OK(tutti_comm_destroy(part[i]));
+	RANK_CHECK(ranks_meet() == 0);
+	for (int i = 0; i < MANY; i++)
+		if (tutti_comm_rank(c) != 0)
+			RANK_OK(tutti_comm_destroy(part[i]));
+	RANK_CHECK(ranks_meet() == 0);
+	if (committed() > before + n * (2048 + 4 * MANY) * KIB)
+		return ranks_fail("%lld KiB are left of %d communicators", (long long)((committed() - before) / KIB),
+		                  MANY);
+	return 0;
+}
+
+static void test_communicators_side_by_side(void **state)
+{
+	(void)state;
+	run("shm", 2, false, NULL, live_side_by_side);
+}
+
+/* A ring has memory for what passes, however long its slots are. */
+static int small_all_to_all(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	uint8_t in[16] = {0}, out[16];
+	int64_t n = tutti_comm_size(c), before = committed();
+	RANK_CHECK(before > 0 && ranks_meet() == 0);
+	RANK_OK(tutti_alltoall(in, out, 1, TUTTI_U8, c, NULL));
+	RANK_CHECK(ranks_meet() == 0);
+	int64_t pair = (committed() - before) / (n * (n - 1));
+	return pair <= 20 * KIB ? 0 : ranks_fail("%lld KiB a pair", (long long)(pair / KIB));
+}
+
+static void test_small_all_to_all(void **state)
+{
+	(void)state;
+	static const char *const env[] = {"TUTTI_TRANSPORT=shm", "TUTTI_ALGO=alltoall:pairwise", NULL};
+	assert_int_equal(ranks_run(&(struct ranks){.n = 8, .env = env}, small_all_to_all, NULL), 0);
+}
+
 static int slots_are_of(struct tutti_comm *c, void *arg)
 {
 	const int64_t *bytes = arg;
@@ -547,6 +665,9 @@ int main(void)
 	        cmocka_unit_test(test_recipes_stand_side_by_side),
 	        cmocka_unit_test(test_no_shape_evicts_another),
 	        cmocka_unit_test(test_recipes_are_bounded),
+	        cmocka_unit_test(test_communicators_one_after_the_other),
+	        cmocka_unit_test(test_communicators_side_by_side),
+	        cmocka_unit_test(test_small_all_to_all),
 	        cmocka_unit_test(test_slots_suit_the_transport),
 	        cmocka_unit_test(test_slots_suit_libfabric),
 	};
