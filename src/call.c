@@ -223,8 +223,7 @@ int call_choose(const struct tutti_comm *c, const struct op *op, struct choice *
 	                  .root = op->root < 0 ? 0 : op->root,
 	                  .fold_matters = order_matters(op)};
 	struct tuner t = c->tuner;
-	/* the direct tier knows even parts only, and at least one element */
-	t.direct = t.direct && !is_vector(op) && (op->count || op->coll == COLL_BARRIER);
+	t.direct = t.direct && (q.bytes || op->coll == COLL_BARRIER); /* it knows at least one element */
 	const struct wire_codec *codec = codec_for(c, op, q.bytes);
 	if (codec && choose_coded(&t, q, codec, choice))
 		return TUTTI_OK;
@@ -283,6 +282,14 @@ static void sign_way(struct recipe *p)
 	p->salt = call_salt(&p->record);
 }
 
+static size_t longest_part(const struct tutti_comm *c, const struct op *op)
+{
+	size_t most = op->count;
+	for (int r = 0; is_vector(op) && r < c->size; r++)
+		most = op->counts[r] > most ? op->counts[r] : most;
+	return most;
+}
+
 static struct direct_run direct_of(struct tutti_comm *c, const struct recipe *p)
 {
 	size_t esize = dtype_bytes(p->op.dtype);
@@ -290,8 +297,10 @@ static struct direct_run direct_of(struct tutti_comm *c, const struct recipe *p)
 	        .coll = p->op.coll,
 	        .two_shot = p->choice.two_shot,
 	        .stepwise = c->world->params.reproducible,
-	        .bytes = p->op.count * esize,
+	        .bytes = longest_part(c, &p->op) * esize,
 	        .esize = esize,
+	        .counts = p->op.counts,
+	        .displs = p->op.displs,
 	        .kernels = kernel_table(),
 	        .two = kernel_table()->two[p->op.dtype][p->op.op],
 	        .many = kernel_table()->many[p->op.dtype][p->op.op],

@@ -218,6 +218,8 @@ static int outlive_recipe(const struct tutti_comm *c, struct tutti_request *r)
 	if (!r->vectors)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	keep_vectors(&r->op, c->size, r->vectors);
+	r->direct.counts = r->op.counts;
+	r->direct.displs = r->op.displs;
 	return TUTTI_OK;
 }
 

@@ -173,6 +173,38 @@ static bool publishes(const struct direct *d, const struct direct_run *x)
 	return x->coll != COLL_BROADCAST || x->root == d->me;
 }
 
+/* Bytes of member i's block; and where it stands in this rank's buffer that holds the blocks of all. */
+static size_t block_bytes(const struct direct_run *x, int i)
+{
+	return x->counts ? x->counts[i] * x->esize : x->bytes;
+}
+
+static size_t block_place(const struct direct_run *x, int i)
+{
+	return x->displs ? x->displs[i] * x->esize : (size_t)i * x->bytes;
+}
+
+/* From block to block in a buffer. */
+static size_t spacing(const struct direct_run *x)
+{
+	return x->piece < x->bytes ? x->piece : x->bytes;
+}
+
+/* A reduce-scatter's input is lent only with its blocks side by side: others don't know this rank's displacements. */
+static void look_at_parts(const struct direct *d, struct direct_run *x)
+{
+	bool blocks = x->coll == COLL_REDUCE_SCATTER;
+	size_t at = 0;
+	x->own_at = 0;
+	x->packed = true;
+	for (int i = 0; i < d->n; at += block_bytes(x, i++)) {
+		x->packed &= !blocks || !x->counts || block_place(x, i) == at;
+		if (blocks && i == d->me)
+			x->own_at = at;
+	}
+	x->lendable = blocks ? at : block_bytes(x, d->me);
+}
+
 void direct_cut(const struct direct *d, struct direct_run *x)
 {
 	size_t room = d->buffer / blocks_in_buffer(d, x);
@@ -185,7 +217,8 @@ void direct_cut(const struct direct *d, struct direct_run *x)
 	x->piece = x->piece > most ? most : x->piece;
 	x->inlined = x->bytes * blocks_in_buffer(d, x) <= SLOT_INLINE && !x->two_shot;
 	x->at_once = x->inlined && x->coll == COLL_ALLREDUCE && !x->stepwise;
-	x->fills = x->inlined ? 0 : blocks_in_buffer(d, x) * (x->piece < x->bytes ? x->piece : x->bytes);
+	look_at_parts(d, x);
+	x->fills = x->inlined ? 0 : blocks_in_buffer(d, x) * spacing(x);
 	if (is_long(d, x) && x->fills < long_bytes(d))
 		x->fills = long_bytes(d);
 }
@@ -196,7 +229,7 @@ static void look_for_loans(const struct direct *d, struct direct_run *x)
 		return;
 	/* a fold in one shot writes where others may still have to read */
 	bool kept = x->coll != COLL_ALLREDUCE || x->two_shot || x->in != x->out;
-	x->lends_in = kept && publishes(d, x) && segment_reaches(d->seg, x->in, blocks_in_buffer(d, x) * x->bytes);
+	x->lends_in = kept && x->packed && publishes(d, x) && segment_reaches(d->seg, x->in, x->lendable);
 	x->lends_out = x->two_shot && segment_reaches(d->seg, x->out, x->bytes);
 }
 
@@ -217,11 +250,12 @@ static bool start(struct direct *d, struct direct_run *x)
 	return true;
 }
 
-static struct stretch stretch_of(const struct direct_run *x, size_t k)
+/* What piece k moves of member i's block. */
+static struct stretch stretch_of(const struct direct_run *x, size_t k, int i)
 {
-	size_t at = x->piece * k;
-	at = at < x->bytes ? at : x->bytes;
-	return (struct stretch){at, x->bytes - at < x->piece ? x->bytes - at : x->piece};
+	size_t at = x->piece * k, bytes = block_bytes(x, i);
+	at = at < bytes ? at : bytes;
+	return (struct stretch){at, bytes - at < x->piece ? bytes - at : x->piece};
 }
 
 /* The share of member i in a two-shot stretch: whole lines but for the last. */
@@ -250,12 +284,12 @@ static const uint8_t *lent(const struct direct *d, const struct slot *flag, int 
 	return flag->len & SLOT_REF ? (const uint8_t *)(uintptr_t)ref->addr + d->shift[i] : NULL;
 }
 
-/* Stretch s of a block of member i's input. */
-static const uint8_t *input_at(const struct direct *d, const struct direct_run *x, int i, uint64_t e, struct stretch s,
-                               size_t block)
+/* Stretch s of the block that this rank wants of member i's input. */
+static const uint8_t *input_at(const struct direct *d, const struct direct_run *x, int i, uint64_t e, struct stretch s)
 {
 	const uint8_t *there = lent(d, &d->area[i]->input[e % DIRECT_BUFFERS].line, i);
-	return there ? there + block * x->bytes + s.at : buffer_of(d, x, i, e) + block * s.len;
+	size_t block = x->coll == COLL_REDUCE_SCATTER ? (size_t)d->me : 0;
+	return there ? there + x->own_at + s.at : buffer_of(d, x, i, e) + block * spacing(x);
 }
 
 /* ---- flags -------------------------------------------------------------------------------------------------------- */
@@ -389,19 +423,26 @@ static void fold(const struct direct *d, const struct direct_run *x, uint8_t *ou
 
 /* ---- one-shot ----------------------------------------------------------------------------------------------------- */
 
+static void fill_blocks(struct direct *d, struct direct_run *x, uint8_t *to)
+{
+	for (int i = 0; i < d->n; i++) {
+		struct stretch s = stretch_of(x, x->published, i);
+		if (i != d->me && s.len)
+			crew_copy(x->crew, to + (size_t)i * spacing(x), x->in + block_place(x, i) + s.at, s.len);
+	}
+}
+
 static bool publish(struct direct *d, struct direct_run *x)
 {
 	uint64_t e = x->first + x->published;
 	if (!buffer_free(d, e))
 		return false;
-	struct stretch s = stretch_of(x, x->published);
+	struct stretch s = stretch_of(x, x->published, d->me);
 	uint8_t *to = buffer_of(d, x, d->me, e);
 	if (x->lends_in) {
 		/* it is there already */
 	} else if (x->coll == COLL_REDUCE_SCATTER) {
-		for (int i = 0; i < d->n; i++)
-			if (i != d->me)
-				crew_copy(x->crew, to + (size_t)i * s.len, x->in + (size_t)i * x->bytes + s.at, s.len);
+		fill_blocks(d, x, to);
 	} else if (x->two_shot) {
 		struct stretch own = share_of(d, s, d->me); /* read by nobody else: it will hold the result */
 		crew_copy(x->crew, to, x->in + s.at, own.at);
@@ -414,34 +455,38 @@ static bool publish(struct direct *d, struct direct_run *x)
 	return true;
 }
 
-static bool collect_fold(struct direct *d, struct direct_run *x, uint64_t e, struct stretch s)
+static bool collect_fold(struct direct *d, struct direct_run *x, uint64_t e)
 {
 	if (!all_inputs_there(d, x, e))
 		return false;
-	size_t mine = x->coll == COLL_REDUCE_SCATTER ? (size_t)d->me : 0;
+	struct stretch s = stretch_of(x, x->finished, d->me);
+	if (!s.len)
+		return true;
 	for (int i = 0; i < d->n; i++)
-		d->source[i] = input_at(d, x, i, e, s, mine);
-	d->source[d->me] = x->in + mine * x->bytes + s.at;
+		d->source[i] = input_at(d, x, i, e, s);
+	d->source[d->me] = x->in + (x->coll == COLL_REDUCE_SCATTER ? block_place(x, d->me) : 0) + s.at;
 	fold(d, x, x->out + s.at, s.len);
 	return true;
 }
 
-static bool collect_gather(struct direct *d, struct direct_run *x, uint64_t e, struct stretch s)
+static bool collect_gather(struct direct *d, struct direct_run *x, uint64_t e)
 {
 	if (!all_inputs_there(d, x, e))
 		return false;
 	for (int k = 0; k < d->n; k++) {
 		int i = (d->me + k) % d->n;
-		const uint8_t *from = i == d->me ? x->in + s.at : input_at(d, x, i, e, s, 0);
-		uint8_t *to = x->out + (size_t)i * x->bytes + s.at;
+		struct stretch s = stretch_of(x, x->finished, i);
+		const uint8_t *from = i == d->me ? x->in + s.at : input_at(d, x, i, e, s);
+		uint8_t *to = x->out + block_place(x, i) + s.at;
 		if (s.len && to != from)
 			crew_copy(x->crew, to, from, s.len);
 	}
 	return true;
 }
 
-static bool collect_broadcast(struct direct *d, struct direct_run *x, uint64_t e, struct stretch s)
+static bool collect_broadcast(struct direct *d, struct direct_run *x, uint64_t e)
 {
+	struct stretch s = stretch_of(x, x->finished, d->me);
 	if (d->me == x->root) {
 		if (s.len && x->out != x->in)
 			crew_copy(x->crew, x->out + s.at, x->in + s.at, s.len);
@@ -449,27 +494,26 @@ static bool collect_broadcast(struct direct *d, struct direct_run *x, uint64_t e
 	}
 	if (!input_there(x, d->area[x->root], e))
 		return false;
-	crew_copy(x->crew, x->out + s.at, input_at(d, x, x->root, e, s, 0), s.len);
+	crew_copy(x->crew, x->out + s.at, input_at(d, x, x->root, e, s), s.len);
 	return true;
 }
 
 static bool collect(struct direct *d, struct direct_run *x)
 {
 	uint64_t e = x->first + x->finished;
-	struct stretch s = stretch_of(x, x->finished);
 	bool ok;
 	switch (x->coll) {
 	case COLL_ALLGATHER:
-		ok = collect_gather(d, x, e, s);
+		ok = collect_gather(d, x, e);
 		break;
 	case COLL_BROADCAST:
-		ok = collect_broadcast(d, x, e, s);
+		ok = collect_broadcast(d, x, e);
 		break;
 	case COLL_BARRIER:
 		ok = all_inputs_there(d, x, e);
 		break;
 	default:
-		ok = collect_fold(d, x, e, s);
+		ok = collect_fold(d, x, e);
 	}
 	if (ok)
 		finish(d, x, e);
@@ -483,9 +527,9 @@ static bool fold_share(struct direct *d, struct direct_run *x)
 	uint64_t e = x->first + x->folded;
 	if (!all_inputs_there(d, x, e))
 		return false;
-	struct stretch s = stretch_of(x, x->folded), own = share_of(d, s, d->me);
+	struct stretch s = stretch_of(x, x->folded, d->me), own = share_of(d, s, d->me);
 	for (int i = 0; i < d->n; i++)
-		d->source[i] = input_at(d, x, i, e, s, 0) + own.at;
+		d->source[i] = input_at(d, x, i, e, s) + own.at;
 	uint8_t *out = x->out + s.at + own.at, *to = x->lends_out ? out : buffer_of(d, x, d->me, e) + own.at;
 	d->source[d->me] = x->in + s.at + own.at;
 	if (own.len) {
@@ -505,7 +549,7 @@ static bool collect_shares(struct direct *d, struct direct_run *x)
 	FOR_PEERS (p)
 		if (atomic_load_explicit(&p->area->share[b].line.seq, memory_order_acquire) != e) /* A3 */
 			return false;
-	struct stretch s = stretch_of(x, x->finished);
+	struct stretch s = stretch_of(x, x->finished, d->me);
 	for (int k = 1; k < d->n; k++) {
 		int i = (d->me + k) % d->n;
 		struct stretch v = share_of(d, s, i);

@@ -28,7 +28,7 @@
 struct crew;
 struct direct;
 
-/** What one call needs. Blocks are `bytes` long: the whole vector, or one rank's part of it. */
+/** What one call needs. Blocks are `bytes` long, or at most so long where parts differ: the whole vector, or one rank's part of it. */
 struct direct_run {
 	enum coll coll;
 	bool two_shot;
@@ -36,6 +36,7 @@ struct direct_run {
 	const uint8_t *in;
 	uint8_t *out;
 	size_t bytes, esize;
+	const size_t *counts, *displs; /* of the members' parts, in elements; NULL: even parts, side by side */
 	const struct kernel_table *kernels;
 	kernel2_fn *two; /* of dtype and op */
 	kerneln_fn *many;
@@ -46,10 +47,13 @@ struct direct_run {
 	uint32_t sig;
 	/* progress: pieces published, folded (two-shot: own shares published), finished */
 	size_t piece, npieces, published, folded, finished;
-	size_t fills;   /* so many bytes of a buffer at most; more than a buffer's half in long calls */
-	bool inlined;   /* the flag's line has room for the bytes */
-	bool at_once;   /* an allreduce of such: it has a way of its own */
-	uint64_t first; /* epoch of piece 0 */
+	size_t fills;    /* so many bytes of a buffer at most; more than a buffer's half in long calls */
+	size_t own_at;   /* where the block for this rank stands in what another one lends */
+	size_t lendable; /* bytes of the input that others may read */
+	bool packed;     /* this rank's input can be lent: its blocks stand side by side */
+	bool inlined;    /* the flag's line has room for the bytes */
+	bool at_once;    /* an allreduce of such: it has a way of its own */
+	uint64_t first;  /* epoch of piece 0 */
 	bool started, foreign;
 	bool lends_in, lends_out; /* others read this rank's buffers in place */
 	bool spoilt;              /* what another rank lent was taken back: the call has failed there */

@@ -457,6 +457,63 @@ static void test_no_shape_evicts_another(void **state)
 	run_near(2, false, NULL, shapes_in_turn);
 }
 
+/* Parts of all lengths go the way of even ones, and end where the caller's displacements say. */
+static int v_forms(struct tutti_comm *c, size_t most, bool apart)
+{
+	static int32_t in[400000], out[400000];
+	int n = tutti_comm_size(c), me = tutti_comm_rank(c);
+	size_t counts[8], displs[8], at = 0;
+	for (int r = 0; r < n; r++)
+		counts[r] = r == 1 ? 0 : most / (size_t)(r + 1);
+	for (int k = 0; k < n; k++) { /* apart: in the opposite order, with holes */
+		int r = apart ? n - 1 - k : k;
+		displs[r] = at;
+		at += counts[r] + (apart ? 3 : 0);
+	}
+	memset(out, 0xff, sizeof(out));
+	for (size_t i = 0; i < counts[me]; i++)
+		in[i] = me * 1000 + (int32_t)i;
+	RANK_OK(tutti_allgatherv(in, out, counts, apart ? displs : NULL, TUTTI_I32, c, NULL));
+	for (int r = 0; r < n; r++)
+		for (size_t i = 0; i < counts[r]; i++)
+			RANK_CHECK(out[displs[r] + i] == r * 1000 + (int32_t)i);
+	RANK_CHECK(!apart || out[displs[0] + counts[0]] == -1);
+	for (size_t i = 0; i < at; i++)
+		in[i] = -5;
+	for (int r = 0; r < n; r++)
+		for (size_t i = 0; i < counts[r]; i++)
+			in[displs[r] + i] = me + r * 1000 + (int32_t)i;
+	struct tutti_request *req = NULL;
+	RANK_OK(tutti_reduce_scatterv(in, out, counts, apart ? displs : NULL, TUTTI_I32, TUTTI_SUM, c, &req));
+	size_t mine = counts[me];
+	memset(counts, 0, sizeof(counts)); /* the arrays are the caller's again */
+	memset(displs, 0, sizeof(displs));
+	RANK_OK(tutti_wait(&req));
+	for (size_t i = 0; i < mine; i++)
+		RANK_CHECK(out[i] == n * (n - 1) / 2 + n * (me * 1000 + (int32_t)i));
+	return 0;
+}
+
+static int v_forms_of_all_lengths(struct tutti_comm *c, void *arg)
+{
+	static const size_t most[] = {1, 2, 4, 100, 5000, 40000, 150000};
+	(void)arg;
+	for (size_t i = 0; i < sizeof(most) / sizeof(most[0]); i++)
+		for (int apart = 0; apart < 2; apart++)
+			if (v_forms(c, most[i], apart) != 0)
+				return 1;
+	for (const struct recipe *p = c->recipes[1].oldest; p; p = p->younger)
+		RANK_CHECK(p->kind == RUN_DIRECT);
+	return 0;
+}
+
+static void test_v_forms_take_the_direct_way(void **state)
+{
+	(void)state;
+	run("shm", 2, false, NULL, v_forms_of_all_lengths);
+	run("shm", 4, false, NULL, v_forms_of_all_lengths);
+}
+
 /* A program whose counts never repeat: the table stays bounded, and the shapes between them work on. */
 static int endless_shapes(struct tutti_comm *c, void *arg)
 {
@@ -665,6 +722,7 @@ int main(void)
 	        cmocka_unit_test(test_recipes_stand_side_by_side),
 	        cmocka_unit_test(test_no_shape_evicts_another),
 	        cmocka_unit_test(test_recipes_are_bounded),
+	        cmocka_unit_test(test_v_forms_take_the_direct_way),
 	        cmocka_unit_test(test_communicators_one_after_the_other),
 	        cmocka_unit_test(test_communicators_side_by_side),
 	        cmocka_unit_test(test_small_all_to_all),
