@@ -160,11 +160,12 @@ struct tutti_config {
 	struct tutti_oob oob;
 	void (*log)(void *ctx, enum tutti_log_level level, const char *line); /* default: TUTTI_LOG to stderr */
 	void *log_ctx;
+	int encrypt; /* 1: as TUTTI_ENCRYPT=1, on all ranks: data between hosts is encrypted */
 };
 #ifdef __cplusplus
 #define TUTTI_CONFIG_INIT                                                                                              \
 	{                                                                                                              \
-		sizeof(struct tutti_config), NULL, 0, 0, TUTTI_PROGRESS_CALLER, NULL, {NULL, NULL}, NULL, NULL         \
+		sizeof(struct tutti_config), NULL, 0, 0, TUTTI_PROGRESS_CALLER, NULL, {NULL, NULL}, NULL, NULL, 0      \
 	}
 #else
 #define TUTTI_CONFIG_INIT                                                                                              \

@@ -13,6 +13,7 @@
 #include "util/error.h"
 #include "util/float_env.h"
 #include "util/log.h"
+#include "util/secret.h"
 
 /* The caller's struct may be of an older or a newer header: what it has beyond ours must be zero. */
 static int read_config(struct tutti_config *to, const struct tutti_config *from)
@@ -43,6 +44,7 @@ static int make_world(struct tutti_comm **comm, struct world_start *start, const
 	struct world *w;
 	start->seconds = cfg->start_timeout > 0 ? cfg->start_timeout : params->start_timeout;
 	start->transport = cfg->transport;
+	params->encrypt |= cfg->encrypt != 0;
 	start->oob = cfg->oob.allgather ? cfg->oob : start->oob;
 	int rc = world_create(&w, start, params);
 	if (rc)
@@ -94,6 +96,7 @@ static int from_env(struct tutti_comm **comm, const struct tutti_config *config)
 	if (rc || (rc = params_read(&params)) != TUTTI_OK)
 		return rc;
 	rc = launch_read(&launch, &params, environment, NULL);
+	params_forget_secret(&params);
 	if (rc) {
 		params_free(&params);
 		return rc;
@@ -101,6 +104,8 @@ static int from_env(struct tutti_comm **comm, const struct tutti_config *config)
 	launch.root.listen_fd = inherited_listener(&launch.root);
 	struct world_start start = {.rank = launch.rank, .nranks = launch.size, .root = launch.root, .key = launch.key};
 	rc = make_world(comm, &start, &cfg, &params);
+	secret_wipe(&launch.key, sizeof(launch.key));
+	secret_wipe(&start.key, sizeof(start.key));
 	return rc ? fail_while(rc, "rank %d of %d (%s)", launch.rank, launch.size, launch.launcher) : rc;
 }
 
@@ -137,7 +142,10 @@ static int create(struct tutti_comm **comm, int nranks, const struct tutti_uniqu
 		rc = unique_id_read(id, rank, &start.root, &start.key);
 	if (rc || (rc = params_read(&params)) != TUTTI_OK)
 		return rc;
-	return make_world(comm, &start, &cfg, &params);
+	params_forget_secret(&params);
+	rc = make_world(comm, &start, &cfg, &params);
+	secret_wipe(&start.key, sizeof(start.key));
+	return rc;
 }
 
 /* ---- ranks as threads: one temporary thread makes each, over an all-gather in memory ------------------------------------- */

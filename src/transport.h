@@ -40,6 +40,7 @@
 #include "bootstrap/contact.h"
 #include "link.h"
 #include "util/param.h"
+#include "util/seal.h"
 
 #define LINK_PENDING (-1)
 
@@ -55,8 +56,12 @@ struct transport_env {
 	bool loopback_only;             /* no secret: nothing leaves this machine */
 	bool named;                     /* TUTTI_TRANSPORT, or the config's, names this transport */
 	void *world;
-	int (*dial)(const struct transport_env *env, int peer, uint64_t tag, int *fd); /* TCP, authenticated; bounded */
-	int (*take)(const struct transport_env *env, int peer, uint64_t tag);          /* the peer's dial, or -1 */
+	int (*dial)(const struct transport_env *env, int peer, uint64_t tag,
+	            int *fd); /* TCP, authenticated, then in the clear; bounded */
+	int (*take)(const struct transport_env *env, int peer, uint64_t tag); /* the peer's dial, or -1 */
+	/* The same with the session's keys, which authenticate and encrypt what follows (util/seal.h) */
+	int (*dial_sealed)(const struct transport_env *env, int peer, uint64_t tag, struct session *session);
+	struct session (*take_sealed)(const struct transport_env *env, int peer, uint64_t tag);
 	int (*give)(const struct transport_env *env, uint64_t tag, int fd); /* hand fd to local peers that ask */
 	int (*ask)(const struct transport_env *env, int peer, uint64_t tag, int *fd); /* local socket */
 	void (*lost)(const struct transport_env *env, int peer, const char *how);
@@ -75,6 +80,7 @@ struct link_spec {
 struct transport {
 	const char *name;
 	const char *what;    /* one line for lists */
+	bool encrypts;       /* with TUTTI_ENCRYPT=1 nothing leaves the machine in the clear */
 	uint32_t slot;       /* payload of a slot that suits it, if the usual one does not; 0: it does */
 	uint32_t slot_cable; /* the same where a cable lies between; 0: as elsewhere */
 	int (*open)(const struct transport_env *env, void **ctx);

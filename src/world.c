@@ -25,6 +25,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
+#include "util/secret.h"
 #include "util/service.h"
 
 /* ---- what transports may ask for ------------------------------------------------------------------------------------ */
@@ -57,6 +58,19 @@ static int env_dial(const struct transport_env *env, int peer, uint64_t tag, int
 	if (rc == TUTTI_EPEER && silent && w->connecting)
 		control_silent(w->control, peer, fail_text());
 	return rc;
+}
+
+static int env_dial_sealed(const struct transport_env *env, int peer, uint64_t tag, struct session *session)
+{
+	struct world *w = env->world;
+	struct hello h = hello_of(w, HELLO_DATA, tag);
+	return door_dial(w->door, &w->contacts[peer], &h, false, dial_limit(w), session);
+}
+
+static struct session env_take_sealed(const struct transport_env *env, int peer, uint64_t tag)
+{
+	struct world *w = env->world;
+	return door_take(w->door, HELLO_DATA, peer, tag);
 }
 
 static int env_take(const struct transport_env *env, int peer, uint64_t tag)
@@ -134,6 +148,8 @@ static int open_transports(struct world *w, const struct auth_key *key, const ch
 		        .world = w,
 		        .dial = env_dial,
 		        .take = env_take,
+		        .dial_sealed = env_dial_sealed,
+		        .take_sealed = env_take_sealed,
 		        .give = env_give,
 		        .ask = env_ask,
 		        .lost = env_lost,
@@ -143,6 +159,13 @@ static int open_transports(struct world *w, const struct auth_key *key, const ch
 			return fail(TUTTI_ENOMEM, "out of memory");
 		if (!ok)
 			snprintf(x->reason, sizeof(x->reason), "not allowed by TUTTI_TRANSPORT=%s", allowed);
+		else if (w->params.encrypt && !x->t->encrypts && x->env.named)
+			return fail(TUTTI_EUNSUPPORTED,
+			            "TUTTI_ENCRYPT=1 forbids the transport %s, which does not encrypt: leave it out of "
+			            "TUTTI_TRANSPORT=%s",
+			            x->t->name, allowed);
+		else if (w->params.encrypt && !x->t->encrypts)
+			snprintf(x->reason, sizeof(x->reason), "does not encrypt, and TUTTI_ENCRYPT=1 is set");
 		else if (!(x->usable = x->t->open(&x->env, &x->ctx) == TUTTI_OK))
 			unusable(x);
 		if (x->usable)
@@ -549,6 +572,7 @@ static int common_key(const struct world *w, const struct tutti_oob *gather, str
 	auth_key_random(key);
 	int rc = gather_all(gather, key, all, sizeof(*key));
 	*key = all[0];
+	secret_wipe(all, (size_t)w->nranks * sizeof(*all));
 	free(all);
 	return rc;
 }
@@ -608,6 +632,8 @@ static int come_up(struct world *w, const struct world_start *start)
 		rc = override_transport(w, start->transport);
 	if (rc)
 		return rc;
+	if (key.open && !gather.allgather) /* until rank 0 tells its own, nobody knows this rank's */
+		auth_random(key.bytes, sizeof(key.bytes));
 	struct door_config door = {w->rank,         w->nranks,      key,
 	                           w->params.iface, start->threads, gather.allgather ? -1 : start->root.listen_fd};
 	contact_self(&me, w->rank, w->nranks, w->params.host);
@@ -619,7 +645,7 @@ static int come_up(struct world *w, const struct world_start *start)
 	if (!rc)
 		rc = open_transports(w, &key, w->params.transport, &me);
 	if (!rc && !gather.allgather) {
-		rc = bootstrap_open(&boot, &start->root, w->rank, w->nranks, w->door, &me, &key, w->limit);
+		rc = bootstrap_open(&boot, &start->root, w->rank, w->nranks, w->door, &me, &start->key, w->limit);
 		gather = (struct tutti_oob){boot, bootstrap_allgather};
 	}
 	if (!rc)
@@ -641,6 +667,8 @@ static int come_up(struct world *w, const struct world_start *start)
 		rc = all_up(w, &gather, rc);
 	}
 	bootstrap_close(boot);
+	secret_wipe(&key, sizeof(key));
+	secret_wipe(&door.key, sizeof(door.key));
 	return rc;
 }
 

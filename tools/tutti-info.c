@@ -175,6 +175,8 @@ static void show_params(void)
 	struct param_row row;
 	for (int i = 0; param_row(i, &row); i++) {
 		const char *value = getenv(row.variable);
+		if (value && strcmp(row.variable, "TUTTI_SECRET") == 0)
+			value = "(set; not shown)";
 		printf("%s%s%s\n    %s.", row.variable, value ? "=" : "", value ? value : "", row.doc);
 		if (row.dflt[0])
 			printf(" Default: %s.", row.dflt);

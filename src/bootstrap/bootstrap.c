@@ -1,6 +1,8 @@
 /*
  * Bootstrap, see bootstrap.h. In four steps, each on the connection that a rank made to rank 0 when it joined:
  *
+ *   key ◀─             only where no secret was given: the job's key, drawn by rank 0. The rendezvous is a local socket
+ *                      then, whose other end is of the same user; all else proves this key
  *   join ─▶ rank 0     the rank's contact; rank 0 waits for all, and knows who is missing
  *   neighbours ◀─      contacts of the rank's parent and children in the tree; children dial parents
  *   ready ─▶           the rank's edges of the tree stand
@@ -16,6 +18,7 @@
 #include "bootstrap.h"
 #include "../util/clock.h"
 #include "../util/error.h"
+#include "../util/secret.h"
 #include "../util/service.h"
 #include "door.h"
 #include "notice.h"
@@ -55,6 +58,7 @@ struct edge {
 struct bootstrap {
 	int rank, n;
 	struct door *door;
+	bool drawn;               /* no secret was given: rank 0 draws the key */
 	const struct contact *me; /* during open only */
 	double seconds;           /* length of the limit, for messages */
 	struct net_limit limit;
@@ -383,6 +387,17 @@ static int serve_lobby(struct lobby *l)
 	return rc;
 }
 
+/* A rank that has the key is let in by all that have joined. Who can't be told it has left. */
+static void give_keys(struct lobby *l, const struct arrival *a)
+{
+	uint8_t key[AUTH_KEY];
+
+	door_get_key(l->b->door, key);
+	for (; a && l->b->drawn; a = a->next)
+		(void)notice_send(&a->session, NOTICE_KEY, key, sizeof(key), at_most(l->b->limit, INTRODUCTION));
+	secret_wipe(key, sizeof(key));
+}
+
 static int step_lobby(struct lobby *l, const char *where)
 {
 	int rc = poll_lobby(l, where);
@@ -394,6 +409,7 @@ static int step_lobby(struct lobby *l, const char *where)
 		while (*end)
 			end = &(*end)->next;
 		*end = empty_inbox(l->b);
+		give_keys(l, *end);
 	}
 	return rc;
 }
@@ -584,9 +600,23 @@ static int await_children(struct bootstrap *b, const struct session *root)
 	return TUTTI_OK;
 }
 
+static int learn_key(struct bootstrap *b, const struct session *root)
+{
+	uint8_t key[AUTH_KEY];
+	int rc = hear_root(b, root, NOTICE_KEY, key, sizeof(key));
+
+	if (rc == TUTTI_OK)
+		door_set_key(b->door, key);
+	secret_wipe(key, sizeof(key));
+	return rc;
+}
+
 static int join_steps(struct bootstrap *b, const struct session *root)
 {
-	int rc = notice_send(root, NOTICE_JOIN, b->me, sizeof(*b->me), b->limit);
+	int rc = b->drawn ? learn_key(b, root) : TUTTI_OK;
+
+	if (rc == TUTTI_OK)
+		rc = notice_send(root, NOTICE_JOIN, b->me, sizeof(*b->me), b->limit);
 
 	/* Where rank 0 hung up it has said why: that is read next. */
 	if (rc == TUTTI_OK || rc == TUTTI_EPEER)
@@ -601,11 +631,11 @@ static int join_steps(struct bootstrap *b, const struct session *root)
 	return rc == TUTTI_OK || rc == TUTTI_EPEER ? hear_root(b, root, NOTICE_GO, NULL, 0) : rc;
 }
 
-static int join_job(struct bootstrap *b, const struct rendezvous *root)
+static int join_job(struct bootstrap *b, const struct rendezvous *root, const struct auth_key *key)
 {
 	struct hello hello = {.kind = HELLO_BOOT, .from = b->rank, .tag = TAG_JOIN};
 	struct session session;
-	int rc = rendezvous_dial(root, b->door, &hello, b->seconds, b->limit, &session);
+	int rc = rendezvous_dial(root, b->door, key, &hello, b->seconds, b->limit, &session);
 
 	if (rc != TUTTI_OK)
 		return rc;
@@ -632,6 +662,7 @@ int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int ra
 	if (!b)
 		return fail(TUTTI_ENOMEM, "no memory for rank %d's bootstrap", rank);
 	*b = (struct bootstrap){.rank = rank, .n = nranks, .door = door, .me = me, .limit = limit};
+	b->drawn = key->open;
 	b->seconds = limit.deadline > now ? (double)(limit.deadline - now) / 1e9 : 0;
 	shape_tree(b);
 	b->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -644,7 +675,7 @@ int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int ra
 	if (rank == 0)
 		rc = nranks > 1 ? host_job(b, root, key) : TUTTI_OK;
 	else
-		rc = join_job(b, root);
+		rc = join_job(b, root, key);
 	door_serve(door, HELLO_BOOT, rc == TUTTI_OK ? on_latecomer : NULL, NULL);
 	turn_away(empty_inbox(b), rc);
 	close(b->event);

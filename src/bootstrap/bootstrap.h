@@ -27,7 +27,8 @@ struct rendezvous {
 };
 
 /**
- * Joins. `door` and `me` are this rank's; root->listen_fd, where there is one, was given to the door. Blocks until all
+ * Joins. `door` and `me` are this rank's; `key` is the rendezvous's: the door's, or, where that is open (no secret was
+ * given), one that everyone has; then rank 0's door's key becomes that of all doors. root->listen_fd, where there is one, was given to the door. Blocks until all
  * ranks joined; ETIMEOUT names the ranks that are missing, EAUTH a wrong secret, EMISMATCH another size or version,
  * EPEER who left. All that joined get rank 0's message. On error nothing is left open.
  */

@@ -75,23 +75,27 @@ static size_t read_text(const char *path, char *buf, size_t cap)
 	return n > 0 ? (size_t)n : 0;
 }
 
-/* Ranks of one boot of one machine in one network namespace can reach each other's local sockets. */
+/*
+ * Ranks of one user, of one boot of one machine, in one network namespace can reach each other's local sockets. Those of
+ * different users are on different hosts, as it were: they share no memory, and speak over TCP.
+ */
 static void hint_of_host(const char *host, const char *override, uint8_t hint[16])
 {
 	char boot[64], net[64];
 	size_t nboot = read_text("/proc/sys/kernel/random/boot_id", boot, sizeof(boot));
 	ssize_t nnet = readlink("/proc/self/ns/net", net, sizeof(net));
-	const void *given[] = {"host", override}, *found[] = {boot, net, host};
-	const size_t len_given[] = {4, strlen(override)};
-	const size_t len_found[] = {nboot, nnet > 0 ? (size_t)nnet : 0, nboot ? 0 : strlen(host)};
+	uid_t user = geteuid();
+	const void *given[] = {"host", override, &user}, *found[] = {boot, net, host, &user};
+	const size_t len_given[] = {4, strlen(override), sizeof(user)};
+	const size_t len_found[] = {nboot, nnet > 0 ? (size_t)nnet : 0, nboot ? 0 : strlen(host), sizeof(user)};
 	struct auth_key key;
 	uint8_t tag[AUTH_TAG];
 
 	auth_key_from_text(&key, NULL);
 	if (override[0])
-		auth_tag(tag, &key, 2, given, len_given);
+		auth_tag(tag, &key, 3, given, len_given);
 	else
-		auth_tag(tag, &key, 3, found, len_found);
+		auth_tag(tag, &key, 4, found, len_found);
 	memcpy(hint, tag, 16);
 }
 

@@ -149,7 +149,7 @@ static void greet(struct dial *d, struct attempt *a)
 	struct greet out;
 	int rc;
 
-	a->hs = (struct handshake){.key = &d->self->key, .rank = d->self->rank, .size = d->self->size};
+	a->hs = (struct handshake){.key = d->self->key, .rank = d->self->rank, .size = d->self->size};
 	handshake_greet(&a->hs, d->to->rank, d->to->nonce, &out);
 	rc = put(a, &out, sizeof(out));
 	if (rc == TUTTI_OK)
@@ -191,7 +191,7 @@ static void begin(struct dial *d, struct attempt *a)
 		begin_local(d, a);
 		return;
 	}
-	if (d->self->key.open && !net_is_loopback(to))
+	if (d->self->key->open && !net_is_loopback(to))
 		rc = fail(TUTTI_EAUTH, "%s is beyond this host, and there is no secret: set TUTTI_SECRET on all ranks",
 		          net_text(to, text));
 	else
@@ -474,12 +474,11 @@ static int run(struct dial *d, bool *silent, struct session *session)
 	return winner ? TUTTI_OK : all_failed(d, silent);
 }
 
-static int dial_routes(const struct door *door, const struct contact *to, const struct hello *hello,
+static int dial_routes(const struct door_self *self, const struct contact *to, const struct hello *hello,
                        const struct route *routes, int n, uint64_t patience, struct net_limit limit, bool *silent,
                        struct session *session)
 {
-	struct dial d = {
-	        .self = door_self(door), .to = to, .hello = hello, .limit = limit, .patience = patience, .n = n};
+	struct dial d = {.self = self, .to = to, .hello = hello, .limit = limit, .patience = patience, .n = n};
 	uint64_t now = now_ns();
 
 	for (int i = 0; i < n; i++)
@@ -495,7 +494,8 @@ int door_reach(const struct door *door, const struct contact *to, const struct h
 
 	*session = SESSION_NONE;
 	*silent = false;
-	return rc == TUTTI_OK ? dial_routes(door, to, hello, routes, n, patience, limit, silent, session) : rc;
+	return rc == TUTTI_OK ? dial_routes(door_self(door), to, hello, routes, n, patience, limit, silent, session)
+	                      : rc;
 }
 
 int door_dial(const struct door *door, const struct contact *to, const struct hello *hello, bool local,
@@ -510,7 +510,22 @@ int door_dial(const struct door *door, const struct contact *to, const struct he
 	*session = SESSION_NONE;
 	if (!to->local[0])
 		return fail(TUTTI_EPEER, "%s has no local socket", contact_text(to, who, sizeof(who)));
-	return dial_routes(door, to, hello, &here, 1, NEVER, limit, &silent, session);
+	return dial_routes(door_self(door), to, hello, &here, 1, NEVER, limit, &silent, session);
+}
+
+int door_dial_local(const struct door *door, const char *name, const struct auth_key *open, const struct hello *hello,
+                    struct net_limit limit, struct session *session)
+{
+	struct route here = {.to = {.family = 0}};
+	struct door_self self = *door_self(door);
+	struct auth_key key = *open;
+	struct contact to = {.rank = 0};
+	bool silent;
+
+	*session = SESSION_NONE;
+	self.key = &key;
+	snprintf(to.local, sizeof(to.local), "%s", name);
+	return dial_routes(&self, &to, hello, &here, 1, NEVER, limit, &silent, session);
 }
 
 int door_ask(const struct door *door, const struct contact *to, uint64_t tag, struct net_limit limit, int *fd)

@@ -37,6 +37,7 @@ struct listener {
 	struct door *door;
 	int fd;
 	bool local;
+	const struct auth_key *key;
 };
 
 /** A connection that came in: pending, kept for door_take, or asking for a gift that isn't there yet. */
@@ -66,6 +67,7 @@ struct gift {
 struct door {
 	/* Fixed while the door is open; read without the lock. */
 	struct door_self self;
+	struct auth_key open; /* of door_listen_local */
 	uint64_t nonce;
 	unsigned forks;
 
@@ -502,17 +504,18 @@ static struct guest *least_welcome(struct door *d)
 	return TAILQ_FIRST(&d->pending);
 }
 
-static void admit(struct door *d, int fd, bool local)
+static void admit(const struct listener *l, int fd)
 {
+	struct door *d = l->door;
 	struct guest *g = malloc(sizeof(*g));
 
 	if (!g) {
 		close(fd);
 		return;
 	}
-	*g = (struct guest){.door = d, .fd = fd, .local = local, .deadline = now_ns() + PATIENCE};
-	g->hs = (struct handshake){.key = &d->self.key, .rank = d->self.rank, .size = d->self.size, .door = d->nonce};
-	if (local && !door_is_our_user(fd)) {
+	*g = (struct guest){.door = d, .fd = fd, .local = l->local, .deadline = now_ns() + PATIENCE};
+	g->hs = (struct handshake){.key = l->key, .rank = d->self.rank, .size = d->self.size, .door = d->nonce};
+	if (l->local && !door_is_our_user(fd)) {
 		log_stranger(g, "may not connect");
 		guest_free(g);
 		return;
@@ -559,7 +562,7 @@ static void on_listener(void *arg, int fd, uint32_t events)
 	for (int i = 0; i < ACCEPTS; i++) {
 		int guest = net_accept(fd);
 		if (guest >= 0) {
-			admit(l->door, guest, l->local);
+			admit(l, guest);
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
@@ -581,7 +584,7 @@ static int add_listener(struct door *d, int fd, bool local)
 		close(fd);
 		return fail(TUTTI_EINVAL, "rank %d listens on %d addresses already", d->self.rank, LISTENERS);
 	}
-	*l = (struct listener){.door = d, .fd = fd, .local = local};
+	*l = (struct listener){.door = d, .fd = fd, .local = local, .key = d->self.key};
 	rc = service_watch(fd, EPOLLIN, on_listener, l);
 	if (rc == TUTTI_OK)
 		d->nlisteners++;
@@ -607,7 +610,7 @@ static int add_local(struct door *d, struct contact *me)
 static int add_tcp(struct door *d, struct contact *me)
 {
 	struct net_addr found[NET_ADDRS];
-	int n, rc = net_interfaces(d->self.iface, d->self.key.open, found, NET_ADDRS, &n), last = TUTTI_OK;
+	int n, rc = net_interfaces(d->self.iface, d->self.key->open, found, NET_ADDRS, &n), last = TUTTI_OK;
 
 	if (rc != TUTTI_OK)
 		return rc;
@@ -622,6 +625,33 @@ static int add_tcp(struct door *d, struct contact *me)
 	return me->naddrs ? TUTTI_OK : last;
 }
 
+int door_listen_local(struct door *d, const char *name, const struct auth_key *open)
+{
+	int fd, rc = net_listen_local(name, &fd);
+
+	if (rc != TUTTI_OK)
+		return rc;
+	service_lock();
+	d->open = *open;
+	rc = add_listener(d, fd, true);
+	if (rc == TUTTI_OK)
+		d->listeners[d->nlisteners - 1].key = &d->open;
+	service_unlock();
+	return rc;
+}
+
+void door_set_key(struct door *d, const uint8_t key[AUTH_KEY])
+{
+	service_lock();
+	memcpy(d->self.key->bytes, key, AUTH_KEY);
+	service_unlock();
+}
+
+void door_get_key(const struct door *d, uint8_t key[AUTH_KEY])
+{
+	memcpy(key, d->self.key->bytes, AUTH_KEY);
+}
+
 static int check_adoptable(const struct door *d, int fd, struct net_addr *at)
 {
 	char text[NET_TEXT];
@@ -630,7 +660,7 @@ static int check_adoptable(const struct door *d, int fd, struct net_addr *at)
 	if (flags < 0 || !net_local_end(fd, at))
 		return fail(TUTTI_EINVAL, "descriptor %d, which was to be rank %d's listener, is not a TCP socket", fd,
 		            d->self.rank);
-	if (d->self.key.open && !net_is_loopback(at))
+	if (d->self.key->open && !net_is_loopback(at))
 		return fail(TUTTI_EAUTH,
 		            "rank %d may not listen on %s, which others can reach, without a secret: set TUTTI_SECRET "
 		            "on all "
@@ -700,7 +730,7 @@ static void free_door(struct door *d)
 {
 	free(d->self.iface);
 	paths_free(d->self.paths);
-	secret_wipe(&d->self.key, sizeof(d->self.key));
+	secret_free(d->self.key);
 	free(d);
 }
 
@@ -719,14 +749,17 @@ static int make_door(struct door **door, const struct door_config *cfg, const st
 	if (!d)
 		return fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
 	*d = (struct door){.nonce = me->nonce, .forks = service_forks};
-	d->self = (struct door_self){.rank = cfg->rank, .size = cfg->size, .key = cfg->key};
+	d->self = (struct door_self){.rank = cfg->rank, .size = cfg->size};
 	TAILQ_INIT(&d->pending);
 	TAILQ_INIT(&d->kept);
 	TAILQ_INIT(&d->asking);
 	d->self.iface = strdup(cfg->iface ? cfg->iface : "");
 	d->self.paths = paths_new();
 	memcpy(d->self.host_hint, me->host_hint, sizeof(d->self.host_hint));
-	if (!d->self.iface || !d->self.paths)
+	d->self.key = secret_alloc(sizeof(*d->self.key));
+	if (d->self.key)
+		*d->self.key = cfg->key;
+	if (!d->self.iface || !d->self.paths || !d->self.key)
 		rc = fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
 	else
 		rc = service_acquire();

@@ -46,6 +46,17 @@ struct door_config {
 int door_open(struct door **door, const struct door_config *cfg, struct contact *me);
 /** Serves one more TCP listener, the door's from here on, also on error. EAUTH beyond loopback without a secret. */
 int door_adopt(struct door *door, int listen_fd);
+/**
+ * Without a secret the kernel tells who is at a rendezvous: a local socket, whose ends are of one user or root's, is one
+ * more listener. There `open`, a key that everyone has, is proved instead of the door's. EPEER where the name is taken.
+ */
+int door_listen_local(struct door *door, const char *name, const struct auth_key *open);
+/** Dials such a listener of rank 0. EAUTH when it is another user's. */
+int door_dial_local(const struct door *door, const char *name, const struct auth_key *open, const struct hello *hello,
+                    struct net_limit limit, struct session *session);
+/** The key of this job from here on; nobody but the caller dials meanwhile. */
+void door_set_key(struct door *door, const uint8_t key[AUTH_KEY]);
+void door_get_key(const struct door *door, uint8_t key[AUTH_KEY]);
 /** The last connection that was refused for its secret, size or rank, as text; "" when there was none. */
 void door_refusal(struct door *door, char *buf, size_t cap);
 /** Closes listeners, pending connections, kept arrivals and gifts. Safe on NULL. */

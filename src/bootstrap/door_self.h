@@ -6,10 +6,10 @@
 
 struct paths;
 
-/** Who a door's rank is. Fixed while it is open, but for what it learns of paths. */
+/** Who a door's rank is. Fixed while it is open, but for the key, which the bootstrap may set, and what it learns of paths. */
 struct door_self {
 	int rank, size;
-	struct auth_key key;
+	struct auth_key *key; /* secret memory */
 	char *iface;
 	uint8_t host_hint[16];
 	struct paths *paths; /* route.c's */

@@ -14,6 +14,7 @@ enum notice_kind {
 	NOTICE_GO,         /* from rank 0: all are */
 	NOTICE_UP,         /* all-gather: a subtree's part, to the parent */
 	NOTICE_DOWN,       /* all-gather: all of it, to the children */
+	NOTICE_KEY,        /* from rank 0, before JOIN: the job's key, where no secret was given */
 	NOTICE_FAIL,       /* instead of any: status and text */
 };
 

@@ -10,6 +10,52 @@
 
 #define MS UINT64_C(1000000)
 
+/* The local socket that stands for a port. Users have names of their own, so that they don't meet by mistake. */
+static void local_name(uint16_t port, char name[40])
+{
+	snprintf(name, 40, "tutti-root-%u-%u", (unsigned)geteuid(), (unsigned)port);
+}
+
+/* The ports that the rendezvous goes by, all of this host: those of its addresses, or of its text. */
+static int ports_of(const struct rendezvous *root, struct net_limit limit, uint16_t ports[NET_ADDRS], int *n)
+{
+	struct net_addr at[NET_ADDRS];
+	int found = 0, rc = TUTTI_OK;
+
+	if (root->naddrs)
+		memcpy(at, root->addrs, sizeof(at));
+	else
+		rc = net_resolve(root->text, at, NET_ADDRS, &found, limit);
+	*n = 0;
+	for (int i = 0; i < root->naddrs + found && rc == TUTTI_OK; i++)
+		if (net_is_loopback(&at[i]) && (*n == 0 || at[i].port != ports[*n - 1]))
+			ports[(*n)++] = at[i].port;
+	if (rc == TUTTI_OK && *n == 0)
+		rc = fail(TUTTI_EAUTH, "it is beyond this host, and there is no secret: set TUTTI_SECRET on all ranks");
+	return rc;
+}
+
+static int listen_local(const struct rendezvous *root, struct door *door, const struct auth_key *open,
+                        struct net_limit limit)
+{
+	uint16_t ports[NET_ADDRS];
+	char name[40];
+	int n, rc = ports_of(root, limit, ports, &n);
+
+	if (rc != TUTTI_OK)
+		return rc;
+	for (int i = 0; i < n; i++) {
+		local_name(ports[i], name);
+		rc = door_listen_local(door, name, open);
+		if (rc != TUTTI_EPEER)
+			return rc;
+	}
+	return fail(TUTTI_ESYSTEM,
+	            "%s: is another job, or another user's process, there? Set TUTTI_SECRET on all ranks, "
+	            "or choose another port",
+	            fail_text());
+}
+
 static int listen_at(struct door *door, struct net_addr at)
 {
 	int fd, rc = net_listen(&at, &fd);
@@ -32,19 +78,8 @@ static bool is_own(const struct net_addr *a, const struct net_iface *own, int n)
 	return false;
 }
 
-/*
- * Without a secret only at a loopback address. IPv4 has a whole network of them, of which the interface lists one; IPv6 has
- * one, which is missing where IPv6 is switched off.
- */
-static bool may_listen_at(const struct net_addr *a, bool open_key, const struct net_iface *own, int n)
-{
-	if (open_key && !net_is_loopback(a))
-		return false;
-	return is_own(a, own, n) || (open_key && a->family == 4);
-}
-
 /* What a name says of its own host isn't always what others see of it: 127.0.1.1, a service's address. */
-static int listen_at_name(const struct rendezvous *root, struct door *door, bool open_key, struct net_limit limit)
+static int listen_at_name(const struct rendezvous *root, struct door *door, struct net_limit limit)
 {
 	struct net_addr at[NET_ADDRS];
 	struct net_iface own[NET_IFACES];
@@ -53,16 +88,12 @@ static int listen_at_name(const struct rendezvous *root, struct door *door, bool
 	if (rc == TUTTI_OK)
 		rc = net_list(own, NET_IFACES, &nown);
 	for (int i = 0; i < n && rc == TUTTI_OK; i++) {
-		if (!may_listen_at(&at[i], open_key, own, nown))
+		if (!is_own(&at[i], own, nown))
 			continue;
 		rc = listen_at(door, at[i]);
 		opened++;
 	}
-	if (rc != TUTTI_OK || opened > 0)
-		return rc;
-	if (!open_key)
-		return listen_everywhere(door, at[0].port);
-	return fail(TUTTI_EAUTH, "it is beyond this host, and there is no secret: set TUTTI_SECRET on all ranks");
+	return rc != TUTTI_OK || opened > 0 ? rc : listen_everywhere(door, at[0].port);
 }
 
 static int listen_at_first(const struct rendezvous *root, struct door *door)
@@ -82,9 +113,12 @@ int rendezvous_open(const struct rendezvous *root, struct door *door, const stru
 {
 	int rc;
 
-	if (root->listen_fd >= 0)
+	if (key->open)
+		rc = listen_local(root, door, key, limit);
+	else if (root->listen_fd >= 0)
 		return TUTTI_OK;
-	rc = root->naddrs ? listen_at_first(root, door) : listen_at_name(root, door, key->open, limit);
+	else
+		rc = root->naddrs ? listen_at_first(root, door) : listen_at_name(root, door, limit);
 	return rc == TUTTI_OK ? rc : fail_while(rc, "rank 0 can't open the rendezvous %s", root->text);
 }
 
@@ -93,21 +127,6 @@ static struct net_limit within(struct net_limit limit, uint64_t ns)
 	uint64_t until = now_ns() + ns;
 
 	return (struct net_limit){.deadline = until < limit.deadline ? until : limit.deadline, .stop = limit.stop};
-}
-
-static int dial_once(const struct rendezvous *root, struct door *door, const struct hello *hello, uint64_t ns,
-                     struct net_limit limit, struct session *session)
-{
-	struct contact zero = {.rank = 0};
-	int n = root->naddrs, rc = TUTTI_OK;
-
-	snprintf(zero.host, sizeof(zero.host), "%.63s", root->text);
-	if (n > 0)
-		memcpy(zero.addrs, root->addrs, sizeof(zero.addrs));
-	else
-		rc = net_resolve(root->text, zero.addrs, NET_ADDRS, &n, limit);
-	zero.naddrs = (uint32_t)n;
-	return rc == TUTTI_OK ? door_dial(door, &zero, hello, false, within(limit, ns), session) : rc;
 }
 
 /* Is it of no use to try again? Where addresses are candidates, somebody else may answer at one of them. */
@@ -124,13 +143,48 @@ static bool is_final(const struct rendezvous *root, int status)
 	}
 }
 
-int rendezvous_dial(const struct rendezvous *root, struct door *door, const struct hello *hello, double seconds,
-                    struct net_limit limit, struct session *session)
+/* All names are tried; the last failure counts, but one that is final goes before it. */
+static int dial_local(const struct rendezvous *root, struct door *door, const struct auth_key *open,
+                      const struct hello *hello, struct net_limit limit, struct session *session)
+{
+	uint16_t ports[NET_ADDRS];
+	char name[40];
+	int n, rc = ports_of(root, limit, ports, &n);
+
+	for (int i = 0; i < n && rc == TUTTI_OK; i++) {
+		local_name(ports[i], name);
+		rc = door_dial_local(door, name, open, hello, limit, session);
+		if (rc == TUTTI_OK || is_final(root, rc))
+			return rc;
+		rc = i < n - 1 ? TUTTI_OK : rc;
+	}
+	return rc;
+}
+
+static int dial_once(const struct rendezvous *root, struct door *door, const struct auth_key *key,
+                     const struct hello *hello, uint64_t ns, struct net_limit limit, struct session *session)
+{
+	struct contact zero = {.rank = 0};
+	int n = root->naddrs, rc = TUTTI_OK;
+
+	if (key->open)
+		return dial_local(root, door, key, hello, within(limit, ns), session);
+	snprintf(zero.host, sizeof(zero.host), "%.63s", root->text);
+	if (n > 0)
+		memcpy(zero.addrs, root->addrs, sizeof(zero.addrs));
+	else
+		rc = net_resolve(root->text, zero.addrs, NET_ADDRS, &n, limit);
+	zero.naddrs = (uint32_t)n;
+	return rc == TUTTI_OK ? door_dial(door, &zero, hello, false, within(limit, ns), session) : rc;
+}
+
+int rendezvous_dial(const struct rendezvous *root, struct door *door, const struct auth_key *key,
+                    const struct hello *hello, double seconds, struct net_limit limit, struct session *session)
 {
 	uint64_t round = 2000 * MS, pause = 10 * MS;
 
 	for (;;) {
-		int rc = dial_once(root, door, hello, round, limit, session);
+		int rc = dial_once(root, door, key, hello, round, limit, session);
 		if (rc == TUTTI_OK)
 			return rc;
 		if (is_final(root, rc))

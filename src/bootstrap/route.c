@@ -126,7 +126,7 @@ static int own_interfaces(const struct door_self *d, struct net_iface own[NET_IF
 
 	*n = 0;
 	if (rc == TUTTI_OK)
-		rc = net_choose(own, all, d->iface, d->key.open, allowed, NET_IFACES, &nallowed);
+		rc = net_choose(own, all, d->iface, d->key->open, allowed, NET_IFACES, &nallowed);
 	if (rc != TUTTI_OK)
 		return rc;
 	for (int i = 0; i < all; i++)
@@ -186,7 +186,7 @@ static void add_routes(const struct door_self *d, const struct contact *to, cons
 			continue;
 		}
 		routes[*n] = (struct route){.to = *a};
-		if (!d->iface[0] || d->key.open || net_is_loopback(a) || choose_source(own, nown, &routes[*n]))
+		if (!d->iface[0] || d->key->open || net_is_loopback(a) || choose_source(own, nown, &routes[*n]))
 			++*n;
 	}
 }

@@ -9,6 +9,7 @@
 #include "launch.h"
 #include "../util/error.h"
 #include "../util/log.h"
+#include "../util/secret.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -472,6 +473,7 @@ static void bind_key(struct auth_key *key, const char *job)
 	auth_tag(bound, key, 1, &piece, &len);
 	_Static_assert(AUTH_TAG == AUTH_KEY, "a tag serves as key");
 	memcpy(key->bytes, bound, sizeof(bound));
+	secret_wipe(bound, sizeof(bound));
 }
 
 static int settle_key(struct reader *r)
@@ -480,7 +482,7 @@ static int settle_key(struct reader *r)
 	int rc = TUTTI_OK;
 
 	if (r->p->secret)
-		auth_key_from_text(key, r->p->secret);
+		rc = auth_key_from_text(key, r->p->secret);
 	else if (r->p->secret_file)
 		rc = auth_key_from_file(key, r->p->secret_file);
 	else if (r->one_host)

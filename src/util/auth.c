@@ -1,9 +1,11 @@
 /* Proof of the job's secret; see auth.h. Keys are digests of the secret's text, so that secrets may have any length. */
 #include "auth.h"
 #include "error.h"
+#include "secret.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,17 +38,58 @@ void auth_key_random(struct auth_key *key)
 	key->open = false;
 }
 
-static void key_from_bytes(struct auth_key *key, const void *secret, size_t len)
+static void digest(uint8_t out[AUTH_KEY], const void *secret, size_t len)
 {
 	static const unsigned char purpose[] = "tutti job secret";
+	crypto_generichash_state state;
 
-	crypto_generichash(key->bytes, sizeof(key->bytes), secret, len, purpose, sizeof(purpose) - 1);
-	key->open = len == 0;
+	crypto_generichash_init(&state, purpose, sizeof(purpose) - 1, AUTH_KEY);
+	crypto_generichash_update(&state, secret, len);
+	crypto_generichash_final(&state, out, AUTH_KEY);
+	sodium_memzero(&state, sizeof(state));
 }
 
-void auth_key_from_text(struct auth_key *key, const char *secret)
+/* What was stretched last, by the digest of its text: worlds and ranks of one process have one secret. */
+struct stretched {
+	uint8_t of[AUTH_KEY], key[AUTH_KEY];
+};
+
+/* 4 MiB, three times over: some 10 ms, and ranks that start together on one host still have the memory. */
+static int stretch(uint8_t key[AUTH_KEY], const void *secret, size_t len)
 {
-	key_from_bytes(key, secret ? secret : "", secret ? strlen(secret) : 0);
+	static const unsigned char salt[crypto_pwhash_SALTBYTES] = "tutti job secret";
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct stretched *last;
+	uint8_t of[AUTH_KEY];
+	int rc = TUTTI_OK;
+
+	digest(of, secret, len);
+	pthread_mutex_lock(&lock);
+	if (last && sodium_memcmp(last->of, of, AUTH_KEY) == 0)
+		memcpy(key, last->key, AUTH_KEY);
+	else if (crypto_pwhash(key, AUTH_KEY, secret, len, salt, 3, 4 << 20, crypto_pwhash_ALG_ARGON2ID13) != 0)
+		rc = fail(TUTTI_ENOMEM, "no memory to make a key of the secret: it takes 4 MiB for a moment");
+	else if (last || (last = secret_alloc(sizeof(*last)))) {
+		memcpy(last->of, of, AUTH_KEY);
+		memcpy(last->key, key, AUTH_KEY);
+	}
+	pthread_mutex_unlock(&lock);
+	sodium_memzero(of, sizeof(of));
+	return rc;
+}
+
+static int key_from_bytes(struct auth_key *key, const void *secret, size_t len)
+{
+	key->open = len == 0;
+	if (len > 0 && len <= AUTH_CHOSEN)
+		return stretch(key->bytes, secret, len);
+	digest(key->bytes, secret, len);
+	return TUTTI_OK;
+}
+
+int auth_key_from_text(struct auth_key *key, const char *secret)
+{
+	return key_from_bytes(key, secret ? secret : "", secret ? strlen(secret) : 0);
 }
 
 bool auth_default_path(char *buf, size_t cap)
@@ -132,7 +175,7 @@ int auth_key_from_file(struct auth_key *key, const char *path)
 	else if (n > SECRET_MAX)
 		rc = fail(TUTTI_EAUTH, "the secret file %s is longer than %d bytes", path, SECRET_MAX);
 	else
-		key_from_bytes(key, text, (size_t)n);
+		rc = key_from_bytes(key, text, (size_t)n);
 out:
 	sodium_memzero(text, sizeof(text));
 	close(fd);

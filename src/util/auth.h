@@ -22,8 +22,12 @@ struct auth_key {
 int auth_init(void); /* once per process; ESYSTEM when there is no randomness */
 void auth_random(void *out, size_t n);
 void auth_key_random(struct auth_key *key);
-/** NULL or "": the open key. */
-void auth_key_from_text(struct auth_key *key, const char *secret);
+/**
+ * NULL or "": the open key. A text of AUTH_CHOSEN bytes or less may be a person's choice, which can be guessed: it is
+ * stretched (Argon2id, once per process and text), so that each guess costs as much. Longer ones are random. ENOMEM.
+ */
+#define AUTH_CHOSEN 31
+int auth_key_from_text(struct auth_key *key, const char *secret);
 /**
  * Reads a secret file, by default (path NULL) auth_default_path; EAUTH with the line to type when it is missing, empty
  * or readable by others. White space at its end does not count.

@@ -347,7 +347,9 @@ int net_listen_local(const char *name, int *fd)
 	if (rc != TUTTI_OK)
 		return rc;
 	if (bind(sock, (struct sockaddr *)&s, local_name(name, &s)) < 0 || listen(sock, BACKLOG) < 0) {
+		bool taken = errno == EADDRINUSE;
 		rc = fail_errno("can't listen on the local socket @%s", name);
+		rc = taken ? TUTTI_EPEER : rc;
 		close(sock);
 		return rc;
 	}

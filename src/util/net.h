@@ -113,6 +113,7 @@ bool net_local_end(int fd, struct net_addr *a);
 bool net_far_end(int fd, struct net_addr *a);
 
 /** Abstract local sockets: a network namespace is a host. */
+/** EPEER when somebody has that name. */
 int net_listen_local(const char *name, int *fd);
 int net_connect_local(const char *name, struct net_limit limit, int *fd);
 /** pid (0: of another pid namespace) and uid of the other end of a local socket; false when unknown. */

@@ -5,6 +5,7 @@
 #include "param.h"
 #include "error.h"
 #include "log.h"
+#include "secret.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -281,8 +282,17 @@ int params_read(struct params *p)
 	return TUTTI_OK;
 }
 
+void params_forget_secret(struct params *p)
+{
+	if (p->secret)
+		secret_wipe((char *)(uintptr_t)p->secret, strlen(p->secret));
+	free((char *)(uintptr_t)p->secret);
+	p->secret = NULL;
+}
+
 void params_free(struct params *p)
 {
+	params_forget_secret(p);
 	for (int id = 0; id < PARAM_COUNT; id++)
 		if (table[id].type == T_str)
 			free(*(char **)field_of(p, id));

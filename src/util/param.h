@@ -22,6 +22,8 @@
 	X(root_fd, "TUTTI_ROOT_FD", int, "-1", 0, "rank 0's listening socket, inherited (set by tutti-run)")           \
 	X(local_rank, "TUTTI_LOCAL_RANK", int, "-1", 0, "index of this rank on its host (set by tutti-run)")           \
 	X(secret, "TUTTI_SECRET", str, "", 0, "the job's shared secret, as text")                                      \
+	X(encrypt, "TUTTI_ENCRYPT", flag, "0", 1,                                                                      \
+	  "1: data between hosts is encrypted; 0: its connections prove the secret, their bytes are not protected")    \
 	X(secret_file, "TUTTI_SECRET_FILE", str, "", 0,                                                                \
 	  "file that holds the secret, mode 0600; default ~/.config/tutti/secret where a launcher carries none")       \
 	X(transport, "TUTTI_TRANSPORT", str, "", 1,                                                                    \
@@ -82,6 +84,8 @@ struct params {
  */
 int params_read(struct params *p);
 void params_free(struct params *p);
+/** The secret's text has served; it is wiped. */
+void params_forget_secret(struct params *p);
 
 /**
  * Writes "NAME=value\n" for each must-be-equal variable into buf; returns the bytes needed, less the NUL. Two ranks'

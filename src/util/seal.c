@@ -10,6 +10,9 @@
 #define TAG crypto_aead_chacha20poly1305_ietf_ABYTES
 
 _Static_assert(SEAL_KEY == crypto_aead_chacha20poly1305_ietf_KEYBYTES, "the key is the cipher's");
+_Static_assert(SEAL_KEY == crypto_aead_aes256gcm_KEYBYTES && TAG == crypto_aead_aes256gcm_ABYTES &&
+                       crypto_aead_aes256gcm_NPUBBYTES == crypto_aead_chacha20poly1305_ietf_NPUBBYTES,
+               "both ciphers look alike from outside");
 _Static_assert(SEAL_EXTRA == SEAL_HEAD + TAG, "the tag is the cipher's");
 
 struct seal {
@@ -17,6 +20,7 @@ struct seal {
 		uint8_t key[SEAL_KEY];
 		uint64_t frames; /* so far */
 	} out, in;
+	bool aes;
 	bool broken; /* a frame did not open */
 };
 
@@ -38,6 +42,16 @@ void seal_free(struct seal *s)
 	secret_free(s);
 }
 
+bool seal_has_aes(void)
+{
+	return crypto_aead_aes256gcm_is_available() != 0;
+}
+
+void seal_use_aes(struct seal *s)
+{
+	s->aes = true;
+}
+
 static void put_le(uint8_t *to, uint64_t value, int bytes)
 {
 	for (int b = 0; b < bytes; b++)
@@ -57,8 +71,12 @@ void seal_shut(struct seal *s, const void *plain, size_t n, void *frame)
 
 	put_le(head, n, SEAL_HEAD);
 	next_nonce(&s->out, nonce);
-	crypto_aead_chacha20poly1305_ietf_encrypt(head + SEAL_HEAD, NULL, plain, n, head, SEAL_HEAD, NULL, nonce,
-	                                          s->out.key);
+	if (s->aes)
+		crypto_aead_aes256gcm_encrypt(head + SEAL_HEAD, NULL, plain, n, head, SEAL_HEAD, NULL, nonce,
+		                              s->out.key);
+	else
+		crypto_aead_chacha20poly1305_ietf_encrypt(head + SEAL_HEAD, NULL, plain, n, head, SEAL_HEAD, NULL,
+		                                          nonce, s->out.key);
 }
 
 int seal_open(struct seal *s, const void *frame, size_t len, void *plain, size_t cap, size_t *n)
@@ -77,8 +95,12 @@ int seal_open(struct seal *s, const void *frame, size_t len, void *plain, size_t
 	if (len < *n + SEAL_EXTRA)
 		return 0;
 	next_nonce(&s->in, nonce);
-	s->broken = crypto_aead_chacha20poly1305_ietf_decrypt(plain, NULL, NULL, head + SEAL_HEAD, *n + TAG, head,
-	                                                      SEAL_HEAD, nonce, s->in.key) != 0;
+	if (s->aes)
+		s->broken = crypto_aead_aes256gcm_decrypt(plain, NULL, NULL, head + SEAL_HEAD, *n + TAG, head,
+		                                          SEAL_HEAD, nonce, s->in.key) != 0;
+	else
+		s->broken = crypto_aead_chacha20poly1305_ietf_decrypt(plain, NULL, NULL, head + SEAL_HEAD, *n + TAG,
+		                                                      head, SEAL_HEAD, nonce, s->in.key) != 0;
 	return s->broken ? -1 : (int)(*n + SEAL_EXTRA);
 }
 

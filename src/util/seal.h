@@ -1,6 +1,6 @@
 /*
  * Authenticated encryption of what travels over a connection whose ends have agreed on keys (the door's handshake). A
- * frame is its length, the bytes under ChaCha20-Poly1305, and a tag. Each direction has a key of its own, and the number
+ * frame is its length, the bytes under ChaCha20-Poly1305 (or AES-256-GCM), and a tag. Each direction has a key of its own, and the number
  * of the frame is its nonce: what is forged, changed, repeated, left out or out of order does not open. The tag covers
  * the length, too.
  *
@@ -21,6 +21,9 @@ struct seal;
 /** NULL: no memory, as the thread's message says. */
 struct seal *seal_new(const uint8_t out[SEAL_KEY], const uint8_t in[SEAL_KEY]);
 void seal_free(struct seal *s);
+/** AES-256-GCM from here on, which both sides must have; before the first frame. */
+bool seal_has_aes(void);
+void seal_use_aes(struct seal *s);
 
 /** The next frame: n bytes become n + SEAL_EXTRA. */
 void seal_shut(struct seal *s, const void *plain, size_t n, void *frame);

@@ -13,6 +13,7 @@ union block {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 static union block *unused;
 
 /* Locking may fail, for want of a higher limit: then the pages may be swapped out, but are dumped still less. */
@@ -30,12 +31,29 @@ static void add_page(void)
 	}
 }
 
+static void take_lock(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+static void give_lock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+/* A forked child finds the lock free. */
+static void watch_forks(void)
+{
+	(void)pthread_atfork(take_lock, give_lock, give_lock);
+}
+
 void *secret_alloc(size_t bytes)
 {
 	union block *b = NULL;
 
 	if (bytes > sizeof(*b))
 		return NULL;
+	pthread_once(&once, watch_forks);
 	pthread_mutex_lock(&lock);
 	if (!unused)
 		add_page();

@@ -151,6 +151,7 @@ static void inproc_close(void *ctx)
 const struct transport transport_inproc = {
         .name = "inproc",
         .what = "threads of one process: plain memory",
+        .encrypts = true,
         .open = inproc_open,
         .address = inproc_address,
         .attach = inproc_attach,

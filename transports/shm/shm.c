@@ -148,6 +148,7 @@ static struct segment *shm_segment(void *ctx, const int **local)
 const struct transport transport_shm = {
         .name = "shm",
         .what = "processes of one host: shared memory (memfd), single-copy reads where allowed",
+        .encrypts = true,
         .open = shm_open_,
         .address = shm_address,
         .attach = shm_attach,

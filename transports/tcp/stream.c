@@ -2,6 +2,7 @@
 #include "stream.h"
 #include "../../src/util/error.h"
 #include "../../src/util/net.h"
+#include "cover.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -31,16 +32,21 @@ static void reset_on_close(int fd, bool on)
 	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
 }
 
-int stream_create(struct stream **out, int fd, int peer, uint64_t tag)
+int stream_create(struct stream **out, struct session session, int peer, uint64_t tag)
 {
 	struct stream *s = calloc(1, sizeof(*s));
-	int on = 1;
+	int on = 1, fd = session.fd;
 
 	if (!s) {
-		close(fd);
+		session_close(&session);
 		return fail(TUTTI_ENOMEM, "out of memory");
 	}
 	*s = (struct stream){.fd = fd, .peer = peer, .tag = tag};
+	if (session.seal && !(s->cover = cover_new(session.seal))) {
+		close(fd);
+		free(s);
+		return fail(TUTTI_ENOMEM, "out of memory");
+	}
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	reset_on_close(fd, true);
 	net_keep(fd);
@@ -92,6 +98,7 @@ void stream_destroy(struct stream *s)
 	(void)shutdown(s->fd, SHUT_WR);
 	reset_on_close(s->fd, false);
 	close(s->fd);
+	cover_free(s->cover);
 	free(s);
 }
 
@@ -106,7 +113,13 @@ static void broken(struct stream *s, const char *how, int error)
 	s->closed = true;
 	s->lost = error != EPIPE;
 	errno = error;
-	if (s->lost)
+	if (error == EBADMSG)
+		(void)fail(TUTTI_EAUTH,
+		           "what came over the encrypted TCP connection with rank %d is not what that rank sent: "
+		           "somebody on its "
+		           "way changes, repeats or cuts it",
+		           s->peer);
+	else if (s->lost)
 		(void)fail_errno("the TCP connection with rank %d broke while %s", s->peer, how);
 }
 
@@ -202,6 +215,8 @@ static void gather(const struct stream *s, struct batch *b)
 static ssize_t put(const struct stream *s, struct batch *b)
 {
 	struct msghdr msg = {.msg_iov = b->iov, .msg_iovlen = b->niov};
+	if (s->cover)
+		return cover_send(s->cover, s->fd, b->iov, b->niov);
 	int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (b->bytes >= ALONE ? MSG_EOR : 0);
 
 	if (b->niov == 1)
@@ -260,6 +275,11 @@ static void publish(struct stream *s)
 
 	s->open = false;
 	atomic_store_explicit(&slot->seq, ++s->in.pos, memory_order_release); /* R1 */
+}
+
+bool stream_holds(const struct stream *s)
+{
+	return s->first != s->last || (s->cover && cover_holds(s->cover));
 }
 
 static size_t staged(const struct stream *s)
@@ -327,13 +347,21 @@ static void unpack(struct stream *s)
 	}
 }
 
+static ssize_t get(const struct stream *s, struct iovec *iov, size_t n)
+{
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = n};
+
+	if (s->cover)
+		return cover_receive(s->cover, s->fd, iov, n);
+	return n == 1 ? recv(s->fd, iov[0].iov_base, iov[0].iov_len, MSG_DONTWAIT) : recvmsg(s->fd, &msg, MSG_DONTWAIT);
+}
+
 /* Into the rest of the open slot, and what follows into the stage: after a long frame only the next one's head. */
 static ssize_t fill_open(struct stream *s, size_t *want)
 {
 	size_t ahead = s->guess > DIRECT ? sizeof(struct frame) : s->stage_bytes;
 	struct iovec iov[2] = {{s->to, s->rest}, {s->stage, ahead}};
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-	ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
+	ssize_t n = get(s, iov, 2);
 	size_t here;
 
 	*want = s->rest + ahead;
@@ -357,8 +385,7 @@ static ssize_t fill_guessed(struct stream *s, const struct slot_place *named, si
 	uint8_t *place = named ? named->at : (uint8_t *)(slot_at(&s->in, s->in.pos) + 1);
 	size_t head = sizeof(struct frame) - s->last, guess = named ? named->bytes : s->guess, body, here;
 	struct iovec iov[2] = {{s->stage + s->last, head}, {place, guess}};
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-	ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
+	ssize_t n = get(s, iov, 2);
 
 	*want = head + guess;
 	if (n <= 0)
@@ -386,10 +413,10 @@ static ssize_t fill_guessed(struct stream *s, const struct slot_place *named, si
 
 static ssize_t fill_stage(struct stream *s, size_t *want)
 {
-	ssize_t n;
+	struct iovec iov = {s->stage + s->last, s->stage_bytes - s->last};
+	ssize_t n = get(s, &iov, 1);
 
-	*want = s->stage_bytes - s->last;
-	n = recv(s->fd, s->stage + s->last, *want, MSG_DONTWAIT);
+	*want = iov.iov_len;
 	if (n > 0)
 		s->last += (size_t)n;
 	return n;

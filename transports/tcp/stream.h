@@ -7,6 +7,8 @@
  *   out  plays the receiving side of the local ring: a slot is given back when the kernel has all of it
  *   in   plays the sending side of the local ring: a slot is published when all of it has come, in it or in its place
  *
+ * Sealed (TUTTI_ENCRYPT=1), the same bytes go in sealed frames, and through a buffer on each side.
+ *
  * Either side may end the stream, with or without bytes under way: the other side sees an end of file, a stream that is
  * closed. When a process dies its streams are reset (they linger for no time), and the other side sees a peer that is
  * lost.
@@ -15,6 +17,7 @@
 #define TUTTI_TCP_STREAM_H
 
 #include "../../src/link.h"
+#include "../../src/util/seal.h"
 
 /** Head of a slot on the wire. */
 struct frame {
@@ -31,6 +34,7 @@ struct direction {
 };
 
 struct stream {
+	struct cover *cover; /* NULL: bytes go as they are */
 	int fd, peer;
 	uint64_t tag;     /* its name, equal on both sides */
 	uint32_t watched; /* events in the epoll set; 0: not in it */
@@ -54,8 +58,8 @@ struct stream {
 	uint8_t *stage; /* bytes read ahead; frames from first to last */
 };
 
-/** Takes over fd, also on error. It carries nothing yet. */
-int stream_create(struct stream **out, int fd, int peer, uint64_t tag);
+/** Takes over the session, also on error. It carries nothing yet. Without keys its bytes are in the clear. */
+int stream_create(struct stream **out, struct session session, int peer, uint64_t tag);
 /** The ring of a link in one direction; nslots is a power of two. */
 int stream_attach(struct stream *s, bool outgoing, uint32_t payload, uint32_t nslots);
 void stream_detach(struct stream *s, bool outgoing);
@@ -67,6 +71,8 @@ bool stream_is_silent(struct stream *s);
 void stream_send(struct stream *s);
 /** Fills free slots. */
 void stream_receive(struct stream *s);
+/** Bytes came that have no place yet, or are not looked at. */
+bool stream_holds(const struct stream *s);
 /** Is there a place for what may come? */
 bool stream_has_room(struct stream *s);
 

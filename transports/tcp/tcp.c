@@ -17,6 +17,7 @@
 #define MANY        4 /* with more incoming streams epoll tells which are readable */
 #define EVENTS      64
 #define REFER_BYTES 1024 /* the kernel reads the caller's memory: from here on cheaper than a copy into a slot */
+#define HAS_AES     1    /* in the address: this processor encrypts by AES-256-GCM, else ChaCha20-Poly1305 */
 #define PATIENCE    64   /* visits to a full ring before its socket leaves the epoll set */
 
 /* With its head one packet for the device's queue, so that no part of it waits behind what goes to other peers. */
@@ -64,11 +65,12 @@ static int tcp_open(const struct transport_env *env, void **ctx)
 	return TUTTI_OK;
 }
 
-/* The contact's addresses are all that peers need. */
+/* Beside the contact's addresses peers need to know how to encrypt. */
 static void tcp_address(void *ctx, uint8_t blob[CONTACT_BLOB])
 {
 	(void)ctx;
 	memset(blob, 0, CONTACT_BLOB);
+	blob[0] = seal_has_aes() ? HAS_AES : 0;
 }
 
 static int tcp_attach(void *ctx)
@@ -174,13 +176,37 @@ static void describe(struct tcp *t, const struct link_spec *spec, struct stream 
 	};
 }
 
+static bool encrypts(const struct tcp *t)
+{
+	return t->env->params && t->env->params->encrypt;
+}
+
+static bool has_aes(const struct tcp *t, int rank)
+{
+	return t->env->contacts[rank].transport[t->env->index][0] & HAS_AES;
+}
+
+static int dial(const struct tcp *t, int peer, uint64_t tag, struct session *session)
+{
+	*session = SESSION_NONE;
+	return encrypts(t) ? t->env->dial_sealed(t->env, peer, tag, session)
+	                   : t->env->dial(t->env, peer, tag, &session->fd);
+}
+
+static struct session take(const struct tcp *t, int peer, uint64_t tag)
+{
+	return encrypts(t) ? t->env->take_sealed(t->env, peer, tag)
+	                   : (struct session){.fd = t->env->take(t->env, peer, tag)};
+}
+
 /* The stream of the pair and lane: the one that the link the other way made, or a new one. */
 static int find_stream(struct tcp *t, const struct link_spec *spec, struct stream **out)
 {
 	bool lower = t->env->rank < spec->peer;
 	struct link_spec pair = *spec;
 	uint64_t tag;
-	int fd, rc;
+	struct session session;
+	int rc;
 
 	pair.outgoing = lower;
 	tag = link_tag(&pair, t->env->rank);
@@ -190,17 +216,19 @@ static int find_stream(struct tcp *t, const struct link_spec *spec, struct strea
 			return TUTTI_OK;
 		}
 	if (lower) {
-		rc = t->env->dial(t->env, spec->peer, tag, &fd);
+		rc = dial(t, spec->peer, tag, &session);
 		if (rc == TUTTI_EPEER)
 			t->env->lost(t->env, spec->peer, fail_text());
 		if (rc != TUTTI_OK)
 			return rc;
 	} else {
-		fd = t->env->take(t->env, spec->peer, tag);
-		if (fd < 0)
+		session = take(t, spec->peer, tag);
+		if (session.fd < 0)
 			return LINK_PENDING;
 	}
-	rc = stream_create(out, fd, spec->peer, tag);
+	if (session.seal && has_aes(t, spec->peer) && has_aes(t, t->env->rank))
+		seal_use_aes(session.seal);
+	rc = stream_create(out, session, spec->peer, tag);
 	if (rc != TUTTI_OK)
 		return rc;
 	rc = keep(t, *out);
@@ -247,7 +275,7 @@ static void move_in(struct stream *s, bool look)
 		s->blocked += s->blocked < PATIENCE;
 		return;
 	}
-	if (!look && s->watched & EPOLLIN && !s->readable && s->first == s->last)
+	if (!look && s->watched & EPOLLIN && !s->readable && !stream_holds(s))
 		return;
 	s->blocked = 0;
 	s->readable = false;
@@ -308,7 +336,10 @@ static int tcp_sleep_fd(void *ctx)
 
 const struct transport transport_tcp = {
         .name = "tcp",
-        .what = "any two ranks: TCP, authenticated, over every interface that TUTTI_IFACE allows",
+        .what = "any two ranks: TCP over the interfaces that TUTTI_IFACE allows; authenticated at connection, not "
+                "encrypted "
+                "(TUTTI_ENCRYPT=1: both)",
+        .encrypts = true,
         .slot_cable = SLOT_CABLE,
         .open = tcp_open,
         .address = tcp_address,
