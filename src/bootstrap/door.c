@@ -272,16 +272,38 @@ out:
 
 /* ---- connections that proved themselves -------------------------------------------------------------------------- */
 
-static void keep(struct guest *g)
-{
-	TAILQ_INSERT_TAIL(&g->door->kept, g, link);
-	atomic_fetch_add_explicit(&g->door->nkept, 1, memory_order_relaxed);
-}
-
 static void unkeep(struct guest *g)
 {
 	TAILQ_REMOVE(&g->door->kept, g, link);
 	atomic_fetch_sub_explicit(&g->door->nkept, 1, memory_order_relaxed);
+}
+
+/* Its other end has closed it and has sent nothing over it: a communicator ended there before this rank wanted the link. */
+static bool is_spent(const struct guest *g)
+{
+	char byte;
+
+	return g->hs.proof.hello.kind == HELLO_DATA && recv(g->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static void drop_spent(struct door *d)
+{
+	struct guest *next;
+
+	for (struct guest *g = TAILQ_FIRST(&d->kept); g; g = next) {
+		next = TAILQ_NEXT(g, link);
+		if (!is_spent(g))
+			continue;
+		unkeep(g);
+		guest_free(g);
+	}
+}
+
+static void keep(struct guest *g)
+{
+	drop_spent(g->door);
+	TAILQ_INSERT_TAIL(&g->door->kept, g, link);
+	atomic_fetch_add_explicit(&g->door->nkept, 1, memory_order_relaxed);
 }
 
 static void hand_over(struct guest *g)

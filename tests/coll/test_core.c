@@ -3,6 +3,7 @@
  * once, requests that outlive what they ran on, ranks placed as threads of several processes. And what is only seen inside: what
  * a communicator keeps, and how it was set up.
  */
+#include <dirent.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -81,6 +82,42 @@ static void test_broadcast_and_leave(void **state)
 {
 	(void)state;
 	run_near(4, false, NULL, broadcast_and_leave);
+}
+
+static int open_files(void)
+{
+	int n = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	while (dir && readdir(dir))
+		n++;
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+/* What was connected for a receive that nobody answers goes with its communicator, on both sides. */
+static int leave_receives_open(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	int n = tutti_comm_size(c), before = 0;
+	float x[9];
+	for (int i = 0; i < 60; i++) {
+		struct tutti_comm *part;
+		struct tutti_request *req;
+		before = i == 10 ? open_files() : before;
+		RANK_OK(tutti_comm_split(c, 0, 0, &part));
+		RANK_OK(tutti_recv(x, 9, TUTTI_F32, (tutti_comm_rank(c) + 1) % n, part, &req));
+		RANK_OK(tutti_comm_destroy(part));
+		RANK_STATUS(TUTTI_EABORTED, tutti_wait(&req));
+	}
+	int after = open_files();
+	return after > before + 10 ? ranks_fail("%d descriptors became %d", before, after) : 0;
+}
+
+static void test_leave_receives_open(void **state)
+{
+	(void)state;
+	run("tcp", 3, false, NULL, leave_receives_open);
 }
 
 /* ---- answers inside groups, requests after the end --------------------------------------------------------------------- */
@@ -710,6 +747,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_gather_nothing),
 	        cmocka_unit_test(test_broadcast_and_leave),
+	        cmocka_unit_test(test_leave_receives_open),
 	        cmocka_unit_test(test_split_in_group),
 	        cmocka_unit_test(test_outlive),
 	        cmocka_unit_test(test_take_back),
