@@ -248,7 +248,7 @@ static struct call record_of(const struct tutti_comm *c, const struct op *op)
 	        .dtype = (uint8_t)op->dtype,
 	        .op = (uint8_t)(coll_reduces(op->coll) ? op->op : 0),
 	        .vector = is_vector(op),
-	        .root = is_message(op->coll) ? -1 : op->root,
+	        .root = op->root,
 	};
 	if (is_vector(op))
 		call.count = op->coll == COLL_ALLTOALL ? 0 : hash_counts(op->counts, c->size);

@@ -38,30 +38,62 @@ void comm_unlock(struct tutti_comm *c)
 
 /*
  * The collective that this rank is in: they end in issue order, so it is the one after the last that ended, however many
- * were issued since. When all have ended it waits for a message, and this is the last collective.
+ * were issued since. 0: none.
  */
 static uint64_t current_call(struct tutti_comm *c)
 {
 	uint64_t finished = atomic_load_explicit(&c->flight.finished, memory_order_relaxed);
-	return finished + (atomic_load_explicit(&c->flight.started, memory_order_relaxed) > finished);
+	return atomic_load_explicit(&c->flight.started, memory_order_relaxed) > finished ? finished + 1 : 0;
+}
+
+/* The message that this rank waits in, with the lock held: the first of those in the queue. false: none. */
+static bool current_message(struct tutti_comm *c, struct call *call)
+{
+	const struct tutti_request *r = c->message;
+	for (struct lane *l = c->busy; l && !r; l = l->next)
+		if (l->head && is_message(l->head->op.coll))
+			r = l->head;
+	if (r)
+		*call = r->call;
+	return r != NULL;
+}
+
+static void report_slow_locked(void *ctx, uint64_t waited_ns)
+{
+	struct tutti_comm *c = ctx;
+	struct call message;
+	uint64_t number = current_call(c);
+	world_look(c->world);
+	if (number)
+		control_waiting(c->control, number, waited_ns);
+	else if (current_message(c, &message))
+		control_waiting_message(c->control, &message, waited_ns);
+}
+
+/* What has ended meanwhile, by another thread, is not late. */
+static void report_late_locked(void *ctx, uint64_t waited_ns)
+{
+	struct tutti_comm *c = ctx;
+	struct call message;
+	uint64_t number = current_call(c);
+	if (number)
+		control_deadline(c->control, number, (double)waited_ns * 1e-9);
+	else if (current_message(c, &message))
+		control_deadline_message(c->control, &message, (double)waited_ns * 1e-9);
 }
 
 static void report_slow(void *ctx, uint64_t waited_ns)
 {
-	struct tutti_comm *c = ctx;
-	uint64_t number = current_call(c);
-	world_look(c->world);
-	if (number > atomic_load_explicit(&c->flight.finished, memory_order_relaxed))
-		control_waiting(c->control, number, waited_ns);
+	comm_lock(ctx);
+	report_slow_locked(ctx, waited_ns);
+	comm_unlock(ctx);
 }
 
 static void report_late(void *ctx, uint64_t waited_ns)
 {
-	struct tutti_comm *c = ctx;
-	float_env callers = float_env_enter();
-	float_env_opaque(waited_ns);
-	control_deadline(c->control, current_call(c), (double)waited_ns * 1e-9);
-	float_env_leave(callers);
+	comm_lock(ctx);
+	report_late_locked(ctx, waited_ns);
+	comm_unlock(ctx);
 }
 
 /* ---- making ----------------------------------------------------------------------------------------------------------- */
@@ -168,7 +200,7 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	c->progress = spec->progress;
 	c->busy_tail = &c->busy;
 	c->fd = c->timer = -1;
-	wait_begin(&c->poll, &c->site);
+	wait_begin(&c->poll, &c->site_locked);
 	snprintf(c->name, sizeof(c->name), "%s", spec->name ? spec->name : "world");
 	c->members = calloc(n, sizeof(int));
 	c->host = calloc(n, sizeof(int));
@@ -187,6 +219,9 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	number_hosts(c);
 	c->site = (struct wait_site){&c->world->wait, &c->alarm,  (uint64_t)(c->timeout * 1e9), c,
 	                             report_slow,     report_late};
+	c->site_locked = c->site;
+	c->site_locked.slow = report_slow_locked;
+	c->site_locked.late = report_late_locked;
 	rc = order_ring(c);
 	if (!rc)
 		rc = start_tuner(c);

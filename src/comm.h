@@ -88,7 +88,7 @@ struct tutti_comm {
 	struct flight flight;
 	struct recipes recipes[2]; /* of calls made lately: of the even forms, of the v-forms */
 	struct control_comm *control;
-	struct wait_site site;
+	struct wait_site site, site_locked; /* of waits without and with the lock */
 	double timeout;
 	enum tutti_progress_mode progress;
 	unsigned splits; /* splits and shrinks made of it: part of their ids */
@@ -107,11 +107,12 @@ struct tutti_comm {
 	_Atomic bool dumped; /* the flight recorder's file was written */
 
 	struct crew crew;
-	_Atomic int lock;           /* 0 free */
-	_Atomic int queued;         /* unfinished requests in the queue */
-	struct tutti_request *open; /* requests that their owner has not finished; the owner's thread only */
-	struct lane *lanes;         /* 0: collectives; 1 + 2 peer: sends to that rank; 2 + 2 peer: receives from it */
-	struct lane *busy; /* those that hold unfinished requests, in the order in which they got the first one */
+	_Atomic int lock;              /* 0 free */
+	_Atomic int queued;            /* unfinished requests in the queue */
+	struct tutti_request *open;    /* requests that their owner has not finished; the owner's thread only */
+	struct tutti_request *message; /* the blocking one, without the queue, that this rank waits in; NULL: none */
+	struct lane *lanes; /* 0: collectives; 1 + 2 peer: sends to that rank; 2 + 2 peer: receives from it */
+	struct lane *busy;  /* those that hold unfinished requests, in the order in which they got the first one */
 	struct lane **busy_tail;
 	struct tutti_comm *world_next;
 	struct wait poll; /* silence as seen by calls that only look: tutti_test, tutti_progress */

@@ -39,12 +39,21 @@ static inline int alarmed(struct tutti_comm *c)
 	return __builtin_expect(!status, 1) ? TUTTI_OK : heed(c, status);
 }
 
+static void finish_record(struct tutti_comm *c, const struct tutti_request *r)
+{
+	if (is_message(r->op.coll))
+		flight_message_done(&c->flight);
+	else
+		flight_finish(&c->flight, r->call.number);
+}
+
 /* ---- a blocking call on an idle communicator ----------------------------------------------------------------------------- */
 
 static int run_here(struct tutti_comm *c, struct tutti_request *r)
 {
 	struct wait w;
 	wait_begin(&w, &c->site);
+	c->message = is_message(r->op.coll) ? r : NULL;
 	for (;;) {
 		enum advance a = run_advance(c, r);
 		if (a == ADVANCE_DONE)
@@ -60,8 +69,9 @@ static int run_here(struct tutti_comm *c, struct tutti_request *r)
 			break;
 	}
 	bool finished = run_finished(r);
-	if (!is_message(r->op.coll) && finished)
-		flight_finish(&c->flight, r->call.number);
+	c->message = NULL;
+	if (finished)
+		finish_record(c, r);
 	run_release(r);
 	return finished ? TUTTI_OK : alarmed(c);
 }
@@ -107,7 +117,7 @@ static void enqueue(struct tutti_comm *c, struct tutti_request *r)
 	struct lane *l = &c->lanes[r->lane];
 	comm_lock(c);
 	if (!c->busy)
-		wait_begin(&c->poll, &c->site);
+		wait_begin(&c->poll, &c->site_locked);
 	if (!l->head) {
 		l->tail = &l->head;
 		l->next = NULL;
@@ -127,8 +137,8 @@ static void complete(struct tutti_comm *c, struct lane *l, int status, const cha
 {
 	struct tutti_request *r = l->head;
 	l->head = r->next;
-	if (!status && !is_message(r->op.coll))
-		flight_finish(&c->flight, r->call.number);
+	if (!status)
+		finish_record(c, r);
 	run_release(r);
 	r->next = NULL;
 	r->status = status;

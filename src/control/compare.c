@@ -12,6 +12,7 @@
 #define REPEAT_LATER (1000 * MS) /* ... of one who waits for longer than SETTLED */
 #define SETTLED      (10000 * MS)
 #define ANSWER       (1000 * MS) /* how long the silent have to answer */
+#define LAST_WORDS   (1000 * MS) /* how long a message of a rank that has left may take */
 
 static bool same_arguments(const struct call *a, const struct call *b)
 {
@@ -98,6 +99,33 @@ void check_left(struct control_comm *cc)
 	}
 }
 
+/* What a peer sent before it left may still be on its way; what it will not take, or send, is known by then. */
+static void check_left_message(struct control_comm *cc, const struct call *call)
+{
+	const struct member *peer = &cc->m[call->root];
+	char text[TEXT_CAP] = "", name[128], what[128];
+
+	if (cc->doomed || !peer->left_after)
+		return;
+	add(text, sizeof(text), "%s%s destroyed its communicator ", cc->prefix, who(cc, call->root, name));
+	if (peer->call.number)
+		add(text, sizeof(text), "after %s", call_text(&peer->call, what, sizeof(what)));
+	else
+		add(text, sizeof(text), "without a collective call");
+	add(text, sizeof(text), "; rank %d waits for it in %s", cc->me, call_text(call, what, sizeof(what)));
+	raise_all(cc, TUTTI_EPEER, text);
+}
+
+void control_waiting_message(struct control_comm *cc, const struct call *call, uint64_t waited_ns)
+{
+	service_lock();
+	cc->waits = *call;
+	cc->waits_behind = atomic_load_explicit(&cc->flight->messages, memory_order_relaxed);
+	if (healthy(cc) && waited_ns >= LAST_WORDS)
+		check_left_message(cc, call);
+	turn_end(cc->c);
+}
+
 void control_waiting(struct control_comm *cc, uint64_t number, uint64_t waited_ns)
 {
 	struct message m = {.type = MSG_REPORT, .comm = cc->id};
@@ -121,20 +149,27 @@ static bool all_heard(const struct control_comm *cc)
 	return true;
 }
 
+static void add_doing(char *text, const struct member *m)
+{
+	const struct call *here = waits_in(m);
+	char what[128];
+
+	if (!here && m->call.number == 0)
+		add(text, TEXT_CAP, "has made no collective call yet");
+	else
+		add(text, TEXT_CAP, "%s %s", here ? "is in" : "last finished",
+		    call_text(here ? here : &m->call, what, sizeof(what)));
+}
+
 static void add_late(char *text, const struct control_comm *cc, int i, bool first, const char *call, double seconds)
 {
-	const struct member *m = &cc->m[i];
-	char name[128], what[128];
+	char name[128];
 
 	if (first)
 		add(text, TEXT_CAP, "%s has not called %s after %.1f s; it ", who(cc, i, name), call, seconds);
 	else
 		add(text, TEXT_CAP, "; nor has %s; it ", who(cc, i, name));
-	if (m->call.number == 0)
-		add(text, TEXT_CAP, "has made no call yet");
-	else
-		add(text, TEXT_CAP, "%s %s", m->call.number > m->finished ? "is in" : "last finished",
-		    call_text(&m->call, what, sizeof(what)));
+	add_doing(text, &cc->m[i]);
 }
 
 static void add_silent(char *text, const struct control_comm *cc, int i, bool first, const char *call, double seconds)
@@ -151,24 +186,24 @@ static void add_silent(char *text, const struct control_comm *cc, int i, bool fi
 static void late_text(char *text, const struct control_comm *cc, uint64_t number, double seconds)
 {
 	struct call call = {.number = number};
-	bool calling = number > last_finished(cc);
-	char what[128] = "a send or receive";
+	char what[128];
 	int n = 0;
 
-	if (calling && flight_read(cc->flight, number, &call))
+	if (flight_read(cc->flight, number, &call))
 		call_text(&call, what, sizeof(what));
-	else if (calling)
+	else
 		snprintf(what, sizeof(what), "call #%" PRIu64, number);
 	add(text, TEXT_CAP, "%s", cc->prefix);
-	for (int i = 0; i < cc->n && calling; i++)
+	for (int i = 0; i < cc->n; i++)
 		if (i != cc->me && cc->m[i].heard && cc->m[i].call.number < number)
 			add_late(text, cc, i, n++ == 0, what, seconds);
 	for (int i = 0; i < cc->n; i++)
 		if (i != cc->me && member_living(cc, i) && !cc->m[i].heard)
 			add_silent(text, cc, i, n++ == 0, what, seconds);
 	if (n == 0)
-		add(text, TEXT_CAP, "rank %d is not done with %s after %.1f s: %s", cc->me, what, seconds,
-		    calling ? "no rank is late; is a connection too slow?" : "has its peer made the matching call?");
+		add(text, TEXT_CAP,
+		    "rank %d is not done with %s after %.1f s: no rank is late; is a connection too slow?", cc->me,
+		    what, seconds);
 }
 
 void control_deadline(struct control_comm *cc, uint64_t number, double seconds)
@@ -187,6 +222,51 @@ void control_deadline(struct control_comm *cc, uint64_t number, double seconds)
 		news_wait(cc->c, until);
 	if (healthy(cc)) {
 		late_text(text, cc, number, seconds);
+		raise_all(cc, TUTTI_ETIMEOUT, text);
+	}
+	turn_end(cc->c);
+}
+
+static void late_message_text(char *text, const struct control_comm *cc, const struct call *call, double seconds)
+{
+	const struct member *peer = &cc->m[call->root];
+	const char *other = coll_name(call->coll == COLL_SEND ? COLL_RECV : COLL_SEND);
+	bool meets = peer->message.coll + call->coll == COLL_SEND + COLL_RECV && peer->message.root == cc->me &&
+	             peer->message.number == call->number;
+	char what[128], name[128];
+
+	add(text, TEXT_CAP, "%s", cc->prefix);
+	call_text(call, what, sizeof(what));
+	if (!peer->heard) {
+		add_silent(text, cc, call->root, true, what, seconds);
+	} else if (meets) {
+		add(text, TEXT_CAP, "%s of rank %d is not done after %.1f s: %s is in the matching %s; ", what, cc->me,
+		    seconds, who(cc, call->root, name), other);
+		add(text, TEXT_CAP, "is the connection too slow?");
+	} else {
+		add(text, TEXT_CAP, "%s has not called the %s that rank %d waits for in %s after %.1f s; it ",
+		    who(cc, call->root, name), other, cc->me, what, seconds);
+		add_doing(text, peer);
+	}
+}
+
+void control_deadline_message(struct control_comm *cc, const struct call *call, double seconds)
+{
+	struct message ask = {.type = MSG_ASK, .comm = cc->id};
+	uint64_t until = now_ns() + ANSWER;
+	char text[TEXT_CAP] = "";
+
+	service_lock();
+	if (healthy(cc))
+		check_left_message(cc, call);
+	if (healthy(cc)) {
+		cc->m[call->root].heard = 0;
+		say(cc->c, &ask);
+	}
+	while (healthy(cc) && member_living(cc, call->root) && !cc->m[call->root].heard && now_ns() < until)
+		news_wait(cc->c, until);
+	if (healthy(cc)) {
+		late_message_text(text, cc, call, seconds);
 		raise_all(cc, TUTTI_ETIMEOUT, text);
 	}
 	turn_end(cc->c);

@@ -118,10 +118,26 @@ uint64_t last_finished(const struct control_comm *cc)
 	return atomic_load_explicit(&cc->flight->finished, memory_order_acquire); /* A13 */
 }
 
+struct call waited_message(const struct control_comm *cc)
+{
+	uint64_t finished = atomic_load_explicit(&cc->flight->messages, memory_order_relaxed);
+
+	return cc->waits_behind == finished ? cc->waits : (struct call){.number = 0};
+}
+
+const struct call *waits_in(const struct member *m)
+{
+	if (m->message.number)
+		return &m->message;
+	return m->call.number > m->finished ? &m->call : NULL;
+}
+
 void say_status(struct control_comm *cc)
 {
 	struct message m = {.type = MSG_STATUS, .comm = cc->id};
+	struct message waits = {.type = MSG_MESSAGE, .comm = cc->id, .call = waited_message(cc)};
 
+	say(cc->c, &waits);
 	m.value = last_finished(cc);
 	m.call = last_call(cc);
 	say(cc->c, &m);
@@ -269,6 +285,15 @@ static void hear_status(struct control_comm *cc, const struct message *m, struct
 	doom_check(cc);
 }
 
+static void hear_message(struct control_comm *cc, const struct message *m, struct wire *from)
+{
+	int i = member_of(cc, m->from);
+
+	(void)from;
+	if (i >= 0)
+		cc->m[i].message = m->call;
+}
+
 static void hear_raise(struct control_comm *cc, const struct message *m, struct wire *from)
 {
 	if (!cc->told)
@@ -297,6 +322,7 @@ static const struct {
         [MSG_PREPARE] = {.about_comm = hear_prepare},
         [MSG_ACK] = {.about_comm = hear_ack},
         [MSG_COMMIT] = {.about_comm = hear_commit},
+        [MSG_MESSAGE] = {.about_comm = hear_message},
 };
 
 /* Two ways lead to most ranks: what came the one way is dropped when it comes the other. */

@@ -58,6 +58,15 @@ void control_waiting(struct control_comm *cc, uint64_t number, uint64_t waited_n
 void control_deadline(struct control_comm *cc, uint64_t number, double seconds);
 
 /**
+ * The same for a rank that waits in a send or receive: call->root is its peer, call->number counts the messages of the two
+ * in that direction. A peer that has left the communicator raises EPEER, after a second in which what it sent may still come.
+ */
+void control_waiting_message(struct control_comm *cc, const struct call *call, uint64_t waited_ns);
+
+/** The deadline passed in a send or receive: ETIMEOUT says what its peer is doing, or that it does not answer. */
+void control_deadline_message(struct control_comm *cc, const struct call *call, double seconds);
+
+/**
  * A transport lost its connection to world rank `rank`, or could not make one. Unless that rank turns out to have died,
  * or left in order, all communicators of both get EPEER, and shrinking leaves one of the two out.
  */

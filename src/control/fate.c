@@ -44,6 +44,14 @@ static void judge(struct control *c)
 
 /* ---- doom: a communicator lost a member -------------------------------------------------------------------------- */
 
+static bool waits_in_that(const struct member *m, const struct call *call)
+{
+	const struct call *here = m->heard ? waits_in(m) : NULL;
+
+	return here && here->number == call->number && (here->coll >= COLL_COUNT) == (call->coll >= COLL_COUNT) &&
+	       (here->coll < COLL_COUNT || call_word(here) == call_word(call));
+}
+
 /* The call that most of the living wait in, and who they are. */
 static bool common_call(const struct control_comm *cc, struct call *call, uint8_t *waiting)
 {
@@ -51,17 +59,16 @@ static bool common_call(const struct control_comm *cc, struct call *call, uint8_
 
 	for (int i = 0; i < cc->n; i++) {
 		int same = 0;
-		if (cc->m[i].heard && cc->m[i].call.number > cc->m[i].finished)
-			for (int j = 0; j < cc->n; j++)
-				same += cc->m[j].heard && cc->m[j].call.number == cc->m[i].call.number &&
-				        cc->m[j].call.number > cc->m[j].finished;
+		const struct call *here = cc->m[i].heard ? waits_in(&cc->m[i]) : NULL;
+		for (int j = 0; here && j < cc->n; j++)
+			same += waits_in_that(&cc->m[j], here);
 		if (same > best) {
 			best = same;
-			*call = cc->m[i].call;
+			*call = *here;
 		}
 	}
 	for (int j = 0; j < cc->n && best > 0; j++)
-		waiting[j] = cc->m[j].heard && cc->m[j].call.number == call->number && call->number > cc->m[j].finished;
+		waiting[j] = waits_in_that(&cc->m[j], call);
 	return best > 0;
 }
 
@@ -71,6 +78,7 @@ static void hear_myself(struct control_comm *cc)
 
 	m->finished = last_finished(cc);
 	m->call = last_call(cc);
+	m->message = waited_message(cc);
 	m->heard = now_ns();
 }
 

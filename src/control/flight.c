@@ -60,7 +60,9 @@ static char *describe(const struct call *c, char *buf, size_t cap, bool with_num
 		add(buf, cap, " (%" PRIu64 " x %s", c->count, dtype_name(c->dtype));
 	if (coll_reduces((enum coll)c->coll))
 		add(buf, cap, ", %s", op_name(c->op));
-	if (c->root >= 0)
+	if (c->coll == COLL_SEND || c->coll == COLL_RECV)
+		add(buf, cap, ", %s rank %d", c->coll == COLL_SEND ? "to" : "from", c->root);
+	else if (c->root >= 0)
 		add(buf, cap, ", root %d", c->root);
 	add(buf, cap, ")");
 	return buf;

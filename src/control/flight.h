@@ -23,7 +23,7 @@ struct call {
 	uint64_t count;  /* v-forms: a hash of the counts, with `vector` set */
 	uint64_t way;    /* how the rank runs it: call_way */
 	uint8_t coll, dtype, op, vector;
-	int32_t root; /* -1: none */
+	int32_t root; /* of a message: the peer; -1: none */
 };
 
 static inline uint64_t call_word(const struct call *c)
@@ -45,6 +45,7 @@ static inline uint64_t call_way(unsigned algo, int channels, unsigned codec, siz
 
 struct flight {
 	_Atomic uint64_t started, finished; /* numbers of the last call started and finished */
+	_Atomic uint64_t messages;          /* sends and receives finished so far */
 	struct flight_slot {
 		_Atomic uint64_t number, count, way, word, begin_ns,
 		        end_ns; /* begin_ns: 0 unless TUTTI_FLIGHT asks for times */
@@ -72,6 +73,13 @@ static inline void flight_finish(struct flight *f, uint64_t number)
 	if (f->timed)
 		atomic_store_explicit(&f->slot[number % FLIGHT_CALLS].end_ns, flight_clock(), memory_order_relaxed);
 	atomic_store_explicit(&f->finished, number, memory_order_release); /* R13 */
+}
+
+/** By one thread at a time: the one that has the communicator. */
+static inline void flight_message_done(struct flight *f)
+{
+	uint64_t n = atomic_load_explicit(&f->messages, memory_order_relaxed);
+	atomic_store_explicit(&f->messages, n + 1, memory_order_relaxed);
 }
 
 /** The record of call `number`; false when it is not (or no longer) there. Any thread of this process. */

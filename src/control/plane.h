@@ -47,6 +47,7 @@ enum message_type {
 	MSG_PREPARE,  /* the leader proposes: a-th time, id value, text: bits of the members that survive */
 	MSG_ACK,      /* the sender agrees with id value */
 	MSG_COMMIT,   /* all agreed; as PREPARE */
+	MSG_MESSAGE,  /* before STATUS: the sender waits in message `call`; number 0: in none */
 	MSG_TYPES
 };
 
@@ -151,6 +152,7 @@ struct control {
 struct member {
 	uint64_t finished, heard; /* heard: when its status came; 0: not since it was asked */
 	struct call call;         /* started last */
+	struct call message;      /* the send or receive that it waits in; number 0: none */
 	bool left;                /* the communicator */
 	bool left_after;          /* it has said so: after `call` */
 	uint64_t joined;          /* how often it called shrink */
@@ -185,6 +187,8 @@ struct control_comm {
 	bool told;       /* its alarm was passed on */
 	uint64_t doomed; /* someone is gone: the text is due when the living have said where they are */
 	char why[400];
+	struct call waits;     /* the message that this rank was last seen waiting in... */
+	uint64_t waits_behind; /* ...as long as so many messages have finished */
 	struct shrink shrink;
 };
 
@@ -247,6 +251,10 @@ void say_status(struct control_comm *cc);
 /** This rank's last started call, and the number of its last finished one. */
 struct call last_call(const struct control_comm *cc);
 uint64_t last_finished(const struct control_comm *cc);
+/** The send or receive that this rank waits in; number 0: none. */
+struct call waited_message(const struct control_comm *cc);
+/** What a member waits in, a message or another call; NULL: nothing. */
+const struct call *waits_in(const struct member *m);
 
 /* ---- fate.c ------------------------------------------------------------------------------------------------------ */
 

@@ -130,7 +130,8 @@ static int without_a_sender(struct tutti_comm *c, void *arg)
 	if (me == s->victim) {
 		ranks_note("a receive without a send");
 		RANK_STATUS(TUTTI_ETIMEOUT, tutti_recv(x, sizeof(x), TUTTI_I8, 0, c, NULL));
-		return in_time(begin) | says(c, "rank %d", me);
+		return in_time(begin) | says(c, "rank 0 (pid") | says(c, "has made no collective call yet") |
+		       says(c, "has not called the send that rank %d waits for in recv #1 (10 x i8, from rank 0)", me);
 	}
 	while (!tutti_comm_error(c) && seconds_since(begin) < DEADLINE + SLACK + RANKS_PATIENCE)
 		pause_us(1000);
@@ -147,6 +148,103 @@ static void missing_message_ends_at_the_deadline(void **state)
 			fail_msg("%s", way_names[way]);
 		stage_free(s);
 	}
+}
+
+/* ---- a peer that is stopped, gone, or waits itself --------------------------------------------------------------------- */
+
+enum peer { PEER_STOPPED, PEER_LEFT, PEER_DEAD };
+
+/* Ranks that have no part in it hear of it as well. */
+static int hear(struct tutti_comm *c, int status)
+{
+	uint64_t begin = clock_ns();
+	while (!tutti_comm_error(c) && seconds_since(begin) < DEADLINE + SLACK + RANKS_PATIENCE)
+		pause_us(1000);
+	return is_out_of_use(c, status);
+}
+
+/* Rank 0 stops, leaves or dies; rank 1 receives from it. */
+static int with_an_absent_peer(struct tutti_comm *c, void *arg)
+{
+	struct stage *s = arg;
+	int me = tutti_comm_rank(c), status = s->variant == PEER_STOPPED ? TUTTI_ETIMEOUT : TUTTI_EPEER;
+	char x[10];
+	s->pid[me] = getpid();
+	ranks_meet();
+	uint64_t begin = clock_ns();
+	if (me == 0) {
+		if (s->variant == PEER_LEFT)
+			return 0;
+		if (s->variant == PEER_DEAD)
+			die_soon(s);
+		await(&s->done[1], 1);
+		return 0;
+	}
+	if (me == 2 && s->variant == PEER_STOPPED)
+		kill(s->pid[0], SIGSTOP);
+	if (me != 1) {
+		int bad = hear(c, status);
+		await(&s->done[1], 1);
+		if (me == 2)
+			kill(s->pid[0], SIGCONT);
+		return bad;
+	}
+	ranks_note("a receive from a peer that is absent: %d", s->variant);
+	int rc = tutti_recv(x, sizeof(x), TUTTI_I8, 0, c, NULL);
+	int bad = rc == status ? 0 : ranks_fail("status %d: %s", rc, tutti_last_error(c));
+	bad |= says(c, "rank 0 (pid %d", s->pid[0]) | says(c, "recv #1 (10 x i8, from rank 0)");
+	if (s->variant == PEER_STOPPED)
+		bad |= says(c, "does not answer; is it stopped?") | in_time(begin);
+	else if (s->variant == PEER_LEFT)
+		bad |= says(c, "destroyed its communicator") | says(c, "rank 1 waits for it");
+	else
+		bad |= says(c, "died during recv #1");
+	if (s->variant != PEER_STOPPED && ranks_too_late(begin, 4))
+		bad |= ranks_fail("took %.1f s", seconds_since(begin));
+	s->done[1] = 1;
+	return bad;
+}
+
+static void peer_of_a_message_is_told(void **state)
+{
+	(void)state;
+	for (enum way way = WAY_SHM; way <= WAY_TCP; way++)
+		for (int variant = PEER_STOPPED; variant <= PEER_DEAD; variant++) {
+			struct stage *s = stage_new(way);
+			s->variant = variant;
+			s->delay_us = 300000;
+			struct ranks how = {.doomed = variant == PEER_DEAD};
+			if (stage_run(s, how, with_an_absent_peer, variant == PEER_STOPPED ? TIMEOUT : NULL, NULL))
+				fail_msg("%s: %d", way_names[way], variant);
+			stage_free(s);
+		}
+}
+
+/* Rank 1 is late for a barrier, because it waits in a send to rank 2. */
+static int with_a_sender_in_a_call(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	static char x[1 << 20];
+	int me = tutti_comm_rank(c);
+	ranks_meet();
+	if (me == 1) {
+		pause_us(1000000); /* rank 0's deadline comes first */
+		ranks_note("a send that nobody receives");
+		RANK_STATUS(TUTTI_ETIMEOUT, tutti_send(x, sizeof(x), TUTTI_I8, 2, c, NULL));
+	} else if (me == 0) {
+		RANK_STATUS(TUTTI_ETIMEOUT, tutti_barrier(c, NULL));
+	} else if (hear(c, TUTTI_ETIMEOUT)) {
+		return 1;
+	}
+	return says(c, "has not called barrier #1") | says(c, "it is in send #1 (1048576 x i8, to rank 2)");
+}
+
+static void sender_in_a_call_is_told(void **state)
+{
+	(void)state;
+	struct stage *s = stage_new(WAY_SHM);
+	assert_int_equal(stage_run(s, (struct ranks){0}, with_a_sender_in_a_call, TIMEOUT, NULL), 0);
+	stage_free(s);
 }
 
 /* ---- not late: slow, but within the deadline ---------------------------------------------------------------------------- */
@@ -239,6 +337,8 @@ int main(int argc, char **argv)
 	        cmocka_unit_test_teardown(stopped_rank_is_named, nothing_left),
 	        cmocka_unit_test_teardown(late_rank_is_named, nothing_left),
 	        cmocka_unit_test_teardown(missing_message_ends_at_the_deadline, nothing_left),
+	        cmocka_unit_test_teardown(peer_of_a_message_is_told, nothing_left),
+	        cmocka_unit_test_teardown(sender_in_a_call_is_told, nothing_left),
 	        cmocka_unit_test_teardown(slow_rank_is_waited_for, nothing_left),
 	        cmocka_unit_test_teardown(absent_ranks_are_named, nothing_left),
 	};
