@@ -222,12 +222,10 @@ int call_choose(const struct tutti_comm *c, const struct op *op, struct choice *
 	                  .esize = esize,
 	                  .root = op->root < 0 ? 0 : op->root,
 	                  .fold_matters = order_matters(op)};
-	struct tuner t = c->tuner;
-	t.direct = t.direct && (q.bytes || op->coll == COLL_BARRIER); /* it knows at least one element */
 	const struct wire_codec *codec = codec_for(c, op, q.bytes);
-	if (codec && choose_coded(&t, q, codec, choice))
+	if (codec && choose_coded(&c->tuner, q, codec, choice))
 		return TUTTI_OK;
-	return tuner_choose(&t, &q, choice);
+	return tuner_choose(&c->tuner, &q, choice);
 }
 
 /* ---- recipes --------------------------------------------------------------------------------------------------------- */

@@ -216,7 +216,7 @@ void direct_cut(const struct direct *d, struct direct_run *x)
 	x->piece = (even + LINE - 1) / LINE * LINE;
 	x->piece = x->piece > most ? most : x->piece;
 	x->inlined = x->bytes * blocks_in_buffer(d, x) <= SLOT_INLINE && !x->two_shot;
-	x->at_once = x->inlined && x->coll == COLL_ALLREDUCE && !x->stepwise;
+	x->at_once = x->inlined && x->bytes && x->coll == COLL_ALLREDUCE && !x->stepwise;
 	look_at_parts(d, x);
 	x->fills = x->inlined ? 0 : blocks_in_buffer(d, x) * spacing(x);
 	if (is_long(d, x) && x->fills < long_bytes(d))
