@@ -272,8 +272,8 @@ TUTTI_API int tutti_alltoall(const void *in, void *out, size_t count, enum tutti
 /*
  * The v-forms: rank j's part has counts[j] elements (the same array on every rank) and stands at displs[j] elements in
  * the buffer that holds all parts; displs == NULL means packed. Only a rank's own displs matter to it. Zero counts are
- * allowed, and compared like others: ranks whose counts differ get EMISMATCH. The arrays are copied before the call returns. In place: as above, with displs[rank] in place of
- * rank * count.
+ * allowed, and compared like others: ranks whose counts differ get EMISMATCH. The displs of such parts are ignored. The arrays
+ * are copied before the call returns. In place: as above, with displs[rank] in place of rank * count.
  */
 TUTTI_API int tutti_allgatherv(const void *in, void *out, const size_t *counts, const size_t *displs,
                                enum tutti_dtype t, struct tutti_comm *c, struct tutti_request **req);

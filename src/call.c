@@ -48,11 +48,13 @@ static int check_counts(const struct tutti_comm *c, const size_t *counts, const 
 		return fail(TUTTI_EINVAL, "%s is NULL", what);
 	for (int r = 0; r < c->size; r++) {
 		size_t end, begin = displs ? displs[r] : at;
+		if (!counts[r]) /* where nothing stands makes no difference */
+			continue;
 		if (__builtin_add_overflow(begin, counts[r], &end) || check_bytes(end, 1, t, &bytes) != 0)
 			return fail(TUTTI_EINVAL, "%s[%d] = %zu reaches beyond what memory can hold", what, r,
 			            counts[r]);
 		at = end;
-		if (counts[r] && bytes > *span)
+		if (bytes > *span)
 			*span = bytes;
 	}
 	return TUTTI_OK;

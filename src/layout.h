@@ -47,7 +47,7 @@ static inline struct span layout_span(const struct layout *l, const struct layou
 	int rank = block / l->parts, part = block % l->parts;
 	size_t len = s->counts ? s->counts[rank] : s->count;
 	struct span v = l->parts == 1 ? (struct span){0, len} : span_share(len, l->parts, part);
-	if (s->kind == LAYOUT_RANKS)
+	if (s->kind == LAYOUT_RANKS && len) /* an empty part stands nowhere */
 		v.at += s->displs ? s->displs[rank] : (size_t)rank * s->count;
 	return v;
 }

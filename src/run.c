@@ -196,9 +196,9 @@ static void alone(const struct op *op)
 	size_t count = is_vector(op) ? op->counts[0] : op->count;
 	bool out_parts = op->coll == COLL_ALLGATHER || op->coll == COLL_GATHER || op->coll == COLL_ALLTOALL;
 	bool in_parts = op->coll == COLL_REDUCE_SCATTER || op->coll == COLL_SCATTER || op->coll == COLL_ALLTOALL;
-	if (in_parts && op->displs)
+	if (in_parts && op->displs && count)
 		in += op->displs[0] * esize;
-	if (out_parts && (op->rdispls || op->displs))
+	if (out_parts && (op->rdispls || op->displs) && count)
 		out += (op->rdispls ? op->rdispls[0] : op->displs[0]) * esize;
 	bool reduces = op->coll == COLL_ALLREDUCE || op->coll == COLL_REDUCE_SCATTER || op->coll == COLL_REDUCE;
 	const void *src[1] = {in};

@@ -455,7 +455,7 @@ static void calls_check_their_arguments(void **unused)
 #define PARTS 4
 #define ROOM  4096
 
-/* Uneven counts with zeros among them; places packed, or in reverse order with gaps. */
+/* Uneven counts with zeros among them; places packed, or in reverse order with gaps, and of an empty part nowhere. */
 struct places {
 	size_t counts[PARTS], displs[PARTS];
 	const size_t *given; /* NULL: packed */
@@ -470,7 +470,7 @@ static void place(struct places *p, int n, int round)
 	p->given = round % 2 ? p->displs : NULL;
 	for (int k = 0; k < n; k++) {
 		int i = round % 2 ? n - 1 - k : k;
-		p->displs[i] = at;
+		p->displs[i] = p->given && !p->counts[i] ? SIZE_MAX - (size_t)i : at;
 		at += p->counts[i] + (round % 2 ? 3 : 0);
 	}
 }
@@ -537,7 +537,7 @@ static int uneven(struct tutti_comm *c, void *unused)
 			struct places theirs;
 			place(&theirs, n, round + r);
 			mine.counts[r] = theirs.counts[me];
-			mine.displs[r] = at;
+			mine.displs[r] = mine.given && !mine.counts[r] ? SIZE_MAX / 4 : at;
 			at += mine.counts[r] + (round % 2 ? 2 : 0);
 			for (size_t i = 0; i < p.counts[r]; i++)
 				in[p.displs[r] + i] = value(me, r, i);
