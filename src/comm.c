@@ -10,6 +10,7 @@
 #include "topo/ring.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/fd.h"
 #include "util/float_env.h"
 #include "util/log.h"
 #include "util/service.h"
@@ -254,13 +255,19 @@ void comm_cut(struct tutti_comm *c)
 	end_links(c, true);
 }
 
+void comm_dump(struct tutti_comm *c)
+{
+	if (flight_dump(&c->flight, c->world->params.flight, c->rank, c->name, &c->alarm) != TUTTI_OK)
+		log_warn("%s", fail_text());
+}
+
 void comm_free(struct tutti_comm *c)
 {
 	if (!c)
 		return;
 	bool forked = c->world->forks != service_forks;
 	if (forked && c->timer >= 0) { /* shared with the parent: what this child completes must not set it */
-		close(c->timer);
+		fd_close(c->timer);
 		c->timer = -1;
 	}
 	if (!forked)
@@ -268,7 +275,7 @@ void comm_free(struct tutti_comm *c)
 	comm_orphan_all(c);
 	if (!forked) {
 		if (c->world->params.flight && !c->dumped)
-			(void)flight_dump(&c->flight, c->world->params.flight, c->rank, c->name, &c->alarm);
+			comm_dump(c);
 		control_leave(c->control);
 		world_lock(c->world);
 		direct_close(c->direct);
@@ -287,10 +294,8 @@ void comm_free(struct tutti_comm *c)
 		free(p);
 	}
 	world_unref(c->world);
-	if (c->fd >= 0)
-		close(c->fd);
-	if (c->timer >= 0)
-		close(c->timer);
+	fd_close(c->fd);
+	fd_close(c->timer);
 	recipes_close(&c->recipes[0]);
 	recipes_close(&c->recipes[1]);
 	free(c->scratch);

@@ -132,6 +132,8 @@ struct comm_spec {
 /* comm.c */
 int comm_make(struct tutti_comm **out, const struct comm_spec *spec);
 void comm_free(struct tutti_comm *c);
+/** Writes the flight record that TUTTI_FLIGHT asks for; what fails is a warning. */
+void comm_dump(struct tutti_comm *c);
 int comm_split(struct tutti_comm *c, int color, int key, struct tutti_comm **out);
 int comm_shrink(struct tutti_comm *c, struct tutti_comm **out);
 /** The plan of (coll, algo, root, channels), from the cache or new; NULL: out of memory. */

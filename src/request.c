@@ -15,6 +15,7 @@
 #include "comm.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/fd.h"
 
 /* ---- a thread's group ----------------------------------------------------------------------------------------------- */
 
@@ -27,9 +28,8 @@ static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
 /* The alarm has gone off: its status, with its text as the thread's message. The first to see it dumps the recorder. */
 static int heed(struct tutti_comm *c, int status)
 {
-	if (c->world->params.flight && !atomic_exchange_explicit(&c->dumped, true, memory_order_relaxed)) {
-		(void)flight_dump(&c->flight, c->world->params.flight, c->rank, c->name, &c->alarm);
-	}
+	if (c->world->params.flight && !atomic_exchange_explicit(&c->dumped, true, memory_order_relaxed))
+		comm_dump(c);
 	return fail(status, "%s", c->alarm.text);
 }
 
@@ -486,13 +486,12 @@ int group_end(void)
 static int make_fd(struct tutti_comm *c)
 {
 	struct epoll_event e = {.events = EPOLLIN};
-	int fd = epoll_create1(EPOLL_CLOEXEC), timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	int fd = fd_keep(epoll_create1(EPOLL_CLOEXEC));
+	int timer = fd_keep(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
 	if (fd < 0 || timer < 0 || epoll_ctl(fd, EPOLL_CTL_ADD, timer, &e) != 0) {
 		(void)fail_errno("make a descriptor for poll loops");
-		if (fd >= 0)
-			close(fd);
-		if (timer >= 0)
-			close(timer);
+		fd_close(fd);
+		fd_close(timer);
 		return -1;
 	}
 	if (c->world->wait.epoll >= 0)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "util/error.h"
+#include "util/fd.h"
 
 #define PAGE      4096u
 #define DIRECTORY 4096u               /* entries of a region, a power of two */
@@ -107,7 +108,7 @@ static void map_release(struct mapping *map)
 		return;
 	munmap(map->base, map->bytes);
 	if (map->fd >= 0)
-		close(map->fd);
+		fd_close(map->fd);
 	free(map);
 }
 
@@ -168,12 +169,12 @@ static int make_memfd(size_t bytes, int *fd)
 	    bytes > limit.rlim_cur) /* beyond it a signal would end the process */
 		return fail(TUTTI_ENOMEM, "%zu MiB of shared memory are more than the limit of file sizes (ulimit -f)",
 		            bytes >> 20);
-	*fd = memfd_create("tutti", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	*fd = fd_keep(memfd_create("tutti", MFD_CLOEXEC | MFD_ALLOW_SEALING));
 	if (*fd < 0)
 		return fail_errno("create shared memory (memfd)");
 	if (ftruncate(*fd, (off_t)bytes) != 0) {
 		int rc = fail_errno("size shared memory to %zu MiB", bytes >> 20);
-		close(*fd);
+		fd_close(*fd);
 		return rc;
 	}
 	(void)fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
@@ -189,15 +190,15 @@ int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd)
 			continue;
 		rc = map_memory(&map, mine, nlocal, stride);
 		if (rc && mine >= 0)
-			close(mine);
+			fd_close(mine);
 	}
 	if (!map)
 		return rc;
 	*(struct head *)map->base = (struct head){nonce, map->stride, (uint64_t)nlocal};
-	if (fd && (*fd = fcntl(mine, F_DUPFD_CLOEXEC, 0)) < 0)
+	if (fd && (*fd = fd_keep(fcntl(mine, F_DUPFD_CLOEXEC, 0))) < 0)
 		rc = fail_errno("duplicate the shared memory's descriptor");
 	else if ((rc = view(seg, map, 0)) != TUTTI_OK && fd)
-		close(*fd);
+		fd_close(*fd);
 	map_release(map);
 	return rc;
 }
@@ -212,13 +213,13 @@ int segment_join(struct segment **seg, int fd, int nlocal, int me, uint64_t nonc
 		return fail(TUTTI_EUNSUPPORTED, "the lowest rank of this host could not make the shared memory");
 	if (head.nonce != nonce || head.nlocal != (uint64_t)nlocal)
 		return fail(TUTTI_EPEER, "the shared memory that was handed over is another job's");
-	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int own = fd_keep(fcntl(fd, F_DUPFD_CLOEXEC, 0));
 	if (own < 0)
 		return fail_errno("duplicate the shared memory's descriptor");
 	struct mapping *map;
 	int rc = map_memory(&map, own, nlocal, head.stride);
 	if (rc) {
-		close(own);
+		fd_close(own);
 		return rc;
 	}
 	if (((struct head *)map->base)->nonce != nonce)
@@ -258,6 +259,8 @@ static int commit(struct mapping *map, const void *p, size_t bytes)
 	if (map->fd < 0)
 		return TUTTI_OK;
 	off_t at = (off_t)((const uint8_t *)p - map->base);
+	if (!fd_is_ours(map->fd)) /* another file may have its number */
+		return fail(TUTTI_ESYSTEM, "the application closed the descriptor of the shared memory");
 	if (fallocate(map->fd, 0, at, (off_t)bytes) == 0 || errno == EOPNOTSUPP || errno == ENOSYS)
 		return TUTTI_OK;
 	return fail(TUTTI_ENOMEM, "no room for %zu bytes of memory shared with this host's ranks", bytes);
@@ -268,8 +271,8 @@ static void decommit(struct mapping *map, void *p, size_t bytes)
 {
 	if (map->fd < 0)
 		madvise(p, bytes, MADV_DONTNEED);
-	else if (fallocate(map->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)((uint8_t *)p - map->base),
-	                   (off_t)bytes) != 0)
+	else if (!fd_is_ours(map->fd) || fallocate(map->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+	                                           (off_t)((uint8_t *)p - map->base), (off_t)bytes) != 0)
 		memset(p, 0, bytes);
 }
 

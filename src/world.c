@@ -24,6 +24,7 @@
 #include "topo/believe.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/fd.h"
 #include "util/log.h"
 #include "util/secret.h"
 #include "util/service.h"
@@ -461,7 +462,7 @@ static int start_waiting(struct world *w)
 		w->wait.polled |= x->t->pump && fd < 0;
 		if (fd < 0)
 			continue;
-		if (w->wait.epoll < 0 && (w->wait.epoll = epoll_create1(EPOLL_CLOEXEC)) < 0)
+		if (w->wait.epoll < 0 && (w->wait.epoll = fd_keep(epoll_create1(EPOLL_CLOEXEC))) < 0)
 			return fail_errno("create an epoll descriptor");
 		struct epoll_event e = {.events = EPOLLIN};
 		(void)epoll_ctl(w->wait.epoll, EPOLL_CTL_ADD, fd, &e); /* the second time: EEXIST */
@@ -707,6 +708,8 @@ int world_create(struct world **out, const struct world_start *start, struct par
 		world_unref(w);
 		return rc;
 	}
+	if (w->params.flight && flight_check(w->params.flight, w->rank) != TUTTI_OK) /* now, not when it is needed */
+		log_warn("%s", fail_text());
 	*out = w;
 	return TUTTI_OK;
 }
@@ -735,8 +738,7 @@ void world_unref(struct world *w)
 	}
 	for (int i = 0; i < w->ntransports; i++)
 		free(w->transport[i].fabric);
-	if (w->wait.epoll >= 0)
-		close(w->wait.epoll);
+	fd_close(w->wait.epoll);
 	params_free(&w->params);
 	free(w->contacts);
 	free(w->via);

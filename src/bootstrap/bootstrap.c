@@ -18,6 +18,7 @@
 #include "bootstrap.h"
 #include "../util/clock.h"
 #include "../util/error.h"
+#include "../util/fd.h"
 #include "../util/secret.h"
 #include "../util/service.h"
 #include "door.h"
@@ -665,7 +666,7 @@ int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int ra
 	b->drawn = key->open;
 	b->seconds = limit.deadline > now ? (double)(limit.deadline - now) / 1e9 : 0;
 	shape_tree(b);
-	b->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	b->event = fd_keep(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	if (b->event < 0) {
 		rc = fail_errno("can't make rank %d's event descriptor", rank);
 		free(b);
@@ -678,7 +679,7 @@ int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int ra
 		rc = join_job(b, root, key);
 	door_serve(door, HELLO_BOOT, rc == TUTTI_OK ? on_latecomer : NULL, NULL);
 	turn_away(empty_inbox(b), rc);
-	close(b->event);
+	fd_close(b->event);
 	b->event = -1;
 	if (rc == TUTTI_OK)
 		*out = b;

@@ -2,6 +2,7 @@
 #include "contact.h"
 #include "../util/auth.h"
 #include "../util/error.h"
+#include "../util/fd.h"
 #include "../util/param.h"
 
 #include <fcntl.h>
@@ -67,11 +68,11 @@ int contact_agree(const struct contact *a, const struct contact *b)
 
 static size_t read_text(const char *path, char *buf, size_t cap)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = fd_keep(open(path, O_RDONLY | O_CLOEXEC));
 	ssize_t n = fd < 0 ? 0 : read(fd, buf, cap);
 
 	if (fd >= 0)
-		close(fd);
+		fd_close(fd);
 	return n > 0 ? (size_t)n : 0;
 }
 

@@ -6,6 +6,7 @@
  */
 #include "../util/clock.h"
 #include "../util/error.h"
+#include "../util/fd.h"
 #include "../util/secret.h"
 #include "door.h"
 #include "door_self.h"
@@ -102,7 +103,7 @@ static void enter(struct attempt *a, enum phase phase)
 static void hang_up(struct attempt *a)
 {
 	if (a->fd >= 0)
-		close(a->fd);
+		fd_close(a->fd);
 	a->fd = -1;
 	handshake_end(&a->hs);
 }

@@ -7,6 +7,7 @@
 #include "door.h"
 #include "../util/clock.h"
 #include "../util/error.h"
+#include "../util/fd.h"
 #include "../util/log.h"
 #include "../util/secret.h"
 #include "../util/service.h"
@@ -237,7 +238,7 @@ static void gift_remove(struct door *d, uint64_t tag)
 		if (gift->tag != tag)
 			continue;
 		*at = gift->next;
-		close(gift->fd);
+		fd_close(gift->fd);
 		free(gift);
 		return;
 	}
@@ -257,7 +258,7 @@ int door_give(struct door *d, uint64_t tag, int fd)
 		rc = fail(TUTTI_ENOMEM, "no memory to give a descriptor to other ranks");
 		goto out;
 	}
-	*gift = (struct gift){.next = d->gifts, .tag = tag, .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)};
+	*gift = (struct gift){.next = d->gifts, .tag = tag, .fd = fd_keep(fcntl(fd, F_DUPFD_CLOEXEC, 0))};
 	if (gift->fd < 0) {
 		rc = fail_errno("can't keep a descriptor for other ranks");
 		free(gift);
@@ -532,7 +533,7 @@ static void admit(const struct listener *l, int fd)
 	struct guest *g = malloc(sizeof(*g));
 
 	if (!g) {
-		close(fd);
+		fd_close(fd);
 		return;
 	}
 	*g = (struct guest){.door = d, .fd = fd, .local = l->local, .deadline = now_ns() + PATIENCE};
@@ -603,7 +604,7 @@ static int add_listener(struct door *d, int fd, bool local)
 	int rc;
 
 	if (d->nlisteners == LISTENERS) {
-		close(fd);
+		fd_close(fd);
 		return fail(TUTTI_EINVAL, "rank %d listens on %d addresses already", d->self.rank, LISTENERS);
 	}
 	*l = (struct listener){.door = d, .fd = fd, .local = local, .key = d->self.key};
@@ -611,7 +612,7 @@ static int add_listener(struct door *d, int fd, bool local)
 	if (rc == TUTTI_OK)
 		d->nlisteners++;
 	else
-		close(fd);
+		fd_close(fd);
 	return rc;
 }
 
@@ -690,6 +691,7 @@ static int check_adoptable(const struct door *d, int fd, struct net_addr *at)
 		            d->self.rank, net_text(at, text));
 	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return fail_errno("can't use descriptor %d as a listener", fd);
+	(void)fd_keep(fd);
 	return TUTTI_OK;
 }
 
@@ -703,7 +705,7 @@ int door_adopt(struct door *d, int listen_fd)
 	if (rc == TUTTI_OK)
 		rc = add_listener(d, listen_fd, false);
 	else
-		close(listen_fd);
+		fd_close(listen_fd);
 	service_unlock();
 	return rc;
 }
@@ -798,7 +800,7 @@ int door_open(struct door **door, const struct door_config *cfg, struct contact 
 
 	if (rc != TUTTI_OK) {
 		if (cfg->listen_fd >= 0)
-			close(cfg->listen_fd);
+			fd_close(cfg->listen_fd);
 		return rc;
 	}
 	rc = open_listeners(*door, cfg, me);
@@ -836,7 +838,7 @@ void door_close(struct door *d)
 	for (int i = 0; i < d->nlisteners; i++) {
 		if (ours)
 			service_unwatch(d->listeners[i].fd);
-		close(d->listeners[i].fd);
+		fd_close(d->listeners[i].fd);
 	}
 	drop_all(&d->pending, ours);
 	drop_all(&d->asking, ours);

@@ -131,6 +131,7 @@ void control_waiting(struct control_comm *cc, uint64_t number, uint64_t waited_n
 	struct message m = {.type = MSG_REPORT, .comm = cc->id};
 
 	service_lock();
+	(void)service_check();
 	if (healthy(cc))
 		check_left(cc);
 	if (healthy(cc) && flight_read(cc->flight, number, &m.call) &&
@@ -213,6 +214,7 @@ void control_deadline(struct control_comm *cc, uint64_t number, double seconds)
 	char text[TEXT_CAP] = "";
 
 	service_lock();
+	(void)service_check();
 	if (healthy(cc)) {
 		for (int i = 0; i < cc->n; i++)
 			cc->m[i].heard = 0;

@@ -463,6 +463,25 @@ void control_leave(struct control_comm *cc)
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
+/* The application has closed our descriptors: its communicators end, and nobody else is to blame. */
+static void end_by_loss(void)
+{
+	char name[128], text[TEXT_CAP];
+
+	for (struct control *c = planes; c; c = c->next) {
+		wires_lose(c);
+		for (struct control_comm *cc = c->comms; cc; cc = cc->next) {
+			snprintf(text, sizeof(text),
+			         "%s%s closed descriptors that it had not opened, the library's among them: a program "
+			         "may "
+			         "close only what it has opened",
+			         cc->prefix, who(cc, cc->me, name));
+			raise_all(cc, TUTTI_ESYSTEM, text);
+		}
+		wires_send(c);
+	}
+}
+
 /*
  * A forked child must not hold connections open after its parent died: other hosts have nothing else to notice by. The
  * lock is held over the fork, so that the lists are whole; the service gives the child a fresh one.
@@ -471,7 +490,7 @@ static void close_in_child(void)
 {
 	for (struct control *c = planes; c; c = c->next)
 		for (struct wire *w = c->wires; w; w = w->next)
-			close(w->fd);
+			fd_close(w->fd);
 	planes = NULL; /* so that a child of the child closes nothing */
 }
 
@@ -549,6 +568,7 @@ int control_open(struct control **out, const struct control_config *cfg, struct 
 	}
 	pthread_once(&once, watch_forks);
 	service_lock();
+	service_on_loss(end_by_loss);
 	c->next = planes;
 	planes = c;
 	door_serve(c->door, HELLO_CONTROL, on_dial, c);
@@ -569,7 +589,8 @@ void control_close(struct control *c)
 		return;
 	tree_stop(c);
 	service_lock();
-	farewell(c);
+	if (service_check())
+		farewell(c);
 	door_serve(c->door, HELLO_CONTROL, NULL, NULL);
 	wires_close(c);
 	complaints_free(c);

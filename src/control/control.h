@@ -84,6 +84,8 @@ void control_raise(struct control_comm *cc, int status, const char *text);
  */
 int control_shrink(struct control_comm *cc, int *survivors, int *n, uint64_t *id, struct net_limit limit);
 
+/** TUTTI_FLIGHT: can the record be written there? Makes the file. */
+int flight_check(const char *path, int rank);
 /** TUTTI_FLIGHT: writes the last calls of this rank to `path` (JSON lines; %r replaced by rank). */
 int flight_dump(struct flight *f, const char *path, int rank, const char *comm_name, const struct alarm *alarm);
 

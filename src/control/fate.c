@@ -149,6 +149,8 @@ static void doom_by_death(struct control_comm *cc, int member)
 {
 	char name[128];
 
+	if (member == cc->me && !service_check())
+		return; /* the application closed our descriptors: said already */
 	if (member == cc->me)
 		doom(cc, "the other ranks hold %s for dead: was its connection reset?", who(cc, member, name));
 	else
@@ -295,6 +297,8 @@ static void complain(struct control *c, int rank, bool hosts, const char *how)
 	struct complaint *x;
 
 	service_lock();
+	if (!service_check())
+		goto out;
 	for (x = c->complaints; x && x->rank != rank; x = x->next)
 		;
 	if (x)

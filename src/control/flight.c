@@ -162,6 +162,19 @@ static void put_call(FILE *file, struct flight *f, const struct call *c, bool fi
 	fprintf(file, "\"finished\":%s}\n", finished ? "true" : "false");
 }
 
+int flight_check(const char *path, int rank)
+{
+	char name[1024];
+	FILE *file;
+
+	expand(name, sizeof(name), path, rank);
+	file = file_open(name, "a");
+	if (!file)
+		return fail_while(TUTTI_ESYSTEM, "TUTTI_FLIGHT: the record can't be written");
+	fclose(file);
+	return TUTTI_OK;
+}
+
 int flight_dump(struct flight *f, const char *path, int rank, const char *comm_name, const struct alarm *alarm)
 {
 	uint64_t finished = atomic_load_explicit(&f->finished, memory_order_acquire); /* A13 */
@@ -173,9 +186,9 @@ int flight_dump(struct flight *f, const char *path, int rank, const char *comm_n
 	int failed;
 
 	expand(name, sizeof(name), path, rank);
-	file = fopen(name, "ae");
+	file = file_open(name, "a");
 	if (!file)
-		return fail_errno("can't write the flight record %s", name);
+		return fail_while(TUTTI_ESYSTEM, "TUTTI_FLIGHT: the record can't be written");
 	put_head(file, rank, comm_name);
 	fprintf(file, "\"started\":%" PRIu64 ",\"finished\":%" PRIu64 ",\"status\":%d,\"error\":", last, finished,
 	        status);

@@ -22,6 +22,7 @@
 
 #include "../util/clock.h"
 #include "../util/error.h"
+#include "../util/fd.h"
 #include "../util/log.h"
 #include "../util/service.h"
 #include "control.h"
@@ -202,6 +203,10 @@ void wires_drain(struct control *c, int rank);
 /** Sends what was said, frees wires that were closed: at the end of a turn, with no wire in use. */
 void wires_flush(struct control *c);
 void wires_close(struct control *c);
+/** Sends what was said, and frees nothing: also in the middle of a turn. */
+void wires_send(struct control *c);
+/** From here on nothing is sent to, or read from, a descriptor that is not the wire's any more. */
+void wires_lose(struct control *c);
 void wire_close(struct wire *w);
 /** Queues m on all wires but one. */
 void flood(struct control *c, const struct message *m, const struct wire *except);

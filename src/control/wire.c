@@ -94,7 +94,7 @@ void flood(struct control *c, const struct message *m, const struct wire *except
 
 static void flush(struct wire *w)
 {
-	size_t sent = 0;
+	size_t sent = w->error ? w->nout : 0;
 
 	while (sent < w->nout) {
 		ssize_t n = send(w->fd, w->out + sent, w->nout - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -124,6 +124,20 @@ static void wire_free(struct wire *w)
 	free(w);
 }
 
+void wires_send(struct control *c)
+{
+	for (struct wire *w = c->wires; w; w = w->next)
+		if (w->fd >= 0 && w->nout > 0)
+			flush(w);
+}
+
+void wires_lose(struct control *c)
+{
+	for (struct wire *w = c->wires; w; w = w->next)
+		if (w->fd >= 0 && !fd_is_ours(w->fd))
+			w->error = EBADF;
+}
+
 void wires_flush(struct control *c)
 {
 	for (struct wire **at = &c->wires; *at;) {
@@ -148,10 +162,10 @@ void wire_close(struct wire *w)
 		return;
 	if (w->pidfd >= 0) {
 		service_unwatch(w->pidfd);
-		close(w->pidfd);
+		fd_close(w->pidfd);
 	}
 	service_unwatch(w->fd);
-	close(w->fd);
+	fd_close(w->fd);
 	w->fd = w->pidfd = -1;
 }
 
@@ -217,7 +231,7 @@ static void read_dry(struct wire *w)
 	if (w->reading)
 		return;
 	w->reading = true;
-	while (w->fd >= 0) {
+	while (w->fd >= 0 && w->error != EBADF) {
 		ssize_t n = recv(w->fd, w->in + w->nin, sizeof(w->in) - w->nin, MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -276,7 +290,7 @@ static int open_process(int fd)
 
 	if (!net_peer(fd, &pid, &uid) || pid <= 0 || pid == getpid())
 		return -1;
-	return (int)syscall(SYS_pidfd_open, pid, 0);
+	return fd_keep((int)syscall(SYS_pidfd_open, pid, 0));
 }
 
 int wire_add(struct control *c, int rank, struct session session)
@@ -322,7 +336,7 @@ void wires_close(struct control *c)
 
 	wires_flush(c);
 	for (struct wire *w = c->wires; w; w = w->next) {
-		while (recv(w->fd, sink, sizeof(sink), MSG_DONTWAIT) > 0)
+		while (fd_is_ours(w->fd) && recv(w->fd, sink, sizeof(sink), MSG_DONTWAIT) > 0)
 			;
 		wire_close(w);
 	}

@@ -1,6 +1,7 @@
 /* A file instead of a look; see believe.h. */
 #include "believe.h"
 #include "../util/error.h"
+#include "../util/fd.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,7 +138,12 @@ int believe(const char *path, int n, const char *const *name, const int *near, i
 {
 	struct doc d;
 	struct believed b = {0};
-	int rc = doc_open(&d, path);
+	FILE *f = file_open(path, "r");
+	int rc = f ? doc_read(&d, path, f) : TUTTI_ESYSTEM;
+	if (f)
+		fclose(f);
+	else
+		d = (struct doc){0};
 	rc = rc ? rc : believed_read(&b, &d);
 	if (rc)
 		rc = fail_while(rc, "TUTTI_TOPO_FILE");

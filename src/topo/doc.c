@@ -23,6 +23,13 @@ int doc_open(struct doc *d, const char *path)
 	return take(d, path, root, &error);
 }
 
+int doc_read(struct doc *d, const char *path, FILE *f)
+{
+	json_error_t error;
+	json_t *root = json_loadf(f, JSON_REJECT_DUPLICATES, &error);
+	return take(d, path, root, &error);
+}
+
 int doc_parse(struct doc *d, const char *name, const char *text, size_t len)
 {
 	json_error_t error;

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 struct doc {
 	const char *name; /* of the file */
@@ -19,6 +20,8 @@ struct doc {
 int doc_open(struct doc *d, const char *path);
 /** The same of a text that was read from a file of that name. */
 int doc_parse(struct doc *d, const char *name, const char *text, size_t len);
+/** The same of a file that is open, and stays so. */
+int doc_read(struct doc *d, const char *path, FILE *f);
 void doc_close(struct doc *d);
 
 /** Says that `key` of the object that is read should be `what`; returns d->rc. */

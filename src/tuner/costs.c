@@ -9,6 +9,7 @@
 
 #include "../algo/algo.h"
 #include "../util/error.h"
+#include "../util/fd.h"
 #include "../util/log.h"
 #include "../util/param.h"
 
@@ -228,7 +229,7 @@ int costs_read(struct costs *c, const char *path)
 	ssize_t got = 1;
 	int fd = -1, rc = text ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
 	/* not to be held up by what is no plain file */
-	if (!rc && (fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0)
+	if (!rc && (fd = fd_keep(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK))) < 0)
 		rc = fail_errno("can't read the table %s", path);
 	while (!rc && got > 0 && len < MOST_BYTES) {
 		if ((got = read(fd, text + len, MOST_BYTES - len)) < 0)
@@ -239,7 +240,7 @@ int costs_read(struct costs *c, const char *path)
 		rc = len < MOST_BYTES ? costs_parse(c, text, len, path)
 		                      : fail(TUTTI_EINVAL, "%s:1: far too long for a table of costs", path);
 	if (fd >= 0)
-		close(fd);
+		fd_close(fd);
 	free(text);
 	return rc;
 }

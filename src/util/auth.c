@@ -1,6 +1,7 @@
 /* Proof of the job's secret; see auth.h. Keys are digests of the secret's text, so that secrets may have any length. */
 #include "auth.h"
 #include "error.h"
+#include "fd.h"
 #include "secret.h"
 
 #include <errno.h>
@@ -149,7 +150,7 @@ int auth_key_from_file(struct auth_key *key, const char *path)
 		return fail(TUTTI_EAUTH, "no secret: HOME is not set, so set TUTTI_SECRET_FILE=/path/to/secret");
 	if (!path)
 		path = standard;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	fd = fd_keep(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 	if (fd < 0 && errno == ENOENT)
 		return fail(TUTTI_EAUTH,
 		            "there is no secret file %s: type `tutti-run --make-secret` on one host and copy the file "
@@ -178,7 +179,7 @@ int auth_key_from_file(struct auth_key *key, const char *path)
 		rc = key_from_bytes(key, text, (size_t)n);
 out:
 	sodium_memzero(text, sizeof(text));
-	close(fd);
+	fd_close(fd);
 	return rc;
 }
 

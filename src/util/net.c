@@ -5,6 +5,7 @@
 #include "net.h"
 #include "clock.h"
 #include "error.h"
+#include "fd.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -160,7 +161,7 @@ static int open_socket(const struct net_addr *a, int *fd)
 {
 	int family = a->family == 4 ? AF_INET : AF_INET6;
 
-	*fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	*fd = fd_keep(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 	return *fd < 0 ? fail_errno("can't make an IPv%d socket", a->family) : TUTTI_OK;
 }
 
@@ -180,7 +181,7 @@ int net_listen(struct net_addr *at, int *fd)
 	if (bind(sock, (struct sockaddr *)&s, net_to_sockaddr(at, &s)) < 0 || listen(sock, BACKLOG) < 0 ||
 	    !net_local_end(sock, &bound)) {
 		rc = fail_errno("can't listen on %s", net_text(at, text));
-		close(sock);
+		fd_close(sock);
 		return rc;
 	}
 	at->port = bound.port;
@@ -190,7 +191,7 @@ int net_listen(struct net_addr *at, int *fd)
 
 int net_accept(int listener)
 {
-	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = fd_keep(accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
 
 	if (fd >= 0)
 		set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
@@ -263,7 +264,7 @@ int net_connect_begin(const struct net_addr *to, const struct net_addr *from, in
 		return rc;
 	}
 	int why = errno;
-	close(sock);
+	fd_close(sock);
 	errno = why;
 	return rc;
 }
@@ -291,7 +292,7 @@ int net_connect(const struct net_addr *to, const struct net_addr *from, struct n
 	if (rc == TUTTI_OK)
 		*fd = sock;
 	else
-		close(sock);
+		fd_close(sock);
 	return rc;
 }
 
@@ -334,7 +335,7 @@ static socklen_t local_name(const char *name, struct sockaddr_un *s)
 
 static int open_local(int *fd)
 {
-	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	*fd = fd_keep(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 	return *fd < 0 ? fail_errno("can't make a local socket") : TUTTI_OK;
 }
 
@@ -350,7 +351,7 @@ int net_listen_local(const char *name, int *fd)
 		bool taken = errno == EADDRINUSE;
 		rc = fail_errno("can't listen on the local socket @%s", name);
 		rc = taken ? TUTTI_EPEER : rc;
-		close(sock);
+		fd_close(sock);
 		return rc;
 	}
 	*fd = sock;
@@ -388,7 +389,7 @@ out:
 	if (rc == TUTTI_OK)
 		*fd = sock;
 	else
-		close(sock);
+		fd_close(sock);
 	return rc;
 }
 
@@ -455,6 +456,7 @@ int net_recv_fd(int sock, struct net_limit limit, int *fd)
 			return fail(TUTTI_ESYSTEM, "a descriptor was promised and did not arrive (raise the limit of "
 			                           "open files: ulimit -n)");
 		memcpy(fd, CMSG_DATA(head), sizeof(int));
-		return TUTTI_OK;
+		*fd = fd_keep(*fd);
+		return *fd < 0 ? transfer_failed("receive a descriptor from") : TUTTI_OK;
 	}
 }

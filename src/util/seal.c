@@ -1,6 +1,7 @@
 /* Frames under authenticated encryption, see seal.h. */
 #include "seal.h"
 #include "error.h"
+#include "fd.h"
 #include "secret.h"
 
 #include <sodium.h>
@@ -109,7 +110,7 @@ int seal_open(struct seal *s, const void *frame, size_t len, void *plain, size_t
 void session_close(struct session *s)
 {
 	if (s->fd >= 0)
-		close(s->fd);
+		fd_close(s->fd);
 	seal_free(s->seal);
 	*s = SESSION_NONE;
 }

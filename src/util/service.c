@@ -2,10 +2,14 @@
  * The service thread, see service.h. One lock guards everything but the thread's life; callbacks run with it held. A
  * watch is known by its descriptor and a generation, which travels with each event: an event that was fetched before
  * its watch went away finds another generation and is dropped.
+ *
+ * The thread is woken by arming an event that is always ready. That writes to no descriptor, and it fails when one of the two
+ * is no longer what it was: an application that closes descriptors that it did not open is found out by it.
  */
 #include "service.h"
 #include "clock.h"
 #include "error.h"
+#include "fd.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -42,7 +46,8 @@ static pthread_t thread;
 static int users, epoll_fd = -1, wake_fd = -1;
 
 /* Guarded by the lock. */
-static bool ending;
+static bool ending, lost; /* lost: the descriptors are not ours any more */
+static service_loss_fn *on_loss;
 static struct watch *watches; /* by descriptor */
 static size_t nwatches;
 static struct timer *timers;  /* earliest first */
@@ -58,6 +63,13 @@ static void make_lock(void)
 	pthread_mutexattr_destroy(&attr);
 }
 
+static void close_descriptors(void)
+{
+	fd_close(epoll_fd);
+	fd_close(wake_fd);
+	epoll_fd = wake_fd = -1;
+}
+
 /*
  * The child has no service thread, and another thread may have held the locks. The epoll descriptor is one with the
  * parent's, so it is closed and not changed. What the parent's watches and timers refer to is not ours to free.
@@ -67,11 +79,7 @@ static void after_fork(void)
 	service_forks++;
 	pthread_mutex_init(&life, NULL);
 	make_lock();
-	if (epoll_fd >= 0)
-		close(epoll_fd);
-	if (wake_fd >= 0)
-		close(wake_fd);
-	epoll_fd = wake_fd = -1;
+	close_descriptors();
 	users = 0;
 	watches = NULL;
 	nwatches = 0;
@@ -95,13 +103,35 @@ void service_unlock(void)
 	pthread_mutex_unlock(&lock);
 }
 
-static void wake(void)
+static void lose(void)
 {
-	uint64_t one = 1;
-
-	/* It fails only when the counter is full, and then the thread is being woken already. */
-	if (write(wake_fd, &one, sizeof(one)) < 0)
+	if (lost || ending)
 		return;
+	lost = true;
+	if (on_loss)
+		on_loss();
+}
+
+/* Arms the event once more; false: it is not there. */
+static bool wake(void)
+{
+	struct epoll_event e = {.events = EPOLLIN | EPOLLONESHOT};
+
+	e.data.u64 = (uint32_t)wake_fd;
+	if (!lost && epoll_ctl(epoll_fd, EPOLL_CTL_MOD, wake_fd, &e) == 0)
+		return true;
+	lose();
+	return false;
+}
+
+bool service_check(void)
+{
+	return wake();
+}
+
+void service_on_loss(service_loss_fn *fn)
+{
+	on_loss = fn;
 }
 
 /* ---- watches ----------------------------------------------------------------------------------------------------- */
@@ -136,7 +166,8 @@ static int make_room(size_t fd)
 
 int service_watch(int fd, uint32_t events, service_fn *fn, void *arg)
 {
-	int rc = make_room((size_t)fd);
+	int rc = service_check() ? make_room((size_t)fd)
+	                         : fail(TUTTI_ESYSTEM, "the service thread's descriptors were closed");
 
 	if (rc == TUTTI_OK)
 		rc = control(EPOLL_CTL_ADD, fd, events);
@@ -175,7 +206,7 @@ int service_at(uint64_t due, service_timer_fn *fn, void *arg)
 	t->next = *at;
 	*at = t;
 	if (due < asleep_until)
-		wake();
+		(void)wake();
 	return TUTTI_OK;
 }
 
@@ -223,30 +254,42 @@ static int sleep_ms(uint64_t until)
 static void dispatch(const struct epoll_event *e)
 {
 	uint32_t fd = (uint32_t)e->data.u64, generation = (uint32_t)(e->data.u64 >> 32);
-	uint64_t drain;
 
-	if ((int)fd == wake_fd) {
-		if (read(wake_fd, &drain, sizeof(drain)) < 0)
-			return;
-	} else if (watches[fd].fn && watches[fd].generation == generation) {
+	if ((int)fd != wake_fd && watches[fd].fn && watches[fd].generation == generation)
 		watches[fd].fn(watches[fd].arg, (int)fd, e->events);
-	}
+}
+
+/* Who waits on a descriptor that was closed is not woken by that: then stop() cancels the wait. */
+static int sleep_in_epoll(struct epoll_event *events, int ms)
+{
+	int n, state;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+	n = epoll_wait(epoll_fd, events, BATCH, ms);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	return n;
 }
 
 static void *run(void *arg)
 {
 	struct epoll_event events[BATCH];
+	int state;
 
 	(void)arg;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	service_lock();
-	while (!ending) {
+	while (!ending && !lost) {
 		int n;
 		asleep_until = timers ? timers->due : UINT64_MAX;
 		n = sleep_ms(asleep_until);
 		service_unlock();
-		n = epoll_wait(epoll_fd, events, BATCH, n);
+		n = sleep_in_epoll(events, n);
+		if (n < 0 && errno != EINTR)
+			n = -2;
 		service_lock();
 		asleep_until = 0;
+		if (n == -2)
+			lose();
 		for (int i = 0; i < n; i++)
 			dispatch(&events[i]);
 		run_timers();
@@ -272,23 +315,14 @@ static int start_thread(void)
 	return TUTTI_OK;
 }
 
-static void close_descriptors(void)
-{
-	if (epoll_fd >= 0)
-		close(epoll_fd);
-	if (wake_fd >= 0)
-		close(wake_fd);
-	epoll_fd = wake_fd = -1;
-}
-
 static int start(void)
 {
-	struct epoll_event e = {.events = EPOLLIN};
+	struct epoll_event e = {.events = 0};
 	int rc;
 
-	ending = false;
-	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	ending = lost = false;
+	epoll_fd = fd_keep(epoll_create1(EPOLL_CLOEXEC));
+	wake_fd = fd_keep(eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
 	e.data.u64 = (uint32_t)wake_fd;
 	if (epoll_fd < 0 || wake_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake_fd, &e) < 0)
 		rc = fail_errno("can't make the service thread's epoll");
@@ -303,7 +337,8 @@ static void stop(void)
 {
 	service_lock();
 	ending = true;
-	wake();
+	if (!wake())
+		(void)pthread_cancel(thread);
 	service_unlock();
 	pthread_join(thread, NULL);
 	close_descriptors();

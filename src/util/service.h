@@ -8,10 +8,12 @@
 #ifndef TUTTI_SERVICE_H
 #define TUTTI_SERVICE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef void service_fn(void *arg, int fd, uint32_t events);
 typedef void service_timer_fn(void *arg);
+typedef void service_loss_fn(void);
 
 /** Starts the thread for the first user, ends it after the last: not from a callback, not with the lock held. */
 int service_acquire(void);
@@ -26,6 +28,13 @@ int service_watch(int fd, uint32_t events, service_fn *fn, void *arg);
 int service_rewatch(int fd, uint32_t events);
 /** After this no callback for fd runs any more. Does not close it. */
 void service_unwatch(int fd);
+
+/**
+ * Are the thread's own descriptors still its own, or has the application closed them? With the lock held. From the first
+ * false on nothing is watched any more; the function of service_on_loss was called then, on the thread that found out.
+ */
+bool service_check(void);
+void service_on_loss(service_loss_fn *fn);
 
 /** One-shot timer at now_ns() time `due`; with the lock held. Cancelling takes away all timers of that fn and arg. */
 int service_at(uint64_t due, service_timer_fn *fn, void *arg);

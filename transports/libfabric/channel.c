@@ -1,6 +1,7 @@
 /* See channel.h. */
 #include "channel.h"
 #include "../../src/util/error.h"
+#include "../../src/util/fd.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -72,7 +73,7 @@ bool channel_hear(struct channel *c, struct record *r)
 void channel_close(struct channel *c)
 {
 	if (c->fd >= 0)
-		close(c->fd);
+		fd_close(c->fd);
 	free(c->out);
 	*c = (struct channel){.fd = -1};
 }

@@ -4,6 +4,7 @@
  * memory (wire.h) that ranks tell each other over an authenticated side channel (channel.h).
  */
 #include "../../src/util/error.h"
+#include "../../src/util/fd.h"
 #include "../../src/util/log.h"
 #include "state.h"
 
@@ -35,8 +36,7 @@ static void fabric_close(void *ctx)
 			wire_free(f->wires[i]);
 		}
 	choices_free(&f->choices, f->fi);
-	if (f->epoll >= 0)
-		close(f->epoll);
+	fd_close(f->epoll);
 	free(f->wires);
 	free(f->peers);
 	free(f);
@@ -110,7 +110,7 @@ static int open_epoll(struct fabric *f)
 {
 	struct epoll_event e = {.events = EPOLLIN, .data.u32 = (uint32_t)f->env->rank};
 
-	f->epoll = epoll_create1(EPOLL_CLOEXEC);
+	f->epoll = fd_keep(epoll_create1(EPOLL_CLOEXEC));
 	if (f->epoll < 0 || (f->e.wait_fd >= 0 && epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->e.wait_fd, &e) < 0))
 		return fail_errno("make an epoll descriptor");
 	return TUTTI_OK;

@@ -14,6 +14,7 @@
 
 #include "../../src/segment.h"
 #include "../../src/util/error.h"
+#include "../../src/util/fd.h"
 #include "../../src/util/log.h"
 
 struct shm {
@@ -77,11 +78,11 @@ static int lead(struct shm *c, int nlocal)
 {
 	int fd = -1, rc = segment_create(&c->segment, nlocal, c->nonce, &fd);
 	if (rc) /* those who ask must not wait for it */
-		fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		fd = fd_keep(open("/dev/null", O_RDONLY | O_CLOEXEC));
 	if (fd >= 0) {
 		int given = c->env->give(c->env, c->nonce, fd);
 		rc = rc ? rc : given;
-		close(fd);
+		fd_close(fd);
 	}
 	return rc;
 }
@@ -92,7 +93,7 @@ static int follow(struct shm *c, int leader, int nlocal)
 	if (rc)
 		return fail_while(rc, "ask rank %d for its shared memory", leader);
 	rc = segment_join(&c->segment, fd, nlocal, c->local[c->env->rank], c->nonce);
-	close(fd);
+	fd_close(fd);
 	return rc;
 }
 

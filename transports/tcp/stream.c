@@ -1,6 +1,7 @@
 /* Slots to bytes and bytes to slots; see stream.h. Moving them never blocks and never allocates. */
 #include "stream.h"
 #include "../../src/util/error.h"
+#include "../../src/util/fd.h"
 #include "../../src/util/net.h"
 #include "cover.h"
 
@@ -97,7 +98,7 @@ void stream_destroy(struct stream *s)
 	stream_detach(s, false);
 	(void)shutdown(s->fd, SHUT_WR);
 	reset_on_close(s->fd, false);
-	close(s->fd);
+	fd_close(s->fd);
 	cover_free(s->cover);
 	free(s);
 }

@@ -5,6 +5,7 @@
  */
 #include "../../src/transport.h"
 #include "../../src/util/error.h"
+#include "../../src/util/fd.h"
 #include "stream.h"
 
 #include <errno.h>
@@ -38,8 +39,7 @@ static void tcp_close(void *ctx)
 		return;
 	for (int i = 0; i < t->n; i++)
 		stream_destroy(t->streams[i]);
-	if (t->epoll >= 0)
-		close(t->epoll);
+	fd_close(t->epoll);
 	free(t->streams);
 	free(t);
 }
@@ -53,15 +53,15 @@ static int tcp_open(const struct transport_env *env, void **ctx)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	*ctx = t;
 	t->env = env;
-	t->epoll = epoll_create1(EPOLL_CLOEXEC);
+	t->epoll = fd_keep(epoll_create1(EPOLL_CLOEXEC));
 	if (t->epoll < 0)
 		return fail_errno("create an epoll descriptor");
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = fd_keep(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
 	if (fd < 0 && errno == EAFNOSUPPORT)
-		fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		fd = fd_keep(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
 	if (fd < 0)
 		return fail_errno("open a TCP socket");
-	close(fd);
+	fd_close(fd);
 	return TUTTI_OK;
 }
 

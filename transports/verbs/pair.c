@@ -2,6 +2,7 @@
 #include "pair.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
+#include "../../src/util/fd.h"
 #include "qp.h"
 
 #include <errno.h>
@@ -421,7 +422,7 @@ int pair_create(struct pair **out, const struct transport_env *env, struct devic
 	int rc;
 
 	if (!p) {
-		close(fd);
+		fd_close(fd);
 		return fail(TUTTI_ENOMEM, "out of memory");
 	}
 	*p = (struct pair){.env = env,
@@ -465,7 +466,7 @@ void pair_destroy(struct pair *p)
 	if (p->frames)
 		frames_end(p);
 	reset_on_close(p->fd, false);
-	close(p->fd);
+	fd_close(p->fd);
 	free(p->channels);
 	free(p->queue);
 	free(p->out);

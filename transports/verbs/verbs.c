@@ -6,6 +6,7 @@
 #include "../../src/transport.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
+#include "../../src/util/fd.h"
 #include "../../src/util/log.h"
 #include "pair.h"
 
@@ -70,8 +71,7 @@ static void verbs_close(void *ctx)
 		device_close(&l->device);
 		free(l->pairs);
 		}
-	if (v->epoll >= 0)
-		close(v->epoll);
+	fd_close(v->epoll);
 	free(v);
 }
 
@@ -207,7 +207,7 @@ static int verbs_attach(void *ctx)
 		peers += r != v->env->rank && is_usable(v, r);
 	if (!peers)
 		return fail(TUTTI_EUNSUPPORTED, "no other rank has a device that it could use");
-	v->epoll = epoll_create1(EPOLL_CLOEXEC);
+	v->epoll = fd_keep(epoll_create1(EPOLL_CLOEXEC));
 	if (v->epoll < 0)
 		return fail_errno("create an epoll descriptor");
 	for
