@@ -8,6 +8,7 @@
  */
 #include "launch.h"
 #include "../util/error.h"
+#include "../util/fd.h"
 #include "../util/log.h"
 #include "../util/secret.h"
 
@@ -326,11 +327,16 @@ static int load_json(const struct reader *r, const char *name, json_t **out)
 {
 	json_error_t err;
 	const char *text;
+	FILE *f = NULL;
 	int rc = need(r, name, &text);
 
 	if (rc != TUTTI_OK)
 		return rc;
-	*out = text[0] == '[' ? json_loads(text, 0, &err) : json_load_file(text, 0, &err);
+	if (text[0] != '[' && !(f = file_open(text, "r")))
+		return fail_while(TUTTI_EINVAL, "%s=%.200s", name, text);
+	*out = f ? json_loadf(f, 0, &err) : json_loads(text, 0, &err);
+	if (f)
+		fclose(f);
 	if (!*out)
 		return fail(TUTTI_EINVAL, "%s=%.200s: not readable as JSON: %s", name, text, err.text);
 	if (!json_is_array(*out) || json_array_size(*out) == 0 || json_array_size(*out) > SIZE_LIMIT) {
@@ -393,21 +399,55 @@ static int read_mlx(struct reader *r, bool *found)
 	return rc;
 }
 
-static const struct {
+/* rank: the variable that says that it was this launcher. size: those that tell how many ranks; one of them is needed. */
+static const struct launcher {
 	const char *name;
 	int (*read)(struct reader *r, bool *found);
+	const char *rank, *size[3];
 } launchers[] = {
-        {"tutti", read_tutti},     {"torchrun", read_torchrun}, {"pmi", read_pmi},
-        {"openmpi", read_openmpi}, {"slurm", read_slurm},       {"mlx", read_mlx},
+        {"tutti", read_tutti, NULL, {NULL}},
+        {"torchrun", read_torchrun, "RANK", {"WORLD_SIZE"}},
+        {"pmi", read_pmi, "PMI_RANK", {"PMI_SIZE"}},
+        {"openmpi", read_openmpi, "OMPI_COMM_WORLD_RANK", {"OMPI_COMM_WORLD_SIZE"}},
+        {"slurm", read_slurm, "SLURM_PROCID", {"SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"}},
+        {"mlx", read_mlx, "MLX_RANK", {"MLX_IBV_DEVICES", "MLX_HOSTFILE", "MLX_WORLD_SIZE"}},
 };
+
+/* A rank of unknown many is no launcher's: the variable was set by hand, or is left over from something else. */
+static bool is_stray(const struct reader *r, const struct launcher *l)
+{
+	bool sized = false;
+
+	for (size_t i = 0; i < 3 && l->size[i]; i++)
+		sized = sized || value_of(r, l->size[i]);
+	return l->rank && value_of(r, l->rank) && !sized;
+}
+
+/* No launcher was found. Rank 0 of unknown many is a program that runs alone; another rank is not. */
+static int alone_but_for(const struct reader *r, const struct launcher *stray)
+{
+	const char *rank = value_of(r, stray->rank);
+
+	if (strcmp(rank, "0") != 0)
+		return fail(TUTTI_EINVAL, "%s=%.64s says that there are other ranks, but %s is not set, as %s does",
+		            stray->rank, rank, stray->size[0], stray->name);
+	log_warn("%s=0 is set, but %s is not: the variable is ignored, and this is the only rank", stray->rank,
+	         stray->size[0]);
+	return TUTTI_OK;
+}
 
 static int find_launcher(struct reader *r)
 {
+	const struct launcher *stray = NULL;
 	bool found = false;
 
 	for (size_t i = 0; i < sizeof(launchers) / sizeof(launchers[0]); i++) {
 		int rc;
 
+		if (is_stray(r, &launchers[i])) {
+			stray = stray ? stray : &launchers[i];
+			continue;
+		}
 		r->launcher = launchers[i].name;
 		rc = launchers[i].read(r, &found);
 		if (rc != TUTTI_OK)
@@ -422,7 +462,7 @@ static int find_launcher(struct reader *r)
 		            "TUTTI_ROOT=%.100s, but nothing says which rank this is: set TUTTI_RANK and "
 		            "TUTTI_SIZE, or use a launcher",
 		            r->p->root);
-	return TUTTI_OK;
+	return stray ? alone_but_for(r, stray) : TUTTI_OK;
 }
 
 /* The ports on this host where rank 0 may be. */

@@ -92,6 +92,8 @@ static void test_alone(void **state)
 	expect(&unset, NOTHING, "alone", 0, 1, "");
 	expect(&unset, ENV("WORLD_SIZE=4", "PMI_SIZE=3", "SLURM_NTASKS=2"), "alone", 0, 1, "");
 	expect(&unset, ENV("RANK="), "alone", 0, 1, "");
+	expect(&unset, ENV("RANK=0"), "alone", 0, 1, "");
+	expect(&unset, ENV("SLURM_PROCID=0", "MLX_RANK=0"), "alone", 0, 1, "");
 	p.root = "h:1";
 	refuse(&p, NOTHING, TUTTI_EINVAL, "TUTTI_ROOT=h:1", "TUTTI_RANK");
 }
@@ -158,7 +160,8 @@ static void test_torchrun(void **state)
 	expect_local(ENV("RANK=1", "WORLD_SIZE=2", "LOCAL_WORLD_SIZE=2", "MASTER_ADDR=node7", "MASTER_PORT=1"),
 	             "torchrun", 1, 2);
 	expect_local(ENV("RANK=1", "WORLD_SIZE=2", "MASTER_ADDR=localhost", "MASTER_PORT=1"), "torchrun", 1, 2);
-	refuse(&unset, ENV("RANK=0"), TUTTI_EINVAL, "WORLD_SIZE", "torchrun");
+	refuse(&unset, ENV("RANK=1"), TUTTI_EINVAL, "WORLD_SIZE", "torchrun");
+	expect_local(ENV("RANK=0", "PMI_RANK=1", "PMI_SIZE=2", "MPI_LOCALNRANKS=2"), "pmi", 1, 2);
 	refuse(&unset, ENV("RANK=2", "WORLD_SIZE=2"), TUTTI_EINVAL, "RANK=2", "WORLD_SIZE=2");
 	refuse(&unset, ENV("RANK=-1", "WORLD_SIZE=2"), TUTTI_EINVAL, "RANK=-1", "from 0");
 	refuse(&unset, ENV("RANK=1x", "WORLD_SIZE=2"), TUTTI_EINVAL, "RANK=1x", "number");
@@ -243,7 +246,7 @@ static void test_slurm(void **state)
 	        ENV("SLURM_PROCID=0", "SLURM_NTASKS=2", "SLURM_JOB_ID=12", "SLURM_STEP_ID=1", "SLURM_NNODES=1"),
 	        "slurm", 0, 2);
 	assert_false(same_key(&l, &next));
-	refuse(&unset, ENV("SLURM_PROCID=0"), TUTTI_EINVAL, "SLURM_NTASKS", "slurm");
+	refuse(&unset, ENV("SLURM_PROCID=1"), TUTTI_EINVAL, "SLURM_NTASKS", "slurm");
 	refuse(&unset, ENV("SLURM_PROCID=0", "SLURM_NTASKS=2", "SLURM_STEP_ID=0"), TUTTI_EINVAL, "SLURM_JOB_NODELIST",
 	       "");
 	refuse(&unset, ENV("SLURM_PROCID=5", "SLURM_NTASKS=2"), TUTTI_EINVAL, "SLURM_PROCID=5", "SLURM_NTASKS=2");
