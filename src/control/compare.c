@@ -88,7 +88,8 @@ void check_left(struct control_comm *cc)
 		const struct call *last = &cc->m[i].call;
 		if (!cc->m[i].left_after || last->number >= mine.number)
 			continue;
-		add(text, sizeof(text), "%s%s destroyed its communicator ", cc->prefix, who(cc, i, name));
+		add(text, sizeof(text), "%s%s %s ", cc->prefix, who(cc, i, name),
+		    cc->m[i].ended ? "ended without destroying its communicator," : "destroyed its communicator");
 		if (last->number)
 			add(text, sizeof(text), "after %s", call_text(last, what, sizeof(what)));
 		else

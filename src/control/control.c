@@ -178,6 +178,7 @@ static void brief_comms(struct wire *w)
 		for (int i = 0; i < cc->n; i++) {
 			struct message left = {.type = MSG_LEAVE, .comm = cc->id, .a = cc->members[i]};
 			left.call = cc->m[i].call;
+			left.value = cc->m[i].ended;
 			if (cc->m[i].left_after)
 				tell(w, &left);
 		}
@@ -260,6 +261,7 @@ static void hear_leave(struct control_comm *cc, const struct message *m, struct 
 	if (i < 0 || i == cc->me || cc->m[i].left_after)
 		return;
 	cc->m[i].left = cc->m[i].left_after = true;
+	cc->m[i].ended = m->value != 0;
 	cc->m[i].call = m->call;
 	check_left(cc);
 	doom_check(cc);
@@ -452,7 +454,7 @@ void control_leave(struct control_comm *cc)
 	m.call = last_call(cc);
 	service_lock();
 	say(c, &m);
-	farewell_note(c, cc->id, &m.call);
+	farewell_note(c, &m);
 	doom_cancel(cc);
 	for (at = &c->comms; *at != cc; at = &(*at)->next)
 		;
@@ -497,6 +499,53 @@ static void close_in_child(void)
 static void watch_forks(void)
 {
 	pthread_atfork(service_lock, service_unlock, close_in_child);
+}
+
+/*
+ * The process ends by exit or by the return of main, and has not destroyed its communicators. It says goodbye in its last
+ * moment, so that calls which it has finished end well on the others. What it has not finished it can't leave in order.
+ */
+static bool is_idle(const struct control *c)
+{
+	for (const struct control_comm *cc = c->comms; cc; cc = cc->next)
+		if (healthy(cc) && last_call(cc).number > last_finished(cc))
+			return false;
+	return c->comms != NULL;
+}
+
+static void leave_by_exit(struct control *c, uint64_t until)
+{
+	for (struct control_comm *cc = c->comms; cc; cc = cc->next) {
+		struct message m = {.type = MSG_LEAVE, .comm = cc->id, .a = c->rank, .value = 1};
+		m.call = last_call(cc);
+		say(c, &m);
+		farewell_note(c, &m);
+	}
+	farewell(c, until);
+	wires_close(c);
+}
+
+/* The lock is released while one leaves: the list may be another one then. */
+static struct control *next_to_leave(void)
+{
+	struct control *c = planes;
+
+	while (c && (c->leaving || !is_idle(c)))
+		c = c->next;
+	return c;
+}
+
+#define EXIT (500 * MS) /* of the process's end, at most */
+
+static void __attribute__((destructor)) at_exit(void)
+{
+	uint64_t until = now_ns() + EXIT;
+
+	if (!service_lock_until(until))
+		return;
+	for (struct control *c; (c = next_to_leave()) && service_check();)
+		leave_by_exit(c, until);
+	service_unlock();
 }
 
 static void on_dial(void *arg, struct session session, const struct hello *hello)
@@ -590,7 +639,7 @@ void control_close(struct control *c)
 	tree_stop(c);
 	service_lock();
 	if (service_check())
-		farewell(c);
+		farewell(c, UINT64_MAX);
 	door_serve(c->door, HELLO_CONTROL, NULL, NULL);
 	wires_close(c);
 	complaints_free(c);

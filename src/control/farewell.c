@@ -10,9 +10,9 @@
 
 #define FAREWELL (300 * MS) /* of waiting in all: a neighbour that is stopped takes no goodbye */
 
-void farewell_note(struct control *c, uint64_t comm, const struct call *last)
+void farewell_note(struct control *c, const struct message *leave)
 {
-	c->parted[c->nparted++ % PARTED] = (struct parting){comm, *last};
+	c->parted[c->nparted++ % PARTED] = (struct parting){leave->comm, leave->call, leave->value != 0};
 }
 
 void farewell_brief(struct wire *w)
@@ -22,7 +22,7 @@ void farewell_brief(struct wire *w)
 
 	for (unsigned i = first; i < c->nparted; i++) {
 		const struct parting *p = &c->parted[i % PARTED];
-		struct message leave = {.type = MSG_LEAVE, .comm = p->comm, .a = c->rank, .call = p->last};
+		struct message leave = {.type = MSG_LEAVE, .comm = p->comm, .a = c->rank, .value = p->ended, .call = p->last};
 		tell(w, &leave);
 	}
 }
@@ -67,14 +67,14 @@ static void find_neighbour(struct control *c, uint64_t until)
 		c->state[rank] = LEFT;
 }
 
-void farewell(struct control *c)
+void farewell(struct control *c, uint64_t until)
 {
 	struct message bye = {.type = MSG_GONE, .a = c->rank, .value = LEFT};
-	uint64_t until = now_ns() + FAREWELL;
+	uint64_t enough = now_ns() + FAREWELL;
 	char why[TEXT_CAP];
 
 	snprintf(why, sizeof(why), "%s", fail_text());
-
+	until = until < enough ? until : enough;
 	c->leaving = true;
 	c->state[c->rank] = LEFT; /* so that a new neighbour is told */
 	say(c, &bye);

@@ -1,7 +1,8 @@
 /*
  * What becomes of communicators when a rank is gone or out of reach. Whoever sees a death tells all; each member of a
  * communicator of the dead then says where it is, and each composes the alarm's text from what it heard, after at most
- * GATHER: no rank needs another to be alive for its own alarm.
+ * GATHER: no rank needs another to be alive for its own alarm. After a death it is raised no earlier: a call that the dead has
+ * finished ends well where all that it sent is on its way.
  */
 #include "group.h"
 #include "plane.h"
@@ -112,7 +113,7 @@ void doom_cancel(struct control_comm *cc)
 
 void doom_check(struct control_comm *cc)
 {
-	if (!cc->doomed)
+	if (!cc->doomed || cc->mourns)
 		return;
 	for (int i = 0; i < cc->n; i++)
 		if (i != cc->me && member_living(cc, i) && !cc->m[i].heard)
@@ -153,8 +154,10 @@ static void doom_by_death(struct control_comm *cc, int member)
 		return; /* the application closed our descriptors: said already */
 	if (member == cc->me)
 		doom(cc, "the other ranks hold %s for dead: was its connection reset?", who(cc, member, name));
-	else
+	else {
+		cc->mourns = true;
 		doom(cc, "%s died", who(cc, member, name));
+	}
 }
 
 static void member_gone(struct control_comm *cc, int rank, enum rank_state state)

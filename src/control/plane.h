@@ -39,7 +39,7 @@ enum message_type {
 	MSG_HERE = 1, /* first on each wire */
 	MSG_GONE,     /* rank a is gone: value is an enum rank_state */
 	MSG_CUT,      /* a and b can't reach each other; value: nor can the rest of their hosts; text: how */
-	MSG_LEAVE,    /* rank a left the communicator; call: its last */
+	MSG_LEAVE,    /* rank a left the communicator; call: its last; value: its process ended without destroying it */
 	MSG_REPORT,   /* the sender waits in `call` */
 	MSG_ASK,      /* where are you? */
 	MSG_STATUS,   /* here: call was started last, `value` finished last */
@@ -113,6 +113,7 @@ struct complaint {
 struct parting {
 	uint64_t comm;
 	struct call last;
+	bool ended; /* by the end of the process */
 };
 
 struct control {
@@ -156,6 +157,7 @@ struct member {
 	struct call message;      /* the send or receive that it waits in; number 0: none */
 	bool left;                /* the communicator */
 	bool left_after;          /* it has said so: after `call` */
+	bool ended;               /* and without destroying the communicator */
 	uint64_t joined;          /* how often it called shrink */
 	bool agreed;
 };
@@ -187,6 +189,7 @@ struct control_comm {
 	struct report reports[REPORTS];
 	bool told;       /* its alarm was passed on */
 	uint64_t doomed; /* someone is gone: the text is due when the living have said where they are */
+	bool mourns;     /* someone died: it is due then, since what the dead had sent may be all that a call needs */
 	char why[400];
 	struct call waits;     /* the message that this rank was last seen waiting in... */
 	uint64_t waits_behind; /* ...as long as so many messages have finished */
@@ -287,12 +290,12 @@ void check_left(struct control_comm *cc);
 
 /* ---- farewell.c -------------------------------------------------------------------------------------------------- */
 
-/** Says goodbye, and waits (not for long) until somebody who stays has heard it. The lock is released meanwhile. */
-void farewell(struct control *c);
+/** Says goodbye, and waits (not for long, and not after `until`) until somebody who stays has heard it. The lock is released meanwhile. */
+void farewell(struct control *c, uint64_t until);
 /** While this rank leaves: the other end has hung up. */
 void farewell_taken(struct wire *w);
 /** Remembers which communicator this rank left, and tells a new neighbour of the last ones. */
-void farewell_note(struct control *c, uint64_t comm, const struct call *last);
+void farewell_note(struct control *c, const struct message *leave);
 void farewell_brief(struct wire *w);
 
 /* ---- shrink.c ---------------------------------------------------------------------------------------------------- */

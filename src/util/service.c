@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BATCH 64
@@ -96,6 +97,17 @@ void service_lock(void)
 {
 	pthread_once(&once, first_use);
 	pthread_mutex_lock(&lock);
+}
+
+bool service_lock_until(uint64_t until)
+{
+	pthread_once(&once, first_use);
+	while (pthread_mutex_trylock(&lock) != 0) {
+		if (now_ns() >= until)
+			return false;
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	return true;
 }
 
 void service_unlock(void)

@@ -22,6 +22,8 @@ void service_release(void);
 /** May be nested. */
 void service_lock(void);
 void service_unlock(void);
+/** Gives up at now_ns() time `until`: for the end of the process, where whoever holds the lock may be gone. */
+bool service_lock_until(uint64_t until);
 
 /** With the lock held (callbacks have it). events as for epoll. */
 int service_watch(int fd, uint32_t events, service_fn *fn, void *arg);

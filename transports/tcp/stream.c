@@ -25,14 +25,6 @@ static struct slot *slot_at(const struct direction *d, uint64_t pos)
 	return (struct slot *)((uint8_t *)d->ring->first + (size_t)(pos & d->mask) * d->stride);
 }
 
-/* A connection that is closed on purpose ends with an end of file; one whose process dies shall be reset. */
-static void reset_on_close(int fd, bool on)
-{
-	struct linger none = {.l_onoff = on};
-
-	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-}
-
 int stream_create(struct stream **out, struct session session, int peer, uint64_t tag)
 {
 	struct stream *s = calloc(1, sizeof(*s));
@@ -49,7 +41,6 @@ int stream_create(struct stream **out, struct session session, int peer, uint64_
 		return fail(TUTTI_ENOMEM, "out of memory");
 	}
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	reset_on_close(fd, true);
 	net_keep(fd);
 	*out = s;
 	return TUTTI_OK;
@@ -91,13 +82,15 @@ void stream_detach(struct stream *s, bool outgoing)
 	s->places = NULL;
 }
 
-/* Bytes that are left unread make a close a reset; the end of file that goes before says that it is meant. */
+/*
+ * What was sent arrives, however the process ends: its sockets are never told to be reset. Bytes that are left unread make a close
+ * a reset; the end of file that goes before says that it is meant.
+ */
 void stream_destroy(struct stream *s)
 {
 	stream_detach(s, true);
 	stream_detach(s, false);
 	(void)shutdown(s->fd, SHUT_WR);
-	reset_on_close(s->fd, false);
 	fd_close(s->fd);
 	cover_free(s->cover);
 	free(s);
