@@ -432,7 +432,7 @@ int request_wait(struct tutti_request **reqs, int n, bool any)
 /* A loop of tests on a crowded host must not keep the core from the rank that it waits for. */
 int request_test(struct tutti_request **req, int *done)
 {
-	if (!is_done(*req) && !move_world_of(*req) && (*req)->comm->world->wait.crowded)
+	if (!is_done(*req) && !move_world_of(*req) && wait_crowded(&(*req)->comm->world->wait))
 		sched_yield();
 	*done = is_done(*req);
 	return *req && *done ? finish(req) : TUTTI_OK;

@@ -268,7 +268,7 @@ bool run_direct(struct tutti_comm *c, const struct op *op, struct recipe *p)
 	enum advance a = direct_advance(c->direct, x);
 	p->record.number = number;
 	flight_start(&c->flight, &p->record);
-	for (int i = 0; a < ADVANCE_DONE && i < WAIT_EAGER && !c->site.how->crowded; i++)
+	for (int i = 0; a < ADVANCE_DONE && i < WAIT_EAGER && !wait_crowded(c->site.how); i++)
 		a = direct_advance(c->direct, x);
 	if (a == ADVANCE_DONE)
 		flight_finish(&c->flight, number);

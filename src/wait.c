@@ -9,6 +9,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +22,56 @@
 #define YIELD_NS     2000000u /* yield before the first sleep; after a pause in work another rank's work is near */
 #define REPORT_FIRST 50000000u
 #define REPORT_EVERY 250000000u
+
+#define POLITE_NS 200000u /* a thread that waits in turn gives the core back sooner */
+#define RECHECK   64      /* yields */
+#define SHARED    8       /* of so many yields as that, in which others got the core */
+
+/* A thread's own core and what the kernel knows of it. */
+static _Thread_local struct {
+	long switches; /* when it was asked last */
+	unsigned yields;
+} core;
+
+/* How often another thread got the core while this one could have gone on. */
+static long switches(void)
+{
+	struct rusage u;
+	return getrusage(RUSAGE_THREAD, &u) == 0 ? u.ru_nivcsw : 0;
+}
+
+static void learn(struct wait_policy_of *how, bool shared)
+{
+	atomic_store_explicit(&how->learned, shared, memory_order_relaxed);
+	atomic_store_explicit(&how->crowded, shared, memory_order_relaxed);
+}
+
+/* Has spun in vain: does a thread that waits, too, need this core? */
+static void yield_and_look(struct wait_policy_of *how)
+{
+	long before = switches();
+	uint64_t begin = now_ns();
+	sched_yield();
+	if (now_ns() - begin > POLITE_NS || (core.switches = switches()) == before)
+		return;
+	core.yields = 0;
+	learn(how, true);
+}
+
+/* Yields at once because it has learned to: is that still right? */
+static void yield_as_learned(struct wait_policy_of *how)
+{
+	uint64_t begin = now_ns();
+	sched_yield();
+	if (now_ns() - begin > POLITE_NS)
+		learn(how, false);
+	if (++core.yields % RECHECK)
+		return;
+	long now = switches();
+	if (now - core.switches < SHARED)
+		learn(how, false);
+	core.switches = now;
+}
 
 void bell_ring(_Atomic uint32_t *bell)
 {
@@ -82,23 +133,29 @@ int wait_look(struct wait *w)
 
 int wait_slow(struct wait *w)
 {
-	const struct wait_policy_of *how = w->site->how;
+	struct wait_policy_of *how = w->site->how;
+	bool crowded = wait_crowded(how);
 	int status = atomic_load_explicit(&w->site->alarm->status, memory_order_acquire); /* A5 */
 	if (status)
 		return status;
-	if (how->crowded && w->idle < WAIT_SPINS * 4) {
-		sched_yield();
+	if (crowded && w->idle < WAIT_SPINS * 4) {
+		if (atomic_load_explicit(&how->learned, memory_order_relaxed))
+			yield_as_learned(how);
+		else
+			sched_yield();
 		return 0;
 	}
-	if (!how->crowded && w->idle % 16) {
+	if (!crowded && w->idle % 16) {
 		cpu_pause();
 		return 0;
 	}
 	uint64_t silent;
 	if ((status = watch(w, &silent)))
 		return status;
-	if (how->policy == WAIT_SPIN || (!how->crowded && silent < SPIN_NS && how->policy == WAIT_AUTO))
+	if (how->policy == WAIT_SPIN || (!crowded && silent < SPIN_NS && how->policy == WAIT_AUTO))
 		cpu_pause();
+	else if (!crowded && silent < YIELD_NS && how->policy == WAIT_AUTO)
+		yield_and_look(how);
 	else if (how->policy == WAIT_YIELD || (silent < YIELD_NS && how->policy == WAIT_AUTO))
 		sched_yield();
 	else

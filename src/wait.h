@@ -10,6 +10,13 @@
  *             else if ((rc = wait_step(&w)))
  *                     return rc;
  *     }
+ *
+ * Who spins on a core that others need keeps them from what it waits for. With more ranks than cores of a host that is known from
+ * the start (crowded). But ranks may share a core and not know it: bound by hand, by a cpuset, in containers. The wait finds out
+ * by itself: when it has spun for long and yields, and the kernel counts that another thread got the core, for a short time as
+ * a rank takes it that waits in turn, the rank yields at once from then on (learned). Every 64 yields it asks the kernel again,
+ * and spins as before when the core was its own meanwhile; or at once when somebody kept the core for long, who is no rank that
+ * waits.
  */
 #ifndef TUTTI_WAIT_H
 #define TUTTI_WAIT_H
@@ -22,10 +29,11 @@ struct alarm;
 
 enum wait_policy { WAIT_AUTO, WAIT_SPIN, WAIT_YIELD, WAIT_SLEEP };
 
-/** How this rank waits: fixed when its world is made. */
+/** How this rank waits: all but what it learns is fixed when its world is made. */
 struct wait_policy_of {
 	enum wait_policy policy;
-	bool crowded;           /* yield at once: more ranks than cores on this host, or WAIT_YIELD */
+	_Atomic bool crowded;   /* yield at once: more ranks than cores on this host, WAIT_YIELD, or learned. A hint */
+	_Atomic bool learned;   /* it is crowded by what the wait has seen: it may be over */
 	_Atomic uint32_t *bell; /* own sleep word, rung by peers in memory; never NULL */
 	int epoll;              /* readable when a network transport has something; -1: none */
 	bool mixed;             /* also linked through memory, which cannot end an epoll_wait: sleep for short */
@@ -34,7 +42,7 @@ struct wait_policy_of {
 
 /** What a waiting rank watches, and whom it tells. */
 struct wait_site {
-	const struct wait_policy_of *how;
+	struct wait_policy_of *how;
 	struct alarm *alarm;
 	uint64_t timeout_ns;
 	void *ctx;
@@ -75,11 +83,16 @@ int wait_slow(struct wait *w);
 /** The alarm, the reports and the deadline without waiting: for callers that only look. */
 int wait_look(struct wait *w);
 
+static inline bool wait_crowded(const struct wait_policy_of *how)
+{
+	return atomic_load_explicit(&how->crowded, memory_order_relaxed);
+}
+
 #define WAIT_EAGER 32 /* first looks follow each other at once: a pause is as long as a cache line takes */
 #define WAIT_SPINS 96
 static inline int wait_step(struct wait *w)
 {
-	if (++w->idle < WAIT_SPINS && !w->site->how->crowded) {
+	if (++w->idle < WAIT_SPINS && !wait_crowded(w->site->how)) {
 		if (w->idle > WAIT_EAGER)
 			cpu_pause();
 		return 0;

@@ -1,7 +1,8 @@
 /*
  * How TUTTI_WAIT and the number of ranks decide whether a rank yields at each look: seen in the world, for a wait that spins and
- * one that yields end alike.
+ * one that yields end alike. And that ranks find out by themselves that they share a core, and that they no longer do.
  */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +17,7 @@
 static int yields(struct tutti_comm *c, void *arg)
 {
 	(void)arg;
-	RANK_CHECK(c->world->wait.crowded);
+	RANK_CHECK(wait_crowded(&c->world->wait));
 	RANK_OK(tutti_barrier(c, NULL));
 	return 0;
 }
@@ -24,7 +25,7 @@ static int yields(struct tutti_comm *c, void *arg)
 static int keeps_its_core(struct tutti_comm *c, void *arg)
 {
 	(void)arg;
-	RANK_CHECK(!c->world->wait.crowded);
+	RANK_CHECK(!wait_crowded(&c->world->wait));
 	RANK_OK(tutti_barrier(c, NULL));
 	return 0;
 }
@@ -56,11 +57,75 @@ static void test_more_ranks_than_cores(void **state)
 	assert_int_equal(failed(n, "TUTTI_WAIT=spin", keeps_its_core), 0);
 }
 
+/* ---- ranks that are bound after their start, so that nothing tells them of it ------------------------------------------ */
+
+static int nth_core(int n)
+{
+	cpu_set_t set;
+	int core = -1;
+	if (sched_getaffinity(0, sizeof(set), &set) != 0)
+		return -1;
+	for (int i = 0; i < CPU_SETSIZE && n >= 0; i++)
+		if (CPU_ISSET(i, &set)) {
+			core = i;
+			n--;
+		}
+	return n < 0 ? core : -1;
+}
+
+static int bind_to(int core)
+{
+	cpu_set_t set;
+	CPU_ZERO(&set);
+	CPU_SET(core, &set);
+	return sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* Calls until each rank has waited in this manner at some time. */
+static int until_all(struct tutti_comm *c, bool yielding)
+{
+	int32_t mine = 0, all = 0;
+	while (!all) {
+		mine |= wait_crowded(&c->world->wait) == yielding;
+		RANK_OK(tutti_allreduce(&mine, &all, 1, TUTTI_I32, TUTTI_MIN, c, NULL));
+	}
+	return 0;
+}
+
+static int share_and_part(struct tutti_comm *c, void *arg)
+{
+	int one = nth_core(0), other = nth_core(1);
+	(void)arg;
+	RANK_CHECK(!wait_crowded(&c->world->wait) && one >= 0 && other >= 0);
+	ranks_note("both on core %d", one);
+	RANK_CHECK(bind_to(one) == 0);
+	RANK_OK(tutti_barrier(c, NULL));
+	if (until_all(c, true))
+		return 1;
+	ranks_note("each on its own core");
+	RANK_CHECK(bind_to(tutti_comm_rank(c) ? other : one) == 0);
+	RANK_OK(tutti_barrier(c, NULL));
+	return until_all(c, false);
+}
+
+static void test_a_shared_core_is_found_out(void **state)
+{
+	static const char *const ways[] = {"TUTTI_TRANSPORT=shm", "TUTTI_TRANSPORT=tcp"};
+	(void)state;
+	if (nth_core(1) < 0) {
+		print_message("one core: all ranks share it from the start\n");
+		skip();
+	}
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(failed(2, ways[i], share_and_part), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_as_told),
 	        cmocka_unit_test(test_more_ranks_than_cores),
+	        cmocka_unit_test(test_a_shared_core_is_found_out),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
