@@ -19,6 +19,11 @@ WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wmissing-pr
 OPT     ?= -O2
 CFLAGS  += -std=c11 -D_GNU_SOURCE $(OPT) -g -fPIC -fvisibility=hidden -fno-math-errno -ffp-contract=off $(WARN) -Iinclude
 comma   := ,
+# As Debian builds; the sanitizers bring checks of their own.
+ifeq ($(SAN),)
+CFLAGS  += -fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wformat -Werror=format-security
+LDFLAGS += -Wl,-z,relro -Wl,-z,now
+endif
 ifneq ($(SAN),)
 SANFLAGS := -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
 CFLAGS  += $(SANFLAGS)
@@ -50,6 +55,9 @@ lib: $(B)/lib/libtutti.so.0 $(B)/lib/libtutti.a $(B)/lib/tutti.pc
 ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
 $(B)/obj/src/kernel/%avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma -mprfchw)
 $(B)/obj/src/kernel/%avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mprfchw -mavx512f -mavx512bw -mavx512vl -mavx512dq)
+
+# The entries and the arithmetic are all that the smallest calls consist of: there, only functions with text on the stack.
+$(B)/obj/src/api.o $(B)/obj/src/kernel/%.o: CFLAGS += $(if $(SAN),,-fstack-protector)
 
 $(B)/obj/perf/transformer/loops_%.o: CFLAGS += -O3 -ffp-contract=fast
 $(B)/obj/perf/transformer/loops_avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma)

@@ -32,6 +32,13 @@ every_call_is_there() {
 	missing=$(comm -23 "$work/declared" "$work/there")
 	[ -z "$missing" ] || { echo "declared, not exported: $missing"; return 1; }
 }
+hardened() {
+	for f in "$prefix/lib/libtutti.so.0" "$prefix"/bin/tutti-*; do
+		readelf -hW "$f" | grep -q 'Type:.*DYN' && readelf -lW "$f" | grep -q GNU_RELRO &&
+			readelf -dW "$f" | grep -q 'FLAGS.*NOW' && nm -D "$f" | grep -q __stack_chk_fail &&
+			nm -D "$f" | grep -q '__[a-z]*printf_chk' || { echo "$f is not hardened"; return 1; }
+	done
+}
 uninstalls() {
 	make -C "$top" --no-print-directory uninstall PREFIX="$prefix" && left=$(find "$prefix" -type f -o -type l) &&
 		[ -z "$left" ] || { echo "left behind: $left"; return 1; }
@@ -46,5 +53,6 @@ run static_program static_program
 run only_tutti_symbols only_tutti_symbols
 run every_call_is_there every_call_is_there
 run pages pages
+run hardened hardened
 run uninstalls uninstalls
 report
