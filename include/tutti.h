@@ -177,7 +177,9 @@ struct tutti_config {
 /**
  * Make the communicator that the launcher's environment describes; alone, without a launcher, one of size 1. The
  * environments understood, in order: TUTTI_RANK/SIZE/ROOT, torchrun, PMI (MPICH), Open MPI, Slurm, MLX.
- * cfg may be NULL. Errors: EINVAL (a variable is malformed), EAUTH, ETIMEOUT, EMISMATCH, EPEER, ESYSTEM, ENOMEM.
+ * cfg may be NULL. A process may call it again, after destroying what it made or beside it: each call makes a communicator
+ * of all ranks, which make them in the same order; calls of several threads take turns. Errors: EINVAL (a variable is
+ * malformed), EAUTH, ETIMEOUT, EMISMATCH, EPEER, ESYSTEM, ENOMEM.
  */
 TUTTI_API int tutti_comm_from_env(struct tutti_comm **comm, const struct tutti_config *cfg);
 

@@ -3,6 +3,7 @@
  * threads of this process. All of it runs in the default floating-point environment, and so do the threads of the library,
  * which begin in that of their creator.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,9 +12,11 @@
 
 #include "comm.h"
 #include "util/error.h"
+#include "util/fd.h"
 #include "util/float_env.h"
 #include "util/log.h"
 #include "util/secret.h"
+#include "util/service.h"
 
 /* The caller's struct may be of an older or a newer header: what it has beyond ours must be zero. */
 static int read_config(struct tutti_config *to, const struct tutti_config *from)
@@ -66,22 +69,48 @@ static const char *environment(void *ctx, const char *name)
 }
 
 /*
- * The listener that tutti-run gave rank 0 serves the first world; the next ones listen at its address themselves. Later the
- * number may be another file of the application's, so the variable is believed once, and only what it should be is taken.
+ * The listener that tutti-run gave rank 0 serves all its worlds in turn, and stays open between them. The number may be
+ * another file of the application's by now, so only what it should be is believed.
  */
 static int inherited_listener(const struct rendezvous *root)
 {
-	static _Atomic bool taken;
 	const char *port = strrchr(root->text, ':');
 	struct net_addr at;
-	if (root->listen_fd < 0 || atomic_exchange_explicit(&taken, true, memory_order_relaxed))
+	if (root->listen_fd < 0)
 		return -1;
 	if (net_is_listener(root->listen_fd) && net_local_end(root->listen_fd, &at) && port &&
-	    atoi(port + 1) == at.port)
+	    atoi(port + 1) == at.port) {
+		(void)fcntl(root->listen_fd, F_SETFD, FD_CLOEXEC);
 		return root->listen_fd;
+	}
 	log_warn("TUTTI_ROOT_FD=%d is not a listener at TUTTI_ROOT=%s: rank 0 listens there itself", root->listen_fd,
 	         root->text);
 	return -1;
+}
+
+/*
+ * A process may make several communicators from the environment, also while it has others: one at a time, and each says which
+ * world was the last, so that rank 0, when it is still in that, has it wait for the next.
+ */
+static struct {
+	pthread_mutex_t lock;
+	unsigned forks;
+	uint64_t last;
+} turns = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int make_in_turn(struct tutti_comm **comm, struct world_start *start, const struct tutti_config *cfg,
+                        struct params *params)
+{
+	if (turns.forks != service_forks) { /* whoever held it is not in this process */
+		pthread_mutex_init(&turns.lock, NULL);
+		turns.forks = service_forks;
+		turns.last = 0;
+	}
+	pthread_mutex_lock(&turns.lock);
+	start->root.last = &turns.last;
+	int rc = make_world(comm, start, cfg, params);
+	pthread_mutex_unlock(&turns.lock);
+	return rc;
 }
 
 static int from_env(struct tutti_comm **comm, const struct tutti_config *config)
@@ -103,7 +132,7 @@ static int from_env(struct tutti_comm **comm, const struct tutti_config *config)
 	}
 	launch.root.listen_fd = inherited_listener(&launch.root);
 	struct world_start start = {.rank = launch.rank, .nranks = launch.size, .root = launch.root, .key = launch.key};
-	rc = make_world(comm, &start, &cfg, &params);
+	rc = make_in_turn(comm, &start, &cfg, &params);
 	secret_wipe(&launch.key, sizeof(launch.key));
 	secret_wipe(&start.key, sizeof(start.key));
 	return rc ? fail_while(rc, "rank %d of %d (%s)", launch.rank, launch.size, launch.launcher) : rc;
@@ -140,10 +169,13 @@ static int create(struct tutti_comm **comm, int nranks, const struct tutti_uniqu
 		rc = auth_init();
 	if (!rc && id && !cfg.oob.allgather)
 		rc = unique_id_read(id, rank, &start.root, &start.key);
-	if (rc || (rc = params_read(&params)) != TUTTI_OK)
-		return rc;
-	params_forget_secret(&params);
-	rc = make_world(comm, &start, &cfg, &params);
+	if (!rc)
+		rc = params_read(&params);
+	if (!rc) {
+		params_forget_secret(&params);
+		rc = make_world(comm, &start, &cfg, &params);
+	}
+	fd_close(start.root.listen_fd);
 	secret_wipe(&start.key, sizeof(start.key));
 	return rc;
 }

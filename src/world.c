@@ -635,8 +635,7 @@ static int come_up(struct world *w, const struct world_start *start)
 		return rc;
 	if (key.open && !gather.allgather) /* until rank 0 tells its own, nobody knows this rank's */
 		auth_random(key.bytes, sizeof(key.bytes));
-	struct door_config door = {w->rank,         w->nranks,      key,
-	                           w->params.iface, start->threads, gather.allgather ? -1 : start->root.listen_fd};
+	struct door_config door = {w->rank, w->nranks, key, w->params.iface, start->threads};
 	contact_self(&me, w->rank, w->nranks, w->params.host);
 	if (params_equal_text(&w->params, me.params, sizeof(me.params)) >= sizeof(me.params))
 		return fail(TUTTI_EINVAL,
@@ -653,6 +652,8 @@ static int come_up(struct world *w, const struct world_start *start)
 		rc = gather_all(&gather, &me, w->contacts, sizeof(me));
 	if (!rc)
 		rc = agree(w);
+	if (!rc && start->root.last)
+		*start->root.last = w->id;
 	if (!rc) {
 		attach_transports(w);
 		number_near(w);

@@ -3,6 +3,7 @@
  *
  *   key ◀─             only where no secret was given: the job's key, drawn by rank 0. The rendezvous is a local socket
  *                      then, whose other end is of the same user; all else proves this key
+ *   later ◀─           instead: rank 0 is still in the world in which the joiner was last; it hangs up, and joins again
  *   join ─▶ rank 0     the rank's contact; rank 0 waits for all, and knows who is missing
  *   neighbours ◀─      contacts of the rank's parent and children in the tree; children dial parents
  *   ready ─▶           the rank's edges of the tree stand
@@ -22,6 +23,7 @@
 #include "../util/secret.h"
 #include "../util/service.h"
 #include "door.h"
+#include "door_self.h"
 #include "notice.h"
 #include "rendezvous.h"
 
@@ -40,7 +42,8 @@
 #define INTRODUCTION (5000 * MS) /* for a notice that has begun to arrive */
 #define CHILDREN     31
 
-enum { TAG_JOIN, TAG_EDGE };
+/* The tag of a hello: this for an edge of the tree; of a joiner the world it was in last, 0 where there was none. */
+#define TAG_EDGE 1
 
 /** A connection that the door handed over. */
 struct arrival {
@@ -60,6 +63,7 @@ struct bootstrap {
 	int rank, n;
 	struct door *door;
 	bool drawn;               /* no secret was given: rank 0 draws the key */
+	bool early;               /* rank 0 said to join later */
 	const struct contact *me; /* during open only */
 	double seconds;           /* length of the limit, for messages */
 	struct net_limit limit;
@@ -158,10 +162,18 @@ static struct arrival *empty_inbox(struct bootstrap *b)
 	return all;
 }
 
-/* A job that runs has no place, and says so. On the service thread: a fresh connection takes the words at once. */
+/*
+ * A job that runs has no place, and says so; who was in this world is early for the next one. On the service thread: a fresh
+ * connection takes the words at once.
+ */
 static void on_latecomer(void *arg, struct session session, const struct hello *hello)
 {
-	(void)arg;
+	const struct door *door = arg;
+
+	if (hello->tag == door_self(door)->nonce) {
+		notice_later(&session);
+		return;
+	}
 	fail(TUTTI_EMISMATCH,
 	     "the job at this rendezvous runs already and has its rank %d: is another one left over there, or started "
 	     "twice?",
@@ -170,12 +182,12 @@ static void on_latecomer(void *arg, struct session session, const struct hello *
 }
 
 /* What still came when all was over. */
-static void turn_away(struct arrival *all, int rc)
+static void turn_away(struct arrival *all, struct door *door, int rc)
 {
 	for (struct arrival *a = all, *next; a; a = next) {
 		next = a->next;
 		if (rc == TUTTI_OK)
-			on_latecomer(NULL, a->session, &a->hello);
+			on_latecomer(door, a->session, &a->hello);
 		else
 			notice_fail(&a->session, rc);
 		free(a);
@@ -287,7 +299,7 @@ static int seat(struct lobby *l, struct arrival *a)
 {
 	struct contact contact;
 	struct seat *s;
-	bool told;
+	enum told told;
 	int rc = notice_receive(&a->session, NOTICE_JOIN, &contact, sizeof(contact), at_most(l->b->limit, INTRODUCTION),
 	                        &told);
 
@@ -344,7 +356,7 @@ static int poll_lobby(struct lobby *l, const char *where)
 static int hear(struct lobby *l, int rank)
 {
 	struct seat *s = &l->seat[rank];
-	bool told;
+	enum told told;
 	int rc = notice_receive(&s->session, NOTICE_READY, NULL, 0, at_most(l->b->limit, INTRODUCTION), &told);
 
 	if (rc == TUTTI_EPEER && !told)
@@ -451,7 +463,7 @@ static void linger(struct lobby *l, int rc)
 		for (struct arrival *a = all; a; a = a->next)
 			l->joined++;
 		fail(rc, "%s", text);
-		turn_away(all, rc);
+		turn_away(all, l->b->door, rc);
 	}
 	fail(rc, "%s", text);
 }
@@ -461,7 +473,7 @@ static void leave_lobby(struct lobby *l, int rc)
 {
 	for (struct arrival *a = l->loose; a; a = a->next)
 		l->joined++;
-	turn_away(l->loose, rc);
+	turn_away(l->loose, l->b->door, rc);
 	for (int r = 1; r < l->b->n; r++) {
 		struct edge *e = child_edge(l->b, r);
 		struct session *s = &l->seat[r].session;
@@ -510,9 +522,10 @@ static int host_job(struct bootstrap *b, const struct rendezvous *root, const st
 static int hear_root(struct bootstrap *b, const struct session *root, enum notice_kind kind, void *payload,
                      size_t bytes)
 {
-	bool told;
+	enum told told;
 	int rc = notice_receive(root, kind, payload, bytes, later(b->limit, GRACE), &told);
 
+	b->early = told == TOLD_LATER && (kind == NOTICE_KEY || kind == NOTICE_NEIGHBOURS);
 	if (rc == TUTTI_OK || told)
 		return rc;
 	if (rc == TUTTI_ETIMEOUT)
@@ -616,8 +629,9 @@ static int join_steps(struct bootstrap *b, const struct session *root)
 {
 	int rc = b->drawn ? learn_key(b, root) : TUTTI_OK;
 
-	if (rc == TUTTI_OK)
-		rc = notice_send(root, NOTICE_JOIN, b->me, sizeof(*b->me), b->limit);
+	if (rc != TUTTI_OK)
+		return rc;
+	rc = notice_send(root, NOTICE_JOIN, b->me, sizeof(*b->me), b->limit);
 
 	/* Where rank 0 hung up it has said why: that is read next. */
 	if (rc == TUTTI_OK || rc == TUTTI_EPEER)
@@ -632,16 +646,20 @@ static int join_steps(struct bootstrap *b, const struct session *root)
 	return rc == TUTTI_OK || rc == TUTTI_EPEER ? hear_root(b, root, NOTICE_GO, NULL, 0) : rc;
 }
 
-static int join_job(struct bootstrap *b, const struct rendezvous *root, const struct auth_key *key)
+static int join_once(struct bootstrap *b, const struct rendezvous *root, const struct auth_key *key)
 {
-	struct hello hello = {.kind = HELLO_BOOT, .from = b->rank, .tag = TAG_JOIN};
+	struct hello hello = {.kind = HELLO_BOOT, .from = b->rank, .tag = root->last ? *root->last : 0};
 	struct session session;
 	int rc = rendezvous_dial(root, b->door, key, &hello, b->seconds, b->limit, &session);
+
+	b->early = false;
 
 	if (rc != TUTTI_OK)
 		return rc;
 	rc = join_steps(b, &session);
-	if (rc != TUTTI_OK) {
+	if (b->early) {
+		session_close(&session);
+	} else if (rc != TUTTI_OK) {
 		notice_fail(&session, rc);
 		tell_neighbours(b, rc);
 	} else if (b->parent.rank == 0) {
@@ -650,6 +668,27 @@ static int join_job(struct bootstrap *b, const struct rendezvous *root, const st
 		session_close(&session);
 	}
 	return rc;
+}
+
+static int join_job(struct bootstrap *b, const struct rendezvous *root, const struct auth_key *key)
+{
+	uint64_t pause = 10 * MS;
+	int rc;
+
+	for (;;) {
+		rc = join_once(b, root, key);
+		if (!b->early)
+			return rc;
+		if (now_ns() + pause >= b->limit.deadline)
+			return fail(TUTTI_ETIMEOUT,
+			            "rank 0 at %s has not come to the next world within %.3g s: it is still in the one "
+			            "before, in which rank %d was with it",
+			            root->text, b->seconds, b->rank);
+		rc = net_wait(-1, 0, at_most(b->limit, pause));
+		if (rc == TUTTI_EABORTED)
+			return rc;
+		pause = pause < 160 * MS ? 2 * pause : pause;
+	}
 }
 
 int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int rank, int nranks, struct door *door,
@@ -677,8 +716,8 @@ int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int ra
 		rc = nranks > 1 ? host_job(b, root, key) : TUTTI_OK;
 	else
 		rc = join_job(b, root, key);
-	door_serve(door, HELLO_BOOT, rc == TUTTI_OK ? on_latecomer : NULL, NULL);
-	turn_away(empty_inbox(b), rc);
+	door_serve(door, HELLO_BOOT, rc == TUTTI_OK ? on_latecomer : NULL, door);
+	turn_away(empty_inbox(b), door, rc);
 	fd_close(b->event);
 	b->event = -1;
 	if (rc == TUTTI_OK)
@@ -720,7 +759,7 @@ static int blame(const struct edge *e, int rc, bool told)
 
 static int receive(struct edge *e, enum notice_kind kind, void *buf, size_t bytes, struct net_limit limit)
 {
-	bool told;
+	enum told told;
 	int rc = notice_receive(&e->session, kind, buf, bytes, limit, &told);
 
 	return blame(e, rc, told);

@@ -23,13 +23,14 @@ struct rendezvous {
 	char text[256]; /* host:port as given, for messages; resolved when naddrs == 0 */
 	int naddrs;
 	struct net_addr addrs[NET_ADDRS]; /* one of them is rank 0's: what else answers there does not count */
-	int listen_fd;                    /* rank 0: its door's listener, from a unique id or TUTTI_ROOT_FD; else -1 */
+	int listen_fd;                    /* rank 0: a listener there, from a unique id or TUTTI_ROOT_FD; else -1 */
+	uint64_t *last; /* the world in which this process was last; NULL: no other one can be at this rendezvous */
 };
 
 /**
  * Joins. `door` and `me` are this rank's; `key` is the rendezvous's: the door's, or, where that is open (no secret was
- * given), one that everyone has; then rank 0's door's key becomes that of all doors. root->listen_fd, where there is one, was given to the door. Blocks until all
- * ranks joined; ETIMEOUT names the ranks that are missing, EAUTH a wrong secret, EMISMATCH another size or version,
+ * given), one that everyone has; then rank 0's door's key becomes that of all doors. root->listen_fd stays the caller's. Blocks until all
+ * ranks joined; who is early, because rank 0 is still in the world *root->last, joins again until it is done there; ETIMEOUT names the ranks that are missing, EAUTH a wrong secret, EMISMATCH another size or version,
  * EPEER who left. All that joined get rank 0's message. On error nothing is left open.
  */
 int bootstrap_open(struct bootstrap **b, const struct rendezvous *root, int rank, int nranks, struct door *door,

@@ -34,10 +34,13 @@
 #define LISTENERS    (2 * NET_ADDRS + 2)
 #define KINDS        (HELLO_GIVE + 1)
 
+#define NAME         40
+
 struct listener {
 	struct door *door;
-	int fd;
-	bool local;
+	int fd; /* -1: another door of this process has taken it over */
+	bool local, root; /* root: at a rendezvous */
+	char name[NAME];  /* of a local one at a rendezvous */
 	const struct auth_key *key;
 };
 
@@ -69,10 +72,10 @@ struct door {
 	/* Fixed while the door is open; read without the lock. */
 	struct door_self self;
 	struct auth_key open; /* of door_listen_local */
-	uint64_t nonce;
 	unsigned forks;
 
 	/* Guarded by the service lock. */
+	struct door *next; /* of this process's */
 	struct listener listeners[LISTENERS];
 	int nlisteners;
 	bool paused;
@@ -88,6 +91,8 @@ struct door {
 
 	_Atomic int nkept; /* relaxed: a hint for door_take, which then looks under the lock */
 };
+
+static struct door *doors; /* all of this process; guarded by the service lock */
 
 /* ---- guests ------------------------------------------------------------------------------------------------------ */
 
@@ -537,7 +542,7 @@ static void admit(const struct listener *l, int fd)
 		return;
 	}
 	*g = (struct guest){.door = d, .fd = fd, .local = l->local, .deadline = now_ns() + PATIENCE};
-	g->hs = (struct handshake){.key = l->key, .rank = d->self.rank, .size = d->self.size, .door = d->nonce};
+	g->hs = (struct handshake){.key = l->key, .rank = d->self.rank, .size = d->self.size, .door = d->self.nonce};
 	if (l->local && !door_is_our_user(fd)) {
 		log_stranger(g, "may not connect");
 		guest_free(g);
@@ -561,7 +566,8 @@ static void listen_again(void *arg)
 
 	d->paused = false;
 	for (int i = 0; i < d->nlisteners; i++)
-		(void)service_rewatch(d->listeners[i].fd, EPOLLIN);
+		if (d->listeners[i].fd >= 0)
+			(void)service_rewatch(d->listeners[i].fd, EPOLLIN);
 }
 
 /* Out of descriptors or memory: what can't be accepted stays at the listener, and must not keep us awake. */
@@ -574,7 +580,8 @@ static void pause_listening(struct door *d)
 		log_warn("rank %d can't accept a connection: %s; raise the limit of open files (ulimit -n)",
 		         d->self.rank, strerror(errno));
 	for (int i = 0; i < d->nlisteners; i++)
-		(void)service_rewatch(d->listeners[i].fd, 0);
+		if (d->listeners[i].fd >= 0)
+			(void)service_rewatch(d->listeners[i].fd, 0);
 }
 
 static void on_listener(void *arg, int fd, uint32_t events)
@@ -648,17 +655,94 @@ static int add_tcp(struct door *d, struct contact *me)
 	return me->naddrs ? TUTTI_OK : last;
 }
 
-int door_listen_local(struct door *d, const char *name, const struct auth_key *open)
+/* ---- the rendezvous: of a process's worlds the one that began last is there --------------------------------------- */
+
+/* name: of a local one; else at. */
+static bool is_at(const struct listener *l, const struct net_addr *at, const char *name)
 {
-	int fd, rc = net_listen_local(name, &fd);
+	struct net_addr own;
+
+	if (l->fd < 0 || !l->root || l->local != (name != NULL))
+		return false;
+	if (name)
+		return strcmp(l->name, name) == 0;
+	if (!net_local_end(l->fd, &own) || own.port != at->port)
+		return false;
+	if (net_is_any(&own))
+		return own.family == 6 || own.family == at->family;
+	return own.family == at->family && memcmp(own.ip, at->ip, sizeof(own.ip)) == 0;
+}
+
+/* Do they let in the same ranks? The key of a local rendezvous is the job's name's; it is looked at when one is taken. */
+static bool are_alike(const struct door *a, const struct door *b, bool local)
+{
+	return a->forks == b->forks && a->self.rank == b->self.rank && a->self.size == b->self.size &&
+	       memcmp(local ? &a->open : a->self.key, local ? &b->open : b->self.key, sizeof(a->open)) == 0;
+}
+
+static struct listener *find_root(const struct door *d, const struct net_addr *at, const char *name)
+{
+	for (struct door *other = doors; other; other = other->next)
+		for (int i = 0; i < other->nlisteners && are_alike(d, other, name != NULL); i++)
+			if (is_at(&other->listeners[i], at, name))
+				return &other->listeners[i];
+	return NULL;
+}
+
+static int add_root(struct door *d, int fd, const char *name)
+{
+	struct listener *l = &d->listeners[d->nlisteners];
+	int rc = add_listener(d, fd, name != NULL);
 
 	if (rc != TUTTI_OK)
 		return rc;
+	l->root = true;
+	l->key = name ? &d->open : d->self.key;
+	snprintf(l->name, sizeof(l->name), "%s", name ? name : "");
+	return TUTTI_OK;
+}
+
+/* The rendezvous is with another world of this process, or with this one: who comes from now on wants this one. */
+static int take_over(struct door *d, struct listener *l)
+{
+	char name[NAME];
+	int fd = l->fd;
+
+	if (l->door == d)
+		return TUTTI_OK;
+	memcpy(name, l->name, sizeof(name));
+	service_unwatch(fd);
+	l->fd = -1;
+	return add_root(d, fd, l->local ? name : NULL);
+}
+
+int door_listen(struct door *d, struct net_addr at)
+{
+	struct listener *l;
+	int fd, rc;
+
+	service_lock();
+	l = find_root(d, &at, NULL);
+	if (l)
+		rc = take_over(d, l);
+	else if ((rc = net_listen(&at, &fd)) == TUTTI_OK)
+		rc = door_adopt(d, fd);
+	service_unlock();
+	return rc;
+}
+
+int door_listen_local(struct door *d, const char *name, const struct auth_key *open)
+{
+	struct listener *l;
+	int fd, rc;
+
 	service_lock();
 	d->open = *open;
-	rc = add_listener(d, fd, true);
-	if (rc == TUTTI_OK)
-		d->listeners[d->nlisteners - 1].key = &d->open;
+	l = find_root(d, NULL, name);
+	if (l)
+		rc = take_over(d, l);
+	else if ((rc = net_listen_local(name, &fd)) == TUTTI_OK)
+		rc = add_root(d, fd, name);
 	service_unlock();
 	return rc;
 }
@@ -691,48 +775,26 @@ static int check_adoptable(const struct door *d, int fd, struct net_addr *at)
 		            d->self.rank, net_text(at, text));
 	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return fail_errno("can't use descriptor %d as a listener", fd);
-	(void)fd_keep(fd);
 	return TUTTI_OK;
 }
 
 int door_adopt(struct door *d, int listen_fd)
 {
+	struct listener *l = NULL;
 	struct net_addr at;
 	int rc;
 
 	service_lock();
 	rc = check_adoptable(d, listen_fd, &at);
 	if (rc == TUTTI_OK)
-		rc = add_listener(d, listen_fd, false);
+		l = find_root(d, &at, NULL);
+	if (rc == TUTTI_OK && !l)
+		rc = add_root(d, listen_fd, NULL);
 	else
 		fd_close(listen_fd);
+	if (l)
+		rc = take_over(d, l);
 	service_unlock();
-	return rc;
-}
-
-/* Where an adopted listener can be reached: its own address, or those of the interfaces when it has none. */
-static int adopt_first(struct door *d, int fd, struct contact *me)
-{
-	struct net_addr at, found[NET_ADDRS];
-	bool both;
-	int n = 0, rc = door_adopt(d, fd);
-
-	if (rc != TUTTI_OK)
-		return rc;
-	if (!net_local_end(fd, &at))
-		return fail_errno("can't tell the address of the listener %d", fd);
-	if (!net_is_any(&at)) {
-		me->addrs[me->naddrs++] = at;
-		return TUTTI_OK;
-	}
-	both = at.family == 6;
-	rc = net_interfaces(d->self.iface, false, found, NET_ADDRS, &n);
-	for (int i = 0; i < n; i++) {
-		if (!both && found[i].family != at.family)
-			continue;
-		found[i].port = at.port;
-		me->addrs[me->naddrs++] = found[i];
-	}
 	return rc;
 }
 
@@ -741,9 +803,11 @@ static int open_listeners(struct door *d, const struct door_config *cfg, struct 
 	int rc;
 
 	service_lock();
+	d->next = doors;
+	doors = d;
 	me->naddrs = 0;
 	memset(me->addrs, 0, sizeof(me->addrs));
-	rc = cfg->listen_fd >= 0 ? adopt_first(d, cfg->listen_fd, me) : cfg->local_only ? TUTTI_OK : add_tcp(d, me);
+	rc = cfg->local_only ? TUTTI_OK : add_tcp(d, me);
 	if (rc == TUTTI_OK)
 		rc = add_local(d, me);
 	service_unlock();
@@ -772,8 +836,8 @@ static int make_door(struct door **door, const struct door_config *cfg, const st
 	d = malloc(sizeof(*d));
 	if (!d)
 		return fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
-	*d = (struct door){.nonce = me->nonce, .forks = service_forks};
-	d->self = (struct door_self){.rank = cfg->rank, .size = cfg->size};
+	*d = (struct door){.forks = service_forks};
+	d->self = (struct door_self){.rank = cfg->rank, .size = cfg->size, .nonce = me->nonce};
 	TAILQ_INIT(&d->pending);
 	TAILQ_INIT(&d->kept);
 	TAILQ_INIT(&d->asking);
@@ -798,11 +862,8 @@ int door_open(struct door **door, const struct door_config *cfg, struct contact 
 {
 	int rc = make_door(door, cfg, me);
 
-	if (rc != TUTTI_OK) {
-		if (cfg->listen_fd >= 0)
-			fd_close(cfg->listen_fd);
+	if (rc != TUTTI_OK)
 		return rc;
-	}
 	rc = open_listeners(*door, cfg, me);
 	if (rc != TUTTI_OK) {
 		door_close(*door);
@@ -835,7 +896,14 @@ void door_close(struct door *d)
 		service_cancel(listen_again, d);
 		service_cancel(deliver_kept, d);
 	}
+	for (struct door **at = &doors; *at; at = &(*at)->next)
+		if (*at == d) {
+			*at = d->next;
+			break;
+		}
 	for (int i = 0; i < d->nlisteners; i++) {
+		if (d->listeners[i].fd < 0)
+			continue;
 		if (ours)
 			service_unwatch(d->listeners[i].fd);
 		fd_close(d->listeners[i].fd);

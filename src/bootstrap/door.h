@@ -36,7 +36,6 @@ struct door_config {
 	struct auth_key key;
 	const char *iface; /* TUTTI_IFACE */
 	bool local_only;   /* no TCP listener */
-	int listen_fd;     /* an inherited TCP listener to use, else -1; becomes the door's, also on error */
 };
 
 /**
@@ -44,11 +43,17 @@ struct door_config {
  * contact's nonce is part of the door's name, so that a dialler never takes another job's rank for the one it wants.
  */
 int door_open(struct door **door, const struct door_config *cfg, struct contact *me);
-/** Serves one more TCP listener, the door's from here on, also on error. EAUTH beyond loopback without a secret. */
+/**
+ * Serves a rendezvous at that address. Where another door of this process with the same rank, size and key is there, takes it
+ * over from that: the world that began last is the one that others can join.
+ */
+int door_listen(struct door *door, struct net_addr at);
+/** As door_listen, with a TCP listener, the door's from here on, also on error. EAUTH beyond loopback without a secret. */
 int door_adopt(struct door *door, int listen_fd);
 /**
  * Without a secret the kernel tells who is at a rendezvous: a local socket, whose ends are of one user or root's, is one
- * more listener. There `open`, a key that everyone has, is proved instead of the door's. EPEER where the name is taken.
+ * more listener. There `open`, a key that everyone has, is proved instead of the door's. Taken over as by door_listen; EPEER
+ * where the name is somebody else's.
  */
 int door_listen_local(struct door *door, const char *name, const struct auth_key *open);
 /** Dials such a listener of rank 0. EAUTH when it is another user's. */

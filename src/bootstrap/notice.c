@@ -45,38 +45,57 @@ int notice_failure(const struct notice *head, const char *text, size_t len)
 }
 
 int notice_receive(const struct session *s, enum notice_kind kind, void *payload, size_t bytes, struct net_limit limit,
-                   bool *told)
+                   enum told *told)
 {
 	char text[NOTICE_TEXT];
 	struct notice head;
 	int rc = session_read(s, &head, sizeof(head), limit);
 
-	*told = false;
+	*told = TOLD_NOTHING;
 	if (rc != TUTTI_OK)
 		return rc;
+	if (head.magic == MAGIC && head.kind == NOTICE_LATER) {
+		*told = TOLD_LATER;
+		return fail(TUTTI_EPEER, "rank 0 is still in the world before");
+	}
 	rc = notice_check(&head, kind, bytes);
 	if (rc == TUTTI_OK)
 		return session_read(s, payload, bytes, limit);
 	if (rc != TUTTI_EPEER)
 		return rc;
 	rc = session_read(s, text, (size_t)head.bytes, limit);
-	*told = rc == TUTTI_OK;
+	*told = rc == TUTTI_OK ? TOLD_FAILURE : TOLD_NOTHING;
 	return *told ? notice_failure(&head, text, (size_t)head.bytes) : rc;
+}
+
+/* The last words. Closing with bytes unread would reset the connection, perhaps before they are read. */
+static void part(struct session *s, const struct notice *head, const char *text, size_t len)
+{
+	struct net_limit limit = {.deadline = now_ns() + FAREWELL};
+	char rest[4096];
+
+	if (session_write(s, head, sizeof(*head), limit) == TUTTI_OK &&
+	    session_write(s, text, len, limit) == TUTTI_OK)
+		shutdown(s->fd, SHUT_WR);
+	while (recv(s->fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
+		continue;
+	session_close(s);
+}
+
+void notice_later(struct session *s)
+{
+	struct notice head = {.magic = MAGIC, .kind = NOTICE_LATER};
+
+	part(s, &head, NULL, 0);
 }
 
 void notice_fail(struct session *s, int status)
 {
-	char text[NOTICE_TEXT], rest[4096];
+	char text[NOTICE_TEXT];
 	size_t len = strnlen(fail_text(), sizeof(text));
 	struct notice head = {.magic = MAGIC, .kind = NOTICE_FAIL, .status = (uint32_t)status, .bytes = len};
-	struct net_limit limit = {.deadline = now_ns() + FAREWELL};
 
 	memcpy(text, fail_text(), len);
-	if (session_write(s, &head, sizeof(head), limit) == TUTTI_OK && session_write(s, text, len, limit) == TUTTI_OK)
-		shutdown(s->fd, SHUT_WR);
-	/* Closing with bytes unread would reset the connection, perhaps before the failure is read. */
-	while (recv(s->fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
-		continue;
-	session_close(s);
+	part(s, &head, text, len);
 	fail(status, "%.*s", (int)len, text);
 }

@@ -16,6 +16,7 @@ enum notice_kind {
 	NOTICE_DOWN,       /* all-gather: all of it, to the children */
 	NOTICE_KEY,        /* from rank 0, before JOIN: the job's key, where no secret was given */
 	NOTICE_FAIL,       /* instead of any: status and text */
+	NOTICE_LATER,      /* from rank 0, before JOIN is heard: it is still in the world that the joiner was in; dial again */
 };
 
 struct notice {
@@ -29,11 +30,16 @@ struct notice {
 
 int notice_send(const struct session *s, enum notice_kind kind, const void *payload, size_t bytes,
                 struct net_limit limit);
-/** Receives a notice of that kind and length. A failure in its place becomes this call's, and sets *told. */
+/** What came in the place of the notice that was awaited. */
+enum told { TOLD_NOTHING, TOLD_FAILURE, TOLD_LATER };
+
+/** Receives a notice of that kind and length. A failure in its place becomes this call's; EPEER when it was LATER. */
 int notice_receive(const struct session *s, enum notice_kind kind, void *payload, size_t bytes, struct net_limit limit,
-                   bool *told);
+                   enum told *told);
 /** Tells `status` and this thread's message, and hangs up. Does not block for long, keeps the message. */
 void notice_fail(struct session *s, int status);
+/** Tells a joiner to come again, and hangs up. */
+void notice_later(struct session *s);
 
 /** What a head means where `kind` of `bytes` is awaited: TUTTI_OK, EMISMATCH, or EPEER for a failure. */
 int notice_check(const struct notice *head, enum notice_kind kind, size_t bytes);

@@ -2,8 +2,10 @@
 #include "rendezvous.h"
 #include "../util/clock.h"
 #include "../util/error.h"
+#include "../util/fd.h"
 #include "../util/log.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -56,18 +58,11 @@ static int listen_local(const struct rendezvous *root, struct door *door, const 
 	            fail_text());
 }
 
-static int listen_at(struct door *door, struct net_addr at)
-{
-	int fd, rc = net_listen(&at, &fd);
-
-	return rc == TUTTI_OK ? door_adopt(door, fd) : rc;
-}
-
 static int listen_everywhere(struct door *door, uint16_t port)
 {
-	int rc = listen_at(door, (struct net_addr){.family = 6, .port = port});
+	int rc = door_listen(door, (struct net_addr){.family = 6, .port = port});
 
-	return rc == TUTTI_OK ? rc : listen_at(door, (struct net_addr){.family = 4, .port = port});
+	return rc == TUTTI_OK ? rc : door_listen(door, (struct net_addr){.family = 4, .port = port});
 }
 
 static bool is_own(const struct net_addr *a, const struct net_iface *own, int n)
@@ -90,10 +85,18 @@ static int listen_at_name(const struct rendezvous *root, struct door *door, stru
 	for (int i = 0; i < n && rc == TUTTI_OK; i++) {
 		if (!is_own(&at[i], own, nown))
 			continue;
-		rc = listen_at(door, at[i]);
+		rc = door_listen(door, at[i]);
 		opened++;
 	}
 	return rc != TUTTI_OK || opened > 0 ? rc : listen_everywhere(door, at[0].port);
+}
+
+/* The listener stays the caller's; connections that come when the door has closed wait there for the next world. */
+static int listen_there(int listener, struct door *door)
+{
+	int fd = fd_keep(fcntl(listener, F_DUPFD_CLOEXEC, 0));
+
+	return fd >= 0 ? door_adopt(door, fd) : fail_errno("can't use descriptor %d as a listener", listener);
 }
 
 static int listen_at_first(const struct rendezvous *root, struct door *door)
@@ -101,7 +104,7 @@ static int listen_at_first(const struct rendezvous *root, struct door *door)
 	int rc = TUTTI_OK;
 
 	for (int i = 0; i < root->naddrs; i++) {
-		rc = listen_at(door, root->addrs[i]);
+		rc = door_listen(door, root->addrs[i]);
 		if (rc == TUTTI_OK)
 			break;
 	}
@@ -116,7 +119,7 @@ int rendezvous_open(const struct rendezvous *root, struct door *door, const stru
 	if (key->open)
 		rc = listen_local(root, door, key, limit);
 	else if (root->listen_fd >= 0)
-		return TUTTI_OK;
+		rc = listen_there(root->listen_fd, door);
 	else
 		rc = root->naddrs ? listen_at_first(root, door) : listen_at_name(root, door, limit);
 	return rc == TUTTI_OK ? rc : fail_while(rc, "rank 0 can't open the rendezvous %s", root->text);

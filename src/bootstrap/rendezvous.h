@@ -9,7 +9,7 @@
 #include "bootstrap.h"
 #include "door.h"
 
-/** Rank 0: has its door serve the rendezvous, where it doesn't already. */
+/** Rank 0: has its door serve the rendezvous. root->listen_fd stays the caller's. */
 int rendezvous_open(const struct rendezvous *root, struct door *door, const struct auth_key *key,
                     struct net_limit limit);
 /**

@@ -33,7 +33,7 @@ static void on_entry(void *arg, struct session session, const struct hello *hell
 static void open_once(void)
 {
 	static struct door *door;
-	struct door_config cfg = {.rank = 0, .size = 4, .local_only = true, .listen_fd = -1};
+	struct door_config cfg = {.rank = 0, .size = 4, .local_only = true};
 
 	if (door)
 		return;

@@ -76,12 +76,13 @@ static int live(struct rank *r)
 		auth_key_from_text(&cfg.key, r->secret);
 	if (rc != TUTTI_OK)
 		return rc;
-	cfg.listen_fd = r->root.listen_fd;
 	contact_self(&me, r->rank, r->size, NULL);
 	snprintf(me.params, sizeof(me.params), "%s", r->params ? r->params : "TUTTI_SLOT=64\n");
 	rc = door_open(&door, &cfg, &me);
 	if (rc == TUTTI_OK)
 		rc = bootstrap_open(&b, &r->root, r->rank, r->size, door, &me, &cfg.key, limit);
+	if (r->root.listen_fd >= 0)
+		close(r->root.listen_fd);
 	if (rc == TUTTI_OK && r->die)
 		raise(SIGKILL);
 	for (int round = 0; round < 3 && rc == TUTTI_OK; round++)
@@ -440,7 +441,7 @@ static void test_killed_in_the_middle(void **state)
 /* Joins as a rank, as bootstrap_open does, and does no more. */
 static int join_only(const struct rank *r, struct door **door, struct contact *me, struct session *session)
 {
-	struct door_config cfg = {.rank = r->rank, .size = r->size, .listen_fd = -1};
+	struct door_config cfg = {.rank = r->rank, .size = r->size};
 	struct hello hello = {.kind = HELLO_BOOT, .from = r->rank};
 	struct contact zero = {.naddrs = 1};
 	struct net_limit limit = limit_of(LONG);

@@ -183,7 +183,7 @@ static void *act(void *arg)
 {
 	struct actor a = {.rank = (int)(intptr_t)arg};
 	struct contact *me = &stage->contacts[a.rank];
-	struct door_config door = {.rank = a.rank, .size = stage->n, .iface = "", .listen_fd = -1};
+	struct door_config door = {.rank = a.rank, .size = stage->n, .iface = ""};
 	struct control_config cfg = {a.rank, stage->n, stage->contacts, stage->host, NULL};
 
 	a.seat = &stage->seat[a.rank];

@@ -31,7 +31,7 @@ struct side {
 
 static void open_side(struct side *s, int rank, int size, const char *secret)
 {
-	struct door_config cfg = {.rank = rank, .size = size, .iface = "lo", .listen_fd = -1};
+	struct door_config cfg = {.rank = rank, .size = size, .iface = "lo"};
 
 	auth_key_from_text(&cfg.key, secret);
 	contact_self(&s->me, rank, size, NULL);
