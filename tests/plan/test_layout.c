@@ -77,7 +77,7 @@ static void uneven_parts_with_places(void **state)
 	                   .in = {.kind = LAYOUT_OWN, .own = 2, .counts = counts}};
 	for (int rank = 0; rank < 3; rank++) {
 		struct span x = layout_span(&l, &l.out, 2 * rank), y = layout_span(&l, &l.out, 2 * rank + 1);
-		assert_int_equal(x.at, displs[rank]);
+		assert_int_equal(x.at, counts[rank] ? displs[rank] : 0); /* of an empty part it does not count */
 		assert_int_equal(x.at + x.len, y.at);
 		assert_int_equal(x.len + y.len, counts[rank]);
 	}

@@ -497,7 +497,7 @@ static void expect_speeds(const struct machine *m, const struct cpus *may, int m
 {
 	struct memory_speed *v;
 	int n;
-	assert_int_equal(memory_measure(m, may, &v, &n), TUTTI_OK);
+	assert_int_equal(memory_measure(m, may, 1, &v, &n), TUTTI_OK);
 	assert_true(n > 0);
 	for (int i = 0; i < n; i++) {
 		assert_int_equal(m->node[v[i].node].level, MACHINE_MEMORY);
@@ -531,7 +531,7 @@ static void test_memory_is_measured(void **state)
 	/* a machine that isn't this one */
 	struct memory_speed *v;
 	m = synthetic("core:2 pu:1");
-	assert_int_equal(memory_measure(m, &m->may, &v, &n), TUTTI_OK);
+	assert_int_equal(memory_measure(m, &m->may, 1, &v, &n), TUTTI_OK);
 	assert_int_equal(n, 0);
 	free(v);
 	free(m);

@@ -243,17 +243,18 @@ static int memories(const struct machine *m)
 	return n;
 }
 
-static uint64_t room_of(const struct machine *m)
+static uint64_t room_of(const struct machine *m, int at_once)
 {
 	const char *root = getenv("HWLOC_FSROOT"); /* as machine.c has it */
 	uint64_t room = system_free_memory(root ? root : "");
-	return room ? room : m->memory;
+	return (room ? room : m->memory) / (uint64_t)at_once;
 }
 
 /* No figures where there is too little room, or the memory is not ours to take. */
-static int measure_one(const struct machine *m, uint32_t at, const int *thread, int n, struct memory_speed *out)
+static int measure_one(const struct machine *m, uint32_t at, const int *thread, int n, int at_once,
+                       struct memory_speed *out)
 {
-	struct crowd c = {.bytes = memory_bytes(m, thread, n, room_of(m)),
+	struct crowd c = {.bytes = memory_bytes(m, thread, n, room_of(m, at_once)),
 	                  .budget_ns = (uint64_t)(1e9 * TOTAL_S / (STREAMS * memories(m)))};
 	if (c.budget_ns > (uint64_t)(1e9 * MOST_S))
 		c.budget_ns = (uint64_t)(1e9 * MOST_S);
@@ -270,7 +271,7 @@ static int measure_one(const struct machine *m, uint32_t at, const int *thread, 
 	return rc;
 }
 
-int memory_measure(const struct machine *m, const struct cpus *may, struct memory_speed **out, int *n)
+int memory_measure(const struct machine *m, const struct cpus *may, int at_once, struct memory_speed **out, int *n)
 {
 	int *thread = calloc(THREADS, sizeof(int)), rc = TUTTI_OK, most = THREADS;
 	*n = 0;
@@ -285,7 +286,7 @@ int memory_measure(const struct machine *m, const struct cpus *may, struct memor
 			continue;
 		struct memory_speed *speed = &(*out)[(*n)++];
 		speed->node = (int32_t)i;
-		rc = measure_one(m, i, thread, threads, speed);
+		rc = measure_one(m, i, thread, threads, at_once, speed);
 	}
 	free(thread);
 	return rc;
@@ -320,13 +321,24 @@ static int gather(struct survey *s, struct tutti_comm *c, const struct memory_sp
 	return rc;
 }
 
+/* How many measure on this machine at the same time. With names of their own (TUTTI_HOST), all hosts may be one machine. */
+static int count_at_once(const struct survey *s, struct tutti_comm *c, int *at_once)
+{
+	int32_t own = s->mine != NULL, all = 0;
+	int rc = tutti_allreduce(&own, &all, 1, TUTTI_I32, TUTTI_SUM, c, NULL);
+	*at_once = getenv("TUTTI_HOST") && all > 1 ? all : 1;
+	return rc;
+}
+
 int memory_measure_all(struct survey *s, struct tutti_comm *c)
 {
 	struct memory_speed *mine = NULL;
 	size_t *bytes = calloc((size_t)s->n, sizeof(*bytes));
-	int n = 0, rc = bytes ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
+	int n = 0, at_once = 1, rc = bytes ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
+	if (rc == TUTTI_OK)
+		rc = count_at_once(s, c, &at_once);
 	if (rc == TUTTI_OK && s->mine)
-		rc = memory_measure(s->mine, cpus_count(&s->may) ? &s->may : &s->mine->may, &mine, &n);
+		rc = memory_measure(s->mine, cpus_count(&s->may) ? &s->may : &s->mine->may, at_once, &mine, &n);
 	if (rc == TUTTI_OK)
 		rc = gather(s, c, mine, n, bytes);
 	free(mine);
