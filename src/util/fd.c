@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,10 +14,16 @@
 #define PAGE  1024
 #define PAGES 1024
 
+/* Relaxed: the kernel gives a number to one owner at a time, and its close and open are the order between them. */
 struct identity {
-	dev_t dev;
-	ino_t ino; /* 0: not known */
+	_Atomic uint64_t dev, ino; /* ino 0: not known */
 };
+
+static void set(struct identity *id, uint64_t dev, uint64_t ino)
+{
+	atomic_store_explicit(&id->dev, dev, memory_order_relaxed);
+	atomic_store_explicit(&id->ino, ino, memory_order_relaxed);
+}
 
 static _Atomic(struct identity *) pages[PAGES];
 
@@ -44,8 +51,10 @@ static void remember(int fd)
 	struct identity *id = entry(fd, true);
 	struct stat st;
 
-	if (id)
-		*id = fstat(fd, &st) == 0 ? (struct identity){st.st_dev, st.st_ino} : (struct identity){0};
+	if (id && fstat(fd, &st) == 0)
+		set(id, st.st_dev, st.st_ino);
+	else if (id)
+		set(id, 0, 0);
 }
 
 int fd_keep(int fd)
@@ -67,11 +76,12 @@ int fd_keep(int fd)
 bool fd_is_ours(int fd)
 {
 	const struct identity *id = entry(fd, false);
+	uint64_t ino = id ? atomic_load_explicit(&id->ino, memory_order_relaxed) : 0;
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return false;
-	return !id || !id->ino || (id->dev == st.st_dev && id->ino == st.st_ino);
+	return !ino || (ino == st.st_ino && atomic_load_explicit(&id->dev, memory_order_relaxed) == st.st_dev);
 }
 
 void fd_close(int fd)
@@ -80,7 +90,7 @@ void fd_close(int fd)
 	bool ours = fd_is_ours(fd);
 
 	if (id)
-		*id = (struct identity){0};
+		set(id, 0, 0);
 	if (ours)
 		close(fd);
 }
