@@ -353,7 +353,8 @@ static bool within_region(const struct mapping *map, const struct region *r, con
 /* The owner, or one of the users, is done with an area. The last of them closes it: its pages wait for the next area, or go. */
 static void leave(struct mapping *map, struct region *r, struct area *a)
 {
-	if (atomic_fetch_add_explicit(&a->gone, 1, memory_order_acq_rel) + 1 < a->users) /* R8 */ /* A8 */
+	uint32_t users = a->users; /* once this one has left, the area may be another's */
+	if (atomic_fetch_add_explicit(&a->gone, 1, memory_order_acq_rel) + 1 < users) /* R8 */ /* A8 */
 		return;
 	if (!within_region(map, r, a))
 		return;
