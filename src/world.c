@@ -114,18 +114,19 @@ static void unusable(struct world_transport *x)
 	log_debug("transport %s: %s", x->t->name, x->reason);
 }
 
-static uint64_t process_id;
-static void draw_process_id(void)
-{
-	auth_random(&process_id, sizeof(process_id));
-}
-
-/* The same for all worlds of this process, and no other's. */
+/* The same for all worlds of this process, and no other's: a forked child draws its own. */
 static uint64_t process_number(void)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	pthread_once(&once, draw_process_id);
-	return process_id;
+	static uint64_t number;
+	static unsigned forks;
+	service_lock();
+	if (!number || forks != service_forks) {
+		auth_random(&number, sizeof(number));
+		forks = service_forks;
+	}
+	uint64_t drawn = number;
+	service_unlock();
+	return drawn;
 }
 
 static int open_transports(struct world *w, const struct auth_key *key, const char *allowed, struct contact *me)

@@ -77,6 +77,11 @@ void hear_report(struct control_comm *cc, const struct message *m, struct wire *
 		flood(cc->c, m, from);
 }
 
+static const char *left_how(const struct member *m)
+{
+	return m->ended ? "ended without destroying its communicator," : "destroyed its communicator";
+}
+
 void check_left(struct control_comm *cc)
 {
 	struct call mine = last_call(cc);
@@ -88,8 +93,7 @@ void check_left(struct control_comm *cc)
 		const struct call *last = &cc->m[i].call;
 		if (!cc->m[i].left_after || last->number >= mine.number)
 			continue;
-		add(text, sizeof(text), "%s%s %s ", cc->prefix, who(cc, i, name),
-		    cc->m[i].ended ? "ended without destroying its communicator," : "destroyed its communicator");
+		add(text, sizeof(text), "%s%s %s ", cc->prefix, who(cc, i, name), left_how(&cc->m[i]));
 		if (last->number)
 			add(text, sizeof(text), "after %s", call_text(last, what, sizeof(what)));
 		else
@@ -108,7 +112,7 @@ static void check_left_message(struct control_comm *cc, const struct call *call)
 
 	if (cc->doomed || !peer->left_after)
 		return;
-	add(text, sizeof(text), "%s%s destroyed its communicator ", cc->prefix, who(cc, call->root, name));
+	add(text, sizeof(text), "%s%s %s ", cc->prefix, who(cc, call->root, name), left_how(peer));
 	if (peer->call.number)
 		add(text, sizeof(text), "after %s", call_text(&peer->call, what, sizeof(what)));
 	else

@@ -196,6 +196,53 @@ static void forked_child_is_told_and_harms_nobody(void **state)
 	}
 }
 
+/* Rank 0 or 1 of a world of two children; `from` and `to` are ends of a pipe for its id. */
+static int make_a_world(int rank, int from, int to)
+{
+	struct tutti_config config = TUTTI_CONFIG_INIT;
+	struct tutti_unique_id id;
+	struct tutti_comm *c;
+	float x = 1;
+	config.start_timeout = 20;
+	if (rank == 0 && (tutti_unique_id_create(&id) != TUTTI_OK || write(to, &id, sizeof(id)) != sizeof(id)))
+		return 1;
+	if (rank == 1 && read(from, &id, sizeof(id)) != sizeof(id))
+		return 2;
+	if (tutti_comm_create(&c, 2, &id, rank, &config) != TUTTI_OK)
+		return 3;
+	int rc = tutti_allreduce(&x, &x, 1, TUTTI_F32, TUTTI_SUM, c, NULL);
+	return tutti_comm_destroy(c) != TUTTI_OK || rc != TUTTI_OK || x != 2 ? 4 : 0;
+}
+
+/* A process that has had a world forks two, which make one of their own: they are not threads of one process. */
+static int have_a_world_and_fork(void)
+{
+	struct tutti_comm *had[2];
+	int ends[2], bad = 0;
+	if (tutti_comm_create_threads(had, 2, NULL) != TUTTI_OK || pipe(ends) != 0)
+		return 5;
+	(void)tutti_comm_destroy(had[0]);
+	(void)tutti_comm_destroy(had[1]);
+	for (int rank = 0; rank < 2; rank++)
+		if (fork() == 0)
+			_exit(make_a_world(rank, ends[0], ends[1]));
+	for (int status, i = 0; i < 2; i++)
+		bad |= wait(&status) < 0 || !WIFEXITED(status) ? 6 : WEXITSTATUS(status);
+	return bad;
+}
+
+static void forked_children_make_a_world(void **state)
+{
+	int status;
+	(void)state;
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(have_a_world_and_fork());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 /* The victim leaves a child behind that holds its sockets and memory, then dies. */
 static int die_with_a_child(struct tutti_comm *c, void *arg)
 {
@@ -342,6 +389,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test_teardown(destroy_with_requests_in_flight, nothing_left),
 	        cmocka_unit_test_teardown(rank_that_leaves_is_named, nothing_left),
 	        cmocka_unit_test_teardown(forked_child_is_told_and_harms_nobody, nothing_left),
+	        cmocka_unit_test_teardown(forked_children_make_a_world, nothing_left),
 	        cmocka_unit_test_teardown(forked_child_does_not_hide_a_death, nothing_left),
 	        cmocka_unit_test_teardown(rest_costs_nothing, nothing_left),
 	        cmocka_unit_test_teardown(last_calls_are_written, nothing_left),
