@@ -77,5 +77,6 @@ static void copy(const void *job, size_t from, size_t to)
 void crew_copy(struct crew *crew, void *to, const void *from, size_t bytes)
 {
 	struct copy job = {to, from};
-	crew_do(crew, bytes, copy, &job);
+	if (bytes) /* buffers of no elements may be NULL */
+		crew_do(crew, bytes, copy, &job);
 }
