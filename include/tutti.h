@@ -289,7 +289,8 @@ TUTTI_API int tutti_scatterv(const void *in, void *out, const size_t *counts, co
 
 /**
  * sendcounts[j] elements at in + senddispls[j] go to rank j, whose recvcounts[rank] must be equal, also where it is 0
- * (else EMISMATCH on all ranks); they stand there at recvdispls[rank]. displs: in elements, NULL means packed. The arrays are copied. No in-place form.
+ * (else EMISMATCH on all ranks); they stand there at recvdispls[rank]. displs: in elements, NULL means packed. The
+ * arrays are copied. No in-place form.
  */
 TUTTI_API int tutti_alltoallv(const void *in, const size_t *sendcounts, const size_t *senddispls, void *out,
                               const size_t *recvcounts, const size_t *recvdispls, enum tutti_dtype t,
@@ -300,7 +301,8 @@ TUTTI_API int tutti_barrier(struct tutti_comm *c, struct tutti_request **req);
 
 /**
  * Point to point. Messages between two ranks match in the order in which they were issued; count and type must be equal
- * on both sides (else EMISMATCH on both; a message of no elements is compared like any other). A send to oneself pairs with a receive from oneself. Exchange inside a group.
+ * on both sides (else EMISMATCH on both; a message of no elements is compared like any other). A send to oneself pairs
+ * with a receive from oneself. Exchange inside a group.
  */
 TUTTI_API int tutti_send(const void *in, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c,
                          struct tutti_request **req);
