@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "comm.h"
 #include "util/error.h"
@@ -89,6 +91,24 @@ static int inherited_listener(const struct rendezvous *root)
 }
 
 /*
+ * tutti-run ends a job that waits for a rank which has ended. It hears of each world that a rank begins to join, over a socket
+ * that the rank has inherited; the number may be another file of the application's by now.
+ */
+static void tell_launcher(const struct params *p, const struct launch *launch)
+{
+	struct stat s;
+	int32_t size = launch->size;
+	long long inode;
+	int fd;
+	if (!p->join_fd || sscanf(p->join_fd, "%d:%lld", &fd, &inode) != 2)
+		return;
+	if (fstat(fd, &s) == 0 && S_ISSOCK(s.st_mode) && (long long)s.st_ino == inode) {
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+		(void)!send(fd, &size, sizeof(size), MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
+}
+
+/*
  * A process may make several communicators from the environment, also while it has others: one at a time, and each says which
  * world was the last, so that rank 0, when it is still in that, has it wait for the next.
  */
@@ -126,6 +146,8 @@ static int from_env(struct tutti_comm **comm, const struct tutti_config *config)
 		return rc;
 	rc = launch_read(&launch, &params, environment, NULL);
 	params_forget_secret(&params);
+	if (rc == TUTTI_OK)
+		tell_launcher(&params, &launch);
 	if (rc) {
 		params_free(&params);
 		return rc;

@@ -20,6 +20,7 @@
 	X(size, "TUTTI_SIZE", int, "0", 0, "number of ranks in the job")                                               \
 	X(root, "TUTTI_ROOT", str, "", 0, "host:port of rank 0's rendezvous; [v6]:port for IPv6")                      \
 	X(root_fd, "TUTTI_ROOT_FD", int, "-1", 0, "rank 0's listening socket, inherited (set by tutti-run)")           \
+	X(join_fd, "TUTTI_JOIN_FD", str, "", 0, "socket:inode at which tutti-run hears that a rank joins (set by it)")  \
 	X(local_rank, "TUTTI_LOCAL_RANK", int, "-1", 0, "index of this rank on its host (set by tutti-run)")           \
 	X(secret, "TUTTI_SECRET", str, "", 0, "the job's shared secret, as text")                                      \
 	X(encrypt, "TUTTI_ENCRYPT", flag, "0", 1,                                                                      \

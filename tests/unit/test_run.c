@@ -10,6 +10,8 @@
 #include <cmocka.h>
 #undef fail /* ours is a function of util/error.h */
 
+#include <tutti.h>
+
 #include "../../src/util/auth.h"
 #include "../../src/util/error.h"
 #include "../../tools/run/hosts.h"
@@ -616,6 +618,42 @@ static void first_failure_gives_the_status(void **state)
 	assert_ranks_gone(4);
 }
 
+/* A rank that begins to join so many communicators of the job, one after the other. */
+static int join(int times)
+{
+	struct tutti_comm *comm;
+
+	for (int i = 0; i < times; i++)
+		if (tutti_comm_from_env(&comm, NULL) != TUTTI_OK || tutti_comm_destroy(comm) != TUTTI_OK)
+			return 9;
+	return 0;
+}
+
+static int run_joining(const char *times)
+{
+	char self[PATH_MAX], script[PATH_MAX + 64];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	self[n > 0 ? n : 0] = '\0';
+	snprintf(script, sizeof(script), "exec %s --join $((%s))", self, times);
+	return RUN("-n", "3", "--timeout", "40", "sh", "-c", script);
+}
+
+/* Nobody waits for a rank that has ended well: not for its first communicator, not for its next. */
+static void a_rank_that_does_not_join_is_told(void **state)
+{
+	(void)state;
+	assert_int_equal(run_joining("TUTTI_RANK != 1"), 1);
+	assert_contains(last.err, "rank 1 exited with status 0 and never joined the job, which rank ");
+	assert_int_equal(run_joining("TUTTI_RANK != 0"), 1);
+	assert_contains(last.err, "rank 0 exited with status 0 and never joined the job, which rank ");
+	assert_int_equal(run_joining("2 - (TUTTI_RANK == 2)"), 1);
+	assert_contains(last.err,
+	                "rank 2 exited with status 0 and did not join the job's next communicator, which rank ");
+	assert_int_equal(run_joining("2"), 0);
+	assert_int_equal(run_joining("0"), 0);
+}
+
 static void signals_are_named(void **state)
 {
 	(void)state;
@@ -1166,6 +1204,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(environment_and_directory_are_given),
 	        cmocka_unit_test(cores_are_shared_out),
 	        cmocka_unit_test(first_failure_gives_the_status),
+	        cmocka_unit_test(a_rank_that_does_not_join_is_told),
 	        cmocka_unit_test(signals_are_named),
 	        cmocka_unit_test(survivors_may_speak_first),
 	        cmocka_unit_test(sigterm_comes_before_sigkill),
@@ -1199,6 +1238,8 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(secrets_are_made_once),
 	};
 
+	if (argc > 2 && strcmp(argv[1], "--join") == 0)
+		return join(atoi(argv[2]));
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, set_up, tear_down);

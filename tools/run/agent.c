@@ -22,18 +22,21 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define BACKLOG_MAX      (256u << 10) /* bytes for the head that wait; beyond it the ranks wait */
 #define DRAIN_READS      16
+#define POLLS            4
 #define STATUS_NOT_FOUND 127
 #define STATUS_NOT_RUN   126
 
 struct child {
-	pid_t pid; /* 0: ended */
-	int in, out, err;
-	bool in_ends; /* close stdin when `input` is written */
+	pid_t pid;               /* 0: ended */
+	int in, out, err, joins; /* joins: a message each time that it begins to join a world of the job */
+	bool in_ends;            /* close stdin when `input` is written */
 	struct buf input;
 };
 
@@ -42,7 +45,7 @@ struct agent {
 	struct child *child;
 	struct binding *binding;
 	struct buf from, to;  /* the head */
-	struct pollfd *polls; /* 3 of our own, then 3 for each rank */
+	struct pollfd *polls; /* 3 of our own, then POLLS for each rank */
 	int signals, root_fd;
 	bool have_job, started, head_gone;
 };
@@ -106,6 +109,7 @@ static void set_environment(const struct job *job)
 	setenv("TUTTI_SIZE", number, 1);
 	setenv("TUTTI_SECRET", job->secret, 1);
 	unsetenv("TUTTI_ROOT_FD");
+	unsetenv("TUTTI_JOIN_FD");
 }
 
 /* Rank 0 inherits a listener, so no port is chosen that another process could take before rank 0 does. */
@@ -159,7 +163,7 @@ static void take_job(struct agent *a, const struct frame *f)
 /* ---- starting ranks ---------------------------------------------------------------------------------------------- */
 
 struct pipes {
-	int in[2], out[2], err[2], failed[2];
+	int in[2], out[2], err[2], joins[2], failed[2];
 };
 
 static bool open_pipes(struct pipes *p, bool with_input)
@@ -167,14 +171,15 @@ static bool open_pipes(struct pipes *p, bool with_input)
 	memset(p, -1, sizeof(*p));
 	if (with_input ? pipe2(p->in, O_CLOEXEC) < 0 : (p->in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
 		return false;
-	return pipe2(p->out, O_CLOEXEC) == 0 && pipe2(p->err, O_CLOEXEC) == 0 && pipe2(p->failed, O_CLOEXEC) == 0;
+	return pipe2(p->out, O_CLOEXEC) == 0 && pipe2(p->err, O_CLOEXEC) == 0 && pipe2(p->failed, O_CLOEXEC) == 0 &&
+	       socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, p->joins) == 0;
 }
 
 static void close_pipes(struct pipes *p)
 {
-	int *all[] = {p->in, p->out, p->err, p->failed};
+	int *all[] = {p->in, p->out, p->err, p->joins, p->failed};
 
-	for (int i = 0; i < 4; i++) {
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		close_fd(&all[i][0]);
 		close_fd(&all[i][1]);
 	}
@@ -190,6 +195,18 @@ static void default_signals(void)
 		signal(changed[i], SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* The rank's end of `joins` outlives exec. Its inode is told as well: the number alone may be another file's later. */
+static void pass_joins(int fd)
+{
+	struct stat s;
+	char text[48];
+
+	if (fstat(fd, &s) < 0 || fcntl(fd, F_SETFD, 0) < 0)
+		return;
+	snprintf(text, sizeof(text), "%d:%llu", fd, (unsigned long long)s.st_ino);
+	setenv("TUTTI_JOIN_FD", text, 1);
 }
 
 /* In the child. Returns only when the program can't be run. */
@@ -213,6 +230,7 @@ static void become_rank(const struct agent *a, int i, const struct pipes *p, pid
 		snprintf(number, sizeof(number), "%d", a->root_fd);
 		setenv("TUTTI_ROOT_FD", number, 1);
 	}
+	pass_joins(p->joins[1]);
 	default_signals();
 	execvp(a->job.argv[0], a->job.argv);
 }
@@ -253,8 +271,8 @@ static int start_rank(struct agent *a, int i)
 		close_pipes(&p);
 		return err;
 	}
-	*c = (struct child){.pid = pid, .in = p.in[1], .out = p.out[0], .err = p.err[0]};
-	p.in[1] = p.out[0] = p.err[0] = -1;
+	*c = (struct child){.pid = pid, .in = p.in[1], .out = p.out[0], .err = p.err[0], .joins = p.joins[0]};
+	p.in[1] = p.out[0] = p.err[0] = p.joins[0] = -1;
 	close_pipes(&p);
 	fcntl(c->out, F_SETFL, O_NONBLOCK);
 	fcntl(c->err, F_SETFL, O_NONBLOCK);
@@ -266,13 +284,13 @@ static int start_rank(struct agent *a, int i)
 static bool make_room(struct agent *a)
 {
 	size_t n = (size_t)a->job.count;
-	struct pollfd *polls = realloc(a->polls, (3 + 3 * n) * sizeof(*polls));
+	struct pollfd *polls = realloc(a->polls, (3 + POLLS * n) * sizeof(*polls));
 
 	if (polls)
 		a->polls = polls;
 	a->child = calloc(n, sizeof(*a->child));
 	for (size_t i = 0; a->child && i < n; i++)
-		a->child[i] = (struct child){.in = -1, .out = -1, .err = -1};
+		a->child[i] = (struct child){.in = -1, .out = -1, .err = -1, .joins = -1};
 	return polls && a->child;
 }
 
@@ -360,6 +378,19 @@ static void drain(struct agent *a, struct child *c, int *fd, enum frame_kind kin
 	close_fd(fd);
 }
 
+/* Worlds that the rank has begun to join since it was asked last. One of another size is not the job's. */
+static void hear_joins(struct agent *a, struct child *c)
+{
+	int32_t size;
+	ssize_t n = 0;
+
+	while (c->joins >= 0 && (n = recv(c->joins, &size, sizeof(size), MSG_DONTWAIT)) > 0)
+		if (n == sizeof(size) && size == a->job.size)
+			frame_add(&a->to, FRAME_JOINING, rank_of(a, c), NULL, 0);
+	if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		close_fd(&c->joins);
+}
+
 /*
  * A rank ended. What its group still holds is killed while the dead leader keeps the group's number from being given
  * to others; then come its last words, and its status.
@@ -374,6 +405,8 @@ static void end_rank(struct agent *a, struct child *c)
 	c->pid = 0;
 	drain(a, c, &c->out, FRAME_OUTPUT);
 	drain(a, c, &c->err, FRAME_ERRORS);
+	hear_joins(a, c);
+	close_fd(&c->joins);
 	if (c->in >= 0)
 		close_input(a, c);
 	value = WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : (uint32_t)WEXITSTATUS(status) * 256;
@@ -441,16 +474,17 @@ static int fill_polls(const struct agent *a)
 	p[0] = (struct pollfd){.fd = a->head_gone ? -1 : STDIN_FILENO, .events = POLLIN};
 	p[1] = (struct pollfd){.fd = a->to.len ? STDOUT_FILENO : -1, .events = POLLOUT};
 	p[2] = (struct pollfd){.fd = a->signals, .events = POLLIN};
-	for (int i = 0; a->child && i < a->job.count; i++, n += 3) {
+	for (int i = 0; a->child && i < a->job.count; i++, n += POLLS) {
 		const struct child *c = &a->child[i];
 		p[n] = (struct pollfd){.fd = room ? c->out : -1, .events = POLLIN};
 		p[n + 1] = (struct pollfd){.fd = room ? c->err : -1, .events = POLLIN};
 		p[n + 2] = (struct pollfd){.fd = c->input.len ? c->in : -1, .events = POLLOUT};
+		p[n + 3] = (struct pollfd){.fd = room ? c->joins : -1, .events = POLLIN};
 	}
 	return n;
 }
 
-static void serve_child(struct agent *a, struct child *c, const struct pollfd p[3])
+static void serve_child(struct agent *a, struct child *c, const struct pollfd p[POLLS])
 {
 	if (p[0].revents && !read_output(a, c, c->out, FRAME_OUTPUT))
 		close_fd(&c->out);
@@ -458,6 +492,8 @@ static void serve_child(struct agent *a, struct child *c, const struct pollfd p[
 		close_fd(&c->err);
 	if (p[2].revents)
 		write_input(a, c);
+	if (p[3].revents)
+		hear_joins(a, c);
 }
 
 /* The head comes last: its orders change the list that was polled. When it is gone, what it would get is dropped. */
@@ -467,8 +503,8 @@ static void turn(struct agent *a, int ms)
 
 	if (poll(a->polls, (nfds_t)n, ms) < 0)
 		return;
-	for (int i = 0; 3 + 3 * i < n; i++)
-		serve_child(a, &a->child[i], &a->polls[3 + 3 * i]);
+	for (int i = 0; 3 + POLLS * i < n; i++)
+		serve_child(a, &a->child[i], &a->polls[3 + POLLS * i]);
 	if (a->polls[2].revents)
 		take_signals(a);
 	if (a->polls[0].revents)

@@ -48,8 +48,9 @@ struct peer {
 struct rank {
 	struct peer *peer;
 	bool ended;
-	bool reads; /* gets our stdin */
-	bool owes;  /* has not said yet that it took what it got */
+	bool reads;     /* gets our stdin */
+	bool owes;      /* has not said yet that it took what it got */
+	unsigned joins; /* worlds of the job that it has begun to join: they need all ranks */
 	struct lines out, err;
 };
 
@@ -339,6 +340,26 @@ static void say_cut(struct head *h)
 	h->out.cut = h->err.cut = false;
 }
 
+/* A world that a living rank is joining needs a rank that has ended: nobody can do anything about it any more. */
+static void look_for_missing(struct head *h)
+{
+	int missing = -1, waiting = -1;
+	char name[320], other[320];
+
+	for (int r = 0; r < h->o->n; r++)
+		if (h->rank[r].ended && (missing < 0 || h->rank[r].joins < h->rank[missing].joins))
+			missing = r;
+		else if (!h->rank[r].ended && (waiting < 0 || h->rank[r].joins > h->rank[waiting].joins))
+			waiting = r;
+	if (h->failed || missing < 0 || waiting < 0 || h->rank[missing].joins >= h->rank[waiting].joins)
+		return;
+	say(h, "%s exited with status 0 and %s, which %s is waiting for", rank_name(h, missing, name),
+	    h->rank[missing].joins ? "did not join the job's next communicator" : "never joined the job",
+	    rank_name(h, waiting, other));
+	fail_first(h, STATUS_MISSING);
+	enter(h, ENDING, HARSHER_S);
+}
+
 static void take_exit(struct head *h, int r, uint32_t value)
 {
 	int sig = (int)(value & 0x7f), code = (int)(value >> 8) & 0xff;
@@ -357,6 +378,8 @@ static void take_exit(struct head *h, int r, uint32_t value)
 		say(h, "%s exited with status %d", rank_name(h, r, name), code);
 	if (sig || code)
 		fail_first(h, sig ? 128 + sig : code);
+	else
+		look_for_missing(h);
 }
 
 static void take_failed(struct head *h, const struct peer *p, const struct frame *f)
@@ -390,6 +413,10 @@ static void take_frame(struct head *h, struct peer *p, const struct frame *f)
 		h->rank[r].reads = h->rank[r].owes = false;
 	else if (f->kind == FRAME_EXIT)
 		take_exit(h, r, frame_u32(f));
+	else if (f->kind == FRAME_JOINING) {
+		h->rank[r].joins++;
+		look_for_missing(h);
+	}
 }
 
 /* Skips what came before the agent's first words; false when there is only noise. */

@@ -3,7 +3,7 @@
  * starts an agent on every host, sends it the job, learns where rank 0 will listen, and tells all to go.
  *
  *   head -> agent    JOB, GO, INPUT, SIGNAL
- *   agent -> head    READY, OUTPUT, ERRORS, TAKEN, CLOSED, EXIT, FAILED
+ *   agent -> head    READY, OUTPUT, ERRORS, TAKEN, CLOSED, JOINING, EXIT, FAILED
  *
  * The end of the stream, for whatever reason, tells the agent to end what it started, by SIGTERM and after HARSHER_S by
  * SIGKILL: that is what keeps a host clean when the head or the network dies.
@@ -17,7 +17,7 @@
 #include <sys/types.h>
 
 /** First bytes of an agent. What a login shell printed before them is skipped. */
-#define WIRE_HELLO     "\n:tutti-run agent 2:\n"
+#define WIRE_HELLO     "\n:tutti-run agent 3:\n"
 #define WIRE_HELLO_LEN (sizeof(WIRE_HELLO) - 1)
 
 #define HARSHER_S 2.0 /* from SIGTERM to SIGKILL */
@@ -34,6 +34,7 @@ enum frame_kind {
 	FRAME_ERRORS,  /* bytes of a rank's stderr */
 	FRAME_TAKEN,   /* the rank's INPUT was written: send more */
 	FRAME_CLOSED,  /* the rank reads its stdin no more */
+	FRAME_JOINING, /* the rank begins to join the job's next world, which needs all ranks */
 	FRAME_EXIT,    /* u32: wait status, 256 * exit status or the signal; all output came before */
 	FRAME_FAILED,  /* u32 exit status, then text: nothing can run here */
 };
