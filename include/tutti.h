@@ -18,6 +18,10 @@
  *     the in-place forms are NCCL's. Algorithms are chosen per call; `tutti-info --algorithms` lists them with their sources.
  *   - Threads: one thread at a time may be inside calls on one communicator (different communicators are independent);
  *     tutti_comm_abort and tutti_comm_error may be called by any thread at any time.
+ *   - Cancellation (pthread_cancel): no call is a cancellation point. A thread that is cancelled in a call finishes it, and
+ *     cancellation acts at the thread's next cancellation point after it. To end a call sooner, abort its communicator. The
+ *     caller's own functions (tutti_oob, log) run with cancellation disabled. PTHREAD_CANCEL_ASYNCHRONOUS is not supported
+ *     in calls.
  *
  * Errors
  *   TUTTI_EINVAL means that nothing happened and the communicator is as healthy as before. Every other error puts the

@@ -10,6 +10,7 @@
 
 #include "comm.h"
 #include "kernel/wire.h"
+#include "util/cancel.h"
 #include "util/error.h"
 #include "util/float_env.h"
 #include "util/log.h"
@@ -236,7 +237,8 @@ int tutti_group_begin(void)
 
 int tutti_group_end(void)
 {
-	return group_end();
+	int was = cancel_disable();
+	return cancel_restore(was, group_end());
 }
 
 /* ---- requests ---------------------------------------------------------------------------------------------------------- */
@@ -256,7 +258,8 @@ int tutti_test(struct tutti_request **req, int *done)
 	if (!req || !done)
 		return fail(TUTTI_EINVAL, "tutti_test: %s is NULL", req ? "done" : "req");
 	int rc = check_requests(req, 1);
-	return rc ? rc : request_test(req, done);
+	int was = cancel_disable();
+	return cancel_restore(was, rc ? rc : request_test(req, done));
 }
 
 int tutti_wait(struct tutti_request **req)
@@ -264,7 +267,8 @@ int tutti_wait(struct tutti_request **req)
 	if (!req)
 		return fail(TUTTI_EINVAL, "tutti_wait: req is NULL");
 	int rc = check_requests(req, 1);
-	return rc ? rc : request_wait(req, 1, false);
+	int was = cancel_disable();
+	return cancel_restore(was, rc ? rc : request_wait(req, 1, false));
 }
 
 int tutti_wait_all(struct tutti_request **reqs, int n)
@@ -272,24 +276,18 @@ int tutti_wait_all(struct tutti_request **reqs, int n)
 	if (n < 0 || (n && !reqs))
 		return fail(TUTTI_EINVAL, "tutti_wait_all: %d requests at %p", n, (void *)reqs);
 	int rc = check_requests(reqs, n);
-	return rc ? rc : request_wait(reqs, n, false);
+	int was = cancel_disable();
+	return cancel_restore(was, rc ? rc : request_wait(reqs, n, false));
 }
 
-int tutti_wait_any(struct tutti_request **reqs, int n, int *index)
+static int wait_any(struct tutti_request **reqs, int n, int *index)
 {
-	if (n < 0 || (n && !reqs) || !index)
-		return fail(TUTTI_EINVAL, "tutti_wait_any: %d requests at %p, index at %p", n, (void *)reqs,
-		            (void *)index);
-	*index = -1;
-	int rc = check_requests(reqs, n);
-	if (rc)
-		return rc;
 	(void)request_wait(reqs, n, true);
 	for (int i = 0; i < n; i++) {
 		int done = 0;
 		if (!reqs[i])
 			continue;
-		rc = request_test(&reqs[i], &done);
+		int rc = request_test(&reqs[i], &done);
 		if (done) {
 			*index = i;
 			return rc;
@@ -298,18 +296,32 @@ int tutti_wait_any(struct tutti_request **reqs, int n, int *index)
 	return TUTTI_OK;
 }
 
+int tutti_wait_any(struct tutti_request **reqs, int n, int *index)
+{
+	if (n < 0 || (n && !reqs) || !index)
+		return fail(TUTTI_EINVAL, "tutti_wait_any: %d requests at %p, index at %p", n, (void *)reqs,
+		            (void *)index);
+	*index = -1;
+	int rc = check_requests(reqs, n), was = cancel_disable();
+	return cancel_restore(was, rc ? rc : wait_any(reqs, n, index));
+}
+
 int tutti_progress(struct tutti_comm *c)
 {
 	int rc = check_comm(c);
 	if (rc)
 		return rc;
+	int was = cancel_disable();
 	comm_look(c);
-	return tutti_comm_error(c);
+	return cancel_restore(was, tutti_comm_error(c));
 }
 
 int tutti_comm_fd(struct tutti_comm *c)
 {
-	return check_comm(c) ? -1 : comm_fd(c);
+	if (check_comm(c))
+		return -1;
+	int was = cancel_disable();
+	return cancel_restore(was, comm_fd(c));
 }
 
 int tutti_work(struct tutti_request *req, int i, int k)
@@ -317,7 +329,8 @@ int tutti_work(struct tutti_request *req, int i, int k)
 	if (!req || k < 1 || i < 0 || i >= k)
 		return fail(TUTTI_EINVAL, "tutti_work: member %d of a team of %d, request %p", i, k, (void *)req);
 	int rc = check_requests(&req, 1);
-	return rc ? rc : request_work(req);
+	int was = cancel_disable();
+	return cancel_restore(was, rc ? rc : request_work(req));
 }
 
 /* ---- communicators ------------------------------------------------------------------------------------------------------- */
@@ -352,16 +365,18 @@ int tutti_comm_abort(struct tutti_comm *c, const char *why)
 	char text[600];
 	snprintf(text, sizeof(text), "rank %d aborted communicator %s: %s", c->rank, c->name,
 	         why ? why : "no reason given");
+	int was = cancel_disable();
 	control_raise(c->control, TUTTI_EABORTED, text);
-	return TUTTI_OK;
+	return cancel_restore(was, TUTTI_OK);
 }
 
 int tutti_comm_destroy(struct tutti_comm *c)
 {
 	if (!c)
 		return fail(TUTTI_EINVAL, "the communicator is NULL");
+	int was = cancel_disable();
 	comm_free(c);
-	return TUTTI_OK;
+	return cancel_restore(was, TUTTI_OK);
 }
 
 int tutti_comm_split(struct tutti_comm *c, int color, int key, struct tutti_comm **out)
@@ -369,7 +384,8 @@ int tutti_comm_split(struct tutti_comm *c, int color, int key, struct tutti_comm
 	int rc = check_comm(c);
 	if (!rc && !out)
 		rc = fail(TUTTI_EINVAL, "tutti_comm_split: out is NULL");
-	return rc ? rc : keep(c, comm_split(c, color, key, out));
+	int was = cancel_disable();
+	return cancel_restore(was, rc ? rc : keep(c, comm_split(c, color, key, out)));
 }
 
 int tutti_comm_shrink(struct tutti_comm *c, struct tutti_comm **out)
@@ -377,7 +393,8 @@ int tutti_comm_shrink(struct tutti_comm *c, struct tutti_comm **out)
 	int rc = check_comm(c);
 	if (!rc && !out)
 		rc = fail(TUTTI_EINVAL, "tutti_comm_shrink: out is NULL");
-	return rc ? rc : comm_shrink(c, out);
+	int was = cancel_disable();
+	return cancel_restore(was, rc ? rc : comm_shrink(c, out));
 }
 
 /* ---- memory --------------------------------------------------------------------------------------------------------------- */
@@ -387,13 +404,15 @@ int tutti_mem_alloc(struct tutti_comm *c, size_t bytes, void **ptr)
 	int rc = check_comm(c);
 	if (!rc && !ptr)
 		rc = fail(TUTTI_EINVAL, "tutti_mem_alloc: ptr is NULL");
-	return rc ? rc : keep(c, mem_alloc(c, bytes, ptr));
+	int was = cancel_disable();
+	return cancel_restore(was, rc ? rc : keep(c, mem_alloc(c, bytes, ptr)));
 }
 
 int tutti_mem_free(struct tutti_comm *c, void *ptr)
 {
 	int rc = check_comm(c);
-	return rc || !ptr ? rc : keep(c, mem_free(c, ptr));
+	int was = cancel_disable();
+	return cancel_restore(was, rc || !ptr ? rc : keep(c, mem_free(c, ptr)));
 }
 
 int tutti_mem_register(struct tutti_comm *c, void *ptr, size_t bytes)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "comm.h"
+#include "util/cancel.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/fd.h"
@@ -28,9 +29,10 @@ static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
 /* The alarm has gone off: its status, with its text as the thread's message. The first to see it dumps the recorder. */
 static int heed(struct tutti_comm *c, int status)
 {
+	int was = cancel_disable();
 	if (c->world->params.flight && !atomic_exchange_explicit(&c->dumped, true, memory_order_relaxed))
 		comm_dump(c);
-	return fail(status, "%s", c->alarm.text);
+	return cancel_restore(was, fail(status, "%s", c->alarm.text));
 }
 
 static inline int alarmed(struct tutti_comm *c)
@@ -52,6 +54,7 @@ static void finish_record(struct tutti_comm *c, const struct tutti_request *r)
 static int run_here(struct tutti_comm *c, struct tutti_request *r)
 {
 	struct wait w;
+	int was = cancel_disable();
 	wait_begin(&w, &c->site);
 	c->message = is_message(r->op.coll) ? r : NULL;
 	for (;;) {
@@ -73,7 +76,7 @@ static int run_here(struct tutti_comm *c, struct tutti_request *r)
 	if (finished)
 		finish_record(c, r);
 	run_release(r);
-	return finished ? TUTTI_OK : alarmed(c);
+	return cancel_restore(was, finished ? TUTTI_OK : alarmed(c));
 }
 
 /* ---- the queue --------------------------------------------------------------------------------------------------------------- */
@@ -289,8 +292,7 @@ static __attribute__((noinline)) int go_on_here(struct tutti_comm *c, const stru
 	return run_here(c, &here);
 }
 
-static __attribute__((noinline)) int start_queued(struct tutti_comm *c, const struct op *op, struct recipe *p,
-                                                  struct tutti_request **req)
+static int enqueue_new(struct tutti_comm *c, const struct op *op, struct recipe *p, struct tutti_request **req)
 {
 	bool in_group = !req && group.depth;
 	struct tutti_request *r = malloc(sizeof(*r));
@@ -310,6 +312,13 @@ static __attribute__((noinline)) int start_queued(struct tutti_comm *c, const st
 		return TUTTI_OK;
 	}
 	return in_group ? TUTTI_OK : request_wait(&r, 1, false);
+}
+
+static __attribute__((noinline)) int start_queued(struct tutti_comm *c, const struct op *op, struct recipe *p,
+                                                  struct tutti_request **req)
+{
+	int was = cancel_disable();
+	return cancel_restore(was, enqueue_new(c, op, p, req));
 }
 
 int request_start(struct tutti_comm *c, const struct op *op, struct recipe *p, struct tutti_request **req)

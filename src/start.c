@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "comm.h"
+#include "util/cancel.h"
 #include "util/error.h"
 #include "util/fd.h"
 #include "util/float_env.h"
@@ -334,33 +335,37 @@ static int create_threads(struct tutti_comm **comms, int nranks, const struct tu
 
 int tutti_comm_from_env(struct tutti_comm **comm, const struct tutti_config *config)
 {
+	int was = cancel_disable();
 	float_env callers = float_env_enter();
 	int rc = from_env(comm, config);
 	float_env_leave(callers);
-	return rc;
+	return cancel_restore(was, rc);
 }
 
 int tutti_unique_id_create(struct tutti_unique_id *id)
 {
+	int was = cancel_disable();
 	float_env callers = float_env_enter();
 	int rc = create_id(id);
 	float_env_leave(callers);
-	return rc;
+	return cancel_restore(was, rc);
 }
 
 int tutti_comm_create(struct tutti_comm **comm, int nranks, const struct tutti_unique_id *id, int rank,
                       const struct tutti_config *config)
 {
+	int was = cancel_disable();
 	float_env callers = float_env_enter();
 	int rc = create(comm, nranks, id, rank, config);
 	float_env_leave(callers);
-	return rc;
+	return cancel_restore(was, rc);
 }
 
 int tutti_comm_create_threads(struct tutti_comm **comms, int nranks, const struct tutti_config *config)
 {
+	int was = cancel_disable();
 	float_env callers = float_env_enter();
 	int rc = create_threads(comms, nranks, config);
 	float_env_leave(callers);
-	return rc;
+	return cancel_restore(was, rc);
 }

@@ -2,6 +2,7 @@
  * The control plane's life, its communicators' and their alarms, and the table of messages. See control.h for what it
  * promises and plane.h for its parts.
  */
+#include "../util/cancel.h"
 #include "plane.h"
 
 #include <inttypes.h>
@@ -541,6 +542,7 @@ static void __attribute__((destructor)) at_exit(void)
 {
 	uint64_t until = now_ns() + EXIT;
 
+	(void)cancel_disable(); /* the thread ends */
 	if (!service_lock_until(until))
 		return;
 	for (struct control *c; (c = next_to_leave()) && service_check();)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../crew.h"
+#include "../util/cancel.h"
 #include "../util/error.h"
 
 struct flag {
@@ -70,13 +71,14 @@ static void set_ready(struct direct *d)
 }
 
 /* Memory for so many bytes of each buffer: twice as much as before at least, since calls of a kind come in all lengths. */
-static bool make_ready(struct direct *d, size_t bytes)
+static __attribute__((noinline)) bool make_ready(struct direct *d, size_t bytes)
 {
 	size_t twice = 2 * d->ready, want = bytes > twice ? bytes : twice;
-	if (bytes > d->ready && segment_deepen(d->seg, d->own, want < d->buffer ? want : d->buffer) != TUTTI_OK)
-		return false;
-	set_ready(d);
-	return true;
+	int was = cancel_disable(); /* a call that does not wait comes here, too */
+	int rc = bytes > d->ready ? segment_deepen(d->seg, d->own, want < d->buffer ? want : d->buffer) : TUTTI_OK;
+	if (!rc)
+		set_ready(d);
+	return cancel_restore(was, rc) == TUTTI_OK;
 }
 
 int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int *local, int n, int me, size_t buffer)
