@@ -147,6 +147,7 @@ static void put_time(FILE *file, const char *name, const _Atomic uint64_t *ns)
 static void put_call(FILE *file, struct flight *f, const struct call *c, bool finished)
 {
 	struct flight_slot *s = &f->slot[c->number % FLIGHT_CALLS];
+	char how[128];
 
 	fprintf(file, "\"call\":%" PRIu64 ",\"what\":\"%s\",\"vector\":%s,", c->number, coll_name(c->coll),
 	        c->vector ? "true" : "false");
@@ -155,6 +156,8 @@ static void put_call(FILE *file, struct flight *f, const struct call *c, bool fi
 		fprintf(file, "\"op\":\"%s\",", op_name(c->op));
 	if (c->root >= 0)
 		fprintf(file, "\"root\":%d,", c->root);
+	if (c->way)
+		fprintf(file, "\"how\":\"%s\",", call_way_text(c, how, sizeof(how)));
 	if (f->timed)
 		put_time(file, "begin_ns", &s->begin_ns);
 	if (f->timed && finished)
