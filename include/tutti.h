@@ -22,6 +22,9 @@
  *     cancellation acts at the thread's next cancellation point after it. To end a call sooner, abort its communicator. The
  *     caller's own functions (tutti_oob, log) run with cancellation disabled. PTHREAD_CANCEL_ASYNCHRONOUS is not supported
  *     in calls.
+ *   - The end of a process that has not destroyed its communicators: when it returns from main or calls exit after its last
+ *     call, calls that it took part in end well on all ranks, and a further one fails with EPEER, which names it. When it is
+ *     killed, crashes or calls _exit, it died, and calls under way on other ranks may fail. docs/errors.md says more.
  *
  * Errors
  *   TUTTI_EINVAL means that nothing happened and the communicator is as healthy as before. Every other error puts the
