@@ -96,15 +96,37 @@ static size_t set_bytes(const struct run *x, const struct step *s, int strand, s
 
 /* ---- by reference ------------------------------------------------------------------------------------------------- */
 
+static ssize_t read_some(int64_t pid, void *to, uint64_t from, size_t bytes)
+{
+	struct iovec mine = {to, bytes}, theirs = {(void *)(uintptr_t)from, bytes};
+	return process_vm_readv((pid_t)pid, &mine, 1, &theirs, 1, 0);
+}
+
+/* Whose buffer is not there? What can be read elsewhere can't be stored here. */
+static int bad_address(int64_t pid, const uint8_t *to, uint64_t from)
+{
+	uint8_t byte;
+	if (read_some(pid, &byte, from, 1) == 1)
+		return fail(TUTTI_ESYSTEM, "this rank's buffer can't be written at %p: %s", (const void *)to,
+		            strerror(EFAULT));
+	return fail(
+	        TUTTI_ESYSTEM,
+	        "the buffer of the sender, process %lld, can't be read at 0x%llx: was it unmapped while its call was "
+	        "under way?",
+	        (long long)pid, (unsigned long long)from);
+}
+
+/* EUNSUPPORTED: this process may not read the other one, whatever the address: since it changed its user, or was forbidden to. */
 static int read_process(int64_t pid, uint8_t *to, uint64_t from, size_t bytes)
 {
 	while (bytes) {
-		struct iovec mine = {to, bytes}, theirs = {(void *)(uintptr_t)from, bytes};
-		ssize_t n = process_vm_readv((pid_t)pid, &mine, 1, &theirs, 1, 0);
+		ssize_t n = read_some(pid, to, from, bytes);
+		if (n < 0 && errno == ESRCH)
+			return fail(TUTTI_EPEER, "process %lld is gone", (long long)pid);
+		if (n < 0 && errno == EFAULT)
+			return bad_address(pid, to, from);
 		if (n <= 0)
-			return n < 0 && errno == ESRCH
-			               ? fail(TUTTI_EPEER, "process %lld is gone", (long long)pid)
-			               : fail_errno("read %zu bytes of process %lld", bytes, (long long)pid);
+			return fail(TUTTI_EUNSUPPORTED, "process %lld can't be read", (long long)pid);
 		to += n;
 		from += (uint64_t)n;
 		bytes -= (size_t)n;
@@ -135,13 +157,51 @@ static int read_peer(struct crew *crew, int64_t pid, uint8_t *to, uint64_t from,
 	return atomic_load_explicit(&failed, memory_order_relaxed) ? read_process(pid, to, from, bytes) : TUTTI_OK;
 }
 
+static bool in_window(const struct link *l, const uint8_t *p, size_t bytes)
+{
+	return p >= l->window && (size_t)(p - l->window) < l->window_bytes &&
+	       bytes <= l->window_bytes - (size_t)(p - l->window);
+}
+
 /* May `bytes` at p go by reference to this link's peer? */
 static bool refers(const struct link *l, const uint8_t *p, size_t bytes)
 {
-	if (bytes >= l->refer_any)
-		return true;
-	return bytes >= l->refer_window && p >= l->window && (size_t)(p - l->window) < l->window_bytes &&
-	       bytes <= l->window_bytes - (size_t)(p - l->window);
+	return bytes >= l->refer_any || (bytes >= l->refer_window && in_window(l, p, bytes));
+}
+
+/* Sender: what the peer has not taken goes into its slots after all. */
+static int copy_lent(struct link *l)
+{
+	uint64_t pos = atomic_load_explicit(l->credit, memory_order_acquire); /* A2 */
+	for (; pos < l->pos; pos++) {
+		struct slot *s = link_slot_at(l, pos);
+		const struct slot_ref *ref = (const struct slot_ref *)s->data;
+		const uint8_t *from = (const uint8_t *)(uintptr_t)ref->addr;
+		size_t bytes = s->len & ~SLOT_REF;
+		if (!(s->len & SLOT_REF) || in_window(l, from, bytes))
+			continue;
+		int rc = link_holds(l, bytes) ? TUTTI_OK : link_commit(l, bytes);
+		if (rc)
+			return rc;
+		memcpy(slot_payload(s, bytes), from, bytes);
+	}
+	return TUTTI_OK;
+}
+
+/* A peer that read this process may have lost the right to: all that is lent, and all that comes, is copied then. */
+static int heed_refusals(struct run *x)
+{
+	for (int i = 0; i < x->plan->nlinks; i++) {
+		struct link *l = x->links[i];
+		if (!l->outgoing || !l->ready || l->refer_any == REFER_NEVER || !link_refused(l))
+			continue;
+		int rc = copy_lent(l);
+		if (rc)
+			return rc;
+		l->refer_any = REFER_NEVER;
+		link_copied_all(l);
+	}
+	return TUTTI_OK;
 }
 
 /* Where the incoming bytes can be read; NULL: only by reading the peer's process. */
@@ -153,7 +213,7 @@ static const uint8_t *incoming(const struct link *l, struct slot *s, size_t byte
 	const uint8_t *p = (const uint8_t *)(uintptr_t)ref->addr + l->window_shift;
 	if (l->reach == REACH_ALL || (p >= l->window && p < l->window + l->window_bytes))
 		return p;
-	return NULL;
+	return link_copied(l) ? slot_payload(s, bytes) : NULL;
 }
 
 /* ---- one step ----------------------------------------------------------------------------------------------------- */
@@ -412,6 +472,8 @@ static int read_incoming(const struct run *x, struct work *w, const struct link 
 {
 	const struct slot_ref *ref = (const struct slot_ref *)w->from->data;
 	const struct step *s = w->s;
+	if (l->reach != REACH_PROCESS)
+		return TUTTI_EUNSUPPORTED;
 	if (s->src == BUF_NONE && !w->to && s->dst_set.n == 1) {
 		struct piece p = piece_of(x, s->dst, w->strand, w->chunk, block_at(x->plan, s->dst_set, 0));
 		w->operand = base_of(x, s->dst) + p.at; /* combine sees that it is there already */
@@ -443,6 +505,19 @@ static enum advance no_room(struct link *in, bool leased)
 	return ADVANCE_FAILED;
 }
 
+/* The sender's process can't be read: the bytes will come in the slot. Other reasons end the call. */
+static enum advance not_read(struct run *x, struct link *in)
+{
+	bool copies = x->status == TUTTI_EUNSUPPORTED;
+	if (copies && in->reach == REACH_PROCESS) {
+		in->reach = REACH_WINDOW;
+		link_refuse(in);
+	}
+	if (!link_lease_end(in))
+		return revoked(x, in);
+	return copies ? ADVANCE_STUCK : ADVANCE_FAILED;
+}
+
 static enum advance step_try(struct run *x, int strand, size_t chunk, const struct step *s)
 {
 	if (!my_turn(x, s->recv) || !my_turn(x, s->send))
@@ -470,7 +545,7 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 		return revoked(x, in);
 	if (w.from && !(w.operand = incoming(in, w.from, w.in_bytes)) &&
 	    (x->status = read_incoming(x, &w, in)) != TUTTI_OK)
-		return ADVANCE_FAILED;
+		return not_read(x, in);
 	uint32_t len = (uint32_t)w.out_bytes;
 	if (w.to && (send_by_reference(x, &w, out) || pass_by_reference(x, &w, out)))
 		len |= SLOT_REF;
@@ -566,6 +641,8 @@ enum advance engine_advance(struct run *x)
 {
 	enum advance got = ADVANCE_STUCK;
 	int n = x->plan->nstrands;
+	if (x->leased && (x->status = heed_refusals(x)) != TUTTI_OK)
+		return ADVANCE_FAILED;
 	for (int k = 0; k < n && x->left; k++) {
 		int i = (x->turn + k) % n;
 		if (x->strand[i].chunk >= x->nchunks)

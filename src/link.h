@@ -18,6 +18,8 @@
  *   R2 give back: receiver stores credit   A2: sender loads credit    the receiver's reads are over
  *   R17 lease: each side adds its bit      A17: and sees the other's  who revokes waits for who reads
  *   R21 place: receiver stores its pos     A21: its own pump loads it what stood there is done with
+ *   R131 refuse: receiver adds its bit     A131: sender loads lease   what the receiver could read it has given back
+ *   R130 copied: sender stores its count   A130: receiver loads it    what was lent stands in the slots
  */
 #ifndef TUTTI_LINK_H
 #define TUTTI_LINK_H
@@ -62,12 +64,15 @@ struct slot_place {
 struct ring {
 	_Alignas(APART) _Atomic uint64_t credit; /* slots given back so far; stored by the receiving side */
 	uint32_t reach;         /* enum link_reach, as the receiving side found it; fixed from the start */
-	_Atomic uint32_t lease; /* of what slots refer to: LEASE_READING, LEASE_REVOKED */
+	_Atomic uint32_t lease; /* of what slots refer to: LEASE_READING, LEASE_REVOKED, LEASE_REFUSED */
+	_Atomic uint64_t
+	        copied; /* the bytes of so many slots are in them, whatever they refer to; stored by the sending side */
 	_Alignas(APART) struct slot first[];
 };
 
 #define LEASE_READING 1u /* the receiver reads the sender's memory just now */
 #define LEASE_REVOKED 2u /* the sender's call has ended without being done: its memory may be gone */
+#define LEASE_REFUSED 4u /* the receiver can't read the sender's process any more: the sender copies instead */
 
 static inline size_t slot_stride(size_t payload)
 {
@@ -96,12 +101,13 @@ struct link {
 	uint64_t pos;              /* slots that this side has finished with */
 	uint64_t seen;             /* sender: credit as last read */
 	_Atomic uint64_t *credit;
-	_Atomic uint32_t *lease; /* the ring's; NULL where slots never refer to memory */
-	_Atomic uint32_t *bell;  /* peer's sleep word: non-zero while it sleeps; NULL where a network is between */
-	enum link_reach reach;   /* receiver: how it reads what a slot refers to */
-	int64_t peer_pid;        /* receiver, REACH_PROCESS */
-	intptr_t window_shift;   /* receiver: address in the window here = the sender's + shift */
-	const uint8_t *window;   /* memory shared with the peer, as mapped here; bytes 0: none */
+	_Atomic uint32_t *lease;  /* the ring's; NULL where slots never refer to memory */
+	_Atomic uint64_t *copied; /* the ring's; NULL with lease */
+	_Atomic uint32_t *bell;   /* peer's sleep word: non-zero while it sleeps; NULL where a network is between */
+	enum link_reach reach;    /* receiver: how it reads what a slot refers to */
+	int64_t peer_pid;         /* receiver, REACH_PROCESS */
+	intptr_t window_shift;    /* receiver: address in the window here = the sender's + shift */
+	const uint8_t *window;    /* memory shared with the peer, as mapped here; bytes 0: none */
 	size_t window_bytes;
 	size_t refer_any, refer_window; /* sender: least bytes for which referring pays, anywhere / in the window */
 	struct slot_place *places;      /* receiver: one for each slot of the ring; NULL where the pump heeds none */
@@ -125,9 +131,14 @@ static inline bool link_holds(const struct link *l, size_t bytes)
 /** Wakes a peer that sleeps on its bell. (wait.c) */
 void bell_ring(_Atomic uint32_t *bell);
 
+static inline struct slot *link_slot_at(const struct link *l, uint64_t pos)
+{
+	return (struct slot *)(l->slots + (size_t)(pos & l->mask) * l->stride);
+}
+
 static inline struct slot *link_slot(const struct link *l)
 {
-	return (struct slot *)(l->slots + (size_t)(l->pos & l->mask) * l->stride);
+	return link_slot_at(l, l->pos);
 }
 
 static inline uint8_t *slot_payload(struct slot *s, size_t len)
@@ -181,6 +192,37 @@ static inline bool link_lease_begin(struct link *l)
 static inline bool link_lease_end(struct link *l)
 {
 	return !(atomic_fetch_and_explicit(l->lease, ~LEASE_READING, memory_order_seq_cst) & LEASE_REVOKED); /* R17 */
+}
+
+/**
+ * Receiver: the next slot refers to memory that can't be read; sender and receiver copy from now on. The slot's bytes come into
+ * it later: link_copied.
+ */
+static inline void link_refuse(struct link *l)
+{
+	(void)atomic_fetch_or_explicit(l->lease, LEASE_REFUSED, memory_order_release); /* R131 */
+	if (l->bell && atomic_load_explicit(l->bell, memory_order_relaxed))
+		bell_ring(l->bell);
+}
+
+/** Sender: has the receiver refused? */
+static inline bool link_refused(const struct link *l)
+{
+	return l->lease && atomic_load_explicit(l->lease, memory_order_acquire) & LEASE_REFUSED; /* A131 */
+}
+
+/** Sender: all slots that were published have their bytes in them. */
+static inline void link_copied_all(struct link *l)
+{
+	atomic_store_explicit(l->copied, l->pos, memory_order_release); /* R130 */
+	if (l->bell && atomic_load_explicit(l->bell, memory_order_relaxed))
+		bell_ring(l->bell);
+}
+
+/** Receiver: are the bytes of the next slot in it, though it refers to memory? */
+static inline bool link_copied(const struct link *l)
+{
+	return l->copied && atomic_load_explicit(l->copied, memory_order_acquire) > l->pos; /* A130 */
 }
 
 /**

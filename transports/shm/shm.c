@@ -128,6 +128,8 @@ static int shm_connect(void *ctx, const struct link_spec *spec, struct link *lin
 {
 	struct shm *c = ctx;
 	int peer = spec->peer;
+	if (c->readable[peer] && !spec->outgoing) /* still? */
+		c->readable[peer] = probe(&c->env->contacts[peer], c->env->index);
 	int rc = segment_connect(c->segment, spec, c->env->rank, c->local[peer],
 	                         c->readable[peer] ? REACH_PROCESS : REACH_WINDOW, link);
 	link->peer_pid = c->env->contacts[peer].pid;
