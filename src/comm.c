@@ -187,6 +187,26 @@ static int check_ways(const struct tutti_comm *c)
 	return TUTTI_OK;
 }
 
+/* Members of a host's memory tell each other of which communicators they are members: *at is NULL where none is shared. */
+static int list_member(struct world *w, uint64_t id, struct entry **at)
+{
+	if (!w->segment || *at)
+		return TUTTI_OK;
+	world_lock(w);
+	int rc = segment_enlist(w->segment, id, at);
+	world_unlock(w);
+	return rc;
+}
+
+static void delist_member(struct world *w, struct entry *listed)
+{
+	if (!listed)
+		return;
+	world_lock(w);
+	segment_delist(w->segment, listed);
+	world_unlock(w);
+}
+
 int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 {
 	struct tutti_comm *c = calloc(1, sizeof(*c));
@@ -199,6 +219,7 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	c->size = spec->size;
 	c->timeout = spec->timeout;
 	c->progress = spec->progress;
+	c->listed = spec->listed;
 	c->busy_tail = &c->busy;
 	c->fd = c->timer = -1;
 	wait_begin(&c->poll, &c->site_locked);
@@ -231,6 +252,8 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	if (!rc)
 		rc = control_join(&c->control, c->world->control, c->id, c->name, c->members, c->size, c->rank,
 		                  &c->flight, &c->alarm);
+	if (!rc)
+		rc = list_member(c->world, c->id, &c->listed);
 	if (!rc)
 		rc = world_enlist(c->world, c);
 out:
@@ -281,6 +304,7 @@ void comm_free(struct tutti_comm *c)
 		direct_close(c->direct);
 		world_unlock(c->world);
 		end_links(c, false);
+		delist_member(c->world, c->listed); /* all areas that it has found are let go of */
 		mem_free_all(c);
 	}
 	for (struct comm_link *l = c->links, *next; l; l = next) {
@@ -463,9 +487,9 @@ static int by_key(const void *a, const void *b)
 }
 
 /* Equal on all members: from the parent's id, how many were made of it before, and the color. */
-static uint64_t child_id(struct tutti_comm *c, uint64_t color)
+static uint64_t child_id(const struct tutti_comm *c, uint64_t color)
 {
-	uint64_t h = c->id ^ (color + 1) * 0x9e3779b97f4a7c15u ^ (uint64_t)++c->splits * 0xc2b2ae3d27d4eb4fu;
+	uint64_t h = c->id ^ (color + 1) * 0x9e3779b97f4a7c15u ^ (uint64_t)(c->splits + 1) * 0xc2b2ae3d27d4eb4fu;
 	h ^= h >> 29;
 	h *= 0xbf58476d1ce4e5b9u;
 	return h ^ h >> 32;
@@ -478,7 +502,11 @@ static int split(struct tutti_comm *c, int color, int key, struct tutti_comm **o
 	int *members = calloc(size, sizeof(int));
 	struct tutti_request *req = NULL;
 	*out = NULL;
+	uint64_t id = child_id(c, (uint64_t)(uint32_t)color);
+	struct entry *listed = NULL;
 	int rc = all && members ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
+	if (!rc && color >= 0) /* before another rank can be a member */
+		rc = list_member(c->world, id, &listed);
 	if (!rc) {
 		struct op op = {.coll = COLL_ALLGATHER,
 		                .in = &mine,
@@ -492,7 +520,7 @@ static int split(struct tutti_comm *c, int color, int key, struct tutti_comm **o
 	}
 	if (rc || (rc = request_wait(&req, 1, false)) != TUTTI_OK)
 		goto out;
-	uint64_t id = child_id(c, (uint64_t)(uint32_t)color);
+	c->splits++;
 	if (color < 0)
 		goto out;
 	int n = 0, me = -1;
@@ -506,9 +534,11 @@ static int split(struct tutti_comm *c, int color, int key, struct tutti_comm **o
 	}
 	char name[64];
 	snprintf(name, sizeof(name), "%.48s/%d", c->name, color);
-	struct comm_spec spec = {c->world, id, members, n, me, name, c->timeout, c->progress};
+	struct comm_spec spec = {c->world, id, members, n, me, name, c->timeout, c->progress, listed};
 	rc = comm_make(out, &spec);
+	listed = NULL;
 out:
+	delist_member(c->world, listed);
 	free(all);
 	free(members);
 	return rc;
@@ -538,7 +568,7 @@ static int shrink(struct tutti_comm *c, struct tutti_comm **out)
 	if (!rc) {
 		char name[64];
 		snprintf(name, sizeof(name), "%.56s-", c->name);
-		struct comm_spec spec = {c->world, id, survivors, n, me, name, c->timeout, c->progress};
+		struct comm_spec spec = {c->world, id, survivors, n, me, name, c->timeout, c->progress, NULL};
 		rc = comm_make(out, &spec);
 	}
 	free(survivors);
@@ -548,7 +578,9 @@ static int shrink(struct tutti_comm *c, struct tutti_comm **out)
 int comm_shrink(struct tutti_comm *c, struct tutti_comm **out)
 {
 	float_env callers = float_env_enter();
+	world_making(c->world, true);
 	int rc = shrink(c, out);
+	world_making(c->world, false);
 	float_env_leave(callers);
 	return rc;
 }

@@ -97,7 +97,8 @@ struct tutti_comm {
 	struct comm_plan *plans;
 	struct direct *direct;
 	bool direct_is_ready;
-	uint8_t *scratch; /* of the collective that runs: TMP and the bounce */
+	struct entry *listed; /* as a member, in the memory that this host's ranks share; NULL: not */
+	uint8_t *scratch;     /* of the collective that runs: TMP and the bounce */
 	size_t scratch_bytes;
 	struct run *spare; /* memory for the next run; of spare_bytes at least */
 	size_t spare_bytes;
@@ -127,6 +128,7 @@ struct comm_spec {
 	const char *name;
 	double timeout;
 	enum tutti_progress_mode progress;
+	struct entry *listed; /* as in tutti_comm; taken over, also on error. NULL: not yet */
 };
 
 /* comm.c */

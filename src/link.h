@@ -63,7 +63,6 @@ struct slot_place {
 /** Head of a ring in memory; the slots follow it. */
 struct ring {
 	_Alignas(APART) _Atomic uint64_t credit; /* slots given back so far; stored by the receiving side */
-	uint32_t reach;         /* enum link_reach, as the receiving side found it; fixed from the start */
 	_Atomic uint32_t lease; /* of what slots refer to: LEASE_READING, LEASE_REVOKED, LEASE_REFUSED */
 	_Atomic uint64_t
 	        copied; /* the bytes of so many slots are in them, whatever they refer to; stored by the sending side */

@@ -13,9 +13,10 @@
 #include "util/fd.h"
 
 #define PAGE      4096u
-#define DIRECTORY 4096u               /* entries of a region, a power of two */
+#define DIRECTORY 8192u               /* entries of a region, a power of two */
 #define GONE      1u                  /* key of a withdrawn entry */
 #define KEEP      ((uint64_t)2 << 20) /* bytes of a rank's closed areas that stay committed for the next ones */
+#define PATIENCE  16u                 /* withdrawn areas that wait for others, before it is looked who has left */
 
 /* Least bytes for which a reference beats a copy: reading in place costs a wait for the peer, reading a process a call. */
 #define REFER_WINDOW  8192u
@@ -30,7 +31,9 @@ struct region {
 	_Alignas(APART) _Atomic uint32_t bell;
 	_Alignas(APART) _Atomic uint64_t base; /* where its owner mapped the segment */
 	_Alignas(APART) _Atomic uint64_t kept; /* bytes of closed areas that are still committed */
+	_Atomic uint32_t making;               /* communicators that its owner is about to become a member of */
 	_Alignas(APART) struct entry entry[DIRECTORY];
+	_Atomic uint8_t reads[]; /* by local rank: its owner can read that process's memory */
 };
 
 struct head {
@@ -55,6 +58,8 @@ struct extent {
 	bool used, withdrawn;
 	bool warm;           /* not used: the pages of the area that it was are still committed */
 	struct entry *entry; /* of a published area */
+	uint64_t comm;       /* of an area, whose users these are, by local rank */
+	int *user, nusers;
 	struct extent *next;
 };
 
@@ -70,6 +75,8 @@ struct segment {
 	struct mapping *map;
 	int me;
 	struct extent *heap; /* ascending, no two free neighbours */
+	size_t waiting;      /* withdrawn areas that were not closed when last counted */
+	size_t patience;     /* with as many it is looked who has left */
 };
 
 static size_t round_up(size_t n, size_t to)
@@ -82,9 +89,9 @@ static struct region *region_of(const struct segment *s, int local)
 	return (struct region *)(s->map->base + PAGE + s->map->stride * (size_t)local);
 }
 
-static size_t heap_start(void)
+static size_t heap_start(const struct mapping *map)
 {
-	return round_up(sizeof(struct region), PAGE);
+	return round_up(sizeof(struct region) + (size_t)map->nlocal, PAGE);
 }
 
 /* As much address space for each rank as the machine has memory; less where the process is limited. */
@@ -121,20 +128,22 @@ static int view(struct segment **out, struct mapping *map, int me)
 		free(all);
 		return fail(TUTTI_ENOMEM, "out of memory");
 	}
-	*all = (struct extent){.at = heap_start() / PAGE, .pages = (map->stride - heap_start()) / PAGE};
+	size_t start = heap_start(map);
+	*all = (struct extent){.at = start / PAGE, .pages = (map->stride - start) / PAGE};
 	s->map = map;
 	s->me = me;
 	s->heap = all;
+	s->patience = PATIENCE;
 	atomic_fetch_add_explicit(&map->refs, 1, memory_order_relaxed);
 	if (map->fd >= 0) {
 		size_t at = PAGE + map->stride * (size_t)me;
-		if (fallocate(map->fd, 0, (off_t)at, (off_t)heap_start()) != 0 && errno != EOPNOTSUPP &&
-		    errno != ENOSYS) {
-			int rc = fail_errno("reserve %zu bytes of shared memory", heap_start());
+		if (fallocate(map->fd, 0, (off_t)at, (off_t)start) != 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
+			int rc = fail_errno("reserve %zu bytes of shared memory", start);
 			segment_close(s);
 			return rc == TUTTI_ESYSTEM ? TUTTI_ENOMEM : rc;
 		}
 	}
+	atomic_store_explicit(&region_of(s, me)->making, 1, memory_order_relaxed);
 	atomic_store_explicit(&region_of(s, me)->base, (uint64_t)(uintptr_t)map->base, memory_order_release); /* R7 */
 	*out = s;
 	return TUTTI_OK;
@@ -241,6 +250,7 @@ void segment_close(struct segment *s)
 		return;
 	for (struct extent *e = s->heap, *next; e; e = next) {
 		next = e->next;
+		free(e->user);
 		free(e);
 	}
 	map_release(s->map);
@@ -286,6 +296,7 @@ static void merge(struct segment *s)
 		}
 		e->pages += n->pages;
 		e->next = n->next;
+		free(n->user);
 		free(n);
 	}
 }
@@ -350,12 +361,9 @@ static bool within_region(const struct mapping *map, const struct region *r, con
 	       all < room && area_bytes(shape) <= room && (shape->part || !shape->parts);
 }
 
-/* The owner, or one of the users, is done with an area. The last of them closes it: its pages wait for the next area, or go. */
-static void leave(struct mapping *map, struct region *r, struct area *a)
+/* Nobody uses an area any more: its pages wait for the next one, or go. */
+static void close_area(struct mapping *map, struct region *r, struct area *a)
 {
-	uint32_t users = a->users; /* once this one has left, the area may be another's */
-	if (atomic_fetch_add_explicit(&a->gone, 1, memory_order_acq_rel) + 1 < users) /* R8 */ /* A8 */
-		return;
 	if (!within_region(map, r, a))
 		return;
 	size_t bytes = committed(a);
@@ -368,7 +376,29 @@ static void leave(struct mapping *map, struct region *r, struct area *a)
 	atomic_store_explicit(&a->closed, keep ? KEPT : GIVEN_BACK, memory_order_release); /* R40 */
 }
 
-/* ---- the owner's extents ------------------------------------------------------------------------------------------- */
+/* The owner, or one of the users, is done with an area. The last of them closes it. */
+static void leave(struct mapping *map, struct region *r, struct area *a)
+{
+	uint32_t users = a->users; /* once this one has left, the area may be another's */
+	if (atomic_fetch_add_explicit(&a->gone, 1, memory_order_acq_rel) + 1 == users) /* R8 */ /* A8 */
+		close_area(map, r, a);
+}
+
+/* ---- directory --------------------------------------------------------------------------------------------------- */
+
+/* The entry of `key`; with `room`, the first one that can take it. */
+static struct entry *probe(struct region *r, uint64_t key, bool room)
+{
+	for (size_t i = 0; i < DIRECTORY; i++) {
+		struct entry *e = &r->entry[(key + i) % DIRECTORY];
+		uint64_t k = atomic_load_explicit(&e->key, memory_order_acquire); /* A9 pairs with R9 */
+		if (room ? k <= GONE : k == key)
+			return e;
+		if (k == 0)
+			return NULL;
+	}
+	return NULL;
+}
 
 /* What stands before an empty place need not be kept apart from one: probes end there, too. */
 static void unlist(struct region *r, struct entry *e)
@@ -383,16 +413,51 @@ static void unlist(struct region *r, struct entry *e)
 	}
 }
 
-/* Closed areas of this rank: only now may their entries go. */
-static void reclaim(struct segment *s)
+/* ---- the owner's extents ------------------------------------------------------------------------------------------- */
+
+static uint64_t member_key(uint64_t comm)
 {
+	uint64_t key = (comm ^ 0x6d656d6265727321u) * 0x9e3779b97f4a7c15u;
+	return key > GONE ? key : key + 2;
+}
+
+/*
+ * Will a user of this rank's area never let go of it? It may have left the communicator before the area was there, or
+ * without having looked for it. Who has made a communicator lists itself before it says so: the count comes first here.
+ */
+static bool has_left(struct segment *s, int local, uint64_t comm)
+{
+	struct region *r = region_of(s, local);
+	return !atomic_load_explicit(&r->making, memory_order_acquire) && !probe(r, member_key(comm), false); /* A110 */
+}
+
+/* Closes a withdrawn area if all its users have left: what they let go of before is seen by then. */
+static uint32_t close_deserted(struct segment *s, const struct extent *e, struct area *a)
+{
+	for (int i = 0; i < e->nusers; i++)
+		if (!has_left(s, e->user[i], e->comm))
+			return 0;
+	if (!atomic_load_explicit(&a->closed, memory_order_acquire)) /* A40 */
+		close_area(s->map, region_of(s, s->me), a);
+	return atomic_load_explicit(&a->closed, memory_order_relaxed);
+}
+
+/* Closed areas of this rank: only now may their entries go. look: also those that wait for ranks which have left. */
+static void reclaim(struct segment *s, bool look)
+{
+	size_t waiting = 0;
+	look |= s->waiting >= s->patience;
 	for (struct extent *e = s->heap; e; e = e->next) {
 		if (!e->used || !e->withdrawn)
 			continue;
 		struct area *a = (struct area *)extent_address(s, e);
 		uint32_t closed = atomic_load_explicit(&a->closed, memory_order_acquire); /* A40 */
-		if (!closed)
+		if (!closed && look)
+			closed = close_deserted(s, e, a);
+		if (!closed) {
+			waiting++;
 			continue;
+		}
 		if (e->entry)
 			unlist(region_of(s, s->me), e->entry);
 		if (closed == GIVEN_BACK)
@@ -401,6 +466,9 @@ static void reclaim(struct segment *s)
 		e->used = e->withdrawn = false;
 		e->entry = NULL;
 	}
+	s->waiting = waiting;
+	if (look)
+		s->patience = waiting > PATIENCE / 2 ? 2 * waiting : PATIENCE;
 	merge(s);
 }
 
@@ -414,7 +482,9 @@ static void cool(struct segment *s, struct extent *e)
 
 static bool cool_all(struct segment *s)
 {
-	bool some = false;
+	size_t waiting = s->waiting;
+	reclaim(s, true);
+	bool some = s->waiting < waiting;
 	for (struct extent *e = s->heap; e; e = e->next)
 		if (e->warm) {
 			cool(s, e);
@@ -460,7 +530,7 @@ static struct extent *take(struct segment *s, size_t bytes, size_t ready)
 
 void *segment_alloc(struct segment *s, size_t bytes)
 {
-	reclaim(s);
+	reclaim(s, false);
 	struct extent *e = take(s, bytes, bytes ? bytes : 1);
 	return e ? extent_address(s, e) : NULL;
 }
@@ -495,22 +565,6 @@ bool segment_reaches(const struct segment *s, const void *p, size_t bytes)
 	       (b >= lo && b < lo + s->map->bytes && bytes <= (size_t)(lo + s->map->bytes - b));
 }
 
-/* ---- directory --------------------------------------------------------------------------------------------------- */
-
-/* The entry of `key`; with `room`, the first one that can take it. */
-static struct entry *probe(struct region *r, uint64_t key, bool room)
-{
-	for (size_t i = 0; i < DIRECTORY; i++) {
-		struct entry *e = &r->entry[(key + i) % DIRECTORY];
-		uint64_t k = atomic_load_explicit(&e->key, memory_order_acquire); /* A9 pairs with R9 */
-		if (room ? k <= GONE : k == key)
-			return e;
-		if (k == 0)
-			return NULL;
-	}
-	return NULL;
-}
-
 /* ---- areas ------------------------------------------------------------------------------------------------------- */
 
 static bool same_shape(const struct area_shape *a, const struct area_shape *b)
@@ -518,8 +572,8 @@ static bool same_shape(const struct area_shape *a, const struct area_shape *b)
 	return a->head == b->head && a->part == b->part && a->parts == b->parts;
 }
 
-/* A closed area of that shape, with its pages. */
-static struct area *take_warm(struct segment *s, const struct area_shape *shape)
+/* A closed area of that shape, with its pages; NULL. */
+static struct extent *take_warm(struct segment *s, const struct area_shape *shape)
 {
 	for (struct extent *e = s->heap; e; e = e->next) {
 		struct area *a = (struct area *)extent_address(s, e);
@@ -528,23 +582,39 @@ static struct area *take_warm(struct segment *s, const struct area_shape *shape)
 		(void)atomic_fetch_sub_explicit(&region_of(s, s->me)->kept, committed(a), memory_order_relaxed);
 		e->warm = false;
 		e->used = true;
-		return a;
+		return e;
 	}
 	return NULL;
 }
 
-void *segment_area(struct segment *s, const struct area_shape *shape, unsigned users)
+static int note_users(struct segment *s, struct extent *e, const struct area_users *users)
 {
-	reclaim(s);
-	struct area *a = take_warm(s, shape);
+	int *user = realloc(e->user, (size_t)(users->n > 0 ? users->n : 1) * sizeof(*user));
+	if (!user)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	e->user = user;
+	e->comm = users->comm;
+	e->nusers = 0;
+	for (int i = 0; i < users->n; i++)
+		if (users->local[i] != s->me)
+			user[e->nusers++] = users->local[i];
+	return TUTTI_OK;
+}
+
+void *segment_area(struct segment *s, const struct area_shape *shape, const struct area_users *users)
+{
+	reclaim(s, false);
+	struct extent *e = take_warm(s, shape);
+	struct area *a = e ? (struct area *)extent_address(s, e) : NULL;
 	size_t depth = a ? a->depth : 0;
-	if (!a) {
-		struct extent *e = take(s, area_bytes(shape), APART + shape->head);
-		if (!e)
-			return NULL;
-		a = (struct area *)extent_address(s, e);
+	if (!e && !(e = take(s, area_bytes(shape), APART + shape->head)))
+		return NULL;
+	a = (struct area *)extent_address(s, e);
+	if (note_users(s, e, users) != TUTTI_OK) {
+		segment_free(s, a);
+		return NULL;
 	}
-	*a = (struct area){.users = users + 1, .shape = *shape, .depth = depth};
+	*a = (struct area){.users = (uint32_t)e->nusers + 1, .shape = *shape, .depth = depth};
 	memset((uint8_t *)a + APART, 0, shape->head);
 	return (uint8_t *)a + APART;
 }
@@ -564,12 +634,24 @@ size_t segment_depth(const void *area)
 	return ((const struct area *)((const uint8_t *)area - APART))->depth;
 }
 
-int segment_publish(struct segment *s, uint64_t key, void *area)
+static struct entry *free_entry(struct segment *s, uint64_t key)
 {
 	struct entry *e = probe(region_of(s, s->me), key, true);
+	if (!e) {
+		reclaim(s, true);
+		e = probe(region_of(s, s->me), key, true);
+	}
+	if (!e)
+		fail(TUTTI_ENOMEM, "the shared directory of this rank is full (%u links and communicators)", DIRECTORY);
+	return e;
+}
+
+int segment_publish(struct segment *s, uint64_t key, void *area)
+{
+	struct entry *e = free_entry(s, key);
 	struct extent *x = extent_of(s, (uint8_t *)area - APART);
 	if (!e || !x)
-		return fail(TUTTI_ENOMEM, "the shared directory of this rank is full (%u links)", DIRECTORY);
+		return TUTTI_ENOMEM;
 	x->entry = e;
 	e->offset = (uint64_t)((uint8_t *)area - s->map->base);
 	atomic_store_explicit(&e->key, key, memory_order_release); /* R9 */
@@ -589,12 +671,51 @@ void segment_withdraw(struct segment *s, void *area)
 		return;
 	x->withdrawn = true;
 	leave(s->map, region_of(s, s->me), area_of(area));
-	reclaim(s);
+	reclaim(s, false);
 }
 
 void segment_let_go(struct segment *s, int local, void *area)
 {
 	leave(s->map, region_of(s, local), area_of(area));
+}
+
+/* ---- members ----------------------------------------------------------------------------------------------------- */
+
+void segment_making(struct segment *s, bool begins)
+{
+	_Atomic uint32_t *making = &region_of(s, s->me)->making;
+	if (begins)
+		(void)atomic_fetch_add_explicit(making, 1, memory_order_release); /* R110 */
+	else
+		(void)atomic_fetch_sub_explicit(making, 1, memory_order_release); /* R110 */
+}
+
+int segment_enlist(struct segment *s, uint64_t comm, struct entry **entry)
+{
+	*entry = free_entry(s, member_key(comm));
+	if (!*entry)
+		return TUTTI_ENOMEM;
+	atomic_store_explicit(&(*entry)->key, member_key(comm), memory_order_release); /* R9 */
+	return TUTTI_OK;
+}
+
+void segment_delist(struct segment *s, struct entry *entry)
+{
+	unlist(region_of(s, s->me), entry);
+}
+
+void segment_reads(struct segment *s, int local, bool can)
+{
+	atomic_store_explicit(&region_of(s, s->me)->reads[local], can, memory_order_relaxed);
+}
+
+/* How a local rank reads what this one refers to. What it can't read after all it refuses. */
+static enum link_reach reach_of(const struct segment *s, int local)
+{
+	if (segment_of_threads(s))
+		return REACH_ALL;
+	bool reads = atomic_load_explicit(&region_of(s, local)->reads[s->me], memory_order_relaxed);
+	return reads ? REACH_PROCESS : REACH_WINDOW;
 }
 
 _Atomic uint32_t *segment_bell(struct segment *s, int local)
@@ -636,20 +757,21 @@ static void fill(struct segment *s, const struct link_spec *spec, uint64_t tag, 
 }
 
 /* Its slots have the pages that their heads stand in; the sender sees to those of a longer payload. */
-static struct ring *make_ring(struct segment *s, const struct link_spec *spec)
+static struct ring *make_ring(struct segment *s, const struct link_spec *spec, uint64_t tag, int local)
 {
 	size_t stride = slot_stride(spec->payload);
 	struct area_shape shape = {.head = sizeof(struct ring), .part = stride, .parts = spec->nslots};
-	struct ring *ring = segment_area(s, &shape, 1);
+	struct ring *ring = segment_area(s, &shape, &(struct area_users){spec->comm, &local, 1});
 	if (!ring)
 		return NULL;
-	if (segment_deepen(s, ring, sizeof(struct slot)) != TUTTI_OK) {
-		segment_free(s, (uint8_t *)ring - APART);
-		return NULL;
-	}
-	for (uint32_t i = 0; i < spec->nslots; i++) /* the pages may be those of an earlier ring */
+	int rc = segment_deepen(s, ring, sizeof(struct slot));
+	for (uint32_t i = 0; i < spec->nslots && !rc; i++) /* the pages may be those of an earlier ring */
 		atomic_store_explicit(&((struct slot *)((uint8_t *)ring->first + i * stride))->seq, 0,
 		                      memory_order_relaxed);
+	if (rc || segment_publish(s, tag, ring) != TUTTI_OK) {
+		segment_free(s, area_of(ring));
+		return NULL;
+	}
 	return ring;
 }
 
@@ -670,34 +792,26 @@ int link_commit(struct link *l, size_t bytes)
 	return rc;
 }
 
-int segment_connect(struct segment *s, const struct link_spec *spec, int self, int local, enum link_reach reach,
-                    struct link *link)
+int segment_connect(struct segment *s, const struct link_spec *spec, int self, int local, struct link *link)
 {
 	uint64_t tag = link_tag(spec, self);
-	if (spec->outgoing) {
-		struct ring *ring = segment_find(s, local, tag);
-		if (!ring)
-			return LINK_PENDING;
-		fill(s, spec, tag, ring, local, link);
-		link->reach = (enum link_reach)ring->reach;
-		ready_for(link, ring);
-		link->refer_window = REFER_WINDOW;
-		link->refer_any = link->reach == REACH_ALL       ? REFER_WINDOW
-		                  : link->reach == REACH_PROCESS ? REFER_PROCESS
-		                                                 : REFER_NEVER;
+	bool makes = spec->outgoing == (spec->lane < 0);
+	struct ring *ring = makes ? make_ring(s, spec, tag, local) : segment_find(s, local, tag);
+	if (!ring)
+		return makes ? TUTTI_ENOMEM : LINK_PENDING;
+	fill(s, spec, tag, ring, local, link);
+	if (!spec->outgoing) {
+		link->reach = segment_of_threads(s) ? REACH_ALL : REACH_PROCESS;
+		link->window_shift = segment_shift(s, local);
 		return TUTTI_OK;
 	}
-	struct ring *ring = make_ring(s, spec);
-	if (!ring)
-		return TUTTI_ENOMEM;
-	ring->reach = reach;
-	fill(s, spec, tag, ring, local, link);
-	link->reach = reach;
-	link->window_shift = segment_shift(s, local);
-	int rc = segment_publish(s, tag, ring);
-	if (rc)
-		segment_free(s, (uint8_t *)ring - APART);
-	return rc;
+	link->reach = reach_of(s, local);
+	ready_for(link, ring);
+	link->refer_window = REFER_WINDOW;
+	link->refer_any = link->reach == REACH_ALL       ? REFER_WINDOW
+	                  : link->reach == REACH_PROCESS ? REFER_PROCESS
+	                                                 : REFER_NEVER;
+	return TUTTI_OK;
 }
 
 static struct region *region_holding(const struct segment *s, const void *p)
@@ -707,9 +821,10 @@ static struct region *region_holding(const struct segment *s, const void *p)
 
 void segment_disconnect(struct segment *s, struct link *link)
 {
-	if (link->outgoing)
-		leave(s->map, region_holding(s, link->wire), area_of(link->wire));
-	else
+	struct region *r = region_holding(s, link->wire);
+	if (r == region_of(s, s->me))
 		segment_withdraw(s, link->wire);
+	else
+		leave(s->map, r, area_of(link->wire));
 	link->ready = false;
 }

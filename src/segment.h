@@ -3,9 +3,10 @@
  * The region's owner alone allocates in it; everybody reads and writes what was published.
  *
  * Region: a bell (the owner's sleep word), a directory (64-bit key -> offset, open addressing, append mostly), then a
- * heap in pages. Rings stand in the receiver's region under the link's tag, direct areas under the communicator's;
- * tutti_mem_alloc takes plain heap pages. The memory is sparse: address space is reserved for all of it, pages are
- * committed when they are allocated, so that running out is ENOMEM and never SIGBUS.
+ * heap in pages. Rings stand under the link's tag in the receiver's region, those of messages in the sender's; direct areas
+ * stand under the communicator's, which the owner is a member of as long as the directory lists it. tutti_mem_alloc takes
+ * plain heap pages. The memory is sparse: address space is reserved for all of it, pages are committed when they are
+ * allocated, so that running out is ENOMEM and never SIGBUS.
  *
  * Both memory transports are this file: inproc makes the segment from anonymous memory, shm from a memfd.
  */
@@ -42,16 +43,23 @@ struct area_shape {
 	size_t head, part, parts;
 };
 
+/** Whom an area of communicator `comm` is for: n local ranks; the owner is no user of its own area. */
+struct area_users {
+	uint64_t comm;
+	const int *local;
+	int n;
+};
+
 /**
  * Areas: heap pages that peers find under a key. The owner makes one, fills it in, then publishes it. It is closed when the
- * owner withdrew it and each of its `users` peers let go: until then a late peer may still find it and use what stands
- * there. Its owner may have done its part long before that peer begins.
+ * owner withdrew it and each of its users let go, or has left the communicator: until then a late user may still find it and
+ * use what stands there. Its owner may have done its part long before that user begins.
  *
  * Its head is zeroed and committed. Of the parts only the first `depth` bytes are, and they hold what an earlier area left
  * there: a closed area's pages are kept for the next one of its shape, up to a bound, and beyond it given back by whoever
  * was the last to leave.
  */
-void *segment_area(struct segment *seg, const struct area_shape *shape, unsigned users);
+void *segment_area(struct segment *seg, const struct area_shape *shape, const struct area_users *users);
 /** Commits the first `depth` bytes of each part, or more. One rank at a time, the owner or a user. ENOMEM. */
 int segment_deepen(struct segment *seg, void *area, size_t depth);
 size_t segment_depth(const void *area);
@@ -60,17 +68,29 @@ void *segment_find(struct segment *seg, int local, uint64_t key);
 void segment_withdraw(struct segment *seg, void *area);
 void segment_let_go(struct segment *seg, int local, void *area);
 
+/**
+ * Which communicators this rank is a member of, for the owners of areas. It enlists itself before another member can make an
+ * area for it, and delists itself when it has let go of all areas that it has found. As long as the id of a communicator that
+ * it is to be a member of is not known, it is `making` one; a segment begins so. ENOMEM.
+ */
+struct entry;
+void segment_making(struct segment *seg, bool begins);
+int segment_enlist(struct segment *seg, uint64_t comm, struct entry **entry);
+void segment_delist(struct segment *seg, struct entry *entry);
+
+/** Can this rank read the memory of that local rank's process? Said before any rank connects, and when it has changed. */
+void segment_reads(struct segment *seg, int local, bool can);
+
 /** The sleep word of a local rank. */
 _Atomic uint32_t *segment_bell(struct segment *seg, int local);
 /** ours = theirs + shift, for addresses that local rank `local` can let others read. */
 intptr_t segment_shift(const struct segment *seg, int local);
 
 /**
- * One direction between this rank (`self` in the world) and local rank `local`: the receiver publishes the ring, the sender finds it.
- * `reach`: how the receiver may read the sender's memory, as the receiver knows it; the sender learns it from the ring.
+ * One direction between this rank (`self` in the world) and local rank `local`. The receiver publishes the ring and the
+ * sender finds it; on a lane of messages the other way round, so that a send needs nothing of a peer that is elsewhere.
  */
-int segment_connect(struct segment *seg, const struct link_spec *spec, int self, int local, enum link_reach reach,
-                    struct link *link);
+int segment_connect(struct segment *seg, const struct link_spec *spec, int self, int local, struct link *link);
 void segment_disconnect(struct segment *seg, struct link *link);
 
 #endif

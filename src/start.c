@@ -58,9 +58,10 @@ static int make_world(struct tutti_comm **comm, struct world_start *start, const
 	int *members = calloc((size_t)w->nranks, sizeof(int));
 	for (int r = 0; members && r < w->nranks; r++)
 		members[r] = r;
-	struct comm_spec spec = {w, w->id, members, w->nranks, w->rank, cfg->name, timeout, cfg->progress};
+	struct comm_spec spec = {w, w->id, members, w->nranks, w->rank, cfg->name, timeout, cfg->progress, NULL};
 	rc = members ? comm_make(comm, &spec) : fail(TUTTI_ENOMEM, "out of memory");
 	free(members);
+	world_making(w, false);
 	world_unref(w); /* the communicator holds its own */
 	return rc;
 }

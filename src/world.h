@@ -91,6 +91,15 @@ void world_unlock(struct world *w);
 /** Communicators of this rank; the first one that wants it starts the progress thread. */
 int world_enlist(struct world *w, struct tutti_comm *c);
 void world_delist(struct world *w, struct tutti_comm *c);
+/**
+ * A communicator of this world is about to be made, whose id is not known yet: said before another rank can be a member; then
+ * that it was made, or was not. A world begins with one that is about to be.
+ */
+static inline void world_making(struct world *w, bool begins)
+{
+	if (w->segment)
+		segment_making(w->segment, begins);
+}
 /** Moves the queues of all communicators but `but`; true when something moved. Nothing to do when it is the only one. */
 bool world_progress_others(struct world *w, const struct tutti_comm *but);
 static inline bool world_progress(struct world *w, const struct tutti_comm *but)

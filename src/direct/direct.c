@@ -103,7 +103,7 @@ int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int
 	memcpy(d->local, local, m * sizeof(*local));
 	d->end = d->peer + n - 1;
 	struct area_shape shape = {.head = sizeof(struct direct_area), .part = d->buffer, .parts = DIRECT_BUFFERS};
-	d->own = segment_area(seg, &shape, (unsigned)n - 1);
+	d->own = segment_area(seg, &shape, &(struct area_users){id, local, n});
 	if (!d->own)
 		goto out;
 	set_ready(d);

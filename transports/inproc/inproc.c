@@ -122,7 +122,7 @@ static uint64_t inproc_fabric(void *ctx)
 static int inproc_connect(void *ctx, const struct link_spec *spec, struct link *link)
 {
 	struct inproc *c = ctx;
-	return segment_connect(c->segment, spec, c->env->rank, c->local[spec->peer], REACH_ALL, link);
+	return segment_connect(c->segment, spec, c->env->rank, c->local[spec->peer], link);
 }
 
 static void inproc_disconnect(void *ctx, struct link *link)

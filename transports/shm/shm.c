@@ -20,8 +20,7 @@
 struct shm {
 	const struct transport_env *env;
 	struct segment *segment;
-	int *local;     /* rank -> index in the segment, -1: cannot share memory */
-	bool *readable; /* rank -> its memory can be read by process_vm_readv */
+	int *local; /* rank -> index in the segment, -1: cannot share memory */
 	uint64_t nonce;
 	uint64_t word; /* random; its address and value go into the address, for the peers' probe */
 };
@@ -37,7 +36,6 @@ static void shm_close(void *ctx)
 		return;
 	segment_close(c->segment);
 	free(c->local);
-	free(c->readable);
 	free(c);
 }
 
@@ -48,8 +46,7 @@ static int shm_open_(const struct transport_env *env, void **ctx)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	c->env = env;
 	c->local = calloc((size_t)env->nranks, sizeof(int));
-	c->readable = calloc((size_t)env->nranks, sizeof(bool));
-	if (!c->local || !c->readable) {
+	if (!c->local) {
 		shm_close(c);
 		return fail(TUTTI_ENOMEM, "out of memory");
 	}
@@ -114,7 +111,8 @@ static int shm_attach(void *ctx)
 	if (rc)
 		return rc;
 	for (int r = 0; r < env->nranks; r++)
-		c->readable[r] = c->local[r] >= 0 && probe(&env->contacts[r], env->index);
+		if (c->local[r] >= 0)
+			segment_reads(c->segment, c->local[r], probe(&env->contacts[r], env->index));
 	return TUTTI_OK;
 }
 
@@ -128,10 +126,9 @@ static int shm_connect(void *ctx, const struct link_spec *spec, struct link *lin
 {
 	struct shm *c = ctx;
 	int peer = spec->peer;
-	if (c->readable[peer] && !spec->outgoing) /* still? */
-		c->readable[peer] = probe(&c->env->contacts[peer], c->env->index);
-	int rc = segment_connect(c->segment, spec, c->env->rank, c->local[peer],
-	                         c->readable[peer] ? REACH_PROCESS : REACH_WINDOW, link);
+	if (!spec->outgoing && spec->lane >= 0) /* still? */
+		segment_reads(c->segment, c->local[peer], probe(&c->env->contacts[peer], c->env->index));
+	int rc = segment_connect(c->segment, spec, c->env->rank, c->local[peer], link);
 	link->peer_pid = c->env->contacts[peer].pid;
 	return rc;
 }
