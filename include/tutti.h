@@ -306,10 +306,19 @@ TUTTI_API int tutti_alltoallv(const void *in, const size_t *sendcounts, const si
 /** Returns when every rank has entered it. */
 TUTTI_API int tutti_barrier(struct tutti_comm *c, struct tutti_request **req);
 
+/** Bytes of a message that its sender need not wait with for the receiver: see tutti_send. */
+#define TUTTI_EAGER_BYTES 4096
+
 /**
  * Point to point. Messages between two ranks match in the order in which they were issued; count and type must be equal
  * on both sides (else EMISMATCH on both; a message of no elements is compared like any other). A send to oneself pairs
- * with a receive from oneself. Exchange inside a group.
+ * with a receive from oneself.
+ *
+ * A send of up to TUTTI_EAGER_BYTES is done when it has left, the first one to a rank like later ones: whether that rank is
+ * about to receive it, or is in a call at all, makes no difference, as long as fewer than four messages of this rank wait to
+ * be received there. It arrives also when this rank destroys the communicator meanwhile. A longer send may wait for its
+ * receive: exchange those inside a group. Over verbs and libfabric the first send of a pair on a communicator also waits
+ * for its receive.
  */
 TUTTI_API int tutti_send(const void *in, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c,
                          struct tutti_request **req);

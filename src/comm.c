@@ -273,6 +273,16 @@ static void end_links(struct tutti_comm *c, bool networks_only)
 	world_unlock(c->world);
 }
 
+/* What peers sent in messages for which it has made no links is forgotten. */
+static void leave_transports(struct tutti_comm *c)
+{
+	world_lock(c->world);
+	for (int i = 0; i < c->world->npumps && c->size > 1; i++)
+		if (c->world->pump[i]->t->left)
+			c->world->pump[i]->t->left(c->world->pump[i]->ctx, c->id);
+	world_unlock(c->world);
+}
+
 void comm_cut(struct tutti_comm *c)
 {
 	end_links(c, true);
@@ -304,6 +314,7 @@ void comm_free(struct tutti_comm *c)
 		direct_close(c->direct);
 		world_unlock(c->world);
 		end_links(c, false);
+		leave_transports(c);
 		delist_member(c->world, c->listed); /* all areas that it has found are let go of */
 		mem_free_all(c);
 	}
@@ -403,6 +414,7 @@ static struct comm_link *link_for(struct tutti_comm *c, const struct plan_link *
 	if (!l)
 		return NULL;
 	l->spec = spec;
+	l->spec.wanted_ns = now_ns();
 	l->by = &c->world->transport[c->world->via[spec.peer]];
 	l->next = c->links;
 	return c->links = l;

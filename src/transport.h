@@ -28,7 +28,12 @@
  *   memory      optional, after attach: memory that tutti_mem_alloc gave, or that is about to be taken back (given: false).
  *             A transport whose links refer may send it from where it stands, and must be done with it when it is taken back.
  *   disconnect  ends one link; the link's memory is the transport's.
+ *   left        optional: this rank has left a communicator, its links are disconnected. What peers have prepared for, or sent
+ *             over, links of messages (lane < 0) that this rank never made goes, also what comes later.
  *   close     after everything else; safe after a failed open or attach (ctx is what open stored, perhaps NULL).
+ *
+ * Messages. The sender's end of a link with lane < 0 is to become ready, and take slots, without the peer's application
+ * thread; where that can't be, it is enough that the peer pumps.
  *
  * Errors are statuses with the thread's message set. A peer found lost is told to env->lost; connect then returns
  * TUTTI_EPEER, pump goes on with the others: the lost one may be no concern of the communicator that waits. One whose whole host
@@ -59,6 +64,7 @@ struct transport_env {
 	int (*dial)(const struct transport_env *env, int peer, uint64_t tag,
 	            int *fd); /* TCP, authenticated, then in the clear; bounded */
 	int (*take)(const struct transport_env *env, int peer, uint64_t tag); /* the peer's dial, or -1 */
+	void (*forget)(const struct transport_env *env, uint64_t tag);        /* of all peers, also later */
 	/* The same with the session's keys, which authenticate and encrypt what follows (util/seal.h) */
 	int (*dial_sealed)(const struct transport_env *env, int peer, uint64_t tag, struct session *session);
 	struct session (*take_sealed)(const struct transport_env *env, int peer, uint64_t tag);
@@ -75,6 +81,7 @@ struct link_spec {
 	int lane;      /* negative: point to point */
 	bool outgoing;
 	uint32_t payload, nslots;
+	uint64_t wanted_ns; /* since when */
 };
 
 struct transport {
@@ -92,6 +99,7 @@ struct transport {
 	void (*look)(void *ctx);
 	int (*sleep_fd)(void *ctx);
 	void (*disconnect)(void *ctx, struct link *link);
+	void (*left)(void *ctx, uint64_t comm);
 	/* The memory shared with local peers, after attach; *local: rank -> index in it, -1: not in it. NULL function: none */
 	struct segment *(*segment)(void *ctx, const int **local);
 	void (*memory)(void *ctx, void *p, size_t bytes, bool given);

@@ -81,6 +81,12 @@ static int env_take(const struct transport_env *env, int peer, uint64_t tag)
 	return session_plain(&session);
 }
 
+static void env_forget(const struct transport_env *env, uint64_t tag)
+{
+	struct world *w = env->world;
+	door_forget(w->door, HELLO_DATA, tag);
+}
+
 static int env_give(const struct transport_env *env, uint64_t tag, int fd)
 {
 	struct world *w = env->world;
@@ -150,6 +156,7 @@ static int open_transports(struct world *w, const struct auth_key *key, const ch
 		        .world = w,
 		        .dial = env_dial,
 		        .take = env_take,
+		        .forget = env_forget,
 		        .dial_sealed = env_dial_sealed,
 		        .take_sealed = env_take_sealed,
 		        .give = env_give,

@@ -33,6 +33,7 @@
 #define ACCEPT_PAUSE (100 * MS)  /* when descriptors run out */
 #define LISTENERS    (2 * NET_ADDRS + 2)
 #define KINDS        (HELLO_GIVE + 1)
+#define FORGOTTEN    256u /* tags of which nothing is kept any more */
 
 #define NAME         40
 
@@ -86,6 +87,11 @@ struct door {
 		void *arg;
 	} handlers[KINDS];
 	struct gift *gifts;
+	struct {
+		enum hello_kind kind;
+		uint64_t tag;
+	} forgotten[FORGOTTEN];
+	unsigned nforgotten;
 	uint64_t complaints;
 	char refusal[256];
 
@@ -305,9 +311,24 @@ static void drop_spent(struct door *d)
 	}
 }
 
+static bool is_forgotten(const struct guest *g)
+{
+	const struct hello *hello = &g->hs.proof.hello;
+	const struct door *d = g->door;
+
+	for (unsigned i = 0; i < FORGOTTEN && i < d->nforgotten; i++)
+		if (d->forgotten[i].tag == hello->tag && d->forgotten[i].kind == hello->kind)
+			return true;
+	return false;
+}
+
 static void keep(struct guest *g)
 {
 	drop_spent(g->door);
+	if (is_forgotten(g)) {
+		guest_free(g);
+		return;
+	}
 	TAILQ_INSERT_TAIL(&g->door->kept, g, link);
 	atomic_fetch_add_explicit(&g->door->nkept, 1, memory_order_relaxed);
 }
@@ -376,6 +397,23 @@ struct session door_take(struct door *d, enum hello_kind kind, int from, uint64_
 	}
 	service_unlock();
 	return session;
+}
+
+void door_forget(struct door *d, enum hello_kind kind, uint64_t tag)
+{
+	struct guest *next;
+
+	service_lock();
+	d->forgotten[d->nforgotten % FORGOTTEN].kind = kind;
+	d->forgotten[d->nforgotten++ % FORGOTTEN].tag = tag;
+	for (struct guest *g = TAILQ_FIRST(&d->kept); g; g = next) {
+		next = TAILQ_NEXT(g, link);
+		if (g->hs.proof.hello.kind != (uint32_t)kind || g->hs.proof.hello.tag != tag)
+			continue;
+		unkeep(g);
+		guest_free(g);
+	}
+	service_unlock();
 }
 
 const struct door_self *door_self(const struct door *d)

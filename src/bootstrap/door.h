@@ -77,6 +77,9 @@ void door_serve(struct door *door, enum hello_kind kind, door_fn *fn, void *arg)
 /** A kept connection of that kind, rank and tag; fd -1 when there is none (yet). Cheap when nothing came. */
 struct session door_take(struct door *door, enum hello_kind kind, int from, uint64_t tag);
 
+/** Drops the kept connections of that kind and tag, whoever made them, and those that come later: of the last 256 such tags. */
+void door_forget(struct door *door, enum hello_kind kind, uint64_t tag);
+
 /**
  * From now on whoever on this host asks for `tag` (and proves the secret) receives a copy of fd; who asked before gets
  * it now. fd stays the caller's, who may close it: the door keeps its own. fd -1 takes the gift back.

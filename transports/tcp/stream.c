@@ -117,6 +117,13 @@ static void broken(struct stream *s, const char *how, int error)
 		(void)fail_errno("the TCP connection with rank %d broke while %s", s->peer, how);
 }
 
+bool stream_has_come(const struct stream *s)
+{
+	char byte;
+
+	return s->closed || recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || !would_block();
+}
+
 bool stream_is_silent(struct stream *s)
 {
 	uint64_t ns = net_unanswered(s->fd);

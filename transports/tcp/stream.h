@@ -39,6 +39,8 @@ struct stream {
 	uint64_t tag;     /* its name, equal on both sides */
 	uint32_t watched; /* events in the epoll set; 0: not in it */
 	bool readable;    /* epoll says so */
+	bool dialled;     /* by this rank */
+	bool awaited;     /* no link reads from it yet, but one may be about to */
 	bool closed;      /* nothing more will be read or written */
 	bool lost;        /* closed, because the peer is gone or talks nonsense; the thread's message says how */
 
@@ -67,6 +69,8 @@ void stream_destroy(struct stream *s);
 
 /** Nothing has come from the peer's host for seconds, though it owes an answer: then the stream is closed and lost. */
 bool stream_is_silent(struct stream *s);
+/** Something came over a stream from which no link reads yet: bytes, its end, or an error. */
+bool stream_has_come(const struct stream *s);
 /** Gives published slots to the kernel; `waiting` afterwards tells whether some are left. */
 void stream_send(struct stream *s);
 /** Fills free slots. */

@@ -1,9 +1,19 @@
 /*
  * tcp: sockets between any two ranks, one for the two links of a lane that join them. The lower rank dials the other's
- * door under the pair's name, and the other takes the connection from its own. The rings on both sides are ordinary
+ * door under the lane's name, and the other takes the connection from its own. The rings on both sides are ordinary
  * memory; pump moves slots through streams (stream.h).
+ *
+ * A message must not wait for its receiver, so on their lane the higher rank dials, too, in order to send, when no stream
+ * has come from the lower one. Mostly there is one nevertheless: whoever finds the other's stream in its door dials none,
+ * and the higher rank gives the lower one a moment. Where both have dialled, each sends over its own.
+ *
+ *   a rank sends over    the lower: the stream that it has dialled, else the other's; the higher: the other's, if it was
+ *                        there first, else its own; once for all
+ *   and receives from    the other's stream, if there is one: who has dialled to send does so there. Else from its own,
+ *                        as soon as something comes over it: until then the other rank may still dial
  */
 #include "../../src/transport.h"
+#include "../../src/util/clock.h"
 #include "../../src/util/error.h"
 #include "../../src/util/fd.h"
 #include "stream.h"
@@ -20,6 +30,7 @@
 #define REFER_BYTES 1024 /* the kernel reads the caller's memory: from here on cheaper than a copy into a slot */
 #define HAS_AES     1    /* in the address: this processor encrypts by AES-256-GCM, else ChaCha20-Poly1305 */
 #define PATIENCE    64   /* visits to a full ring before its socket leaves the epoll set */
+#define MOMENT_NS   UINT64_C(5000000) /* for the lower rank to dial, before the higher one does */
 
 /* With its head one packet for the device's queue, so that no part of it waits behind what goes to other peers. */
 #define SLOT_CABLE (60u << 10)
@@ -103,7 +114,7 @@ static int watch(struct tcp *t, struct stream *s, uint32_t events)
 /* What is worth waking up for: bytes that have a place, and room in a socket that was full. */
 static uint32_t events_of(const struct stream *s)
 {
-	bool hears = s->in.ring && s->blocked < PATIENCE;
+	bool hears = (s->in.ring && s->blocked < PATIENCE) || s->awaited;
 
 	return s->closed ? 0 : (hears ? EPOLLIN : 0) | (s->waiting ? EPOLLOUT : 0);
 }
@@ -199,42 +210,130 @@ static struct session take(const struct tcp *t, int peer, uint64_t tag)
 	                   : (struct session){.fd = t->env->take(t->env, peer, tag)};
 }
 
-/* The stream of the pair and lane: the one that the link the other way made, or a new one. */
-static int find_stream(struct tcp *t, const struct link_spec *spec, struct stream **out)
+/* Of a lane between two ranks, equal on both. What carries messages is named by the communicator alone. */
+static uint64_t lane_tag(const struct tcp *t, const struct link_spec *spec)
 {
-	bool lower = t->env->rank < spec->peer;
-	struct link_spec pair = *spec;
-	uint64_t tag;
-	struct session session;
+	struct link_spec lane = {.comm = spec->comm, .lane = spec->lane, .outgoing = true};
+
+	if (spec->lane < 0)
+		return link_tag(&lane, 0);
+	lane.peer = spec->peer;
+	lane.outgoing = t->env->rank < spec->peer;
+	return link_tag(&lane, t->env->rank);
+}
+
+static struct stream *kept_stream(const struct tcp *t, int peer, uint64_t tag, bool dialled)
+{
+	for (int i = 0; i < t->n; i++) {
+		struct stream *s = t->streams[i];
+		if (s->peer == peer && s->tag == tag && s->dialled == dialled)
+			return s;
+	}
+	return NULL;
+}
+
+static int new_stream(struct tcp *t, struct session session, int peer, uint64_t tag, struct stream **out)
+{
 	int rc;
 
-	pair.outgoing = lower;
-	tag = link_tag(&pair, t->env->rank);
-	for (int i = 0; i < t->n; i++)
-		if (t->streams[i]->tag == tag) {
-			*out = t->streams[i];
-			return TUTTI_OK;
-		}
-	if (lower) {
-		rc = dial(t, spec->peer, tag, &session);
-		if (rc == TUTTI_EPEER)
-			t->env->lost(t->env, spec->peer, fail_text());
-		if (rc != TUTTI_OK)
-			return rc;
-	} else {
-		session = take(t, spec->peer, tag);
-		if (session.fd < 0)
-			return LINK_PENDING;
-	}
-	if (session.seal && has_aes(t, spec->peer) && has_aes(t, t->env->rank))
+	if (session.seal && has_aes(t, peer) && has_aes(t, t->env->rank))
 		seal_use_aes(session.seal);
-	rc = stream_create(out, session, spec->peer, tag);
+	rc = stream_create(out, session, peer, tag);
 	if (rc != TUTTI_OK)
 		return rc;
 	rc = keep(t, *out);
 	if (rc != TUTTI_OK)
 		stream_destroy(*out);
 	return rc;
+}
+
+/* The stream that this rank has dialled, or dials now. */
+static int own_stream(struct tcp *t, int peer, uint64_t tag, struct stream **out)
+{
+	struct session session;
+	int rc;
+
+	*out = kept_stream(t, peer, tag, true);
+	if (*out)
+		return TUTTI_OK;
+	rc = dial(t, peer, tag, &session);
+	if (rc == TUTTI_EPEER)
+		t->env->lost(t->env, peer, fail_text());
+	if (rc == TUTTI_OK)
+		rc = new_stream(t, session, peer, tag, out);
+	if (rc == TUTTI_OK)
+		(*out)->dialled = true;
+	return rc;
+}
+
+/* The stream that the peer has dialled; LINK_PENDING: there is none yet. */
+static int peers_stream(struct tcp *t, int peer, uint64_t tag, struct stream **out)
+{
+	struct session session;
+
+	*out = kept_stream(t, peer, tag, false);
+	if (*out)
+		return TUTTI_OK;
+	session = take(t, peer, tag);
+	return session.fd < 0 ? LINK_PENDING : new_stream(t, session, peer, tag, out);
+}
+
+static int stream_to_send(struct tcp *t, const struct link_spec *spec, uint64_t tag, struct stream **out)
+{
+	bool lower = t->env->rank < spec->peer;
+	int rc;
+
+	*out = lower ? kept_stream(t, spec->peer, tag, true) : NULL;
+	if (*out)
+		return TUTTI_OK;
+	rc = peers_stream(t, spec->peer, tag, out);
+	if (rc != LINK_PENDING || (!lower && now_ns() - spec->wanted_ns < MOMENT_NS))
+		return rc;
+	return own_stream(t, spec->peer, tag, out);
+}
+
+/* What has come is looked at first: a stream that the peer dialled before it closed the other one is in the door by then. */
+static int stream_to_receive(struct tcp *t, const struct link_spec *spec, uint64_t tag, struct stream **out)
+{
+	struct stream *own = kept_stream(t, spec->peer, tag, true);
+	bool has_come = own && stream_has_come(own);
+	int rc = peers_stream(t, spec->peer, tag, out);
+
+	if (rc != LINK_PENDING)
+		return rc;
+	if (!own && t->env->rank < spec->peer && (rc = own_stream(t, spec->peer, tag, &own)) != TUTTI_OK)
+		return rc;
+	*out = own;
+	if (has_come)
+		return TUTTI_OK;
+	if (own) {
+		own->awaited = true;
+		rc = watch(t, own, events_of(own));
+	}
+	return rc == TUTTI_OK ? LINK_PENDING : rc;
+}
+
+/* The stream of the lane: the one that the link the other way made, or a new one. */
+static int find_stream(struct tcp *t, const struct link_spec *spec, struct stream **out)
+{
+	uint64_t tag = lane_tag(t, spec);
+
+	if (spec->lane < 0)
+		return spec->outgoing ? stream_to_send(t, spec, tag, out) : stream_to_receive(t, spec, tag, out);
+	return t->env->rank < spec->peer ? own_stream(t, spec->peer, tag, out) : peers_stream(t, spec->peer, tag, out);
+}
+
+/* Streams from which messages were to come that did not, and those that are still in the door. */
+static void tcp_left(void *ctx, uint64_t comm)
+{
+	struct tcp *t = ctx;
+	struct link_spec spec = {.comm = comm, .lane = -1};
+	uint64_t tag = lane_tag(t, &spec);
+
+	for (int i = t->n - 1; i >= 0; i--)
+		if (t->streams[i]->tag == tag)
+			drop(t, t->streams[i]);
+	t->env->forget(t->env, tag);
 }
 
 static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *link)
@@ -248,6 +347,7 @@ static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *lin
 	rc = stream_attach(s, spec->outgoing, spec->payload, spec->nslots);
 	if (rc == TUTTI_OK) {
 		t->incoming += !spec->outgoing;
+		s->awaited &= spec->outgoing;
 		rc = watch(t, s, events_of(s));
 	}
 	if (rc != TUTTI_OK) {
@@ -350,5 +450,6 @@ const struct transport transport_tcp = {
         .look = tcp_look,
         .sleep_fd = tcp_sleep_fd,
         .disconnect = tcp_disconnect,
+        .left = tcp_left,
         .close = tcp_close,
 };

@@ -1,0 +1,252 @@
+/*
+ * Messages between two ranks: a small one completes when it has left, the first of a pair as well as later ones; what was
+ * sent arrives, though its sender has left; and what nobody receives, or sends, leaves nothing behind.
+ */
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../ranks.h"
+
+#define EAGER   TUTTI_EAGER_BYTES
+#define WAITING 4 /* messages of a pair that may wait to be received, by default */
+
+static const size_t sizes[] = {0, 1, 47, 48, 49, 1000, 1024, EAGER - 1, EAGER};
+#define SIZES (sizeof(sizes) / sizeof(*sizes))
+
+static int run_over(const char *transport, const char *more, int n, int (*fn)(struct tutti_comm *, void *))
+{
+	char variable[64];
+	const char *env[] = {variable, "TUTTI_TIMEOUT=40", "TUTTI_SECRET=between ranks that send", more, NULL};
+	struct ranks how = {.n = n, .threads = strcmp(transport, "inproc") == 0, .env = env, .seconds = 90};
+	snprintf(variable, sizeof(variable), "TUTTI_TRANSPORT=%s", transport);
+	return ranks_run(&how, fn, NULL);
+}
+
+static void run_over_all(int n, int (*fn)(struct tutti_comm *, void *))
+{
+	static const char *const ways[][2] = {
+	        {"inproc", NULL}, {"shm", NULL}, {"tcp", NULL}, {"tcp", "TUTTI_ENCRYPT=1"}};
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++)
+		if (run_over(ways[i][0], ways[i][1], n, fn) != 0)
+			fail_msg("%d ranks over %s %s", n, ways[i][0], ways[i][1] ? ways[i][1] : "");
+}
+
+/* ---- what passes ------------------------------------------------------------------------------------------------- */
+
+/* Of message i from that rank. */
+static uint8_t byte_of(int from, int i, size_t at)
+{
+	return (uint8_t)(at * 7 + (size_t)from * 31 + (size_t)i * 101 + 1);
+}
+
+static int send_message(struct tutti_comm *c, int to, int i, size_t bytes)
+{
+	static _Thread_local uint8_t x[1 << 20];
+	for (size_t k = 0; k < bytes; k++)
+		x[k] = byte_of(tutti_comm_rank(c), i, k);
+	RANK_OK(tutti_send(x, bytes, TUTTI_U8, to, c, NULL));
+	memset(x, 0, bytes); /* it has left */
+	return 0;
+}
+
+static int receive_message(struct tutti_comm *c, int from, int i, size_t bytes)
+{
+	static _Thread_local uint8_t x[1 << 20];
+	RANK_OK(tutti_recv(x, bytes, TUTTI_U8, from, c, NULL));
+	for (size_t k = 0; k < bytes; k++)
+		if (x[k] != byte_of(from, i, k))
+			return ranks_fail("byte %zu of message %d of %zu from rank %d is %u, not %u", k, i, bytes, from,
+			                  x[k], byte_of(from, i, k));
+	return 0;
+}
+
+/* ---- both send first --------------------------------------------------------------------------------------------- */
+
+/* Rank by rank: as many messages to each other one as may wait, then what they sent. */
+static int send_then_receive(struct tutti_comm *c, size_t bytes, int messages)
+{
+	int n = tutti_comm_size(c), me = tutti_comm_rank(c);
+	for (int i = 0; i < messages; i++)
+		for (int r = 0; r < n; r++)
+			if (r != me && send_message(c, r, i, bytes))
+				return 1;
+	for (int r = 0; r < n; r++)
+		for (int i = 0; i < messages; i++)
+			if (r != me && receive_message(c, r, i, bytes))
+				return 1;
+	return 0;
+}
+
+/* In fresh communicators of which the sizes are the first ones that pass, and then in the same again. */
+static int both_send_first(struct tutti_comm *c, void *unused)
+{
+	(void)unused;
+	if (send_then_receive(c, EAGER, 1))
+		return 1;
+	for (size_t i = 0; i < SIZES; i++) {
+		struct tutti_comm *part;
+		RANK_OK(tutti_comm_split(c, 0, 0, &part));
+		for (int again = 0; again < 3; again++)
+			if (send_then_receive(part, sizes[i], again < 2 ? 1 : WAITING))
+				return 1;
+		RANK_OK(tutti_comm_destroy(part));
+	}
+	return 0;
+}
+
+static void ranks_that_send_first_do_not_wait(void **state)
+{
+	(void)state;
+	run_over_all(2, both_send_first);
+	run_over_all(3, both_send_first);
+}
+
+/* ---- the peer is elsewhere ----------------------------------------------------------------------------------------- */
+
+/* Both directions in turn, the sender's calls while the receiver makes none. */
+static int while_the_peer_makes_no_call(struct tutti_comm *c, void *unused)
+{
+	int me = tutti_comm_rank(c);
+	(void)unused;
+	for (int turn = 0; turn < 2 * (int)SIZES; turn++) {
+		struct tutti_comm *part;
+		int from = turn % 2;
+		RANK_OK(tutti_comm_split(c, 0, 0, &part));
+		RANK_CHECK(ranks_meet() == 0);
+		for (int i = 0; i < WAITING && me == from; i++)
+			if (send_message(part, 1 - me, i, sizes[turn / 2]))
+				return 1;
+		RANK_CHECK(ranks_meet() == 0);
+		for (int i = 0; i < WAITING && me != from; i++)
+			if (receive_message(part, from, i, sizes[turn / 2]))
+				return 1;
+		RANK_OK(tutti_comm_destroy(part));
+	}
+	return 0;
+}
+
+static void sender_needs_nothing_of_its_peer(void **state)
+{
+	(void)state;
+	run_over_all(2, while_the_peer_makes_no_call);
+}
+
+/* ---- the sender leaves --------------------------------------------------------------------------------------------- */
+
+static int sent_and_destroyed(struct tutti_comm *c, void *unused)
+{
+	int me = tutti_comm_rank(c);
+	(void)unused;
+	for (int turn = 0; turn < 4 * (int)SIZES; turn++) {
+		struct tutti_comm *part;
+		int from = turn % 2, count = turn % 4 < 2 ? 1 : WAITING;
+		RANK_OK(tutti_comm_split(c, 0, 0, &part));
+		for (int i = 0; i < count && me == from; i++)
+			if (send_message(part, 1 - me, i, sizes[turn / 4]))
+				return 1;
+		if (me == from)
+			RANK_OK(tutti_comm_destroy(part));
+		RANK_CHECK(ranks_meet() == 0);
+		for (int i = 0; i < count && me != from; i++)
+			if (receive_message(part, from, i, sizes[turn / 4]))
+				return 1;
+		if (me == from)
+			continue;
+		if (turn == 3) { /* and what it did not send is no hang */
+			uint8_t x;
+			RANK_STATUS(TUTTI_EPEER, tutti_recv(&x, 1, TUTTI_U8, from, part, NULL));
+			RANK_CHECK(strstr(tutti_last_error(part), "destroyed its communicator"));
+		}
+		RANK_OK(tutti_comm_destroy(part));
+	}
+	return 0;
+}
+
+static void sent_messages_outlive_their_sender(void **state)
+{
+	(void)state;
+	run_over_all(2, sent_and_destroyed);
+}
+
+/* ---- nothing is left ----------------------------------------------------------------------------------------------- */
+
+enum leftover { A_RECEIVE, A_SEND, A_COLLECTIVE, LEFTOVERS };
+
+static int open_files(void)
+{
+	int n = 0;
+	DIR *d = opendir("/proc/self/fd");
+	while (d && readdir(d))
+		n++;
+	if (d)
+		closedir(d);
+	return n;
+}
+
+/* Communicators that are destroyed with a call still open, or with a message that nobody has received. */
+static int destroyed_early(struct tutti_comm *c, int rounds, bool counts_files)
+{
+	int n = tutti_comm_size(c), me = tutti_comm_rank(c), files = 0;
+	for (int i = 0; i < rounds; i++) {
+		struct tutti_comm *part;
+		struct tutti_request *req = NULL;
+		float x[9] = {0}, y[9];
+		if (i == 60)
+			files = open_files();
+		RANK_OK(tutti_comm_split(c, 0, 0, &part));
+		if (i % LEFTOVERS == A_RECEIVE)
+			RANK_OK(tutti_recv(x, 9, TUTTI_F32, (me + 1) % n, part, &req));
+		else if (i % LEFTOVERS == A_SEND)
+			RANK_OK(tutti_send(x, 9, TUTTI_F32, (me + 1) % n, part, &req));
+		else if (me == i % n)
+			RANK_OK(tutti_allreduce(x, y, 9, TUTTI_F32, TUTTI_SUM, part, &req));
+		RANK_OK(tutti_comm_destroy(part));
+		(void)tutti_wait(&req);
+	}
+	RANK_CHECK(ranks_meet() == 0);
+	if (counts_files && open_files() > files + 20)
+		return ranks_fail("%d descriptors after 60 communicators, %d after %d", files, open_files(), rounds);
+	return 0;
+}
+
+/* More than the directory of a rank has entries. */
+static int in_memory(struct tutti_comm *c, void *unused)
+{
+	(void)unused;
+	return destroyed_early(c, 3 * 8500, false);
+}
+
+static int over_sockets(struct tutti_comm *c, void *unused)
+{
+	(void)unused;
+	return destroyed_early(c, 600, true);
+}
+
+static void unfinished_calls_leave_nothing(void **state)
+{
+	(void)state;
+	assert_int_equal(run_over("inproc", NULL, 3, in_memory), 0);
+	assert_int_equal(run_over("shm", "TUTTI_ALGO=allreduce:^direct", 3, in_memory), 0);
+	assert_int_equal(run_over("tcp", NULL, 3, over_sockets), 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(ranks_that_send_first_do_not_wait),
+	        cmocka_unit_test(sender_needs_nothing_of_its_peer),
+	        cmocka_unit_test(sent_messages_outlive_their_sender),
+	        cmocka_unit_test(unfinished_calls_leave_nothing),
+	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
