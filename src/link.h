@@ -116,7 +116,8 @@ struct link {
 	uint64_t tag;                   /* its name, equal on both sides */
 	void *wire;                     /* the transport's state of this link */
 	struct segment *segment;        /* sender, in shared memory: what the ring is part of */
-	uint32_t committed;             /* sender: longest payload that the slots have memory for; 0: any */
+	_Atomic bool fault; /* network: the memory that the next slot refers to, or is to go to, is not there */
+	uint32_t committed; /* sender: longest payload that the slots have memory for; 0: any */
 };
 
 /** Sender: memory for payloads of that many bytes. ENOMEM. (segment.c) */

@@ -2,6 +2,7 @@
  * One call in motion: from its recipe to a run of a plan or of the direct tier, and what moves it. Nothing here waits and
  * nothing here knows of other calls; request.c does.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -405,6 +406,33 @@ static bool verdict_due(struct tutti_request *r)
 	return now - r->unreached_ns >= VERDICT_NS;
 }
 
+/* The buffer that a link of this run can't read or write, if there is one; otherwise it is another call's. */
+static int find_fault(struct tutti_comm *c, const struct tutti_request *r)
+{
+	for (int i = 0; r->run && i < r->plan->plan->nlinks; i++) {
+		struct link *l = r->run->links[i];
+		if (!atomic_load_explicit(&l->fault, memory_order_relaxed))
+			continue;
+		if (!l->outgoing)
+			return fail(TUTTI_ESYSTEM,
+			            "this rank's buffer can't be written at %p, where it receives from rank %d: %s",
+			            (void *)l->places[l->pos & l->mask].at, peer_of(c, l), strerror(EFAULT));
+		uint64_t taken = atomic_load_explicit(l->credit, memory_order_acquire); /* A2 */
+		const struct slot_ref *ref = (const struct slot_ref *)link_slot_at(l, taken)->data;
+		return fail(TUTTI_ESYSTEM,
+		            "this rank's buffer can't be read at 0x%llx, from where it sends to rank %d: %s",
+		            (unsigned long long)ref->addr, peer_of(c, l), strerror(EFAULT));
+	}
+	return TUTTI_OK;
+}
+
+/* Moves the network. */
+static int pump_for(struct tutti_comm *c, const struct tutti_request *r)
+{
+	int rc = world_pump(c->world);
+	return rc == LINK_FAULT ? find_fault(c, r) : rc;
+}
+
 /* pump: moves the network, too. */
 static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r, bool pump)
 {
@@ -412,13 +440,13 @@ static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r, 
 	if (!r->run) {
 		rc = connect_links(c, r);
 		if (rc == LINK_PENDING)
-			return (rc = world_pump(c->world)) ? failed(r, rc) : ADVANCE_STUCK;
+			return (rc = pump_for(c, r)) ? failed(r, rc) : ADVANCE_STUCK;
 		if (rc || (rc = make_run(c, r)) != TUTTI_OK)
 			return failed(r, rc);
 	}
 	enum advance a = engine_advance(r->run);
 	if (pump && (a == ADVANCE_MOVED || a == ADVANCE_STUCK)) {
-		if ((rc = world_pump(c->world)) != TUTTI_OK)
+		if ((rc = pump_for(c, r)) != TUTTI_OK)
 			return failed(r, rc);
 		/* what came just now: who yields its core first waits for its turn twice */
 		if (a == ADVANCE_STUCK && c->world->npumps)

@@ -12,7 +12,7 @@
  *   fabric    after attach: a number; ranks with the same non-zero number can be connected by this transport. Exchanged by
  *             all, so both sides decide alike.
  *   connect   fills in one link; called again and again from the wait loop until it returns TUTTI_OK. LINK_PENDING: not
- *             yet. Must not block for long (a dial is bounded). Both sides of a link call it.
+ *             yet. Must not block for long (a dial is bounded). Both sides of a link call it. The link keeps its address.
  *   pump      moves slots between rings and network; never blocks. Called from the wait loop and after a rank's last
  *             step, until its links are drained: a slot's credit is given when its bytes have left this process for good.
  *             NULL where the ring is the same memory.
@@ -38,6 +38,9 @@
  * Errors are statuses with the thread's message set. A peer found lost is told to env->lost; connect then returns
  * TUTTI_EPEER, pump goes on with the others: the lost one may be no concern of the communicator that waits. One whose whole host
  * does not answer is told to env->silent; env->dial tells it by itself.
+ *
+ * A caller may hand over a buffer that is not there. Where the system finds that, pump sets the link's `fault`, leaves the link
+ * alone from then on, and returns LINK_FAULT while there is such a link: whose call it is, the calls that wait find out.
  */
 #ifndef TUTTI_TRANSPORT_H
 #define TUTTI_TRANSPORT_H
@@ -48,6 +51,7 @@
 #include "util/seal.h"
 
 #define LINK_PENDING (-1)
+#define LINK_FAULT   (-2)
 
 struct segment;
 

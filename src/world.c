@@ -763,8 +763,10 @@ int world_pump(struct world *w)
 	int rc = TUTTI_OK;
 	if (!w->npumps || pthread_mutex_trylock(&w->lock) != 0)
 		return rc;
-	for (int i = 0; i < w->npumps && !rc; i++)
-		rc = w->pump[i]->t->pump(w->pump[i]->ctx);
+	for (int i = 0; i < w->npumps && (!rc || rc == LINK_FAULT); i++) {
+		int got = w->pump[i]->t->pump(w->pump[i]->ctx);
+		rc = got ? got : rc;
+	}
 	pthread_mutex_unlock(&w->lock);
 	return rc;
 }

@@ -1,6 +1,7 @@
 /*
  * Memory that a rank can't reach: a process that lost the right to read another one while messages were on their way, as
- * after setuid, PR_SET_DUMPABLE or a seccomp filter, goes on with copies.
+ * after setuid, PR_SET_DUMPABLE or a seccomp filter, goes on with copies; a buffer that is not there ends the call with an
+ * error that says whose it is.
  */
 #include "fault.h"
 
@@ -134,11 +135,85 @@ static void what_cannot_be_read_is_copied(void **state)
 	}
 }
 
+/* ---- buffers that are not there ------------------------------------------------------------------------------------ */
+
+/* Of 4 * FLOATS bytes: the second half can't be used so. */
+static float *half_a_buffer(int protection)
+{
+	size_t bytes = (4 * FLOATS / 4096 + 1) * 4096;
+	uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p != MAP_FAILED && mprotect(p + bytes / 8192 * 4096, bytes - bytes / 8192 * 4096, protection) != 0)
+		p = MAP_FAILED;
+	return p == MAP_FAILED ? NULL : (float *)p;
+}
+
+/* Rank 0 sends to rank 1, which has been told where the message is to go before it comes. variant: the receiver's is missing. */
+static int half_is_missing(struct tutti_comm *c, void *arg)
+{
+	static float x[FLOATS], y[FLOATS];
+	struct stage *s = arg;
+	struct tutti_request *req = NULL;
+	int me = tutti_comm_rank(c), rc;
+	float *half = half_a_buffer(s->variant ? PROT_READ : PROT_NONE);
+	float *in = s->variant ? x : half, *out = s->variant ? half : y;
+	RANK_CHECK(half);
+	rc = me ? tutti_recv(y, FLOATS, TUTTI_F32, 0, c, NULL) : tutti_send(x, FLOATS, TUTTI_F32, 1, c, NULL);
+	RANK_OK(rc);
+	if (me)
+		RANK_OK(tutti_recv(out, FLOATS, TUTTI_F32, 0, c, &req));
+	ranks_meet();
+	uint64_t begin = clock_ns();
+	ranks_note("a message with half a buffer");
+	rc = me ? tutti_wait(&req) : tutti_send(in, FLOATS, TUTTI_F32, 1, c, NULL);
+	if (!rc)
+		rc = tutti_barrier(c, NULL);
+	RANK_STATUS(TUTTI_ESYSTEM, rc);
+	RANK_CHECK(!ranks_too_late(begin, DEATH_SECONDS));
+	if (s->variant)
+		return says(c, "rank 1 in recv #2") || says(c, "this rank's buffer can't be written at 0x") ||
+		       says(c, "Bad address");
+	if (s->way == WAY_TCP)
+		return says(c, "rank 0 in send #2") || says(c, "this rank's buffer can't be read at 0x") ||
+		       says(c, "Bad address");
+	return says(c, "rank 1 in recv #2") ||
+	       says(c, "the buffer of the sender, process %d,", atomic_load(&s->pid[0]));
+}
+
+static int with_half_a_buffer(struct tutti_comm *c, void *arg)
+{
+	static float x[FLOATS], y[FLOATS];
+	struct stage *s = arg;
+	struct tutti_comm *other;
+	atomic_store(&s->pid[tutti_comm_rank(c)], (int)getpid());
+	RANK_OK(tutti_comm_split(c, 0, 0, &other));
+	if (half_is_missing(other, s))
+		return 1;
+	RANK_OK(tutti_comm_destroy(other));
+	ranks_note("the communicator that has nothing to do with it");
+	RANK_OK(tutti_allreduce(x, y, FLOATS, TUTTI_F32, TUTTI_SUM, c, NULL));
+	return 0;
+}
+
+static void missing_buffers_are_named(void **state)
+{
+	(void)state;
+	for (enum way way = WAY_SHM; way <= WAY_TCP; way++)
+		for (int variant = 0; variant < 2; variant++) {
+			struct stage *s = stage_new(way);
+			s->n = 2;
+			s->variant = variant;
+			if (stage_run(s, (struct ranks){0}, with_half_a_buffer, NULL))
+				fail_msg("%s, %s", way_names[way], variant ? "receiving" : "sending");
+			stage_free(s);
+		}
+}
+
 int main(int argc, char **argv)
 {
 	be_alone(argc, argv);
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test_teardown(what_cannot_be_read_is_copied, nothing_left),
+	        cmocka_unit_test_teardown(missing_buffers_are_named, nothing_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,6 +74,7 @@ void stream_detach(struct stream *s, bool outgoing)
 
 	free(d->ring);
 	d->ring = NULL;
+	d->link = NULL;
 	if (outgoing)
 		return;
 	free(s->stage);
@@ -140,6 +141,16 @@ bool stream_is_silent(struct stream *s)
 	return true;
 }
 
+bool stream_faults(const struct direction *d)
+{
+	return d->link && atomic_load_explicit(&d->link->fault, memory_order_relaxed);
+}
+
+static void fault(struct direction *d)
+{
+	atomic_store_explicit(&d->link->fault, true, memory_order_relaxed);
+}
+
 /* ---- sending ----------------------------------------------------------------------------------------------------- */
 
 /* What goes out with one system call. */
@@ -197,13 +208,13 @@ static struct slot *published(const struct stream *s, uint64_t pos)
 	return atomic_load_explicit(&slot->seq, memory_order_acquire) == pos + 1 ? slot : NULL; /* A1 */
 }
 
-static void gather(const struct stream *s, struct batch *b)
+static void gather(const struct stream *s, struct batch *b, int most)
 {
 	struct slot *slot;
 
 	b->frames = 0;
 	b->niov = b->bytes = 0;
-	while (b->frames < GATHER && (slot = published(s, s->out.pos + (unsigned)b->frames)))
+	while (b->frames < most && (slot = published(s, s->out.pos + (unsigned)b->frames)))
 		add_slot(b, slot);
 	if (s->sent)
 		skip(b, s->sent);
@@ -242,12 +253,21 @@ static void taken(struct stream *s, const struct batch *b, size_t n)
 void stream_send(struct stream *s)
 {
 	struct batch b;
+	int most = GATHER;
 
 	for (int i = 0; i < ROUNDS && published(s, s->out.pos); i++) {
 		ssize_t n;
 
-		gather(s, &b);
+		gather(s, &b, most);
 		n = put(s, &b);
+		if (n < 0 && errno == EFAULT && b.frames > 1) { /* which of them? what is before it goes out */
+			most = 1;
+			continue;
+		}
+		if (n < 0 && errno == EFAULT) {
+			fault(&s->out);
+			break;
+		}
 		if (n < 0 && !would_block()) {
 			broken(s, "sending", errno);
 			return;
@@ -257,7 +277,7 @@ void stream_send(struct stream *s)
 		if (n < (ssize_t)b.bytes)
 			break;
 	}
-	s->waiting = published(s, s->out.pos);
+	s->waiting = published(s, s->out.pos) && !stream_faults(&s->out);
 }
 
 /* ---- receiving --------------------------------------------------------------------------------------------------- */
@@ -444,6 +464,8 @@ void stream_receive(struct stream *s)
 
 		if (n == 0)
 			s->closed = true;
+		else if (n < 0 && errno == EFAULT)
+			fault(&s->in);
 		else if (n < 0 && !would_block())
 			broken(s, "receiving", errno);
 		if (n <= 0 || s->closed)

@@ -29,6 +29,7 @@ _Static_assert(offsetof(struct slot, len) == 8 && offsetof(struct slot, sig) == 
 /** One direction: the ring of its link, on this side. */
 struct direction {
 	struct ring *ring; /* NULL: no link uses it */
+	struct link *link; /* whose it is, once it is connected */
 	uint32_t stride, mask, payload;
 	uint64_t pos; /* slots that the kernel has taken, or that were published */
 };
@@ -71,6 +72,8 @@ void stream_destroy(struct stream *s);
 bool stream_is_silent(struct stream *s);
 /** Something came over a stream from which no link reads yet: bytes, its end, or an error. */
 bool stream_has_come(const struct stream *s);
+/** The caller's memory is not there: the direction stands still. */
+bool stream_faults(const struct direction *d);
 /** Gives published slots to the kernel; `waiting` afterwards tells whether some are left. */
 void stream_send(struct stream *s);
 /** Fills free slots. */

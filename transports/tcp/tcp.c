@@ -114,7 +114,7 @@ static int watch(struct tcp *t, struct stream *s, uint32_t events)
 /* What is worth waking up for: bytes that have a place, and room in a socket that was full. */
 static uint32_t events_of(const struct stream *s)
 {
-	bool hears = (s->in.ring && s->blocked < PATIENCE) || s->awaited;
+	bool hears = (s->in.ring && s->blocked < PATIENCE && !stream_faults(&s->in)) || s->awaited;
 
 	return s->closed ? 0 : (hears ? EPOLLIN : 0) | (s->waiting ? EPOLLOUT : 0);
 }
@@ -169,6 +169,7 @@ static void describe(struct tcp *t, const struct link_spec *spec, struct stream 
 {
 	struct direction *d = spec->outgoing ? &s->out : &s->in;
 
+	d->link = link;
 	*link = (struct link){
 	        .slots = (uint8_t *)d->ring->first,
 	        .stride = d->stride,
@@ -362,14 +363,14 @@ static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *lin
 
 static void move_out(struct stream *s)
 {
-	if (s->out.ring && !s->closed)
+	if (s->out.ring && !s->closed && !stream_faults(&s->out))
 		stream_send(s);
 }
 
 /* The socket of a full ring leaves the epoll set, but not at once: most rings are full for a moment only. */
 static void move_in(struct stream *s, bool look)
 {
-	if (!s->in.ring || s->closed)
+	if (!s->in.ring || s->closed || stream_faults(&s->in))
 		return;
 	if (!stream_has_room(s)) {
 		s->blocked += s->blocked < PATIENCE;
@@ -411,7 +412,10 @@ static int tcp_pump(void *ctx)
 		if (s->lost)
 			t->env->lost(t->env, s->peer, fail_text());
 		rc = watch(t, s, events_of(s));
-		first = first == TUTTI_OK ? rc : first;
+		if (rc == TUTTI_OK && (stream_faults(&s->in) || stream_faults(&s->out)))
+			rc = LINK_FAULT;
+		if (first == TUTTI_OK || (first == LINK_FAULT && rc != TUTTI_OK))
+			first = rc;
 	}
 	return first;
 }
