@@ -29,7 +29,7 @@
  *             A transport whose links refer may send it from where it stands, and must be done with it when it is taken back.
  *   disconnect  ends one link; the link's memory is the transport's.
  *   left        optional: this rank has left a communicator, its links are disconnected. What peers have prepared for, or sent
- *             over, links of messages (lane < 0) that this rank never made goes, also what comes later.
+ *             over, links that this rank never made goes, also what comes later.
  *   close     after everything else; safe after a failed open or attach (ctx is what open stored, perhaps NULL).
  *
  * Messages. The sender's end of a link with lane < 0 is to become ready, and take slots, without the peer's application
@@ -68,7 +68,8 @@ struct transport_env {
 	int (*dial)(const struct transport_env *env, int peer, uint64_t tag,
 	            int *fd); /* TCP, authenticated, then in the clear; bounded */
 	int (*take)(const struct transport_env *env, int peer, uint64_t tag); /* the peer's dial, or -1 */
-	void (*forget)(const struct transport_env *env, uint64_t tag);        /* of all peers, also later */
+	/* Drops dials, of any peer, whose tag is this one as far as the mask goes; also those that come later */
+	void (*forget)(const struct transport_env *env, uint64_t tag, uint64_t mask);
 	/* The same with the session's keys, which authenticate and encrypt what follows (util/seal.h) */
 	int (*dial_sealed)(const struct transport_env *env, int peer, uint64_t tag, struct session *session);
 	struct session (*take_sealed)(const struct transport_env *env, int peer, uint64_t tag);

@@ -81,10 +81,10 @@ static int env_take(const struct transport_env *env, int peer, uint64_t tag)
 	return session_plain(&session);
 }
 
-static void env_forget(const struct transport_env *env, uint64_t tag)
+static void env_forget(const struct transport_env *env, uint64_t tag, uint64_t mask)
 {
 	struct world *w = env->world;
-	door_forget(w->door, HELLO_DATA, tag);
+	door_forget(w->door, HELLO_DATA, tag, mask);
 }
 
 static int env_give(const struct transport_env *env, uint64_t tag, int fd)

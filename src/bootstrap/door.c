@@ -87,9 +87,9 @@ struct door {
 		void *arg;
 	} handlers[KINDS];
 	struct gift *gifts;
-	struct {
-		enum hello_kind kind;
-		uint64_t tag;
+	struct forgotten {
+		uint32_t kind;
+		uint64_t tag, mask;
 	} forgotten[FORGOTTEN];
 	unsigned nforgotten;
 	uint64_t complaints;
@@ -311,13 +311,19 @@ static void drop_spent(struct door *d)
 	}
 }
 
-static bool is_forgotten(const struct guest *g)
+static bool is_of(const struct guest *g, const struct forgotten *f)
 {
 	const struct hello *hello = &g->hs.proof.hello;
+
+	return hello->kind == f->kind && ((hello->tag ^ f->tag) & f->mask) == 0;
+}
+
+static bool is_forgotten(const struct guest *g)
+{
 	const struct door *d = g->door;
 
 	for (unsigned i = 0; i < FORGOTTEN && i < d->nforgotten; i++)
-		if (d->forgotten[i].tag == hello->tag && d->forgotten[i].kind == hello->kind)
+		if (is_of(g, &d->forgotten[i]))
 			return true;
 	return false;
 }
@@ -399,16 +405,16 @@ struct session door_take(struct door *d, enum hello_kind kind, int from, uint64_
 	return session;
 }
 
-void door_forget(struct door *d, enum hello_kind kind, uint64_t tag)
+void door_forget(struct door *d, enum hello_kind kind, uint64_t tag, uint64_t mask)
 {
+	const struct forgotten these = {kind, tag, mask};
 	struct guest *next;
 
 	service_lock();
-	d->forgotten[d->nforgotten % FORGOTTEN].kind = kind;
-	d->forgotten[d->nforgotten++ % FORGOTTEN].tag = tag;
+	d->forgotten[d->nforgotten++ % FORGOTTEN] = these;
 	for (struct guest *g = TAILQ_FIRST(&d->kept); g; g = next) {
 		next = TAILQ_NEXT(g, link);
-		if (g->hs.proof.hello.kind != (uint32_t)kind || g->hs.proof.hello.tag != tag)
+		if (!is_of(g, &these))
 			continue;
 		unkeep(g);
 		guest_free(g);

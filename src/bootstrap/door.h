@@ -77,8 +77,11 @@ void door_serve(struct door *door, enum hello_kind kind, door_fn *fn, void *arg)
 /** A kept connection of that kind, rank and tag; fd -1 when there is none (yet). Cheap when nothing came. */
 struct session door_take(struct door *door, enum hello_kind kind, int from, uint64_t tag);
 
-/** Drops the kept connections of that kind and tag, whoever made them, and those that come later: of the last 256 such tags. */
-void door_forget(struct door *door, enum hello_kind kind, uint64_t tag);
+/**
+ * Drops kept connections of that kind, whoever made them, whose tag is this one in the bits of the mask; and those that come
+ * later, until 256 other tags were forgotten.
+ */
+void door_forget(struct door *door, enum hello_kind kind, uint64_t tag, uint64_t mask);
 
 /**
  * From now on whoever on this host asks for `tag` (and proves the secret) receives a copy of fd; who asked before gets

@@ -211,16 +211,14 @@ static struct session take(const struct tcp *t, int peer, uint64_t tag)
 	                   : (struct session){.fd = t->env->take(t->env, peer, tag)};
 }
 
-/* Of a lane between two ranks, equal on both. What carries messages is named by the communicator alone. */
-static uint64_t lane_tag(const struct tcp *t, const struct link_spec *spec)
-{
-	struct link_spec lane = {.comm = spec->comm, .lane = spec->lane, .outgoing = true};
+/* A lane's name in its communicator, for all pairs of ranks: in its low bits the lane. */
+#define LANE UINT64_C(0xffff)
 
-	if (spec->lane < 0)
-		return link_tag(&lane, 0);
-	lane.peer = spec->peer;
-	lane.outgoing = t->env->rank < spec->peer;
-	return link_tag(&lane, t->env->rank);
+static uint64_t lane_tag(uint64_t comm, int lane)
+{
+	const struct link_spec any = {.comm = comm, .outgoing = true};
+
+	return (link_tag(&any, 0) & ~LANE) | (uint16_t)lane;
 }
 
 static struct stream *kept_stream(const struct tcp *t, int peer, uint64_t tag, bool dialled)
@@ -317,24 +315,23 @@ static int stream_to_receive(struct tcp *t, const struct link_spec *spec, uint64
 /* The stream of the lane: the one that the link the other way made, or a new one. */
 static int find_stream(struct tcp *t, const struct link_spec *spec, struct stream **out)
 {
-	uint64_t tag = lane_tag(t, spec);
+	uint64_t tag = lane_tag(spec->comm, spec->lane);
 
 	if (spec->lane < 0)
 		return spec->outgoing ? stream_to_send(t, spec, tag, out) : stream_to_receive(t, spec, tag, out);
 	return t->env->rank < spec->peer ? own_stream(t, spec->peer, tag, out) : peers_stream(t, spec->peer, tag, out);
 }
 
-/* Streams from which messages were to come that did not, and those that are still in the door. */
+/* Streams from which messages were to come that did not, and what peers have dialled for calls that this rank never made. */
 static void tcp_left(void *ctx, uint64_t comm)
 {
 	struct tcp *t = ctx;
-	struct link_spec spec = {.comm = comm, .lane = -1};
-	uint64_t tag = lane_tag(t, &spec);
+	uint64_t tag = lane_tag(comm, 0);
 
 	for (int i = t->n - 1; i >= 0; i--)
-		if (t->streams[i]->tag == tag)
+		if ((t->streams[i]->tag & ~LANE) == tag)
 			drop(t, t->streams[i]);
-	t->env->forget(t->env, tag);
+	t->env->forget(t->env, tag, ~LANE);
 }
 
 static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *link)
