@@ -318,7 +318,7 @@ TUTTI_API int tutti_barrier(struct tutti_comm *c, struct tutti_request **req);
  * about to receive it, or is in a call at all, makes no difference, as long as fewer than four messages of this rank wait to
  * be received there. It arrives also when this rank destroys the communicator meanwhile. A longer send may wait for its
  * receive: exchange those inside a group. Over verbs and libfabric the first send of a pair on a communicator also waits
- * for its receive.
+ * until the other rank sends to or receives from this one, or, when the two have exchanged something before, is in any call.
  */
 TUTTI_API int tutti_send(const void *in, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c,
                          struct tutti_request **req);

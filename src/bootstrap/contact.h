@@ -8,7 +8,7 @@
 #include "../util/net.h"
 
 #define CONTACT_MAGIC      0x69747475u /* "utti" */
-#define WIRE_VERSION       3
+#define WIRE_VERSION       4
 #define CONTACT_TRANSPORTS 6
 #define CONTACT_BLOB       64
 

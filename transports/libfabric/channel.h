@@ -15,6 +15,7 @@ enum record_kind {
 	RECORD_NAME,      /* a piece of the address, in bytes */
 	RECORD_OFFER,     /* an end of a link */
 	RECORD_BYE,       /* this side uses its end no more */
+	RECORD_VAIN,      /* answer to a BYE: this side has no other end, and will make none; number: as BYE */
 	RECORD_LEFT,      /* this side leaves in order: nothing follows */
 };
 
@@ -25,6 +26,7 @@ struct record {
 	uint64_t number;          /* OFFER, BYE: the end's note, which names it */
 	uint64_t at, key;         /* OFFER: where to write; BYE: at = notes that it has sent */
 	uint32_t payload, nslots; /* OFFER: the ring's shape */
+	uint64_t messages;        /* OFFER: of a link for messages: the communicator's id; 0: another link */
 	uint8_t bytes[16];
 };
 

@@ -200,6 +200,8 @@ static int make_wire(struct fabric *f, const struct link_spec *spec, struct wire
 		                 spec->payload, nslots, index);
 	if (rc != TUTTI_OK)
 		return rc;
+	(*out)->comm = spec->comm;
+	(*out)->message = spec->lane < 0;
 	f->wires[index] = *out;
 	f->nwires = index < f->nwires ? f->nwires : index + 1;
 	pair_up(f, *out);
@@ -219,6 +221,48 @@ static int offer(struct fabric *f, struct wire *w)
 	w->offered = true;
 	rc = channel_say(&f->peers[w->peer].channel, &r);
 	return rc ? rc : peer_recall(f, w);
+}
+
+static bool has_left(const struct fabric *f, uint64_t comm)
+{
+	for (unsigned i = 0; i < LEFT_COMMS && i < f->nleft; i++)
+		if (f->left[i] == comm)
+			return true;
+	return false;
+}
+
+int fabric_offer_rest(struct fabric *f)
+{
+	int rc = TUTTI_OK;
+
+	for (uint32_t i = 0; i < f->nwires && f->unoffered && rc == TUTTI_OK; i++) {
+		struct wire *w = f->wires[i];
+		if (!w || w->offered || w->ended || !w->met)
+			continue;
+		rc = offer(f, w);
+		f->unoffered -= rc == TUTTI_OK;
+	}
+	return rc == LINK_PENDING ? TUTTI_OK : rc;
+}
+
+/* Out of memory is no error yet: the receive will say so. */
+int fabric_expect(struct fabric *f, int peer, const struct record *r)
+{
+	struct link_spec spec = {
+	        .comm = r->messages, .peer = peer, .lane = -1, .payload = r->payload, .nslots = r->nslots};
+	bool plausible = r->nslots && !(r->nslots & (r->nslots - 1)) && r->nslots <= WIRE_SLOTS &&
+	                 r->payload <= 1u << 30 && link_tag(&spec, f->env->rank) == r->tag;
+	struct wire *w;
+	int rc;
+
+	if (!plausible)
+		return fail(TUTTI_EPEER, "rank %d offers a link of another kind: is it the same version?", peer);
+	if (has_left(f, r->messages) || make_wire(f, &spec, &w) != TUTTI_OK)
+		return TUTTI_OK;
+	rc = wire_meet(w, r, f->peers[peer].addr);
+	rc = rc ? rc : offer(f, w);
+	f->unoffered += rc == LINK_PENDING;
+	return rc == LINK_PENDING ? TUTTI_OK : rc;
 }
 
 static void describe(struct fabric *f, struct wire *w, struct link *link)
@@ -257,8 +301,11 @@ static int fabric_connect(void *ctx, const struct link_spec *spec, struct link *
 
 	if (rc == TUTTI_OK && !w)
 		rc = make_wire(f, spec, &w);
-	if (rc == TUTTI_OK && !w->offered)
+	if (rc == TUTTI_OK && !w->offered) {
+		bool rest = w->met;
 		rc = offer(f, w);
+		f->unoffered -= rest && rc == TUTTI_OK;
+	}
 	if (rc == TUTTI_OK)
 		rc = fabric_drain(f, &moved);
 	if (rc == TUTTI_OK && !w->met) /* one that has left may have done its part before */
@@ -266,21 +313,42 @@ static int fabric_connect(void *ctx, const struct link_spec *spec, struct link *
 		                        : LINK_PENDING;
 	if (rc != TUTTI_OK)
 		return rc;
+	w->attached = true;
 	describe(f, w, link);
 	return TUTTI_OK;
+}
+
+static void end(struct fabric *f, struct wire *w)
+{
+	if (w->mirror)
+		w->mirror->mirror = NULL;
+	w->mirror = NULL;
+	w->ended = true;
+	f->ended++;
+}
+
+/* Ends that no link came to use: of calls that were still open, or of messages that nobody receives. */
+static void fabric_left(void *ctx, uint64_t comm)
+{
+	struct fabric *f = ctx;
+
+	f->left[f->nleft++ % LEFT_COMMS] = comm;
+	for (uint32_t i = 0; i < f->nwires; i++) {
+		struct wire *w = f->wires[i];
+		if (!w || w->comm != comm || w->attached || w->ended)
+			continue;
+		f->unoffered -= w->met && !w->offered;
+		end(f, w);
+	}
+	fabric_tidy(f);
 }
 
 static void fabric_disconnect(void *ctx, struct link *link)
 {
 	struct fabric *f = ctx;
-	struct wire *w = link->wire;
 
-	if (w) {
-		if (w->mirror)
-			w->mirror->mirror = NULL;
-		w->mirror = NULL;
-		w->ended = true;
-		f->ended++;
+	if (link->wire) {
+		end(f, link->wire);
 		fabric_tidy(f);
 	}
 	link->wire = NULL;
@@ -311,5 +379,6 @@ const struct transport transport_libfabric = {
         .pump = fabric_pump_,
         .sleep_fd = fabric_sleep_fd,
         .disconnect = fabric_disconnect,
+        .left = fabric_left,
         .close = fabric_close,
 };

@@ -122,33 +122,48 @@ int peer_recall(struct fabric *f, struct wire *w)
 	return rc;
 }
 
+/* Also one that has ended meanwhile: by the offer it knows the goodbye that it waits for. */
 static bool waits_for_offer(const struct wire *w)
 {
-	return !w->ended && !w->met;
+	return !w->met;
 }
 
 static int hear_offer(struct fabric *f, int rank, const struct record *r)
 {
 	struct wire *w = fabric_find(f, rank, r->tag, !r->outgoing, waits_for_offer);
 
-	return w ? wire_meet(w, r, f->peers[rank].addr) : keep_offer(&f->peers[rank], r);
+	if (w)
+		return wire_meet(w, r, f->peers[rank].addr);
+	return r->messages && r->outgoing ? fabric_expect(f, rank, r) : keep_offer(&f->peers[rank], r);
 }
 
-/* Of a link of ours, or of one that was offered in vain. */
-static void hear_bye(struct fabric *f, int rank, const struct record *r)
+/* Of a link of ours, or of one that was offered in vain, which the peer must know before the memory is used again. */
+static int hear_bye(struct fabric *f, int rank, const struct record *r)
 {
+	const struct record vain = {.kind = RECORD_VAIN, .number = r->number};
 	struct peer *p = &f->peers[rank];
+	bool ours = false;
 
 	for (uint32_t i = 0; i < f->nwires; i++) {
 		struct wire *w = f->wires[i];
 		if (!w || w->peer != rank || !w->met || w->far_note != r->number)
 			continue;
-		w->heard_bye = true;
+		w->heard_bye = ours = true;
 		w->expected = r->at;
 	}
 	for (int i = p->noffers - 1; i >= 0; i--)
 		if (p->offers[i].number == r->number)
 			p->offers[i] = p->offers[--p->noffers];
+	return ours ? TUTTI_OK : channel_say(&p->channel, &vain);
+}
+
+static void hear_vain(struct fabric *f, int rank, const struct record *r)
+{
+	for (uint32_t i = 0; i < f->nwires; i++) {
+		struct wire *w = f->wires[i];
+		if (w && w->peer == rank && w->ended && !w->met && w->note == r->number)
+			w->heard_bye = true;
+	}
 }
 
 static void hear_left(struct fabric *f, int rank)
@@ -172,7 +187,9 @@ static int obey(struct fabric *f, int rank, const struct record *r)
 	case RECORD_OFFER:
 		return hear_offer(f, rank, r);
 	case RECORD_BYE:
-		hear_bye(f, rank, r);
+		return hear_bye(f, rank, r);
+	case RECORD_VAIN:
+		hear_vain(f, rank, r);
 		return TUTTI_OK;
 	case RECORD_LEFT:
 		hear_left(f, rank);

@@ -270,6 +270,8 @@ static int rest(struct fabric *f)
 		rc = peers_look(f);
 	if (f->ended)
 		fabric_tidy(f);
+	if (f->unoffered && rc == TUTTI_OK)
+		rc = fabric_offer_rest(f);
 	if (rc == TUTTI_OK && f->e.wait_fd >= 0)
 		(void)fi_trywait(f->e.fabric, &queue, 1);
 	return rc;

@@ -21,6 +21,7 @@ struct peer {
 };
 
 #define CREDIT_RECEIVES 32
+#define LEFT_COMMS      256 /* communicators that are remembered */
 
 struct fabric {
 	const struct transport_env *env;
@@ -34,7 +35,10 @@ struct fabric {
 	struct wire **wires;
 	uint32_t nwires, capacity; /* places, some of them NULL */
 	uint32_t ended;            /* wires whose link is gone */
-	struct cell credits_at;    /* FABRIC_MESSAGE: where credits without a slot are received */
+	uint32_t unoffered;        /* wires made for a peer's messages, of which it could not be told at once */
+	uint64_t left[LEFT_COMMS]; /* by this rank, lately */
+	unsigned nleft;
+	struct cell credits_at; /* FABRIC_MESSAGE: where credits without a slot are received */
 	struct op credits_in[CREDIT_RECEIVES];
 	unsigned idle;      /* visits in a row that found nothing */
 	unsigned strangers; /* things heard that belong to no link */
@@ -54,6 +58,16 @@ void peer_broken(struct fabric *f, int rank, const char *what, const char *why);
 void peers_judge(struct fabric *f);
 /** Tells all peers that this rank leaves, and closes the channels. */
 void peers_close(struct fabric *f);
+
+/* ---- libfabric.c ------------------------------------------------------------------------------------------------- */
+
+/**
+ * A peer is about to send messages of a communicator: this side's end of the link is made before a receive asks for it, for
+ * both may send first. Nothing where this rank has left the communicator.
+ */
+int fabric_expect(struct fabric *f, int peer, const struct record *offer);
+/** Tells peers of ends of which they could not be told at once. */
+int fabric_offer_rest(struct fabric *f);
 
 /* ---- progress.c -------------------------------------------------------------------------------------------------- */
 

@@ -68,7 +68,8 @@ struct record wire_offer(const struct endpoint *e, const struct wire *w)
 	                       .at = endpoint_remote(e, &w->cell, at),
 	                       .key = w->cell.region->key,
 	                       .payload = w->payload,
-	                       .nslots = w->mask + 1};
+	                       .nslots = w->mask + 1,
+	                       .messages = w->message ? w->comm : 0};
 }
 
 int wire_meet(struct wire *w, const struct record *offer, fi_addr_t addr)

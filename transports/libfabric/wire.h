@@ -50,6 +50,9 @@ struct wire {
 	bool outgoing;
 	uint64_t tag;        /* of the link; equal on both sides */
 	uint64_t pair;       /* of the lane, in both directions */
+	uint64_t comm;       /* the communicator's id */
+	bool message;        /* of a lane of messages */
+	bool attached;       /* a link uses it, or did */
 	struct wire *mirror; /* the end of the link the other way */
 
 	struct cell cell;

@@ -30,6 +30,7 @@ struct note {
 		struct {
 			uint64_t tag, at; /* at 0: no ring */
 			uint32_t rkey, payload, nslots;
+			uint64_t messages; /* id of the communicator in which the peer sends messages; 0: none */
 		} channel;
 	};
 };
@@ -154,7 +155,7 @@ static void free_channel(struct pair *p, struct channel *ch)
 
 static bool in_use(const struct channel *ch)
 {
-	return ch->in.attached || ch->out.attached;
+	return ch->in.attached || ch->out.attached || ch->expects;
 }
 
 /*
@@ -191,31 +192,33 @@ void pair_sweep(struct pair *p)
 		(void)pair_flushed(p);
 }
 
-static int make_ring(struct pair *p, struct way *w, const struct link_spec *spec)
+static int make_ring(struct pair *p, struct way *w, uint32_t payload, uint32_t nslots)
 {
 	struct piece memory;
-	int rc = piece_get(p->device, ring_bytes(spec->payload, spec->nslots), &memory);
+	int rc = piece_get(p->device, ring_bytes(payload, nslots), &memory);
 
 	if (rc != TUTTI_OK)
 		return rc;
 	*w = (struct way){.memory = memory,
 	                  .ring = (struct ring *)memory.at,
-	                  .stride = (uint32_t)slot_stride(spec->payload),
-	                  .mask = spec->nslots - 1,
-	                  .payload = spec->payload};
+	                  .stride = (uint32_t)slot_stride(payload),
+	                  .mask = nslots - 1,
+	                  .payload = payload};
 	return TUTTI_OK;
 }
 
 static int announce(struct pair *p, const struct channel *ch)
 {
 	struct note note = {.kind = NOTE_OPEN, .id = ch->id, .channel.tag = ch->tag};
+	const struct way *shape = ch->in.ring ? &ch->in : &ch->out;
 
 	if (ch->in.ring) {
 		note.channel.at = (uint64_t)(uintptr_t)ch->in.ring->first;
 		note.channel.rkey = ch->in.memory.rkey;
-		note.channel.payload = ch->in.payload;
-		note.channel.nslots = ch->in.mask + 1;
 	}
+	note.channel.payload = shape->payload;
+	note.channel.nslots = shape->mask + 1;
+	note.channel.messages = ch->message && ch->out.ring ? ch->comm : 0;
 	return say(p, &note);
 }
 
@@ -247,9 +250,13 @@ static int prepare(struct pair *p, const struct link_spec *spec, uint64_t tag, s
 	int rc = ch ? TUTTI_OK : new_channel(p, tag, &ch);
 
 	*out = ch;
-	if (rc != TUTTI_OK || (spec->outgoing ? ch->out.ring : ch->in.ring))
+	if (rc != TUTTI_OK)
 		return rc;
-	rc = make_ring(p, spec->outgoing ? &ch->out : &ch->in, spec);
+	ch->comm = spec->comm;
+	ch->message = spec->lane < 0;
+	if (spec->outgoing ? ch->out.ring : ch->in.ring)
+		return rc;
+	rc = make_ring(p, spec->outgoing ? &ch->out : &ch->in, spec->payload, spec->nslots);
 	return rc == TUTTI_OK ? announce(p, ch) : rc;
 }
 
@@ -273,6 +280,7 @@ int pair_connect(struct pair *p, const struct link_spec *spec, uint64_t tag, str
 		return fail(TUTTI_EMISMATCH, "rank %d made a link of %u slots of %u bytes, this rank one of %u of %u",
 		            p->peer, ch->remote_slots, ch->remote_payload, spec->nslots, spec->payload);
 	(spec->outgoing ? &ch->out : &ch->in)->attached = true;
+	ch->expects &= spec->outgoing;
 	describe(p, spec, ch, link);
 	return TUTTI_OK;
 }
@@ -289,7 +297,45 @@ void pair_disconnect(struct channel *ch, bool outgoing)
 	ch->pair->sweeping |= ch->ended;
 }
 
+void pair_leave(struct pair *p, uint64_t comm)
+{
+	p->comms_left[p->ncomms_left++ % LEFT_COMMS] = comm;
+	for (uint32_t i = 0; i < p->nchannels; i++) {
+		struct channel *ch = p->channels[i];
+		if (!ch || ch->comm != comm || ch->ended)
+			continue;
+		ch->expects = false;
+		ch->ended = p->sweeping = true;
+	}
+}
+
+static bool has_left(const struct pair *p, uint64_t comm)
+{
+	for (unsigned i = 0; i < LEFT_COMMS && i < p->ncomms_left; i++)
+		if (p->comms_left[i] == comm)
+			return true;
+	return false;
+}
+
 /* ---- what the peer says ------------------------------------------------------------------------------------------ */
+
+/*
+ * The peer is about to send messages: the ring is made before a receive asks for it, for both may send first. Out of memory is no
+ * error yet: the receive will say so.
+ */
+static int expect(struct pair *p, struct channel *ch, const struct note *note)
+{
+	uint32_t payload = note->channel.payload, nslots = note->channel.nslots;
+
+	if (!nslots || nslots & (nslots - 1) || payload > 1u << 30)
+		return fail(TUTTI_EPEER, "rank %d makes a link of %u slots of %u bytes: is it the same version?",
+		            p->peer, nslots, payload);
+	if (has_left(p, note->channel.messages) || make_ring(p, &ch->in, payload, nslots) != TUTTI_OK)
+		return TUTTI_OK;
+	ch->comm = note->channel.messages;
+	ch->message = ch->expects = true;
+	return announce(p, ch);
+}
 
 static int heard_open(struct pair *p, const struct note *note)
 {
@@ -304,7 +350,7 @@ static int heard_open(struct pair *p, const struct note *note)
 	ch->rkey = note->channel.rkey;
 	ch->remote_payload = note->channel.payload;
 	ch->remote_slots = note->channel.nslots;
-	return TUTTI_OK;
+	return note->channel.messages && !ch->in.ring ? expect(p, ch, note) : TUTTI_OK;
 }
 
 static int get_ready(struct pair *p)

@@ -24,6 +24,7 @@
 
 #define CHANNELS_MAX (1 << 14) /* of a pair; 14 bits of an immediate */
 #define FRAME_BYTES  8192u     /* modes send and uc: of every buffer, and on UC of every message */
+#define LEFT_COMMS   64        /* communicators that are remembered */
 
 /** One direction of a channel on this side: the ring of its link. */
 struct way {
@@ -38,6 +39,9 @@ struct channel {
 	struct pair *pair;
 	uint64_t tag; /* equal on both sides */
 	uint32_t id, peer_id;
+	uint64_t comm;      /* of the links; 0: not known, none came yet */
+	bool message;       /* a lane of messages */
+	bool expects;       /* in's ring was made because the peer sends messages, and no link came for it yet */
 	bool known;         /* the peer has told its number */
 	bool ended;         /* its links were here, and have ended */
 	bool leaving, left; /* we have told the peer so; it has told us */
@@ -82,6 +86,8 @@ struct pair {
 	uint32_t receives, owed;
 	uint64_t untold; /* slots given back here that the peer does not know of, when last counted */
 	bool sweeping;   /* some channels may have come to their end */
+	uint64_t comms_left[LEFT_COMMS];
+	unsigned ncomms_left;
 
 	struct frames *frames; /* modes send and uc */
 
@@ -118,6 +124,8 @@ int pair_connect(struct pair *p, const struct link_spec *spec, uint64_t tag, str
 /** Whether there is a channel of that name already, from here or because the peer has told of it. */
 bool pair_has(const struct pair *p, uint64_t tag);
 void pair_disconnect(struct channel *ch, bool outgoing);
+/** This rank has left a communicator: what was made for it, and no link came to use, goes. */
+void pair_leave(struct pair *p, uint64_t comm);
 
 /** Reads and writes the socket; what it finds out goes into the state. */
 void pair_talk(struct pair *p);

@@ -430,6 +430,14 @@ static void verbs_disconnect(void *ctx, struct link *link)
 	link->ready = false;
 }
 
+static void verbs_left(void *ctx, uint64_t comm)
+{
+	struct verbs *v = ctx;
+
+	for
+		each_rail(l, v) for each_pair(p, l, v) if (*p) pair_leave(*p, comm);
+}
+
 /* ---- progress ---------------------------------------------------------------------------------------------------- */
 
 /* Before the caller may sleep: what comes from now on wakes it, and what came before is found. */
@@ -547,6 +555,7 @@ const struct transport transport_verbs = {
         .pump = verbs_pump,
         .sleep_fd = verbs_sleep_fd,
         .disconnect = verbs_disconnect,
+        .left = verbs_left,
         .memory = verbs_memory,
         .peers = verbs_peers,
         .devices = devices_list,
