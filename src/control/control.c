@@ -3,6 +3,7 @@
  * promises and plane.h for its parts.
  */
 #include "../util/cancel.h"
+#include "../util/printable.h"
 #include "plane.h"
 
 #include <inttypes.h>
@@ -208,7 +209,7 @@ void raise_here(struct control_comm *cc, int status, const char *text)
 {
 	if (!healthy(cc))
 		return;
-	snprintf(cc->alarm->text, sizeof(cc->alarm->text), "%s", text);
+	printable(cc->alarm->text, sizeof(cc->alarm->text), text);
 	atomic_store_explicit(&cc->alarm->status, status, memory_order_release); /* R5: the text stands */
 	log_info("%s: %s", tutti_strerror(status), text);
 	doom_cancel(cc);

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "printable.h"
+
 #define TEXT_MAX 1024
 
 static _Thread_local char text[TEXT_MAX];
@@ -38,13 +40,16 @@ const char *tutti_strerror(int status)
 	return "unknown status";
 }
 
-/* The arguments may point into the thread's message, so it is replaced only when the new one stands. */
+/*
+ * The arguments may point into the thread's message, so it is replaced only when the new one stands. They may come from other
+ * processes, too.
+ */
 static void __attribute__((format(printf, 1, 0))) set_text(const char *fmt, va_list ap)
 {
 	char fresh[TEXT_MAX];
 
 	vsnprintf(fresh, sizeof(fresh), fmt, ap);
-	memcpy(text, fresh, strlen(fresh) + 1);
+	printable(text, sizeof(text), fresh);
 }
 
 static void append(const char *more)

@@ -1,8 +1,9 @@
 /*
  * Log lines. A line is formatted whole and leaves in one write, so that lines of ranks that share a terminal don't
- * mix. Control characters become spaces: part of what is logged was sent by strangers.
+ * mix. Control characters are escaped: part of what is logged was sent by strangers.
  */
 #include "log.h"
+#include "printable.h"
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -60,18 +61,16 @@ static void write_stderr(enum tutti_log_level level, const char *message)
 
 void log_line(enum tutti_log_level level, const char *fmt, ...)
 {
-	char message[LINE_MAX_BYTES];
+	char raw[LINE_MAX_BYTES], message[LINE_MAX_BYTES];
 	struct log_sink sink;
 	va_list ap;
 
 	if ((int)level > atomic_load_explicit(&threshold, memory_order_relaxed))
 		return;
 	va_start(ap, fmt);
-	vsnprintf(message, sizeof(message), fmt, ap);
+	vsnprintf(raw, sizeof(raw), fmt, ap);
 	va_end(ap);
-	for (char *c = message; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = ' ';
+	printable(message, sizeof(message), raw);
 	pthread_mutex_lock(&sink_lock);
 	sink = sink_now;
 	pthread_mutex_unlock(&sink_lock);

@@ -11,6 +11,7 @@
 #include "../../src/util/error.h"
 #include "../../src/util/log.h"
 #include "../../src/util/param.h"
+#include "../../src/util/printable.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -168,7 +169,35 @@ static void stderr_lines_are_whole_and_clean(void **state)
 	close(pipes[1]);
 	assert_true(n > 0);
 	got[n] = '\0';
-	assert_string_equal(got, "tutti: warning: from a stranger: a  [2Jb\n");
+	assert_string_equal(got, "tutti: warning: from a stranger: a\\x0a\\x1b[2Jb\n");
+}
+
+static void control_characters_are_escaped(void **state)
+{
+	static const char *const texts[][2] = {
+	        {"", ""},
+	        {"plain ~ \\x1b", "plain ~ \\x1b"}, /* once more does not change it */
+	        {"\033]0;t\007\r\n\t\x7f", "\\x1b]0;t\\x07\\x0d\\x0a\\x09\\x7f"},
+	        {"f\xc3\xbcr \xe2\x82\xac \xf0\x9f\x8e\xb5", "f\xc3\xbcr \xe2\x82\xac \xf0\x9f\x8e\xb5"},
+	        {"\xc2\x9b"
+	         "2J",
+	         "\\xc2\\x9b2J"}, /* C1 */
+	        {"\x9b"
+	         "2J \xff",
+	         "\\x9b2J \\xff"},                                       /* no UTF-8 */
+	        {"\xc0\x9b \xe0\x82\x9b", "\\xc0\\x9b \\xe0\\x82\\x9b"}, /* overlong C1 */
+	        {"cut \xe2\x82", "cut \\xe2\\x82"},
+	};
+	char got[64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		assert_string_equal(printable(got, sizeof(got), texts[i][0]), texts[i][1]);
+		(void)fail(TUTTI_EPEER, "%s", texts[i][0]);
+		assert_string_equal(fail_text(), texts[i][1]);
+	}
+	assert_string_equal(printable(got, 8, "ab\033\033"), "ab\\x1b");
+	assert_string_equal(printable(got, 1, "ab"), "");
 }
 
 /* ---- variables --------------------------------------------------------------------------------------------------- */
@@ -513,6 +542,7 @@ int main(void)
 	        cmocka_unit_test_setup(messages_are_per_thread, fresh),
 	        cmocka_unit_test_setup(levels_filter, fresh),
 	        cmocka_unit_test_setup(stderr_lines_are_whole_and_clean, fresh),
+	        cmocka_unit_test_setup(control_characters_are_escaped, fresh),
 	        cmocka_unit_test_setup(defaults_hold, fresh),
 	        cmocka_unit_test_setup(values_are_read, fresh),
 	        cmocka_unit_test_setup(numbers_ignore_the_locale, fresh),
