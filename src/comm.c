@@ -536,9 +536,10 @@ static int split(struct tutti_comm *c, int color, int key, struct tutti_comm **o
 	if (color < 0)
 		goto out;
 	int n = 0, me = -1;
-	for (size_t r = 0; r < size; r++)
+	all[c->rank] = mine;
+	for (size_t r = 0; r < size; r++) /* which rank said it, its place says */
 		if (all[r].color == color)
-			all[n++] = all[r];
+			all[n++] = (struct place){color, all[r].key, (int32_t)r};
 	qsort(all, (size_t)n, sizeof(*all), by_key);
 	for (int i = 0; i < n; i++) {
 		members[i] = c->members[all[i].rank];

@@ -193,9 +193,12 @@ static void attach_transports(struct world *w)
 	}
 }
 
-static int gather_all(const struct tutti_oob *gather, const void *mine, void *all, size_t bytes)
+/* What this rank has said it knows better than those who passed it on. */
+static int gather_all(const struct world *w, const struct tutti_oob *gather, const void *mine, void *all, size_t bytes)
 {
 	int rc = gather->allgather(gather->ctx, mine, all, bytes);
+	if (rc == 0)
+		memcpy((char *)all + (size_t)w->rank * bytes, mine, bytes);
 	if (gather->allgather == bootstrap_allgather || rc == 0)
 		return rc;
 	return fail(TUTTI_ESYSTEM, "the caller's all-gather failed (it returned %d)", rc);
@@ -223,6 +226,12 @@ static void number_near(struct world *w)
 		if (w->near[r] < 0)
 			w->near[r] = nhosts++;
 	}
+}
+
+/* A failure that another rank reports, as a status that there is. */
+static int status_of(int64_t reported)
+{
+	return reported > TUTTI_OK && reported <= TUTTI_EUNSUPPORTED ? (int)reported : TUTTI_EPEER;
 }
 
 /* ---- a topology that is believed ------------------------------------------------------------------------------------- */
@@ -255,12 +264,12 @@ static int share_places(struct world *w, const struct tutti_oob *gather, int64_t
 		return TUTTI_OK;
 	if (believes != BELIEVES)
 		return w->rank == 0 ? (int)believes
-		                    : fail((int)believes, "%s can't use its TUTTI_TOPO_FILE; it knows more",
+		                    : fail(status_of(believes), "%s can't use its TUTTI_TOPO_FILE; it knows more",
 		                           contact_text(&w->contacts[0], who, sizeof(who)));
 	int *all = calloc(n * n, sizeof(*all));
 	if (!w->place)
 		w->place = calloc(n, sizeof(*w->place));
-	int rc = all && w->place ? gather_all(gather, w->place, all, n * sizeof(*all))
+	int rc = all && w->place ? gather_all(w, gather, w->place, all, n * sizeof(*all))
 	                         : fail(TUTTI_ENOMEM, "out of memory");
 	if (!rc)
 		memcpy(w->place, all, n * sizeof(*all));
@@ -312,6 +321,7 @@ static uint64_t peers_of(const struct world *w)
 static int gather_facts(struct world *w, const struct tutti_oob *gather)
 {
 	size_t n = (size_t)w->nranks;
+	char who[160];
 	struct facts mine = {.files = files_left(w), .peers = peers_of(w)}, *all = calloc(n, sizeof(*all));
 	if (!all)
 		return fail(TUTTI_ENOMEM, "out of memory");
@@ -320,7 +330,7 @@ static int gather_facts(struct world *w, const struct tutti_oob *gather)
 	if (w->rank == 0 && n > 1)
 		costs_load(&mine.costs, w->params.tune_file);
 	mine.believes = read_places(w);
-	int rc = gather_all(gather, &mine, all, sizeof(mine));
+	int rc = gather_all(w, gather, &mine, all, sizeof(mine));
 	for (int i = 0; i < w->ntransports && !rc; i++)
 		for (size_t r = 0; r < n; r++)
 			w->transport[i].fabric[r] = all[r].fabric[i];
@@ -331,6 +341,9 @@ static int gather_facts(struct world *w, const struct tutti_oob *gather)
 		w->peers = all[r].peers < (uint64_t)w->peers ? (int)all[r].peers : w->peers;
 	int64_t believes = all[0].believes;
 	free(all);
+	if (!rc && n > 1 && !costs_plausible(&w->costs))
+		rc = fail(TUTTI_EMISMATCH, "%s sent a table of costs that can't be one: is it the same version?",
+		          contact_text(&w->contacts[0], who, sizeof(who)));
 	return rc ? rc : share_places(w, gather, believes);
 }
 
@@ -407,19 +420,25 @@ static int home_of(const struct world *w)
  * Inside a host all go through its memory, so that one bell wakes a rank; else by the first transport of the table on whose
  * fabric both stand.
  */
-static void derive_ways(struct world *w)
+static int derive_ways(struct world *w)
 {
 	int home = home_of(w);
 	const int *local = NULL;
+	char who[160];
 	if (home >= 0)
 		w->segment = w->transport[home].t->segment(w->transport[home].ctx, &local);
 	for (int r = 0; r < w->nranks; r++) {
 		bool near = w->segment && w->host[r] == w->host[w->rank];
+		if (near && local[r] < 0)
+			return fail(TUTTI_EPEER,
+			            "%s says that it shares memory with rank %d, and does not: is it the same version?",
+			            contact_text(&w->contacts[r], who, sizeof(who)), w->rank);
 		w->local[r] = near ? local[r] : -1;
 		w->via[r] = near && r != w->rank ? home : -1;
 		if (w->via[r] < 0 && r != w->rank)
 			w->via[r] = way_between(w, r, w->rank);
 	}
+	return TUTTI_OK;
 }
 
 enum cost_link world_link(const struct world *w, int a, int b)
@@ -579,7 +598,7 @@ static int common_key(const struct world *w, const struct tutti_oob *gather, str
 	if (!all)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	auth_key_random(key);
-	int rc = gather_all(gather, key, all, sizeof(*key));
+	int rc = gather_all(w, gather, key, all, sizeof(*key));
 	*key = all[0];
 	secret_wipe(all, (size_t)w->nranks * sizeof(*all));
 	free(all);
@@ -608,11 +627,12 @@ static int all_up(const struct world *w, const struct tutti_oob *gather, int rc)
 	if (!all)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	snprintf(why, sizeof(why), "%s", fail_text());
-	int gathered = gather_all(gather, &rc, all, sizeof(rc));
+	int gathered = gather_all(w, gather, &rc, all, sizeof(rc));
 	for (int r = 0; r < w->nranks && !rc && !gathered; r++)
 		if (all[r])
-			gathered = fail(all[r], "%s could not start: %s; it knows more",
-			                contact_text(&w->contacts[r], who, sizeof(who)), tutti_strerror(all[r]));
+			gathered = fail(status_of(all[r]), "%s could not start: %s; it knows more",
+			                contact_text(&w->contacts[r], who, sizeof(who)),
+			                tutti_strerror(status_of(all[r])));
 	free(all);
 	return rc ? fail(rc, "%s", why) : gathered;
 }
@@ -657,7 +677,7 @@ static int come_up(struct world *w, const struct world_start *start)
 		gather = (struct tutti_oob){boot, bootstrap_allgather};
 	}
 	if (!rc)
-		rc = gather_all(&gather, &me, w->contacts, sizeof(me));
+		rc = gather_all(w, &gather, &me, w->contacts, sizeof(me));
 	if (!rc)
 		rc = agree(w);
 	if (!rc && start->root.last)
@@ -670,8 +690,9 @@ static int come_up(struct world *w, const struct world_start *start)
 	if (!rc) {
 		derive_hosts(w);
 		size_slots(w);
-		derive_ways(w);
-		rc = start_control(w);
+		rc = derive_ways(w);
+		if (!rc)
+			rc = start_control(w);
 		if (!rc)
 			rc = start_waiting(w);
 		rc = all_up(w, &gather, rc);

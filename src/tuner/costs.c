@@ -149,6 +149,27 @@ void costs_forget(struct costs *c, const struct cost_choice *like)
 	c->nchoices = kept;
 }
 
+static int algorithms(void)
+{
+	int n = 0;
+	while (algo_table[n])
+		n++;
+	return n;
+}
+
+bool costs_plausible(const struct costs *c)
+{
+	bool good = c->nchoices <= COST_CHOICES;
+	for (uint64_t i = 0; good && i < c->nchoices; i++)
+		good = c->choice[i].coll < COLL_COUNT && c->choice[i].algo < algorithms();
+	for (int i = 0; good && i < COST_ROWS; i++) {
+		const double *v = (const double *)((const char *)c + rows[i].at);
+		for (int k = 0; k < rows[i].row.values; k++)
+			good &= v[k] >= LEAST_NS * NS && v[k] <= MOST_NS * NS; /* and no NaN */
+	}
+	return good;
+}
+
 static int algo_number(const char *name, int coll)
 {
 	for (int i = 0; algo_table[i]; i++)

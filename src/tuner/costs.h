@@ -77,6 +77,8 @@ void costs_priors(struct costs *c);
 int costs_parse(struct costs *c, const char *text, size_t len, const char *name);
 /** The same for a file; ESYSTEM when it can't be read. */
 int costs_read(struct costs *c, const char *path);
+/** May what rank 0 sent be used: costs within a table's bounds, choices that name collectives and algorithms that there are? */
+bool costs_plausible(const struct costs *c);
 /** One more choice, for larger calls than those before it. EINVAL: there are too many. */
 int costs_choose(struct costs *c, struct cost_choice choice);
 /** Forgets the choices for that one's collective, ranks and hosts. */
