@@ -79,6 +79,7 @@ struct work {
 	bool coded_in, coded_out; /* by the run's codec */
 	size_t in_bytes, out_bytes;
 	struct slot *from, *to;
+	bool refers;            /* what came in is where the sender has it */
 	const uint8_t *operand; /* payload that came in */
 };
 
@@ -169,21 +170,18 @@ static bool refers(const struct link *l, const uint8_t *p, size_t bytes)
 	return bytes >= l->refer_any || (bytes >= l->refer_window && in_window(l, p, bytes));
 }
 
-/* Sender: what the peer has not taken goes into its slots after all. */
+/* Sender: what the peer has not taken goes into its slots after all. Of what was lent it goes by its own notes. */
 static int copy_lent(struct link *l)
 {
 	uint64_t pos = atomic_load_explicit(l->credit, memory_order_acquire); /* A2 */
-	for (; pos < l->pos; pos++) {
-		struct slot *s = link_slot_at(l, pos);
-		const struct slot_ref *ref = (const struct slot_ref *)s->data;
-		const uint8_t *from = (const uint8_t *)(uintptr_t)ref->addr;
-		size_t bytes = s->len & ~SLOT_REF;
-		if (!(s->len & SLOT_REF) || in_window(l, from, bytes))
+	for (pos = pos > l->seen ? pos : l->seen; pos < l->pos; pos++) { /* what it once gave back it has no more */
+		const struct link_loan *loan = &l->loans[pos & l->mask];
+		if (loan->pos != pos + 1 || in_window(l, loan->at, loan->bytes))
 			continue;
-		int rc = link_holds(l, bytes) ? TUTTI_OK : link_commit(l, bytes);
+		int rc = link_holds(l, loan->bytes) ? TUTTI_OK : link_commit(l, loan->bytes);
 		if (rc)
 			return rc;
-		memcpy(slot_payload(s, bytes), from, bytes);
+		memcpy(slot_payload(link_slot_at(l, pos), loan->bytes), loan->at, loan->bytes);
 	}
 	return TUTTI_OK;
 }
@@ -193,7 +191,7 @@ static int heed_refusals(struct run *x)
 {
 	for (int i = 0; i < x->plan->nlinks; i++) {
 		struct link *l = x->links[i];
-		if (!l->outgoing || !l->ready || l->refer_any == REFER_NEVER || !link_refused(l))
+		if (!l->outgoing || !l->ready || !l->loans || l->refer_any == REFER_NEVER || !link_refused(l))
 			continue;
 		int rc = copy_lent(l);
 		if (rc)
@@ -204,16 +202,11 @@ static int heed_refusals(struct run *x)
 	return TUTTI_OK;
 }
 
-/* Where the incoming bytes can be read; NULL: only by reading the peer's process. */
-static const uint8_t *incoming(const struct link *l, struct slot *s, size_t bytes)
+/* Where the bytes at `addr` of the peer's can be read; NULL: not in memory that is shared. */
+static const uint8_t *shared_place(const struct link *l, uint64_t addr, size_t bytes)
 {
-	if (!(s->len & SLOT_REF))
-		return slot_payload(s, bytes);
-	const struct slot_ref *ref = (const struct slot_ref *)s->data;
-	const uint8_t *p = (const uint8_t *)(uintptr_t)ref->addr + l->window_shift;
-	if (l->reach == REACH_ALL || (p >= l->window && p < l->window + l->window_bytes))
-		return p;
-	return link_copied(l) ? slot_payload(s, bytes) : NULL;
+	const uint8_t *p = (const uint8_t *)(uintptr_t)(addr + (uint64_t)l->window_shift);
+	return l->reach == REACH_ALL || in_window(l, p, bytes) ? p : NULL;
 }
 
 /* ---- one step ----------------------------------------------------------------------------------------------------- */
@@ -349,14 +342,16 @@ static void perform_coded(const struct run *x, const struct work *w)
 	}
 }
 
-static void lend(struct run *x, struct slot *s, const uint8_t *at, size_t bytes)
+static void lend(struct run *x, struct link *l, struct slot *s, const uint8_t *at, size_t bytes)
 {
 	*(struct slot_ref *)s->data = (struct slot_ref){(uint64_t)(uintptr_t)at, bytes};
+	if (l->loans)
+		l->loans[l->pos & l->mask] = (struct link_loan){l->pos + 1, at, bytes};
 	x->leased = true;
 }
 
 /* A pure send of one stretch of the caller's memory may go by reference. */
-static bool send_by_reference(struct run *x, const struct work *w, const struct link *l)
+static bool send_by_reference(struct run *x, const struct work *w, struct link *l)
 {
 	const struct step *s = w->s;
 	if (w->coded_out || w->from || s->acc != BUF_NONE || s->dst != BUF_NONE || s->src == BUF_TMP ||
@@ -366,7 +361,7 @@ static bool send_by_reference(struct run *x, const struct work *w, const struct 
 	const uint8_t *at = base_of(x, s->src) + p.at;
 	if (!refers(l, at, p.bytes))
 		return false;
-	lend(x, w->to, at, p.bytes);
+	lend(x, l, w->to, at, p.bytes);
 	return true;
 }
 
@@ -414,14 +409,14 @@ static bool only_receives(const struct step *s)
  * What was received into the caller's memory goes on to a network from there: not through the slot. It stays as it is, where
  * no place is written twice.
  */
-static bool pass_by_reference(struct run *x, const struct work *w, const struct link *l)
+static bool pass_by_reference(struct run *x, const struct work *w, struct link *l)
 {
 	if (!x->plan->written_once || !w->from || l->lease || !only_receives(w->s) || w->bytes < l->refer_any)
 		return false;
 	struct work receive = *w;
 	receive.to = NULL;
 	perform(x, &receive);
-	lend(x, w->to, places_of(x, w, 0).dst, w->bytes);
+	lend(x, l, w->to, places_of(x, w, 0).dst, w->bytes);
 	return true;
 }
 
@@ -468,25 +463,48 @@ static void tell_ahead(struct run *x, int i)
 }
 
 /* Incoming bytes that only a system call can read: straight to their place if that is all, else through the bounce. */
-static int read_incoming(const struct run *x, struct work *w, const struct link *l)
+static int read_incoming(const struct run *x, struct work *w, const struct link *l, uint64_t addr)
 {
-	const struct slot_ref *ref = (const struct slot_ref *)w->from->data;
 	const struct step *s = w->s;
 	if (l->reach != REACH_PROCESS)
-		return TUTTI_EUNSUPPORTED;
+		return link_refused(l)
+		               ? TUTTI_EUNSUPPORTED
+		               : fail(TUTTI_EPEER,
+		                      "it refers to %zu bytes at an address that is not in memory shared with it "
+		                      "(%#llx): is that process broken?",
+		                      w->in_bytes, (unsigned long long)addr);
 	if (s->src == BUF_NONE && !w->to && s->dst_set.n == 1) {
 		struct piece p = piece_of(x, s->dst, w->strand, w->chunk, block_at(x->plan, s->dst_set, 0));
 		w->operand = base_of(x, s->dst) + p.at; /* combine sees that it is there already */
-		return read_peer(x->crew, l->peer_pid, base_of(x, s->dst) + p.at, ref->addr, p.bytes);
+		return read_peer(x->crew, l->peer_pid, base_of(x, s->dst) + p.at, addr, p.bytes);
 	}
 	w->operand = x->bounce;
-	return read_peer(x->crew, l->peer_pid, x->bounce, ref->addr, w->bytes);
+	return read_peer(x->crew, l->peer_pid, x->bounce, addr, w->bytes);
 }
 
-static enum advance revoked(struct run *x, const struct link *l)
+/* Finds, or fetches, what came in. What is no longer lent stands in the slot. */
+static int find_incoming(struct run *x, struct work *w, const struct link *l)
 {
-	x->status = fail(TUTTI_EABORTED, "rank %d ended its call before its memory was read", l->peer);
+	uint64_t addr = w->refers ? slot_address(w->from) : 0;
+	w->operand = w->refers ? shared_place(l, addr, w->in_bytes) : NULL;
+	if (w->operand)
+		return TUTTI_OK;
+	if (w->refers && !link_copied(l))
+		return read_incoming(x, w, l, addr);
+	w->operand = slot_payload(w->from, w->in_bytes);
+	return TUTTI_OK;
+}
+
+static enum advance failed_on(struct run *x, struct link *l, int status)
+{
+	x->status = status;
+	x->failed_on = l;
 	return ADVANCE_FAILED;
+}
+
+static enum advance revoked(struct run *x, struct link *l)
+{
+	return failed_on(x, l, fail(TUTTI_EABORTED, "it ended its call before its memory was read"));
 }
 
 static void look_for_codes(const struct run *x, struct work *w, const struct link *in, const struct link *out)
@@ -498,24 +516,24 @@ static void look_for_codes(const struct run *x, struct work *w, const struct lin
 	w->out_bytes = w->coded_out ? coded : w->bytes;
 }
 
-static enum advance no_room(struct link *in, bool leased)
+static enum advance no_room(struct run *x, struct link *in, bool leased, int status)
 {
 	if (leased)
 		(void)link_lease_end(in);
-	return ADVANCE_FAILED;
+	return failed_on(x, NULL, status);
 }
 
 /* The sender's process can't be read: the bytes will come in the slot. Other reasons end the call. */
-static enum advance not_read(struct run *x, struct link *in)
+static enum advance not_read(struct run *x, struct link *in, bool leased, int status)
 {
-	bool copies = x->status == TUTTI_EUNSUPPORTED;
+	bool copies = status == TUTTI_EUNSUPPORTED;
 	if (copies && in->reach == REACH_PROCESS) {
 		in->reach = REACH_WINDOW;
 		link_refuse(in);
 	}
-	if (!link_lease_end(in))
+	if (leased && !link_lease_end(in))
 		return revoked(x, in);
-	return copies ? ADVANCE_STUCK : ADVANCE_FAILED;
+	return copies ? ADVANCE_STUCK : failed_on(x, in, status);
 }
 
 static enum advance step_try(struct run *x, int strand, size_t chunk, const struct step *s)
@@ -534,23 +552,25 @@ static enum advance step_try(struct run *x, int strand, size_t chunk, const stru
 		x->strand[strand].awaits = in;
 		return ADVANCE_STUCK;
 	}
-	if (w.from && (w.from->sig != sig || (w.from->len & ~SLOT_REF) != w.in_bytes)) {
+	uint32_t came = w.from ? slot_len(w.from) : 0;
+	if (w.from && (w.from->sig != sig || (came & ~SLOT_REF) != w.in_bytes)) {
 		x->foreign = in;
 		return ADVANCE_STUCK;
 	}
 	if (out && !(w.to = link_send_begin(out)))
 		return ADVANCE_STUCK;
-	bool leased = w.from && w.from->len & SLOT_REF && in->lease;
+	w.refers = came & SLOT_REF;
+	bool leased = w.refers && in->lease;
+	int rc = TUTTI_OK;
 	if (leased && !link_lease_begin(in))
 		return revoked(x, in);
-	if (w.from && !(w.operand = incoming(in, w.from, w.in_bytes)) &&
-	    (x->status = read_incoming(x, &w, in)) != TUTTI_OK)
-		return not_read(x, in);
+	if (w.from && (rc = find_incoming(x, &w, in)) != TUTTI_OK)
+		return not_read(x, in, leased, rc);
 	uint32_t len = (uint32_t)w.out_bytes;
 	if (w.to && (send_by_reference(x, &w, out) || pass_by_reference(x, &w, out)))
 		len |= SLOT_REF;
-	else if (w.to && !link_holds(out, len) && (x->status = link_commit(out, len)) != TUTTI_OK)
-		return no_room(in, leased);
+	else if (w.to && !link_holds(out, len) && (rc = link_commit(out, len)) != TUTTI_OK)
+		return no_room(x, in, leased, rc);
 	else if (x->codec)
 		perform_coded(x, &w);
 	else
@@ -641,8 +661,9 @@ enum advance engine_advance(struct run *x)
 {
 	enum advance got = ADVANCE_STUCK;
 	int n = x->plan->nstrands;
-	if (x->leased && (x->status = heed_refusals(x)) != TUTTI_OK)
-		return ADVANCE_FAILED;
+	int rc = x->leased ? heed_refusals(x) : TUTTI_OK;
+	if (rc)
+		return failed_on(x, NULL, rc);
 	for (int k = 0; k < n && x->left; k++) {
 		int i = (x->turn + k) % n;
 		if (x->strand[i].chunk >= x->nchunks)

@@ -58,6 +58,7 @@ struct run {
 	bool pairs;           /* counts are known to pairs of ranks only: each link's signature has its own */
 	struct link *foreign; /* has a slot with another signature or length: ranks disagree; NULL: none */
 	int status;           /* after ADVANCE_FAILED; the text is the thread's message */
+	struct link *failed_on; /* after that: the link with the rank of which the text speaks; NULL: of none */
 	struct strand_run strand[];
 };
 

@@ -49,6 +49,20 @@ struct slot_ref {
 	uint64_t addr, bytes;
 };
 
+/*
+ * What another process may write while it is read here is read once, and what was checked is what is used: a compiler may not
+ * read it again. Relaxed: the slot's seq has ordered it.
+ */
+static inline uint32_t slot_len(const struct slot *s)
+{
+	return __atomic_load_n(&s->len, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t slot_address(const struct slot *s)
+{
+	return __atomic_load_n(&((const struct slot_ref *)s->data)->addr, __ATOMIC_RELAXED);
+}
+
 /**
  * Where a network's receiver wants the payload of a slot that is still to come. A slot with just these bytes and signature
  * may come as a reference to `at`, with the bytes there; any other comes in the ring. A pump may ignore it, and may have put
@@ -83,6 +97,13 @@ static inline size_t ring_bytes(size_t payload, unsigned nslots)
 	return sizeof(struct ring) + slot_stride(payload) * nslots;
 }
 
+/** What a sender has lent with a slot, as it knows it itself: the slot may be another process's to write. */
+struct link_loan {
+	uint64_t pos; /* of the slot, from 1 */
+	const uint8_t *at;
+	size_t bytes;
+};
+
 /** How the receiver may read memory that the sender refers to. */
 enum link_reach {
 	REACH_NONE,    /* not at all: copy into slots */
@@ -108,6 +129,7 @@ struct link {
 	intptr_t window_shift;    /* receiver: address in the window here = the sender's + shift */
 	const uint8_t *window;    /* memory shared with the peer, as mapped here; bytes 0: none */
 	size_t window_bytes;
+	struct link_loan *loans;        /* sender: one for each slot, where the peer may come to refuse; else NULL */
 	size_t refer_any, refer_window; /* sender: least bytes for which referring pays, anywhere / in the window */
 	struct slot_place *places;      /* receiver: one for each slot of the ring; NULL where the pump heeds none */
 	uint64_t told;                  /* receiver: slots whose places it was told, or that have none */

@@ -433,6 +433,11 @@ static int pump_for(struct tutti_comm *c, const struct tutti_request *r)
 	return rc == LINK_FAULT ? find_fault(c, r) : rc;
 }
 
+static int whose_fault(const struct tutti_comm *c, const struct run *x)
+{
+	return x->failed_on ? fail_while(x->status, "rank %d", peer_of(c, x->failed_on)) : x->status;
+}
+
 /* pump: moves the network, too. */
 static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r, bool pump)
 {
@@ -453,7 +458,7 @@ static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r, 
 			a = engine_advance(r->run);
 	}
 	if (a == ADVANCE_FAILED) /* a peer's memory can't be read: it is tried again until the verdict is due */
-		return verdict_due(r) ? failed(r, r->run->status) : ADVANCE_STUCK;
+		return verdict_due(r) ? failed(r, whose_fault(c, r->run)) : ADVANCE_STUCK;
 	if (r->run->foreign) {
 		struct link *l = r->run->foreign;
 		r->run->foreign = NULL;
@@ -472,7 +477,7 @@ static enum advance advance_direct(struct tutti_comm *c, struct tutti_request *r
 		r->direct.foreign = false;
 		foreign_slot(c, r, NULL);
 	}
-	return a == ADVANCE_FAILED ? failed(r, TUTTI_ENOMEM) : a;
+	return a == ADVANCE_FAILED ? failed(r, r->direct.broken ? TUTTI_EPEER : TUTTI_ENOMEM) : a;
 }
 
 /* A message to oneself is a copy, made when both of its ends are first in their lanes; then each is done when seen next. */

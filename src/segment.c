@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "util/error.h"
@@ -17,14 +18,14 @@
 #define GONE      1u                  /* key of a withdrawn entry */
 #define KEEP      ((uint64_t)2 << 20) /* bytes of a rank's closed areas that stay committed for the next ones */
 #define PATIENCE  16u                 /* withdrawn areas that wait for others, before it is looked who has left */
+#define SEALS     (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) /* who reads beyond a file's end dies */
 
 /* Least bytes for which a reference beats a copy: reading in place costs a wait for the peer, reading a process a call. */
 #define REFER_WINDOW  8192u
 #define REFER_PROCESS 32768u
 
 struct entry {
-	_Atomic uint64_t key;
-	uint64_t offset;
+	_Atomic uint64_t key, offset;
 };
 
 struct region {
@@ -40,13 +41,15 @@ struct head {
 	uint64_t nonce, stride, nlocal;
 };
 
-/* First line of an area; what is published begins APART later. */
+/*
+ * First line of an area; what is published begins APART later. Others may write here what they like: nothing of it is an
+ * address or a length. An area's shape its owner and its users know themselves.
+ */
 struct area {
 	_Atomic uint32_t gone;   /* owner and users that are done with it */
 	uint32_t users;          /* owner and users */
 	_Atomic uint32_t closed; /* by the last of them: KEPT, GIVEN_BACK */
-	struct area_shape shape;
-	size_t depth; /* so many bytes of each part are committed */
+	_Atomic size_t depth;    /* so many bytes of each part are committed; at most as many as a part has counts */
 };
 _Static_assert(sizeof(struct area) <= APART, "an area's head is apart from what its users store");
 
@@ -56,9 +59,10 @@ enum { KEPT = 1, GIVEN_BACK };
 struct extent {
 	size_t at, pages;
 	bool used, withdrawn;
-	bool warm;           /* not used: the pages of the area that it was are still committed */
-	struct entry *entry; /* of a published area */
-	uint64_t comm;       /* of an area, whose users these are, by local rank */
+	bool warm;               /* not used: the pages of the area that it was are still committed */
+	struct area_shape shape; /* of an area */
+	struct entry *entry;     /* of a published area */
+	uint64_t comm;           /* of an area, whose users these are, by local rank */
 	int *user, nusers;
 	struct extent *next;
 };
@@ -89,9 +93,9 @@ static struct region *region_of(const struct segment *s, int local)
 	return (struct region *)(s->map->base + PAGE + s->map->stride * (size_t)local);
 }
 
-static size_t heap_start(const struct mapping *map)
+static size_t heap_start(int nlocal)
 {
-	return round_up(sizeof(struct region) + (size_t)map->nlocal, PAGE);
+	return round_up(sizeof(struct region) + (size_t)nlocal, PAGE);
 }
 
 /* As much address space for each rank as the machine has memory; less where the process is limited. */
@@ -128,7 +132,7 @@ static int view(struct segment **out, struct mapping *map, int me)
 		free(all);
 		return fail(TUTTI_ENOMEM, "out of memory");
 	}
-	size_t start = heap_start(map);
+	size_t start = heap_start(map->nlocal);
 	*all = (struct extent){.at = start / PAGE, .pages = (map->stride - start) / PAGE};
 	s->map = map;
 	s->me = me;
@@ -186,7 +190,11 @@ static int make_memfd(size_t bytes, int *fd)
 		fd_close(*fd);
 		return rc;
 	}
-	(void)fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
+	if (fcntl(*fd, F_ADD_SEALS, SEALS) < 0) {
+		int rc = fail_errno("seal the size of shared memory");
+		fd_close(*fd);
+		return rc;
+	}
 	return TUTTI_OK;
 }
 
@@ -212,21 +220,43 @@ int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd)
 	return rc;
 }
 
+/* Is the file as long as its head says, for good? */
+static bool has_size(int fd, const struct stat *st, uint64_t stride, int nlocal)
+{
+	size_t all;
+	return stride % PAGE == 0 && stride > heap_start(nlocal) &&
+	       !__builtin_mul_overflow(stride, (size_t)nlocal, &all) && (size_t)st->st_size - PAGE == all &&
+	       (fcntl(fd, F_GET_SEALS) & SEALS) == SEALS;
+}
+
+static int read_head(int fd, int nlocal, uint64_t nonce, struct head *head)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return fail_errno("look at the shared memory that was handed over");
+	if (!S_ISREG(st.st_mode))
+		return fail(TUTTI_EUNSUPPORTED, "the lowest rank of this host could not make the shared memory");
+	ssize_t got = pread(fd, head, sizeof(*head), 0);
+	if (got < 0)
+		return fail_errno("read the head of the shared memory");
+	if (got != (ssize_t)sizeof(*head) || head->nonce != nonce || head->nlocal != (uint64_t)nlocal)
+		return fail(TUTTI_EPEER, "the shared memory that was handed over is another job's");
+	if (!has_size(fd, &st, head->stride, nlocal))
+		return fail(TUTTI_EPEER, "the shared memory that was handed over has not the size that its head says");
+	return TUTTI_OK;
+}
+
 int segment_join(struct segment **seg, int fd, int nlocal, int me, uint64_t nonce)
 {
 	struct head head;
-	ssize_t got = pread(fd, &head, sizeof(head), 0);
-	if (got < 0)
-		return fail_errno("read the head of the shared memory");
-	if (got != (ssize_t)sizeof(head))
-		return fail(TUTTI_EUNSUPPORTED, "the lowest rank of this host could not make the shared memory");
-	if (head.nonce != nonce || head.nlocal != (uint64_t)nlocal)
-		return fail(TUTTI_EPEER, "the shared memory that was handed over is another job's");
+	int rc = read_head(fd, nlocal, nonce, &head);
+	if (rc)
+		return rc;
 	int own = fd_keep(fcntl(fd, F_DUPFD_CLOEXEC, 0));
 	if (own < 0)
 		return fail_errno("duplicate the shared memory's descriptor");
 	struct mapping *map;
-	int rc = map_memory(&map, own, nlocal, head.stride);
+	rc = map_memory(&map, own, nlocal, head.stride);
 	if (rc) {
 		fd_close(own);
 		return rc;
@@ -321,22 +351,27 @@ static struct extent pages_of(const struct area_shape *shape, size_t i, size_t d
 	return (struct extent){.at = first, .pages = round_up(at + depth, PAGE) / PAGE - first};
 }
 
-static size_t committed(const struct area *a)
+static size_t depth_of(const struct area *a, const struct area_shape *shape)
 {
-	size_t pages = round_up(APART + a->shape.head, PAGE) / PAGE, all = area_bytes(&a->shape);
-	if (a->depth >= a->shape.part)
+	size_t depth = atomic_load_explicit(&a->depth, memory_order_relaxed);
+	return depth < shape->part ? depth : shape->part;
+}
+
+static size_t committed(const struct area *a, const struct area_shape *shape)
+{
+	size_t pages = round_up(APART + shape->head, PAGE) / PAGE, all = area_bytes(shape), depth = depth_of(a, shape);
+	if (depth >= shape->part)
 		return all;
-	for (size_t i = 0; a->depth && i < a->shape.parts; i++)
-		pages += pages_of(&a->shape, i, a->depth).pages;
+	for (size_t i = 0; depth && i < shape->parts; i++)
+		pages += pages_of(shape, i, depth).pages;
 	return pages * PAGE < all ? pages * PAGE : all;
 }
 
-static int deepen(struct mapping *map, struct area *a, size_t depth)
+static int deepen(struct mapping *map, struct area *a, const struct area_shape *shape, size_t depth)
 {
-	const struct area_shape *shape = &a->shape;
 	int rc = TUTTI_OK;
 	depth = useful_depth(shape, depth);
-	if (depth <= a->depth)
+	if (depth <= depth_of(a, shape))
 		return TUTTI_OK;
 	if (depth == shape->part)
 		rc = commit(map, a, area_bytes(shape));
@@ -348,40 +383,29 @@ static int deepen(struct mapping *map, struct area *a, size_t depth)
 		deep = i == 0 || all < deep ? all : deep;
 	}
 	if (!rc)
-		a->depth = deep < shape->part ? deep : shape->part;
+		atomic_store_explicit(&a->depth, deep < shape->part ? deep : shape->part, memory_order_relaxed);
 	return rc;
 }
 
-/* What a head says is another rank's word. */
-static bool within_region(const struct mapping *map, const struct region *r, const struct area *a)
-{
-	size_t room = map->stride - (size_t)((const uint8_t *)a - (const uint8_t *)r), all;
-	const struct area_shape *shape = &a->shape;
-	return shape->head < room && shape->part < room && !__builtin_mul_overflow(shape->parts, shape->part, &all) &&
-	       all < room && area_bytes(shape) <= room && (shape->part || !shape->parts);
-}
-
 /* Nobody uses an area any more: its pages wait for the next one, or go. */
-static void close_area(struct mapping *map, struct region *r, struct area *a)
+static void close_area(struct mapping *map, struct region *r, struct area *a, const struct area_shape *shape)
 {
-	if (!within_region(map, r, a))
-		return;
-	size_t bytes = committed(a);
+	size_t bytes = committed(a, shape);
 	bool keep = atomic_fetch_add_explicit(&r->kept, bytes, memory_order_relaxed) + bytes <= KEEP;
 	if (!keep) {
 		(void)atomic_fetch_sub_explicit(&r->kept, bytes, memory_order_relaxed);
-		if (area_bytes(&a->shape) > PAGE)
-			decommit(map, (uint8_t *)a + PAGE, area_bytes(&a->shape) - PAGE);
+		if (area_bytes(shape) > PAGE)
+			decommit(map, (uint8_t *)a + PAGE, area_bytes(shape) - PAGE);
 	}
 	atomic_store_explicit(&a->closed, keep ? KEPT : GIVEN_BACK, memory_order_release); /* R40 */
 }
 
 /* The owner, or one of the users, is done with an area. The last of them closes it. */
-static void leave(struct mapping *map, struct region *r, struct area *a)
+static void leave(struct mapping *map, struct region *r, struct area *a, const struct area_shape *shape)
 {
 	uint32_t users = a->users; /* once this one has left, the area may be another's */
 	if (atomic_fetch_add_explicit(&a->gone, 1, memory_order_acq_rel) + 1 == users) /* R8 */ /* A8 */
-		close_area(map, r, a);
+		close_area(map, r, a, shape);
 }
 
 /* ---- directory --------------------------------------------------------------------------------------------------- */
@@ -438,7 +462,7 @@ static uint32_t close_deserted(struct segment *s, const struct extent *e, struct
 		if (!has_left(s, e->user[i], e->comm))
 			return 0;
 	if (!atomic_load_explicit(&a->closed, memory_order_acquire)) /* A40 */
-		close_area(s->map, region_of(s, s->me), a);
+		close_area(s->map, region_of(s, s->me), a, &e->shape);
 	return atomic_load_explicit(&a->closed, memory_order_relaxed);
 }
 
@@ -475,7 +499,7 @@ static void reclaim(struct segment *s, bool look)
 static void cool(struct segment *s, struct extent *e)
 {
 	struct area *a = (struct area *)extent_address(s, e);
-	(void)atomic_fetch_sub_explicit(&region_of(s, s->me)->kept, committed(a), memory_order_relaxed);
+	(void)atomic_fetch_sub_explicit(&region_of(s, s->me)->kept, committed(a, &e->shape), memory_order_relaxed);
 	decommit(s->map, a, e->pages * PAGE);
 	e->warm = false;
 }
@@ -577,9 +601,9 @@ static struct extent *take_warm(struct segment *s, const struct area_shape *shap
 {
 	for (struct extent *e = s->heap; e; e = e->next) {
 		struct area *a = (struct area *)extent_address(s, e);
-		if (!e->warm || !same_shape(&a->shape, shape))
+		if (!e->warm || !same_shape(&e->shape, shape))
 			continue;
-		(void)atomic_fetch_sub_explicit(&region_of(s, s->me)->kept, committed(a), memory_order_relaxed);
+		(void)atomic_fetch_sub_explicit(&region_of(s, s->me)->kept, committed(a, shape), memory_order_relaxed);
 		e->warm = false;
 		e->used = true;
 		return e;
@@ -605,16 +629,16 @@ void *segment_area(struct segment *s, const struct area_shape *shape, const stru
 {
 	reclaim(s, false);
 	struct extent *e = take_warm(s, shape);
-	struct area *a = e ? (struct area *)extent_address(s, e) : NULL;
-	size_t depth = a ? a->depth : 0;
+	size_t depth = e ? depth_of((struct area *)extent_address(s, e), shape) : 0;
 	if (!e && !(e = take(s, area_bytes(shape), APART + shape->head)))
 		return NULL;
-	a = (struct area *)extent_address(s, e);
+	struct area *a = (struct area *)extent_address(s, e);
 	if (note_users(s, e, users) != TUTTI_OK) {
 		segment_free(s, a);
 		return NULL;
 	}
-	*a = (struct area){.users = (uint32_t)e->nusers + 1, .shape = *shape, .depth = depth};
+	e->shape = *shape;
+	*a = (struct area){.users = (uint32_t)e->nusers + 1, .depth = depth};
 	memset((uint8_t *)a + APART, 0, shape->head);
 	return (uint8_t *)a + APART;
 }
@@ -624,14 +648,14 @@ static struct area *area_of(void *area)
 	return (struct area *)((uint8_t *)area - APART);
 }
 
-int segment_deepen(struct segment *s, void *area, size_t depth)
+int segment_deepen(struct segment *s, void *area, const struct area_shape *shape, size_t depth)
 {
-	return deepen(s->map, area_of(area), depth);
+	return deepen(s->map, area_of(area), shape, depth);
 }
 
-size_t segment_depth(const void *area)
+size_t segment_depth(const void *area, const struct area_shape *shape)
 {
-	return ((const struct area *)((const uint8_t *)area - APART))->depth;
+	return depth_of((const struct area *)((const uint8_t *)area - APART), shape);
 }
 
 static struct entry *free_entry(struct segment *s, uint64_t key)
@@ -653,15 +677,32 @@ int segment_publish(struct segment *s, uint64_t key, void *area)
 	if (!e || !x)
 		return TUTTI_ENOMEM;
 	x->entry = e;
-	e->offset = (uint64_t)((uint8_t *)area - s->map->base);
+	atomic_store_explicit(&e->offset, (uint64_t)((uint8_t *)area - s->map->base), memory_order_relaxed);
 	atomic_store_explicit(&e->key, key, memory_order_release); /* R9 */
 	return TUTTI_OK;
 }
 
-void *segment_find(struct segment *s, int local, uint64_t key)
+/* Could an area of that shape stand there, in the heap of that rank? */
+static bool may_stand(const struct mapping *map, int local, uint64_t offset, const struct area_shape *shape)
+{
+	uint64_t region = PAGE + (uint64_t)map->stride * (uint64_t)local, end = region + map->stride;
+	return offset >= region + heap_start(map->nlocal) + APART && offset < end && (offset - APART) % PAGE == 0 &&
+	       area_bytes(shape) <= end - (offset - APART);
+}
+
+int segment_find(struct segment *s, int local, uint64_t key, const struct area_shape *shape, void **area)
 {
 	struct entry *e = probe(region_of(s, local), key, false);
-	return e ? s->map->base + e->offset : NULL;
+	if (!e)
+		return LINK_PENDING;
+	uint64_t offset = atomic_load_explicit(&e->offset, memory_order_relaxed);
+	if (!may_stand(s->map, local, offset, shape))
+		return fail(TUTTI_EPEER,
+		            "its directory of shared memory names offset %#llx, where nothing of its own can stand: is "
+		            "that process broken?",
+		            (unsigned long long)offset);
+	*area = s->map->base + offset;
+	return TUTTI_OK;
 }
 
 void segment_withdraw(struct segment *s, void *area)
@@ -670,13 +711,13 @@ void segment_withdraw(struct segment *s, void *area)
 	if (!x)
 		return;
 	x->withdrawn = true;
-	leave(s->map, region_of(s, s->me), area_of(area));
+	leave(s->map, region_of(s, s->me), area_of(area), &x->shape);
 	reclaim(s, false);
 }
 
-void segment_let_go(struct segment *s, int local, void *area)
+void segment_let_go(struct segment *s, int local, void *area, const struct area_shape *shape)
 {
-	leave(s->map, region_of(s, local), area_of(area));
+	leave(s->map, region_of(s, local), area_of(area), shape);
 }
 
 /* ---- members ----------------------------------------------------------------------------------------------------- */
@@ -726,7 +767,7 @@ _Atomic uint32_t *segment_bell(struct segment *s, int local)
 intptr_t segment_shift(const struct segment *s, int local)
 {
 	uint64_t theirs = atomic_load_explicit(&region_of(s, local)->base, memory_order_acquire); /* A7 */
-	return (intptr_t)(uintptr_t)s->map->base - (intptr_t)theirs;
+	return (intptr_t)((uint64_t)(uintptr_t)s->map->base - theirs);
 }
 
 /* ---- links ------------------------------------------------------------------------------------------------------- */
@@ -756,15 +797,20 @@ static void fill(struct segment *s, const struct link_spec *spec, uint64_t tag, 
 	};
 }
 
+static struct area_shape shape_of_ring(size_t stride, uint32_t nslots)
+{
+	return (struct area_shape){.head = sizeof(struct ring), .part = stride, .parts = nslots};
+}
+
 /* Its slots have the pages that their heads stand in; the sender sees to those of a longer payload. */
 static struct ring *make_ring(struct segment *s, const struct link_spec *spec, uint64_t tag, int local)
 {
 	size_t stride = slot_stride(spec->payload);
-	struct area_shape shape = {.head = sizeof(struct ring), .part = stride, .parts = spec->nslots};
+	struct area_shape shape = shape_of_ring(stride, spec->nslots);
 	struct ring *ring = segment_area(s, &shape, &(struct area_users){spec->comm, &local, 1});
 	if (!ring)
 		return NULL;
-	int rc = segment_deepen(s, ring, sizeof(struct slot));
+	int rc = segment_deepen(s, ring, &shape, sizeof(struct slot));
 	for (uint32_t i = 0; i < spec->nslots && !rc; i++) /* the pages may be those of an earlier ring */
 		atomic_store_explicit(&((struct slot *)((uint8_t *)ring->first + i * stride))->seq, 0,
 		                      memory_order_relaxed);
@@ -777,28 +823,41 @@ static struct ring *make_ring(struct segment *s, const struct link_spec *spec, u
 
 static void ready_for(struct link *l, struct ring *ring)
 {
-	size_t depth = segment_depth(ring);
-	uint32_t most = depth < l->stride ? (uint32_t)(depth - sizeof(struct slot)) : l->payload;
-	l->committed = most > SLOT_INLINE ? most : SLOT_INLINE;
+	struct area_shape shape = shape_of_ring(l->stride, l->mask + 1);
+	size_t depth = segment_depth(ring, &shape), least = sizeof(struct slot) + SLOT_INLINE;
+	depth = depth > least ? depth : least;
+	l->committed = depth < l->stride ? (uint32_t)(depth - sizeof(struct slot)) : l->payload;
+	l->committed = l->committed > SLOT_INLINE ? l->committed : SLOT_INLINE;
 }
 
 /* Twice as much as before at least: a ring grows a few times in its life. */
 int link_commit(struct link *l, size_t bytes)
 {
+	struct area_shape shape = shape_of_ring(l->stride, l->mask + 1);
 	size_t depth = sizeof(struct slot) + (bytes > 2 * (size_t)l->committed ? bytes : 2 * (size_t)l->committed);
-	int rc = segment_deepen(l->segment, l->wire, depth < l->stride ? depth : l->stride);
+	int rc = segment_deepen(l->segment, l->wire, &shape, depth < l->stride ? depth : l->stride);
 	if (!rc)
 		ready_for(l, l->wire);
 	return rc;
 }
 
+/* The ring of a link, made here or found there. */
+static int ring_of(struct segment *s, const struct link_spec *spec, uint64_t tag, int local, void **ring)
+{
+	struct area_shape shape = shape_of_ring(slot_stride(spec->payload), spec->nslots);
+	if (spec->outgoing != (spec->lane < 0))
+		return segment_find(s, local, tag, &shape, ring);
+	*ring = make_ring(s, spec, tag, local);
+	return *ring ? TUTTI_OK : TUTTI_ENOMEM;
+}
+
 int segment_connect(struct segment *s, const struct link_spec *spec, int self, int local, struct link *link)
 {
 	uint64_t tag = link_tag(spec, self);
-	bool makes = spec->outgoing == (spec->lane < 0);
-	struct ring *ring = makes ? make_ring(s, spec, tag, local) : segment_find(s, local, tag);
-	if (!ring)
-		return makes ? TUTTI_ENOMEM : LINK_PENDING;
+	void *ring;
+	int rc = ring_of(s, spec, tag, local, &ring);
+	if (rc)
+		return rc;
 	fill(s, spec, tag, ring, local, link);
 	if (!spec->outgoing) {
 		link->reach = segment_of_threads(s) ? REACH_ALL : REACH_PROCESS;
@@ -811,6 +870,8 @@ int segment_connect(struct segment *s, const struct link_spec *spec, int self, i
 	link->refer_any = link->reach == REACH_ALL       ? REFER_WINDOW
 	                  : link->reach == REACH_PROCESS ? REFER_PROCESS
 	                                                 : REFER_NEVER;
+	if (link->reach == REACH_PROCESS && !(link->loans = calloc(spec->nslots, sizeof(*link->loans))))
+		return fail(TUTTI_ENOMEM, "out of memory");
 	return TUTTI_OK;
 }
 
@@ -821,10 +882,13 @@ static struct region *region_holding(const struct segment *s, const void *p)
 
 void segment_disconnect(struct segment *s, struct link *link)
 {
+	struct area_shape shape = shape_of_ring(link->stride, link->mask + 1);
 	struct region *r = region_holding(s, link->wire);
 	if (r == region_of(s, s->me))
 		segment_withdraw(s, link->wire);
 	else
-		leave(s->map, r, area_of(link->wire));
+		leave(s->map, r, area_of(link->wire), &shape);
+	free(link->loans);
+	link->loans = NULL;
 	link->ready = false;
 }

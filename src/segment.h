@@ -23,8 +23,8 @@ struct segment;
  * it), otherwise the memory is of this process only. ENOMEM, ESYSTEM.
  */
 int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd);
-/** Maps the segment behind fd as local rank `me`; EPEER when the nonce in it is another one (not the same host),
- *  EUNSUPPORTED when nothing is behind it: the leader could not make it. */
+/** Maps the segment behind fd as local rank `me`; EPEER when the nonce in it is another one (not the same host) or the file has
+ *  not, for good, the size that its head says; EUNSUPPORTED when nothing is behind it: the leader could not make it. */
 int segment_join(struct segment **seg, int fd, int nlocal, int me, uint64_t nonce);
 /** Another rank's view of the same memory, for threads of one process. */
 int segment_share(struct segment **seg, struct segment *of, int me);
@@ -53,7 +53,8 @@ struct area_users {
 /**
  * Areas: heap pages that peers find under a key. The owner makes one, fills it in, then publishes it. It is closed when the
  * owner withdrew it and each of its users let go, or has left the communicator: until then a late user may still find it and
- * use what stands there. Its owner may have done its part long before that user begins.
+ * use what stands there. Its owner may have done its part long before that user begins. Owner and users know the shape by
+ * themselves: what another rank could write is never taken for a length.
  *
  * Its head is zeroed and committed. Of the parts only the first `depth` bytes are, and they hold what an earlier area left
  * there: a closed area's pages are kept for the next one of its shape, up to a bound, and beyond it given back by whoever
@@ -61,12 +62,13 @@ struct area_users {
  */
 void *segment_area(struct segment *seg, const struct area_shape *shape, const struct area_users *users);
 /** Commits the first `depth` bytes of each part, or more. One rank at a time, the owner or a user. ENOMEM. */
-int segment_deepen(struct segment *seg, void *area, size_t depth);
-size_t segment_depth(const void *area);
+int segment_deepen(struct segment *seg, void *area, const struct area_shape *shape, size_t depth);
+size_t segment_depth(const void *area, const struct area_shape *shape);
 int segment_publish(struct segment *seg, uint64_t key, void *area);
-void *segment_find(struct segment *seg, int local, uint64_t key);
+/** LINK_PENDING: it is not there yet. EPEER: what the rank has published can't be an area of that shape. */
+int segment_find(struct segment *seg, int local, uint64_t key, const struct area_shape *shape, void **area);
 void segment_withdraw(struct segment *seg, void *area);
-void segment_let_go(struct segment *seg, int local, void *area);
+void segment_let_go(struct segment *seg, int local, void *area, const struct area_shape *shape);
 
 /**
  * Which communicators this rank is a member of, for the owners of areas. It enlists itself before another member can make an

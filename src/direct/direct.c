@@ -35,6 +35,7 @@ struct peer {
 
 struct direct {
 	struct segment *seg;
+	struct area_shape shape; /* of each member's area */
 	uint64_t key;
 	int n, me, found;
 	size_t buffer;
@@ -66,7 +67,7 @@ static size_t long_bytes(const struct direct *d)
 
 static void set_ready(struct direct *d)
 {
-	d->ready = segment_depth(d->own);
+	d->ready = segment_depth(d->own, &d->shape);
 	d->plain = d->ready < long_bytes(d) ? d->ready : long_bytes(d) - 1;
 }
 
@@ -74,8 +75,9 @@ static void set_ready(struct direct *d)
 static __attribute__((noinline)) bool make_ready(struct direct *d, size_t bytes)
 {
 	size_t twice = 2 * d->ready, want = bytes > twice ? bytes : twice;
+	want = want < d->buffer ? want : d->buffer;
 	int was = cancel_disable(); /* a call that does not wait comes here, too */
-	int rc = bytes > d->ready ? segment_deepen(d->seg, d->own, want < d->buffer ? want : d->buffer) : TUTTI_OK;
+	int rc = bytes > d->ready ? segment_deepen(d->seg, d->own, &d->shape, want) : TUTTI_OK;
 	if (!rc)
 		set_ready(d);
 	return cancel_restore(was, rc) == TUTTI_OK;
@@ -102,8 +104,8 @@ int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int
 	}
 	memcpy(d->local, local, m * sizeof(*local));
 	d->end = d->peer + n - 1;
-	struct area_shape shape = {.head = sizeof(struct direct_area), .part = d->buffer, .parts = DIRECT_BUFFERS};
-	d->own = segment_area(seg, &shape, &(struct area_users){id, local, n});
+	d->shape = (struct area_shape){.head = sizeof(struct direct_area), .part = d->buffer, .parts = DIRECT_BUFFERS};
+	d->own = segment_area(seg, &d->shape, &(struct area_users){id, local, n});
 	if (!d->own)
 		goto out;
 	set_ready(d);
@@ -120,9 +122,13 @@ out:
 int direct_ready(struct direct *d)
 {
 	for (; d->found < d->n; d->found++) {
-		int i = d->found;
-		if (i != d->me && !(d->area[i] = segment_find(d->seg, d->local[i], d->key)))
-			return LINK_PENDING;
+		int i = d->found, rc = TUTTI_OK;
+		void *area = d->own;
+		if (i != d->me)
+			rc = segment_find(d->seg, d->local[i], d->key, &d->shape, &area);
+		if (rc)
+			return rc == LINK_PENDING ? rc : fail_while(rc, "rank %d", i);
+		d->area[i] = area;
 		d->shift[i] = segment_shift(d->seg, d->local[i]);
 	}
 	for (int k = 1; k < d->n; k++) {
@@ -142,7 +148,7 @@ void direct_close(struct direct *d)
 		if (i == d->me)
 			segment_withdraw(d->seg, d->area[i]);
 		else
-			segment_let_go(d->seg, d->local[i], d->area[i]);
+			segment_let_go(d->seg, d->local[i], d->area[i], &d->shape);
 	}
 	free(d->area);
 	free(d->shift);
@@ -279,19 +285,31 @@ static uint8_t *buffer_of(const struct direct *d, const struct direct_run *x, in
 	return x->inlined ? a->input[b].line.data : a->buffers + b * d->buffer;
 }
 
-/* The bytes that member i lent with a flag of its, as this rank sees them; NULL: it has put them into its buffer. */
-static const uint8_t *lent(const struct direct *d, const struct slot *flag, int i)
+/* `len` bytes from `at` on of what member i lent with a flag of its, as this rank sees them; NULL: not where it may be read. */
+static const uint8_t *lent(const struct direct *d, struct direct_run *x, const struct slot *flag, int i, size_t at,
+                           size_t len)
 {
-	const struct slot_ref *ref = (const struct slot_ref *)flag->data;
-	return flag->len & SLOT_REF ? (const uint8_t *)(uintptr_t)ref->addr + d->shift[i] : NULL;
+	uint64_t theirs = slot_address(flag);
+	const uint8_t *p = (const uint8_t *)(uintptr_t)(theirs + (uint64_t)d->shift[i] + at);
+	if (!len || segment_reaches(d->seg, p, len))
+		return p;
+	x->broken = true;
+	(void)fail(TUTTI_EPEER,
+	           "rank %d lends %zu bytes at an address that is not in the memory shared with it (%#llx): is that "
+	           "process "
+	           "broken?",
+	           i, x->bytes, (unsigned long long)theirs);
+	return NULL;
 }
 
-/* Stretch s of the block that this rank wants of member i's input. */
-static const uint8_t *input_at(const struct direct *d, const struct direct_run *x, int i, uint64_t e, struct stretch s)
+/* Stretch s of the block that this rank wants of member i's input; NULL: it is not where it may be read. */
+static inline const uint8_t *input_at(const struct direct *d, struct direct_run *x, int i, uint64_t e, struct stretch s)
 {
-	const uint8_t *there = lent(d, &d->area[i]->input[e % DIRECT_BUFFERS].line, i);
+	const struct slot *flag = &d->area[i]->input[e % DIRECT_BUFFERS].line;
 	size_t block = x->coll == COLL_REDUCE_SCATTER ? (size_t)d->me : 0;
-	return there ? there + x->own_at + s.at : buffer_of(d, x, i, e) + block * spacing(x);
+	if (slot_len(flag) & SLOT_REF)
+		return lent(d, x, flag, i, x->own_at + s.at, s.len);
+	return buffer_of(d, x, i, e) + block * spacing(x);
 }
 
 /* ---- flags -------------------------------------------------------------------------------------------------------- */
@@ -457,83 +475,94 @@ static bool publish(struct direct *d, struct direct_run *x)
 	return true;
 }
 
-static bool collect_fold(struct direct *d, struct direct_run *x, uint64_t e)
+/* What follows does one piece's share of the work: STUCK, MOVED, or FAILED where a member is broken. */
+
+static enum advance collect_fold(struct direct *d, struct direct_run *x, uint64_t e)
 {
 	if (!all_inputs_there(d, x, e))
-		return false;
+		return ADVANCE_STUCK;
 	struct stretch s = stretch_of(x, x->finished, d->me);
 	if (!s.len)
-		return true;
+		return ADVANCE_MOVED;
 	for (int i = 0; i < d->n; i++)
-		d->source[i] = input_at(d, x, i, e, s);
+		if (i != d->me && !(d->source[i] = input_at(d, x, i, e, s)))
+			return ADVANCE_FAILED;
 	d->source[d->me] = x->in + (x->coll == COLL_REDUCE_SCATTER ? block_place(x, d->me) : 0) + s.at;
 	fold(d, x, x->out + s.at, s.len);
-	return true;
+	return ADVANCE_MOVED;
 }
 
-static bool collect_gather(struct direct *d, struct direct_run *x, uint64_t e)
+static enum advance collect_gather(struct direct *d, struct direct_run *x, uint64_t e)
 {
 	if (!all_inputs_there(d, x, e))
-		return false;
+		return ADVANCE_STUCK;
 	for (int k = 0; k < d->n; k++) {
 		int i = (d->me + k) % d->n;
 		struct stretch s = stretch_of(x, x->finished, i);
 		const uint8_t *from = i == d->me ? x->in + s.at : input_at(d, x, i, e, s);
 		uint8_t *to = x->out + block_place(x, i) + s.at;
+		if (!from && s.len)
+			return ADVANCE_FAILED;
 		if (s.len && to != from)
 			crew_copy(x->crew, to, from, s.len);
 	}
-	return true;
+	return ADVANCE_MOVED;
 }
 
-static bool collect_broadcast(struct direct *d, struct direct_run *x, uint64_t e)
+static enum advance collect_broadcast(struct direct *d, struct direct_run *x, uint64_t e)
 {
 	struct stretch s = stretch_of(x, x->finished, d->me);
 	if (d->me == x->root) {
 		if (s.len && x->out != x->in)
 			crew_copy(x->crew, x->out + s.at, x->in + s.at, s.len);
-		return true;
+		return ADVANCE_MOVED;
 	}
 	if (!input_there(x, d->area[x->root], e))
-		return false;
-	crew_copy(x->crew, x->out + s.at, input_at(d, x, x->root, e, s), s.len);
-	return true;
+		return ADVANCE_STUCK;
+	const uint8_t *from = input_at(d, x, x->root, e, s);
+	if (!from)
+		return ADVANCE_FAILED;
+	crew_copy(x->crew, x->out + s.at, from, s.len);
+	return ADVANCE_MOVED;
 }
 
-static bool collect(struct direct *d, struct direct_run *x)
+static enum advance collect(struct direct *d, struct direct_run *x)
 {
 	uint64_t e = x->first + x->finished;
-	bool ok;
+	enum advance a;
 	switch (x->coll) {
 	case COLL_ALLGATHER:
-		ok = collect_gather(d, x, e);
+		a = collect_gather(d, x, e);
 		break;
 	case COLL_BROADCAST:
-		ok = collect_broadcast(d, x, e);
+		a = collect_broadcast(d, x, e);
 		break;
 	case COLL_BARRIER:
-		ok = all_inputs_there(d, x, e);
+		a = all_inputs_there(d, x, e) ? ADVANCE_MOVED : ADVANCE_STUCK;
 		break;
 	default:
-		ok = collect_fold(d, x, e);
+		a = collect_fold(d, x, e);
 	}
-	if (ok)
+	if (a == ADVANCE_MOVED)
 		finish(d, x, e);
-	return ok;
+	return a;
 }
 
 /* ---- two-shot ------------------------------------------------------------------------------------------------------ */
 
-static bool fold_share(struct direct *d, struct direct_run *x)
+static enum advance fold_share(struct direct *d, struct direct_run *x)
 {
 	uint64_t e = x->first + x->folded;
 	if (!all_inputs_there(d, x, e))
-		return false;
+		return ADVANCE_STUCK;
 	struct stretch s = stretch_of(x, x->folded, d->me), own = share_of(d, s, d->me);
-	for (int i = 0; i < d->n; i++)
-		d->source[i] = input_at(d, x, i, e, s) + own.at;
+	for (int i = 0; i < d->n; i++) {
+		const uint8_t *in = i == d->me ? x->in + s.at : input_at(d, x, i, e, s);
+		if (!in)
+			return ADVANCE_FAILED;
+		d->source[i] = in + own.at;
+	}
 	uint8_t *out = x->out + s.at + own.at, *to = x->lends_out ? out : buffer_of(d, x, d->me, e) + own.at;
-	d->source[d->me] = x->in + s.at + own.at;
 	if (own.len) {
 		fold(d, x, to, own.len);
 		if (to != out)
@@ -541,25 +570,37 @@ static bool fold_share(struct direct *d, struct direct_run *x)
 	}
 	raise_flag(d, x, &d->own->share[e % DIRECT_BUFFERS].line, e, x->lends_out ? x->out : NULL);
 	x->folded++;
-	return true;
+	return ADVANCE_MOVED;
 }
 
-static bool collect_shares(struct direct *d, struct direct_run *x)
+/* Share v, of a stretch at `at`, that member i has folded; NULL: it is not where it may be read. */
+static const uint8_t *share_at(const struct direct *d, struct direct_run *x, int i, uint64_t e, size_t at,
+                               struct stretch v)
+{
+	const struct slot *flag = &d->area[i]->share[e % DIRECT_BUFFERS].line;
+	if (slot_len(flag) & SLOT_REF)
+		return lent(d, x, flag, i, at + v.at, v.len);
+	return buffer_of(d, x, i, e) + v.at;
+}
+
+static enum advance collect_shares(struct direct *d, struct direct_run *x)
 {
 	uint64_t e = x->first + x->finished;
 	size_t b = e % DIRECT_BUFFERS;
 	FOR_PEERS (p)
 		if (atomic_load_explicit(&p->area->share[b].line.seq, memory_order_acquire) != e) /* A3 */
-			return false;
+			return ADVANCE_STUCK;
 	struct stretch s = stretch_of(x, x->finished, d->me);
 	for (int k = 1; k < d->n; k++) {
 		int i = (d->me + k) % d->n;
 		struct stretch v = share_of(d, s, i);
-		const uint8_t *there = lent(d, &d->area[i]->share[b].line, i);
-		crew_copy(x->crew, x->out + s.at + v.at, (there ? there + s.at : buffer_of(d, x, i, e)) + v.at, v.len);
+		const uint8_t *from = share_at(d, x, i, e, s.at, v);
+		if (!from)
+			return ADVANCE_FAILED;
+		crew_copy(x->crew, x->out + s.at + v.at, from, v.len);
 	}
 	finish(d, x, e);
-	return true;
+	return ADVANCE_MOVED;
 }
 
 /* ---- lending ------------------------------------------------------------------------------------------------------- */
@@ -573,16 +614,17 @@ static bool revoked(const struct direct *d)
 }
 
 /* A step that may read what others lent. What was read while one of them took it back is worth nothing: no end is seen. */
-static bool borrow(struct direct *d, struct direct_run *x, bool (*step)(struct direct *, struct direct_run *))
+static enum advance borrow(struct direct *d, struct direct_run *x,
+                           enum advance (*step)(struct direct *, struct direct_run *))
 {
 	_Atomic uint64_t *lease = &d->own->lease.epoch;
 	if (!is_long(d, x))
 		return step(d, x);
 	(void)atomic_fetch_or_explicit(lease, LEASE_READING, memory_order_seq_cst); /* R18 */
-	bool moved = !revoked(d) && step(d, x);
+	enum advance a = revoked(d) ? ADVANCE_STUCK : step(d, x);
 	x->spoilt |= revoked(d);
 	(void)atomic_fetch_and_explicit(lease, ~(uint64_t)LEASE_READING, memory_order_seq_cst); /* R18 */
-	return moved && !x->spoilt;
+	return x->spoilt ? ADVANCE_STUCK : a;
 }
 
 /* Have all others read all that this rank lent? */
@@ -640,9 +682,25 @@ static enum advance advance_short(struct direct *d, struct direct_run *x)
 	bool moved = false;
 	if (!x->published && publishes(d, x) && !(moved = publish(d, x)))
 		return ADVANCE_STUCK;
-	if (x->finished == 0 && !borrow(d, x, collect))
-		return moved ? ADVANCE_MOVED : ADVANCE_STUCK;
+	if (x->finished == 0) {
+		enum advance a = borrow(d, x, collect);
+		if (a != ADVANCE_MOVED)
+			return a == ADVANCE_STUCK && moved ? ADVANCE_MOVED : a;
+	}
 	return returned(d, x) ? ADVANCE_DONE : ADVANCE_STUCK;
+}
+
+/* What can be done with what others have published. */
+static enum advance collect_more(struct direct *d, struct direct_run *x)
+{
+	enum advance a = ADVANCE_STUCK, b = ADVANCE_STUCK;
+	if (!x->two_shot)
+		return x->finished < x->published ? borrow(d, x, collect) : ADVANCE_STUCK;
+	if (x->folded < x->published)
+		a = borrow(d, x, fold_share);
+	if (a != ADVANCE_FAILED && x->finished < x->folded)
+		b = borrow(d, x, collect_shares);
+	return a > b ? a : b;
 }
 
 static enum advance advance_long(struct direct *d, struct direct_run *x)
@@ -655,14 +713,10 @@ static enum advance advance_long(struct direct *d, struct direct_run *x)
 		/* one piece ahead: the peers find it while this rank still works on the one before */
 		if (x->published < x->npieces && x->published <= x->finished + 1 && publishes(d, x))
 			again |= publish(d, x);
-		if (x->two_shot) {
-			if (x->folded < x->published)
-				again |= borrow(d, x, fold_share);
-			if (x->finished < x->folded)
-				again |= borrow(d, x, collect_shares);
-		} else if (x->finished < x->published) {
-			again |= borrow(d, x, collect);
-		}
+		enum advance a = collect_more(d, x);
+		if (a == ADVANCE_FAILED)
+			return a;
+		again |= a == ADVANCE_MOVED;
 		moved |= again;
 	} while (again && x->finished < x->npieces);
 	return x->finished == x->npieces && returned(d, x) ? ADVANCE_DONE : moved ? ADVANCE_MOVED : ADVANCE_STUCK;

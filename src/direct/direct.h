@@ -57,6 +57,7 @@ struct direct_run {
 	bool started, foreign;
 	bool lends_in, lends_out; /* others read this rank's buffers in place */
 	bool spoilt;              /* what another rank lent was taken back: the call has failed there */
+	bool broken;              /* another rank lent what it does not share */
 };
 
 /** A run of that shape, from its beginning. */
@@ -66,12 +67,12 @@ static inline void direct_begin(struct direct_run *x, const void *in, void *out,
 	x->out = out;
 	x->sig = sig;
 	x->published = x->folded = x->finished = 0;
-	x->started = x->foreign = x->lends_in = x->lends_out = x->spoilt = false;
+	x->started = x->foreign = x->lends_in = x->lends_out = x->spoilt = x->broken = false;
 }
 
 /** local[i]: index in the segment of member i. buffer: bytes of one of the buffers. Publishes the own area. */
 int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int *local, int n, int me, size_t buffer);
-/** TUTTI_OK when all members' areas were found, LINK_PENDING before. */
+/** TUTTI_OK when all members' areas were found, LINK_PENDING before; EPEER names a member whose directory is broken. */
 int direct_ready(struct direct *d);
 void direct_close(struct direct *d);
 
@@ -86,7 +87,7 @@ void direct_end(struct direct *d, struct direct_run *run);
 
 /**
  * Does what can be done without waiting. Runs of one communicator are advanced one after the other, in call order.
- * ADVANCE_FAILED: no shared memory for what it puts there; the text is the thread's message.
+ * ADVANCE_FAILED: no shared memory for what it puts there, or (run->broken) another rank is broken; the text is the thread's message.
  */
 enum advance direct_advance(struct direct *d, struct direct_run *run);
 
