@@ -204,7 +204,7 @@ shared_uplink() {
 }
 
 share_once() {
-	timeout -k 5 60 "$TUTTI_BIN/tutti-run" -H h0,h3,h1,h4,h2,h5 --rsh "$cluster" --bind none "$TUTTI_BIN/tutti-topo" \
+	timeout -k 5 200 "$TUTTI_BIN/tutti-run" -H h0,h3,h1,h4,h2,h5 --rsh "$cluster" --bind none "$TUTTI_BIN/tutti-topo" \
 		--json "$work/shared.json" >"$work/shared" || return 1
 	cat "$work/shared"
 	python3 - "$work/shared.json" <<-'EOF'
