@@ -2,7 +2,8 @@
  * How a world comes up, on all ranks alike:
  *
  *   door opens · transports open and give addresses · bootstrap, or the caller's all-gather: contacts of all
- *   contacts are compared · transports attach · second all-gather: fabrics, so all know who reaches whom by what;
+ *   contacts are compared · who is on one host is proved, and gathered where names leave it open
+ *   transports attach · second all-gather: fabrics, so all know who reaches whom by what;
  *   what all must reckon with alike: rank 0's costs of links and its topology, the fewest descriptors that a rank has left
  *   hosts and ways are derived · control plane connects · third all-gather: all are up, or all fail · bootstrap closes
  */
@@ -213,15 +214,83 @@ struct facts {
 	struct costs costs;
 };
 
-/* The control plane's hosts: ranks that could reach each other by local socket, whether or not they share memory. */
+static bool same_hint(const struct world *w, int a, int b)
+{
+	const struct contact *x = &w->contacts[a], *y = &w->contacts[b];
+	return memcmp(x->host_hint, y->host_hint, sizeof(x->host_hint)) == 0;
+}
+
+static int lowest_of_hint(const struct world *w, int rank)
+{
+	int r = 0;
+	while (!same_hint(w, r, rank))
+		r++;
+	return r;
+}
+
+/* Are there two ranks that may be on one host? The same answer on all. */
+static bool some_may_be_near(const struct world *w)
+{
+	for (int r = 0; r < w->nranks; r++)
+		if (lowest_of_hint(w, r) != r)
+			return true;
+	return false;
+}
+
+/* The lowest rank whose local socket this rank reaches, of those that say they are on its host. */
+static int lowest_near(const struct world *w)
+{
+	char why[1000];
+	int r = 0;
+	snprintf(why, sizeof(why), "%s", fail_text());
+	while (r < w->rank && !(same_hint(w, r, w->rank) && door_is_near(w->door, &w->contacts[r], w->limit)))
+		r++;
+	(void)fail(TUTTI_OK, "%s", why);
+	return r;
+}
+
+/*
+ * A host's name, boot id and namespaces only say who may be on one host: hosts that were cloned, and containers, have the same.
+ * Ranks are on one host when they reach the same lowest rank by its local socket. All others get another hint, on all ranks.
+ */
+static int prove_hosts(struct world *w, const struct tutti_oob *gather)
+{
+	size_t n = (size_t)w->nranks;
+	if (!some_may_be_near(w))
+		return TUTTI_OK;
+	int mine = lowest_near(w), *near = calloc(n, sizeof(*near)), *said = calloc(n, sizeof(*said));
+	int rc = near && said ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
+	int gathered = near ? gather_all(w, gather, &mine, near, sizeof(mine)) : TUTTI_OK;
+	rc = rc ? rc : gathered;
+	for (int r = 0; !rc && r < w->nranks; r++)
+		said[r] = lowest_of_hint(w, r);
+	for (int r = 0; !rc && r < w->nranks; r++) {
+		uint32_t other = (uint32_t)near[r] + 1, word;
+		uint8_t *hint = w->contacts[r].host_hint;
+		if (near[r] == said[r])
+			continue;
+		memcpy(&word, hint, sizeof(word));
+		word ^= other;
+		memcpy(hint, &word, sizeof(word));
+		if (r == w->rank)
+			log_info("rank %d: the host of rank %d has the same name or boot id, and is another one", r,
+			         said[r]);
+	}
+	if (!rc)
+		door_set_hint(w->door, w->contacts[w->rank].host_hint);
+	free(near);
+	free(said);
+	return rc;
+}
+
+/* The control plane's hosts: ranks that reach each other by local socket, whether or not they share memory. */
 static void number_near(struct world *w)
 {
 	int nhosts = 0;
 	for (int r = 0; r < w->nranks; r++) {
 		w->near[r] = -1;
 		for (int q = 0; q < r && w->near[r] < 0; q++)
-			if (memcmp(w->contacts[q].host_hint, w->contacts[r].host_hint,
-			           sizeof(w->contacts[r].host_hint)) == 0)
+			if (same_hint(w, q, r))
 				w->near[r] = w->near[q];
 		if (w->near[r] < 0)
 			w->near[r] = nhosts++;
@@ -682,6 +751,8 @@ static int come_up(struct world *w, const struct world_start *start)
 		rc = agree(w);
 	if (!rc && start->root.last)
 		*start->root.last = w->id;
+	if (!rc && !start->threads)
+		rc = prove_hosts(w, &gather);
 	if (!rc) {
 		attach_transports(w);
 		number_near(w);

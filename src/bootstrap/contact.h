@@ -19,7 +19,7 @@ struct contact {
 	uint32_t pid;
 	uint32_t naddrs;
 	uint64_t nonce;        /* random; rank 0's names the world */
-	uint8_t host_hint[16]; /* equal on ranks that might share memory; proved later */
+	uint8_t host_hint[16]; /* equal on ranks that may share a host; world.c proves it */
 	char host[64];
 	char local[40]; /* abstract socket name; "" none */
 	struct net_addr addrs[NET_ADDRS];

@@ -529,6 +529,17 @@ int door_dial_local(const struct door *door, const char *name, const struct auth
 	return dial_routes(&self, &to, hello, &here, 1, NEVER, limit, &silent, session);
 }
 
+bool door_is_near(const struct door *door, const struct contact *to, struct net_limit limit)
+{
+	struct hello hello = {.kind = HELLO_NEAR, .from = door_self(door)->rank};
+	struct session session;
+
+	if (door_dial(door, to, &hello, true, limit, &session) != TUTTI_OK)
+		return false;
+	session_close(&session);
+	return true;
+}
+
 int door_ask(const struct door *door, const struct contact *to, uint64_t tag, struct net_limit limit, int *fd)
 {
 	struct hello hello = {.kind = HELLO_GIVE, .from = door_self(door)->rank, .tag = tag};

@@ -32,7 +32,7 @@
 #define ACCEPTS      16          /* in one go, so that those who came before get their turn */
 #define ACCEPT_PAUSE (100 * MS)  /* when descriptors run out */
 #define LISTENERS    (2 * NET_ADDRS + 2)
-#define KINDS        (HELLO_GIVE + 1)
+#define KINDS        (HELLO_NEAR + 1)
 #define FORGOTTEN    256u /* tags of which nothing is kept any more */
 
 #define NAME         40
@@ -353,6 +353,8 @@ static void settle(struct guest *g)
 
 	if (kind == HELLO_GIVE)
 		receive_ask(g);
+	else if (kind == HELLO_NEAR)
+		guest_free(g);
 	else if (g->door->handlers[kind].fn)
 		hand_over(g);
 	else
@@ -500,7 +502,7 @@ static void receive_proof(struct guest *g)
 	struct answer answer;
 	enum verdict verdict = handshake_proved(&g->hs, &g->in.proof, &answer);
 
-	if (verdict == VERDICT_GARBAGE || (g->hs.proof.hello.kind == HELLO_GIVE && !g->local)) {
+	if (verdict == VERDICT_GARBAGE || (g->hs.proof.hello.kind >= HELLO_GIVE && !g->local)) {
 		log_stranger(g, "asked for what there is not");
 		drop_pending(g);
 		return;
@@ -795,6 +797,13 @@ void door_set_key(struct door *d, const uint8_t key[AUTH_KEY])
 {
 	service_lock();
 	memcpy(d->self.key->bytes, key, AUTH_KEY);
+	service_unlock();
+}
+
+void door_set_hint(struct door *d, const uint8_t hint[16])
+{
+	service_lock();
+	memcpy(d->self.host_hint, hint, sizeof(d->self.host_hint));
 	service_unlock();
 }
 

@@ -20,6 +20,7 @@ enum hello_kind {
 	HELLO_CONTROL = 2, /* control plane: a child's connection to its parent */
 	HELLO_DATA = 3,    /* a transport's connection; tag names the link */
 	HELLO_GIVE = 4,    /* local only: hand me the descriptor kept under tag */
+	HELLO_NEAR = 5,    /* local only: nothing but the proof that both are on one host */
 };
 
 /** First words on an authenticated connection. */
@@ -102,6 +103,13 @@ int door_dial(const struct door *door, const struct contact *to, const struct he
  */
 int door_reach(const struct door *door, const struct contact *to, const struct hello *hello, uint64_t patience_ns,
                struct net_limit limit, bool *silent, struct session *session);
+/**
+ * Is `to` on this host? Its local socket is reached, and is the one of this job's rank. Equal names or boot ids prove nothing: hosts
+ * that were cloned have the same.
+ */
+bool door_is_near(const struct door *door, const struct contact *to, struct net_limit limit);
+/** What contacts on this host have as their hint from here on. As door_set_key. */
+void door_set_hint(struct door *door, const uint8_t hint[16]);
 /** Dials with HELLO_GIVE and receives the descriptor, which may be given later than it is asked for. */
 int door_ask(const struct door *door, const struct contact *to, uint64_t tag, struct net_limit limit, int *fd);
 

@@ -84,7 +84,7 @@ enum verdict handshake_proved(struct handshake *h, const struct proof *in, struc
 		out->verdict = VERDICT_SECRET;
 		return VERDICT_SECRET;
 	}
-	if (in->hello.kind < HELLO_BOOT || in->hello.kind > HELLO_GIVE)
+	if (in->hello.kind < HELLO_BOOT || in->hello.kind > HELLO_NEAR)
 		return VERDICT_GARBAGE;
 	h->proof = *in;
 	verdict = judge(h);

@@ -4,7 +4,7 @@
 # Mbit/s; slow by default, so that they are what limits, and not the cores of the machine that plays all hosts.
 . "$(dirname "$0")/../sh.sh"
 tests="collectives transports use_of_the_cables_4x2 use_of_the_cables_8x1 interfaces unknown_interface root_by_name
-	rings_by_file cut_cable lost_path ipv6_only shared_uplink"
+	rings_by_file one_name_for_all_hosts cut_cable lost_path ipv6_only shared_uplink"
 rate=${TUTTI_TEST_RATE:-100}
 unset TUTTI_TEST_RATE
 export CLUSTER=tutti$$
@@ -73,6 +73,18 @@ rings_by_file() {
 		TUTTI_ALGO='allreduce:ring,hierarchy-ring' perf 4x2 allreduce -b 64K -e 64K
 	rc=$?
 	unset TUTTI_TOPO_FILE
+	return $rc
+}
+
+# Hosts that were cloned say that they are one. Each shares memory with itself, and nobody is taken for dead.
+one_name_for_all_hosts() {
+	export TUTTI_HOST=twin
+	job 4x2 "$TUTTI_BIN/tutti-info" >"$work/twins" && cat "$work/twins" &&
+		[ "$(grep -c 'on twin), host 0, by shm' "$work/twins")" = 1 ] &&
+		[ "$(grep -c 'on twin), host [123], by tcp' "$work/twins")" = 6 ] && perf 4x2 allgather -b 64K -e 1M -f 16 &&
+		perf 4x2 alltoall -b 64K -e 64K
+	rc=$?
+	unset TUTTI_HOST
 	return $rc
 }
 

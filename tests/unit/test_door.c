@@ -676,6 +676,23 @@ static void test_descriptors_go_over_local_sockets_only(void **state)
 	assert_still_open();
 }
 
+/* What a contact says of its host proves nothing, and neither does an address. */
+static void test_a_local_socket_proves_one_host(void **state)
+{
+	struct contact elsewhere = side[0].me, other = side[0].me;
+	struct hello hello = {.kind = HELLO_NEAR, .from = 1};
+	int fd;
+
+	(void)state;
+	assert_true(door_is_near(side[1].door, &side[0].me, limit_of(20)));
+	snprintf(elsewhere.local, sizeof(elsewhere.local), "tutti-of-another-host");
+	assert_false(door_is_near(side[1].door, &elsewhere, limit_of(20)));
+	other.nonce++;
+	assert_false(door_is_near(side[1].door, &other, limit_of(20)));
+	assert_int_equal(dial_as(side[1].door, &side[0].me, &hello, false, limit_of(20), &fd), TUTTI_EPEER);
+	assert_still_open();
+}
+
 /* ---- forks ------------------------------------------------------------------------------------------------------- */
 
 #ifdef __SANITIZE_THREAD__
@@ -900,6 +917,7 @@ int main(void)
 	        with_doors(test_a_descriptor_is_given),
 	        with_doors(test_asked_before_given),
 	        with_doors(test_descriptors_go_over_local_sockets_only),
+	        with_doors(test_a_local_socket_proves_one_host),
 	        with_doors(test_a_forked_child_does_no_harm),
 	        with_doors(test_every_byte_of_the_handshake_counts),
 	        with_doors(test_keys_of_a_session),
