@@ -56,6 +56,25 @@ static void test_nonsense(void **state)
 	}
 }
 
+/* A shorter name than what has come of it already: bytes of it would go beyond its place. */
+static void test_second_hello(void **state)
+{
+	struct world *w = world_up(*state);
+	struct fabric *f = w->ctx[0];
+	struct record hello = {.kind = RECORD_HELLO, .number = 1};
+	struct link out, in;
+	int rc = TUTTI_OK;
+
+	join(w, 0, 0, 1000, 4, &out, &in);
+	check(channel_say(&f->peers[1].channel, &hello));
+	for (int i = 0; i < 1000000 && rc == TUTTI_OK; i++)
+		rc = t->pump(w->ctx[1]);
+	assert_int_equal(rc, TUTTI_EPEER);
+	if (!strstr(fail_text(), "rank 0 says again"))
+		fail_msg("%s", fail_text());
+	world_down(w);
+}
+
 /* Somebody else with an endpoint of the same fabric, who knows the address: it can send, and nothing comes of it. */
 static void test_stranger(void **state)
 {
@@ -166,9 +185,8 @@ int main(int argc, char **argv)
 	        {"refusals", test_refusals, NULL, NULL, NULL},
 	};
 	const struct way_test tests[] = {
-	        {"wrong nonce", test_wrong_nonce},
-	        {"nonsense", test_nonsense},
-	        {"a stranger", test_stranger},
+	        {"wrong nonce", test_wrong_nonce},     {"nonsense", test_nonsense},
+	        {"a second hello", test_second_hello}, {"a stranger", test_stranger},
 	        {"loopback only", test_loopback_only},
 	};
 	return run_ways("libfabric: trust", first, sizeof(first) / sizeof(first[0]), tests,

@@ -73,14 +73,26 @@ int peer_greet(struct fabric *f, int rank)
 
 /* ---- hearing ----------------------------------------------------------------------------------------------------- */
 
+/* Once: what has come of a name would be longer than a shorter one. */
+static int hear_hello(struct peer *p, int rank, const struct record *r)
+{
+	if (p->name_bytes || r->number == 0 || r->number > ADDRESS_MAX)
+		return fail(TUTTI_EPEER,
+		            "rank %d says again, or of no length that there is, how long its endpoint's name is", rank);
+	p->name_bytes = (uint32_t)r->number;
+	return TUTTI_OK;
+}
+
 static int hear_name(struct fabric *f, struct peer *p, const struct record *r)
 {
 	uint32_t n = p->name_bytes - p->name_have;
 
+	if (n == 0)
+		return fail(TUTTI_EPEER, "it says more of its endpoint's name than there is");
 	n = n < sizeof(r->bytes) ? n : sizeof(r->bytes);
 	memcpy(p->name + p->name_have, r->bytes, n);
 	p->name_have += n;
-	if (p->met || !p->name_bytes || p->name_have < p->name_bytes)
+	if (p->name_have < p->name_bytes)
 		return TUTTI_OK;
 	p->met = true;
 	return endpoint_insert(&f->e, p->name, &p->addr);
@@ -177,13 +189,14 @@ static void hear_left(struct fabric *f, int rank)
 static int obey(struct fabric *f, int rank, const struct record *r)
 {
 	struct peer *p = &f->peers[rank];
+	int rc;
 
 	switch (r->kind) {
 	case RECORD_HELLO:
-		p->name_bytes = r->number <= ADDRESS_MAX ? (uint32_t)r->number : 0;
-		return TUTTI_OK;
+		return hear_hello(p, rank, r);
 	case RECORD_NAME:
-		return hear_name(f, p, r);
+		rc = hear_name(f, p, r);
+		return rc == TUTTI_EPEER ? fail_while(rc, "rank %d", rank) : rc;
 	case RECORD_OFFER:
 		return hear_offer(f, rank, r);
 	case RECORD_BYE:
