@@ -11,6 +11,7 @@
 #include "../../src/util/auth.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
+#include "../../src/util/printable.h"
 #include "bind.h"
 #include "lines.h"
 #include "remote.h"
@@ -75,14 +76,14 @@ static uint64_t after(double seconds)
 
 static void __attribute__((format(printf, 2, 3))) say(struct head *h, const char *fmt, ...)
 {
-	char text[1400], line[1500];
+	char raw[1400], text[1400], line[1500];
 	va_list ap;
 	int n;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	vsnprintf(raw, sizeof(raw), fmt, ap);
 	va_end(ap);
-	n = snprintf(line, sizeof(line), "tutti-run: %s\n", text);
+	n = snprintf(line, sizeof(line), "tutti-run: %s\n", printable(text, sizeof(text), raw));
 	sink_add(&h->err, line, (size_t)n);
 }
 
