@@ -35,11 +35,11 @@
 #define KINDS        (HELLO_NEAR + 1)
 #define FORGOTTEN    256u /* tags of which nothing is kept any more */
 
-#define NAME         40
+#define NAME 40
 
 struct listener {
 	struct door *door;
-	int fd; /* -1: another door of this process has taken it over */
+	int fd;           /* -1: another door of this process has taken it over */
 	bool local, root; /* root: at a rendezvous */
 	char name[NAME];  /* of a local one at a rendezvous */
 	const struct auth_key *key;
@@ -716,7 +716,7 @@ static bool is_at(const struct listener *l, const struct net_addr *at, const cha
 		return false;
 	if (net_is_any(&own))
 		return own.family == 6 || own.family == at->family;
-	return own.family == at->family && memcmp(own.ip, at->ip, sizeof(own.ip)) == 0;
+	return own.family == at->family && own.scope == at->scope && memcmp(own.ip, at->ip, sizeof(own.ip)) == 0;
 }
 
 /* Do they let in the same ranks? The key of a local rendezvous is the job's name's; it is looked at when one is taken. */

@@ -65,12 +65,30 @@ static int listen_everywhere(struct door *door, uint16_t port)
 	return rc == TUTTI_OK ? rc : door_listen(door, (struct net_addr){.family = 4, .port = port});
 }
 
-static bool is_own(const struct net_addr *a, const struct net_iface *own, int n)
+static bool is_own(const struct net_addr *a, const struct net_iface *own)
 {
-	for (int i = 0; i < n; i++)
-		if (own[i].addr.family == a->family && memcmp(own[i].addr.ip, a->ip, sizeof(a->ip)) == 0)
-			return true;
-	return false;
+	return own->addr.family == a->family && memcmp(own->addr.ip, a->ip, sizeof(a->ip)) == 0 &&
+	       (!a->scope || a->scope == own->addr.scope);
+}
+
+/*
+ * At an address of this host. A link-local one without its zone may be that of several interfaces: then at each, for it can be
+ * listened at with its zone only. *opened: at so many.
+ */
+static int listen_at_own(struct door *door, struct net_addr at, const struct net_iface *own, int n, int *opened)
+{
+	int rc = TUTTI_OK;
+
+	*opened = 0;
+	for (int i = 0; i < n && rc == TUTTI_OK; i++) {
+		if (!is_own(&at, &own[i]) || (*opened > 0 && own[i].addr.scope == at.scope))
+			continue;
+		struct net_addr here = at;
+		here.scope = own[i].addr.scope;
+		rc = door_listen(door, here);
+		++*opened;
+	}
+	return rc;
 }
 
 /* What a name says of its own host isn't always what others see of it: 127.0.1.1, a service's address. */
@@ -78,17 +96,15 @@ static int listen_at_name(const struct rendezvous *root, struct door *door, stru
 {
 	struct net_addr at[NET_ADDRS];
 	struct net_iface own[NET_IFACES];
-	int n, nown, opened = 0, rc = net_resolve(root->text, at, NET_ADDRS, &n, limit);
+	int n, nown, opened, total = 0, rc = net_resolve(root->text, at, NET_ADDRS, &n, limit);
 
 	if (rc == TUTTI_OK)
 		rc = net_list(own, NET_IFACES, &nown);
 	for (int i = 0; i < n && rc == TUTTI_OK; i++) {
-		if (!is_own(&at[i], own, nown))
-			continue;
-		rc = door_listen(door, at[i]);
-		opened++;
+		rc = listen_at_own(door, at[i], own, nown, &opened);
+		total += opened;
 	}
-	return rc != TUTTI_OK || opened > 0 ? rc : listen_everywhere(door, at[0].port);
+	return rc != TUTTI_OK || total > 0 ? rc : listen_everywhere(door, at[0].port);
 }
 
 /* The listener stays the caller's; connections that come when the door has closed wait there for the next world. */

@@ -3,7 +3,7 @@
 # the cables, and a cable that is pulled. Needs root and network namespaces. TUTTI_TEST_RATE is the speed of the cables in
 # Mbit/s; slow by default, so that they are what limits, and not the cores of the machine that plays all hosts.
 . "$(dirname "$0")/../sh.sh"
-tests="collectives transports use_of_the_cables_4x2 use_of_the_cables_8x1 interfaces unknown_interface root_by_name
+tests="collectives transports use_of_the_cables_4x2 use_of_the_cables_8x1 interfaces unknown_interface root_by_name root_link_local
 	rings_by_file one_name_for_all_hosts cut_cable lost_path ipv6_only shared_uplink"
 rate=${TUTTI_TEST_RATE:-100}
 unset TUTTI_TEST_RATE
@@ -139,10 +139,10 @@ unknown_interface() {
 }
 
 # Ranks without a launcher: all know rank 0 by its host's name.
-root_by_name() {
+root_at() {
 	pids=
 	for i in 0 1 2 3; do
-		TUTTI_RANK=$i TUTTI_SIZE=4 TUTTI_ROOT=h0:29500 TUTTI_SECRET=sesame timeout 120 "$cluster" run h$i \
+		TUTTI_RANK=$i TUTTI_SIZE=4 TUTTI_ROOT=$1 TUTTI_SECRET=sesame timeout 120 "$cluster" run h$i \
 			"$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 8K -f 32 -n 2 >"$work/by_name$i" 2>&1 &
 		pids="$pids $!"
 	done
@@ -150,6 +150,13 @@ root_by_name() {
 	for p in $pids; do wait "$p" || bad=1; done
 	cat "$work"/by_name*
 	return $bad
+}
+root_by_name() { root_at h0:29500; }
+
+# An address of one cable, without the zone that says which: each host has it by an interface of its own.
+root_link_local() {
+	at=$("$cluster" run h0 ip -6 -o addr show dev eth0 scope link | sed 's/.*inet6 \([^/]*\).*/\1/')
+	[ -n "$at" ] && root_at "[$at]:29500"
 }
 
 now() { date +%s%N; }
