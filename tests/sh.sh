@@ -1,8 +1,8 @@
 # For tests in shell: `. sh.sh`, then `run NAME COMMAND...` per test, `skip NAME WHY`, `report` last.
 # Output is cmocka's, so that run.sh counts it.
 top=$(cd "$(dirname "$0")/../.." && pwd)
-: "${TUTTI_BIN:=$top/${B:-build}/bin}"
-export TUTTI_BIN
+: "${TESTED_BIN:=$top/${B:-build}/bin}"
+export TESTED_BIN
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 n_ok=0 n_bad=0 bad_names=

@@ -2,6 +2,7 @@
 #include "machine.h"
 #include "../util/error.h"
 #include "../util/net.h"
+#include "../util/printable.h"
 #include "system.h"
 
 #include <arpa/inet.h>
@@ -381,6 +382,55 @@ const char *machine_unknown_name(unsigned i)
 size_t machine_bytes(const struct machine *m)
 {
 	return sizeof(*m) + m->nnodes * sizeof(m->node[0]);
+}
+
+#define MOST_DEPTH 64
+#define MOST_NODES (1u << 20)
+
+/* Preorder: each node ends within the one that it is in. */
+static bool is_tree(const struct machine *m)
+{
+	uint32_t end[MOST_DEPTH];
+	size_t depth = 0;
+	for (uint32_t i = 0; i < m->nnodes; i++) {
+		const struct machine_node *node = &m->node[i];
+		while (depth && end[depth - 1] <= i)
+			depth--;
+		uint32_t within = depth ? end[depth - 1] : m->nnodes;
+		if ((i > 0 && !depth) || depth == MOST_DEPTH || node->end <= i || node->end > within ||
+		    node->level >= MACHINE_LEVELS || (node->level == MACHINE_HOST) != (i == 0))
+			return false;
+		end[depth++] = node->end;
+	}
+	return m->nnodes > 0;
+}
+
+static void make_printable(char *text, size_t cap)
+{
+	char copy[256];
+	snprintf(copy, sizeof(copy), "%.*s", (int)strnlen(text, cap), text);
+	printable(text, cap, copy);
+}
+
+bool machine_believe(struct machine *m, size_t bytes)
+{
+	if (bytes < sizeof(*m) || m->nnodes > MOST_NODES || bytes != machine_bytes(m) ||
+	    m->ndevices > MACHINE_DEVICES || !is_tree(m))
+		return false;
+	make_printable(m->name, sizeof(m->name));
+	make_printable(m->cpu, sizeof(m->cpu));
+	make_printable(m->arch, sizeof(m->arch));
+	for (uint32_t i = 0; i < m->ndevices; i++) {
+		struct machine_device *d = &m->device[i];
+		if (d->near >= m->nnodes)
+			return false;
+		make_printable(d->name, sizeof(d->name));
+		make_printable(d->address, sizeof(d->address));
+		make_printable(d->ip, sizeof(d->ip));
+		make_printable(d->layer, sizeof(d->layer));
+		make_printable(d->bus, sizeof(d->bus));
+	}
+	return true;
 }
 
 int machine_cores(const struct machine *m, const struct cpus *cpus, struct cpus *out)

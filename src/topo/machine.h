@@ -85,6 +85,11 @@ const char *machine_kind_name(const struct machine *m, unsigned kind);
 /** *out is one block for free(), of machine_bytes. source may be NULL. EINVAL: hwloc does not understand it; ENOMEM. */
 int machine_discover(const struct machine_source *source, struct machine **out);
 size_t machine_bytes(const struct machine *m);
+/**
+ * Is a block of so many bytes, which another process made, a machine? Its counts, levels and places are those of a tree then,
+ * and its texts are made printable.
+ */
+bool machine_believe(struct machine *m, size_t bytes);
 
 /** "io", "sys", ...: bit i of machine.unknown as a word; NULL: there is no such bit. */
 const char *machine_unknown_name(unsigned i);

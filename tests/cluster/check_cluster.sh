@@ -30,14 +30,14 @@ job() {
 		n=$((n - 1))
 		list="h$n:$per${list:+,$list}"
 	done
-	timeout -k 5 180 "$TUTTI_BIN/tutti-run" -H "$list" --rsh "$cluster" --bind none "$@"
+	timeout -k 5 180 "$TESTED_BIN/tutti-run" -H "$list" --rsh "$cluster" --bind none "$@"
 }
 
 # perf HOSTSxRANKS_PER_HOST COLLECTIVE OPTIONS...
 perf() {
 	shape=$1
 	shift
-	job "$shape" "$TUTTI_BIN/tutti-perf" "$@" -n 2 -w 1
+	job "$shape" "$TESTED_BIN/tutti-perf" "$@" -n 2 -w 1
 }
 
 collectives() {
@@ -48,7 +48,7 @@ collectives() {
 }
 
 transports() {
-	job 4x2 "$TUTTI_BIN/tutti-info" >"$work/info" || return 1
+	job 4x2 "$TESTED_BIN/tutti-info" >"$work/info" || return 1
 	cat "$work/info"
 	[ "$(grep -c 'on h0), host 0, by shm' "$work/info")" = 1 ] || return 1
 	[ "$(grep -c 'on h[123]), host [123], by tcp' "$work/info")" = 6 ] || return 1
@@ -59,7 +59,7 @@ transports() {
 
 # The hosts are measured; then the ring goes through them in the order of a file, which the first host has for all.
 rings_by_file() {
-	job 4x2 "$TUTTI_BIN/tutti-topo" --json "$work/measured.json" >/dev/null || return 1
+	job 4x2 "$TESTED_BIN/tutti-topo" --json "$work/measured.json" >/dev/null || return 1
 	python3 - "$work/measured.json" <<-'EOF'
 		import json, sys
 		job = json.load(open(sys.argv[1]))
@@ -68,7 +68,7 @@ rings_by_file() {
 		json.dump(job, open(sys.argv[1], "w"))
 	EOF
 	export TUTTI_TOPO_FILE="$work/measured.json"
-	job 4x2 "$TUTTI_BIN/tutti-topo" --no-measure --plan >"$work/plan" && cat "$work/plan" &&
+	job 4x2 "$TESTED_BIN/tutti-topo" --no-measure --plan >"$work/plan" && cat "$work/plan" &&
 		grep -q '^  ring: 0 1 4 5 3 2 6 7$' "$work/plan" &&
 		TUTTI_ALGO='allreduce:ring,hierarchy-ring' perf 4x2 allreduce -b 64K -e 64K
 	rc=$?
@@ -79,7 +79,7 @@ rings_by_file() {
 # Hosts that were cloned say that they are one. Each shares memory with itself, and nobody is taken for dead.
 one_name_for_all_hosts() {
 	export TUTTI_HOST=twin
-	job 4x2 "$TUTTI_BIN/tutti-info" >"$work/twins" && cat "$work/twins" &&
+	job 4x2 "$TESTED_BIN/tutti-info" >"$work/twins" && cat "$work/twins" &&
 		[ "$(grep -c 'on twin), host 0, by shm' "$work/twins")" = 1 ] &&
 		[ "$(grep -c 'on twin), host [123], by tcp' "$work/twins")" = 6 ] && perf 4x2 allgather -b 64K -e 1M -f 16 &&
 		perf 4x2 alltoall -b 64K -e 64K
@@ -143,7 +143,7 @@ root_at() {
 	pids=
 	for i in 0 1 2 3; do
 		TUTTI_RANK=$i TUTTI_SIZE=4 TUTTI_ROOT=$1 TUTTI_SECRET=sesame timeout 120 "$cluster" run h$i \
-			"$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 8K -f 32 -n 2 >"$work/by_name$i" 2>&1 &
+			"$TESTED_BIN/tutti-perf" allreduce -b 8 -e 8K -f 32 -n 2 >"$work/by_name$i" 2>&1 &
 		pids="$pids $!"
 	done
 	bad=0
@@ -223,7 +223,7 @@ shared_uplink() {
 }
 
 share_once() {
-	timeout -k 5 200 "$TUTTI_BIN/tutti-run" -H h0,h3,h1,h4,h2,h5 --rsh "$cluster" --bind none "$TUTTI_BIN/tutti-topo" \
+	timeout -k 5 200 "$TESTED_BIN/tutti-run" -H h0,h3,h1,h4,h2,h5 --rsh "$cluster" --bind none "$TESTED_BIN/tutti-topo" \
 		--json "$work/shared.json" >"$work/shared" || return 1
 	cat "$work/shared"
 	python3 - "$work/shared.json" <<-'EOF'

@@ -164,7 +164,7 @@ static void ranks_that_send_first_over_verbs(void **state)
 	static const char *const modes[] = {"TUTTI_VERBS_MODE=write", "TUTTI_VERBS_MODE=send", "TUTTI_VERBS_MODE=uc",
 	                                    "TUTTI_VERBS_CONNECT=cm"};
 	char library[400], sea[64];
-	const char *bin = getenv("TUTTI_BIN");
+	const char *bin = getenv("TESTED_BIN");
 	(void)state;
 	snprintf(library, sizeof(library), "%s/../tests/verbs/libimaginary.so", bin ? bin : "build/bin");
 	if (access(library, R_OK) != 0) {

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/../sh.sh"
 export TUTTI_LOG=error
 cd "$work" || exit 2
-for f in "$TUTTI_BIN"/../fuzz/fuzz_*; do
+for f in "$TESTED_BIN"/../fuzz/fuzz_*; do
 	name=${f##*/}
 	run "$name" timeout 900 "$f" -runs="${RUNS:-2000}" "$top/tests/fuzz/corpus/${name#fuzz_}"
 done

@@ -6,7 +6,7 @@ lib=$top/${B:-build}/lib
 
 build() { "$1" -std=gnu11 -I"$top/include" -o "$2" "$top/tests/launch/with_mpi.c" "$lib/libtutti.a" -lsodium -lhwloc -ljansson -ldl -lpthread -lm; }
 openmpi="mpirun.openmpi --allow-run-as-root --oversubscribe --mca btl self,vader,tcp --mca btl_vader_single_copy_mechanism none"
-plain() { timeout 180 "$@" "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 64K -f 16 -n 5; }
+plain() { timeout 180 "$@" "$TESTED_BIN/tutti-perf" allreduce -b 8 -e 64K -f 16 -n 5; }
 with() { timeout 180 "$@"; }
 
 if command -v mpirun.openmpi >/dev/null && command -v mpicc.openmpi >/dev/null; then

@@ -2,7 +2,7 @@
 # tutti-perf's command line: nccl-tests' options are taken, named as meaningless, or refused with the reason; -g makes
 # ranks; sizes that no host has memory for are reduced, and what can't be had is said.
 . "$(dirname "$0")/../sh.sh"
-perf() { timeout 120 "$TUTTI_BIN/tutti-perf" allreduce -n 1 "$@" >"$work/got" 2>"$work/err"; }
+perf() { timeout 120 "$TESTED_BIN/tutti-perf" allreduce -n 1 "$@" >"$work/got" 2>"$work/err"; }
 says() { # FILE WORDS
 	cat "$work/got" "$work/err"
 	grep -q -- "$2" "$work/$1"
@@ -14,7 +14,7 @@ meaningless() {
 	for letter in p z y G x V K; do
 		says err "^tutti-perf: -$letter: no meaning here" >/dev/null || return 1
 	done
-	timeout 120 "$TUTTI_BIN/tutti-run" -n 2 "$TUTTI_BIN/tutti-perf" allreduce -n 1 -b 8 -e 8 -z 1 2>"$work/err" || return 1
+	timeout 120 "$TESTED_BIN/tutti-run" -n 2 "$TESTED_BIN/tutti-perf" allreduce -n 1 -b 8 -e 8 -z 1 2>"$work/err" || return 1
 	[ "$(grep -c 'no meaning here' "$work/err")" = 1 ] || says err nothing || return 1 # of two processes
 	perf -b 8 -e 8 -g 2 -p 0 -z 0 -y 0 -G 0 -x 0 -V 0 -K 0 -D 0 && ! grep -q 'tutti-perf: -' "$work/err"
 }

@@ -19,7 +19,7 @@ if [ "$1" = shell ]; then
 fi
 [ $# = 0 ] || tests=$*
 . "$here/../sh.sh"
-programs=${TUTTI_BIN%/bin}/tests
+programs=${TESTED_BIN%/bin}/tests
 
 now() { awk '{ print int($1 * 1000) }' /proc/uptime; }
 
@@ -32,7 +32,7 @@ job() {
 	h*) set -- -H "$list" --rsh "$hosts" "$@" ;;
 	*) set -- -n "$list" sh -c "$each"'exec "$@"' sh "$@" ;;
 	esac
-	timeout -k 5 "${limit:-90}" "$TUTTI_BIN/tutti-run" --bind none "$@"
+	timeout -k 5 "${limit:-90}" "$TESTED_BIN/tutti-run" --bind none "$@"
 }
 
 # Where N ranks go: two hosts; or, for what connects by the devices' addresses (where=here), all in the guest's own namespace.
@@ -96,22 +96,22 @@ rdma_cm() { both 'rping -s -a 10.9.0.1 -C 3' 'rping -c -a 10.9.0.1 -I 10.9.0.2 -
 perf() {
 	local list=$1
 	shift
-	job "$list" "$TUTTI_BIN/tutti-perf" "$@" -n 2 -w 1
+	job "$list" "$TESTED_BIN/tutti-perf" "$@" -n 2 -w 1
 }
 
 # What is chosen on each host, and why nothing on the last.
 info() {
 	for i in 0 1; do
-		"$hosts" run h$i "$TUTTI_BIN/tutti-info" --devices | tee "$work/info"
+		"$hosts" run h$i "$TESTED_BIN/tutti-info" --devices | tee "$work/info"
 		grep -q "rxe$i:1: yes, GID [0-9]* (RoCE v2 10.9.0.$((i + 1))), mode write" "$work/info" || return 1
 	done
-	"$hosts" run h2 "$TUTTI_BIN/tutti-info" --devices | tee "$work/info"
+	"$hosts" run h2 "$TESTED_BIN/tutti-info" --devices | tee "$work/info"
 	! grep -q ': yes' "$work/info"
 }
 
 # Shared memory inside h0, RDMA to h1, TCP to h2 which has no device: in one communicator, by itself.
 transports() {
-	job h0:2,h1:1,h2:1 "$TUTTI_BIN/tutti-info" >"$work/info" || return 1
+	job h0:2,h1:1,h2:1 "$TESTED_BIN/tutti-info" >"$work/info" || return 1
 	cat "$work/info"
 	[ "$(grep -c 'on h0), host 0, by shm' "$work/info")" = 1 ] || return 1
 	[ "$(grep -c 'on h1), host 1, by verbs' "$work/info")" = 1 ] || return 1
@@ -143,7 +143,7 @@ matrix() {
 }
 
 # Does this build have the variable?
-knows() { "$TUTTI_BIN/tutti-info" -p | grep -q "^ *$1\b"; }
+knows() { "$TESTED_BIN/tutti-info" -p | grep -q "^ *$1\b"; }
 
 # What libfabric can do over these devices without Tutti. Its default sizes, for many peers, are more than rxe's queues have.
 fabric_pingpong() {
@@ -252,7 +252,7 @@ link_deleted() {
 # alone RANK SECRET: a rank of two, without a launcher
 alone() {
 	TUTTI_RANK=$1 TUTTI_SECRET=$2 TUTTI_SIZE=2 TUTTI_ROOT=10.8.0.2:29500 TUTTI_START_TIMEOUT=15 TUTTI_TRANSPORT=verbs \
-		timeout 60 "$hosts" run "h$1" "$TUTTI_BIN/tutti-perf" barrier
+		timeout 60 "$hosts" run "h$1" "$TESTED_BIN/tutti-perf" barrier
 }
 
 wrong_secret() {
@@ -272,10 +272,10 @@ poor() { job h0:1,h1:1 sh -c 'ulimit -l 64 && exec setpriv --bounding-set -ipc_l
 memlock() {
 	local begin
 	begin=$(now)
-	TUTTI_TRANSPORT=verbs poor "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 8 && return 1
+	TUTTI_TRANSPORT=verbs poor "$TESTED_BIN/tutti-perf" allreduce -b 8 -e 8 && return 1
 	echo "after $(($(now) - begin)) ms"
 	grep -q 'ulimit -l' "$work/out" || return 1
-	poor "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 64K -f 90 -n 2
+	poor "$TESTED_BIN/tutti-perf" allreduce -b 8 -e 64K -f 90 -n 2
 }
 
 # ----------------------------------------------------------------------------------------------------------------------

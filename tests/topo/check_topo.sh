@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../sh.sh"
 here=$(cd "$(dirname "$0")" && pwd)
 schema=$top/docs/topology.schema.json
-topo=$TUTTI_BIN/tutti-topo
+topo=$TESTED_BIN/tutti-topo
 unset TUTTI_TOPO_FILE
 
 # valid FILE: by the schema
@@ -191,14 +191,14 @@ host_files() {
 	printf '#!/bin/sh\necho "$1" >>"%s/called"\nexit 1\n' "$work" >"$work/rsh" && chmod +x "$work/rsh"
 	for file in hosts hosts.json; do
 		rm -f "$work/called"
-		timeout 60 "$TUTTI_BIN/tutti-run" -n 8 --hostfile "$work/$file" --rsh "$work/rsh" true >/dev/null 2>&1
+		timeout 60 "$TESTED_BIN/tutti-run" -n 8 --hostfile "$work/$file" --rsh "$work/rsh" true >/dev/null 2>&1
 		[ "$(sort "$work/called" | tr '\n' ' ')" = 'node0 node1 node2 node3 ' ] || return 1
 	done
 }
 
 # The ring of a job follows the file, whatever its ranks are called there; and what can't be used ends all of them.
 believed() {
-	"$TUTTI_BIN/tutti-run" -n 4 "$topo" --json "$work/here.json" >/dev/null || return 1
+	"$TESTED_BIN/tutti-run" -n 4 "$topo" --json "$work/here.json" >/dev/null || return 1
 	python3 - "$work/here.json" <<-'EOF'
 		import json, sys
 		job = json.load(open(sys.argv[1]))
@@ -206,12 +206,12 @@ believed() {
 		json.dump(job, open(sys.argv[1], "w"))
 	EOF
 	export TUTTI_TOPO_FILE="$work/here.json"
-	"$TUTTI_BIN/tutti-run" -n 4 "$topo" --no-measure --plan >"$work/believed" || return 1
+	"$TESTED_BIN/tutti-run" -n 4 "$topo" --no-measure --plan >"$work/believed" || return 1
 	cat "$work/believed"
 	grep -q '^  ring: 0 2 1 3$' "$work/believed" || return 1
-	TUTTI_ALGO=allreduce:ring "$TUTTI_BIN/tutti-run" -n 4 "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 1M -f 32 ||
+	TUTTI_ALGO=allreduce:ring "$TESTED_BIN/tutti-run" -n 4 "$TESTED_BIN/tutti-perf" allreduce -b 8 -e 1M -f 32 ||
 		return 1
-	TUTTI_TOPO_FILE=/nonexistent timeout 60 "$TUTTI_BIN/tutti-run" -n 4 "$topo" --no-measure >"$work/wrong" 2>&1 &&
+	TUTTI_TOPO_FILE=/nonexistent timeout 60 "$TESTED_BIN/tutti-run" -n 4 "$topo" --no-measure >"$work/wrong" 2>&1 &&
 		return 1
 	cat "$work/wrong"
 	grep -q 'TUTTI_TOPO_FILE.*/nonexistent' "$work/wrong"
@@ -229,7 +229,7 @@ blind() {
 	taskset -c 0 "$topo" --json "$work/core.json" >/dev/null && valid "$work/core.json" &&
 		python3 -c 'import json, sys
 for v in json.load(open(sys.argv[1]))["hosts"][0]["memory_GBps"]: assert v["cores"] <= 1' "$work/core.json" || return 1
-	taskset -c 0 "$TUTTI_BIN/tutti-run" --bind none -n 2 "$topo" --json "$work/one.json" >"$work/one" || return 1
+	taskset -c 0 "$TESTED_BIN/tutti-run" --bind none -n 2 "$topo" --json "$work/one.json" >"$work/one" || return 1
 	cat "$work/one"
 	valid "$work/one.json" && grep -q 'ranks 0,1 are bound to one core\|ranks 0-1 are bound to one core' "$work/one"
 }
@@ -261,7 +261,7 @@ told() {
 			--choose "$work/pair.tune" || return 1
 	cat "$work/pair.tune"
 	grep -q '^choose allreduce 2 1 \* ring$' "$work/pair.tune" && grep -q '^choose allgather 2 1 \* ' "$work/pair.tune" || return 1
-	TUTTI_TUNE_FILE=$work/pair.tune TUTTI_TRANSPORT=shm "$TUTTI_BIN/tutti-run" -n 2 "$TUTTI_BIN/tutti-perf" allreduce \
+	TUTTI_TUNE_FILE=$work/pair.tune TUTTI_TRANSPORT=shm "$TESTED_BIN/tutti-run" -n 2 "$TESTED_BIN/tutti-perf" allreduce \
 		-b 4K -e 4K -n 5 -w 1 --explain >"$work/explained" || return 1
 	cat "$work/explained"
 	grep -q '^# .* ring x1, predicted' "$work/explained" || return 1

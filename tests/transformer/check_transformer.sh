@@ -2,13 +2,13 @@
 # tutti-transformer as people run it: a checkpoint that Python wrote decodes to the tokens that Python computes; a model
 # too large for one rank fits two; a benchmark adds up; mistakes are named.
 . "$(dirname "$0")/../sh.sh"
-t=$TUTTI_BIN/tutti-transformer
+t=$TESTED_BIN/tutti-transformer
 prompt=$(seq -s, 3 40)
 
 ranks() { # N PROGRAM...
 	n=$1
 	shift
-	timeout -k 5 300 "$TUTTI_BIN/tutti-run" -n "$n" --bind none "$@"
+	timeout -k 5 300 "$TESTED_BIN/tutti-run" -n "$n" --bind none "$@"
 }
 
 # The first python3 that has numpy.

@@ -20,7 +20,7 @@ as_rank() {
 	shift 2
 	TUTTI_RANK=$r TUTTI_SIZE=2 TUTTI_ROOT=127.0.0.1:$p TUTTI_START_TIMEOUT=${limit:-30} timeout 120 "$@"
 }
-perf() { as_rank "$@" "$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 64K -f 64 -n 2 -w 1; }
+perf() { as_rank "$@" "$TESTED_BIN/tutti-perf" allreduce -b 8 -e 64K -f 64 -n 2 -w 1; }
 
 await() { # await FILE TEXT: somebody has written it
 	i=0
@@ -86,7 +86,7 @@ another_user_joins() {
 	perf 0 "$port" >"$work/rank0" 2>&1 &
 	zero=$!
 	nobody env TUTTI_RANK=1 TUTTI_SIZE=2 TUTTI_ROOT=127.0.0.1:$port TUTTI_START_TIMEOUT=3 timeout 60 \
-		"$TUTTI_BIN/tutti-perf" barrier -n 2 >"$work/intruder" 2>&1
+		"$TESTED_BIN/tutti-perf" barrier -n 2 >"$work/intruder" 2>&1
 	intruder=$?
 	perf 1 "$port" >"$work/rank1" 2>&1
 	rank1=$?
@@ -115,7 +115,7 @@ ranks_of_two_users() {
 	perf 0 "$port" >"$work/rank0" 2>&1 &
 	zero=$!
 	nobody env TUTTI_RANK=1 TUTTI_SIZE=2 TUTTI_ROOT=127.0.0.1:$port TUTTI_START_TIMEOUT=30 timeout 120 \
-		"$TUTTI_BIN/tutti-perf" allreduce -b 8 -e 64K -f 64 -n 2 -w 1 >"$work/rank1" 2>&1
+		"$TESTED_BIN/tutti-perf" allreduce -b 8 -e 64K -f 64 -n 2 -w 1 >"$work/rank1" 2>&1
 	rank1=$?
 	wait $zero
 	rank0=$?
@@ -127,7 +127,7 @@ ranks_of_two_users() {
 # ---- the secret ----
 
 the_secret_is_not_shown() {
-	TUTTI_SECRET=hunter2hunter2 "$TUTTI_BIN/tutti-info" --params >"$work/params" || return 1
+	TUTTI_SECRET=hunter2hunter2 "$TESTED_BIN/tutti-info" --params >"$work/params" || return 1
 	grep TUTTI_SECRET "$work/params"
 	grep -q "TUTTI_SECRET=(set; not shown)" "$work/params" && ! grep -q hunter2 "$work/params"
 }
@@ -173,7 +173,7 @@ if command -v $python >/dev/null; then
 else
 	for t in $path_tests $secret_tests; do skip "$t" "python3 is not installed"; done
 fi
-if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null && command -v $python >/dev/null && nobody test -x "$TUTTI_BIN/tutti-perf" && nobody $python -c ''; then
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null && command -v $python >/dev/null && nobody test -x "$TESTED_BIN/tutti-perf" && nobody $python -c ''; then
 	for t in $user_tests; do run "$t" "$t"; done
 else
 	for t in $user_tests; do skip "$t" "needs root, setpriv, python3 and programs that another user can run"; done

@@ -22,6 +22,65 @@
 
 static char dir[] = "/tmp/tutti-machine-XXXXXX";
 
+/* ---- what another rank says -------------------------------------------------------------------------------------- */
+
+/* A machine of two packages, as another process might send it with one thing wrong. */
+static struct machine *sent(size_t *bytes)
+{
+	struct machine *m;
+	struct machine_source two = {.synthetic = "package:2 core:2 pu:1"};
+	assert_int_equal(machine_discover(&two, &m), TUTTI_OK);
+	m->ndevices = 1;
+	*bytes = machine_bytes(m);
+	return m;
+}
+
+/* The first node below the host that has others in it. */
+static uint32_t inner(const struct machine *m)
+{
+	uint32_t i = 1;
+	while (m->node[i].end == i + 1)
+		i++;
+	return i;
+}
+
+#define UNBELIEVABLE(wrong)                                                                                            \
+	do {                                                                                                           \
+		size_t bytes;                                                                                          \
+		struct machine *m = sent(&bytes);                                                                      \
+		assert_true(machine_believe(m, bytes));                                                                \
+		wrong;                                                                                                 \
+		assert_false(machine_believe(m, bytes));                                                               \
+		free(m);                                                                                               \
+	} while (0)
+
+static void test_what_is_sent_is_checked(void **state)
+{
+	size_t all;
+	struct machine *whole = sent(&all);
+	(void)state;
+	memset(whole->cpu, 'x', sizeof(whole->cpu));
+	memcpy(whole->name, "a\033[2Jb", 7);
+	assert_true(machine_believe(whole, all));
+	assert_int_equal(strnlen(whole->cpu, sizeof(whole->cpu)), sizeof(whole->cpu) - 1);
+	assert_string_equal(whole->name, "a\\x1b[2Jb");
+	free(whole);
+	UNBELIEVABLE(bytes--);
+	UNBELIEVABLE(bytes = sizeof(*m) - 1);
+	UNBELIEVABLE(m->nnodes++);
+	UNBELIEVABLE(m->nnodes = 0);
+	UNBELIEVABLE(m->nnodes = UINT32_MAX);
+	UNBELIEVABLE(m->ndevices = MACHINE_DEVICES + 1);
+	UNBELIEVABLE(m->device[0].near = m->nnodes);
+	UNBELIEVABLE(m->node[0].end--);
+	UNBELIEVABLE(m->node[0].level = MACHINE_CORE);
+	UNBELIEVABLE(m->node[1].level = MACHINE_HOST);
+	UNBELIEVABLE(m->node[1].level = MACHINE_LEVELS);
+	UNBELIEVABLE(m->node[1].end = 1);
+	UNBELIEVABLE(m->node[1].end = m->nnodes + 1);
+	UNBELIEVABLE(m->node[inner(m) + 1].end = m->node[inner(m)].end + 1);
+}
+
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
 #define PATH_CAP 256
@@ -554,6 +613,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_two_packages),
+	        cmocka_unit_test(test_what_is_sent_is_checked),
 	        cmocka_unit_test(test_siblings_that_differ),
 	        cmocka_unit_test(test_cores_of_threads),
 	        cmocka_unit_test(test_nonsense_is_refused),

@@ -1151,14 +1151,13 @@ static void secrets_are_made_once(void **state)
 
 static int set_up(void **state)
 {
-	const char *bin = getenv("TUTTI_BIN");
+	const char *bin = getenv("TESTED_BIN");
 	char self[PATH_MAX], *slash;
 	ssize_t n;
 
 	(void)state;
 	if (bin) {
 		snprintf(program, sizeof(program), "%s/tutti-run", bin);
-		unsetenv("TUTTI_BIN"); /* it is no variable of the library */
 	} else {
 		n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 		self[n > 0 ? n : 0] = '\0';

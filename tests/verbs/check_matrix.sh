@@ -3,13 +3,13 @@
 # by rdma_cm, and over two rails: a small sample, which still has every pair of values. SEED repeats one, CASES makes it
 # larger.
 . "$(dirname "$0")/../sh.sh"
-tests=${TUTTI_BIN%/bin}/tests
+tests=${TESTED_BIN%/bin}/tests
 export TUTTI_VERBS_LIB="$tests/verbs/libimaginary.so" TUTTI_TEST_NETWORK=verbs
 [ -e "$TUTTI_VERBS_LIB" ] || { skip matrix "$TUTTI_VERBS_LIB was not built"; report; }
 : "${SEED:=20201}"
 # matrix NAME VARIABLE=VALUE
 matrix() {
-	env -u TUTTI_BIN "$2" IMAGINARY_RDMA="$work/sea-$1" TUTTI_TEST_SEED="$SEED" TUTTI_TEST_CASES="${CASES:-12}" \
+	env -u TESTED_BIN "$2" IMAGINARY_RDMA="$work/sea-$1" TUTTI_TEST_SEED="$SEED" TUTTI_TEST_CASES="${CASES:-12}" \
 		"$tests/coll/test_matrix"
 }
 for mode in write send uc; do

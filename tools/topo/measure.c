@@ -219,12 +219,19 @@ static int share_rounds(struct meter *m, struct rounds *r, int rc, double budget
 	if (x.rc) /* rank 0 has its own text */
 		return tutti_comm_rank(m->c) ? fail(x.rc, "rank 0 could not plan the measurement") : x.rc;
 	m->budget = x.budget;
+	if (x.count < 0 || (int64_t)x.count > (int64_t)n * n)
+		return fail(TUTTI_EPEER, "rank 0 plans %d rounds of measurements", x.count);
 	if (tutti_comm_rank(m->c) != 0)
 		*r = (struct rounds){n, x.count, malloc(((size_t)n * (size_t)x.count + 1) * sizeof(*r->partner))};
 	/* nobody leaves the others waiting for a broadcast: who has no memory for it ends the job */
 	if (!r->partner)
 		return fail(TUTTI_ENOMEM, "out of memory");
-	return tutti_broadcast(r->partner, r->partner, (size_t)n * (size_t)x.count, TUTTI_I32, 0, m->c, NULL);
+	size_t all = (size_t)n * (size_t)x.count;
+	rc = tutti_broadcast(r->partner, r->partner, all, TUTTI_I32, 0, m->c, NULL);
+	for (size_t i = 0; i < all && !rc; i++)
+		if (r->partner[i] < -1 || r->partner[i] >= n)
+			rc = fail(TUTTI_EPEER, "rank 0 plans measurements with a rank %d", r->partner[i]);
+	return rc;
 }
 
 /* Collective. Takes the rounds over, which rank 0 has made, unless rc says that it failed to. */

@@ -17,11 +17,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define PIECE   ((size_t)1 << 20)
-#define LEAST   ((size_t)64 << 20) /* where caches are small, or nobody says how large they are */
-#define BEYOND  4                  /* times what the caches hold */
-#define SAMPLES 1024
-#define THREADS CPUS_MAX
+#define PIECE       ((size_t)1 << 20)
+#define LEAST       ((size_t)64 << 20) /* where caches are small, or nobody says how large they are */
+#define BEYOND      4                  /* times what the caches hold */
+#define SAMPLES     1024
+#define MOST_SPEEDS ((size_t)1 << 20) /* of a host: memories */
+#define THREADS     CPUS_MAX
 
 /* Seconds for all memories of a host together, and the most for one of the four streams through one of them. */
 #define TOTAL_S 0.5
@@ -303,13 +304,25 @@ static void number_hosts(struct survey *s, const size_t *bytes)
 			s->speed[next++].host = s->rank[r].host;
 }
 
+static int check_nodes(const struct survey *s)
+{
+	for (int i = 0; i < s->nspeeds; i++)
+		if (s->speed[i].node >= s->machine[s->speed[i].host]->nnodes)
+			return fail(TUTTI_EPEER, "host %d says that it measured a memory that it does not have",
+			            s->speed[i].host);
+	return TUTTI_OK;
+}
+
 static int gather(struct survey *s, struct tutti_comm *c, const struct memory_speed *mine, int n, size_t *bytes)
 {
 	size_t own = (size_t)n * sizeof(*mine), all = 0;
 	bool root = tutti_comm_rank(c) == 0;
 	int rc = tutti_allgather(&own, bytes, sizeof(own), TUTTI_U8, c, NULL);
-	for (int r = 0; r < s->n; r++)
+	for (int r = 0; r < s->n && !rc; r++) {
+		if (bytes[r] % sizeof(*mine) || bytes[r] > MOST_SPEEDS * sizeof(*mine))
+			rc = fail(TUTTI_EPEER, "rank %d says that it measured %zu bytes of memories", r, bytes[r]);
 		all += bytes[r];
+	}
 	if (rc == TUTTI_OK && root && !(s->speed = malloc(all + 1)))
 		rc = fail(TUTTI_ENOMEM, "out of memory");
 	if (rc == TUTTI_OK)
@@ -317,6 +330,7 @@ static int gather(struct survey *s, struct tutti_comm *c, const struct memory_sp
 	if (rc == TUTTI_OK && root) {
 		s->nspeeds = (int)(all / sizeof(*mine));
 		number_hosts(s, bytes);
+		rc = check_nodes(s);
 	}
 	return rc;
 }

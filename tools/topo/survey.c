@@ -5,6 +5,7 @@
 #include "../../src/util/error.h"
 
 #include <arpa/inet.h>
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +14,17 @@
 /* A slowest step, or all steps together, that are so much faster are worth another order than rank order: less is noise. */
 #define WORTH 1.25
 
+#define MOST_BYTES ((size_t)64 << 20) /* of a host's description */
+
 static int no_memory(void)
 {
 	return fail(TUTTI_ENOMEM, "out of memory");
+}
+
+/* Ranks run the same program, but one may be broken. */
+static int unbelievable(int rank, const char *what)
+{
+	return fail(TUTTI_EPEER, "rank %d does not say in a way that can be true %s", rank, what);
 }
 
 static int name_transports(struct survey *s, const struct world *w)
@@ -42,17 +51,24 @@ static int gather_ranks(struct survey *s, struct tutti_comm *c)
 	mine.bound = cpus_allowed(&mine.cpus);
 	int rc = tutti_allgather(&mine, s->rank, sizeof(mine), TUTTI_U8, c, NULL);
 	for (int r = 0; r < s->n && !rc; r++)
+		if (s->rank[r].host != w->near[r])
+			rc = unbelievable(r, "which host it is on");
+	for (int r = 0; r < s->n && !rc; r++)
 		for (int i = 0; s->rank[r].host == mine.host && i < CPUS_MAX / 64; i++)
 			s->may.word[i] |= s->rank[r].cpus.word[i];
-	return rc ? rc : tutti_gather(w->via, s->via, n, TUTTI_I32, 0, c, NULL);
+	rc = rc ? rc : tutti_gather(w->via, s->via, n, TUTTI_I32, 0, c, NULL);
+	for (size_t i = 0; i < n * n && !rc && w->rank == 0; i++)
+		if (s->via[i] >= w->ntransports)
+			rc = unbelievable((int)(i / n), "what it reaches others by");
+	return rc;
 }
 
-static bool leads_its_host(const struct world *w)
+static bool leads_host(const struct world *w, int rank)
 {
 	int r = 0;
-	while (w->near[r] != w->near[w->rank])
+	while (w->near[r] != w->near[rank])
 		r++;
-	return r == w->rank;
+	return r == rank;
 }
 
 /* Hosts are numbered by their lowest rank, so what the leaders sent stands in the order of hosts. */
@@ -63,10 +79,22 @@ static int find_machines(struct survey *s, const size_t *bytes)
 	if (!s->machine)
 		return no_memory();
 	for (int r = 0; r < s->n; r++) {
+		struct machine *m = (struct machine *)(void *)next;
+		if (bytes[r] && !machine_believe(m, bytes[r]))
+			return unbelievable(r, "what its host is made of");
 		if (bytes[r])
-			s->machine[s->nhosts++] = (struct machine *)(void *)next;
+			s->machine[s->nhosts++] = m;
 		next += bytes[r];
 	}
+	return TUTTI_OK;
+}
+
+/* One description a host, none longer than there are, each beginning where a struct may. */
+static int check_lengths(const struct survey *s, const struct world *w, const size_t *bytes)
+{
+	for (int r = 0; r < s->n; r++)
+		if ((bytes[r] != 0) != leads_host(w, r) || bytes[r] > MOST_BYTES || bytes[r] % alignof(struct machine))
+			return unbelievable(r, "how long the description of its host is");
 	return TUTTI_OK;
 }
 
@@ -74,6 +102,7 @@ static int gather_machines(struct survey *s, struct tutti_comm *c, const struct 
 {
 	size_t own = mine ? machine_bytes(mine) : 0, all = 0;
 	int rc = tutti_allgather(&own, bytes, sizeof(own), TUTTI_U8, c, NULL);
+	rc = rc ? rc : check_lengths(s, c->world, bytes);
 	for (int r = 0; r < s->n; r++)
 		all += bytes[r];
 	s->block = rc || tutti_comm_rank(c) ? NULL : malloc(all);
@@ -90,7 +119,7 @@ static int describe_hosts(struct survey *s, struct tutti_comm *c)
 	struct machine *mine = NULL;
 	size_t *bytes = calloc((size_t)s->n, sizeof(*bytes));
 	int rc = bytes ? TUTTI_OK : no_memory();
-	if (rc == TUTTI_OK && leads_its_host(c->world))
+	if (rc == TUTTI_OK && leads_host(c->world, c->world->rank))
 		rc = machine_discover(NULL, &mine);
 	if (rc == TUTTI_OK && mine && !(mine->unknown & MACHINE_FOREIGN)) /* TUTTI_HOST may have renamed it */
 		snprintf(mine->name, sizeof(mine->name), "%s", c->world->contacts[c->world->rank].host);
