@@ -94,19 +94,21 @@ static int inherited_listener(const struct rendezvous *root)
 
 /*
  * tutti-run ends a job that waits for a rank which has ended. It hears of each world that a rank begins to join, over a socket
- * that the rank has inherited; the number may be another file of the application's by now.
+ * that the rank has inherited; the number may be another file of the application's by now. Size and rendezvous tell its job from
+ * another one, which a rank or a child of it may make.
  */
 static void tell_launcher(const struct params *p, const struct launch *launch)
 {
+	char job[sizeof(launch->root.text) + 16];
 	struct stat s;
-	int32_t size = launch->size;
 	long long inode;
 	int fd;
 	if (!p->join_fd || sscanf(p->join_fd, "%d:%lld", &fd, &inode) != 2)
 		return;
 	if (fstat(fd, &s) == 0 && S_ISSOCK(s.st_mode) && (long long)s.st_ino == inode) {
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-		(void)!send(fd, &size, sizeof(size), MSG_NOSIGNAL | MSG_DONTWAIT);
+		snprintf(job, sizeof(job), "%d %s", launch->size, launch->root.text);
+		(void)!send(fd, job, strlen(job), MSG_NOSIGNAL | MSG_DONTWAIT);
 	}
 }
 

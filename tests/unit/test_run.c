@@ -654,6 +654,20 @@ static void a_rank_that_does_not_join_is_told(void **state)
 	assert_int_equal(run_joining("0"), 0);
 }
 
+/* A rank may make a job of its own, as large as the one that it is in: nobody is missed there. */
+static void a_job_of_a_ranks_own_is_another_one(void **state)
+{
+	char self[PATH_MAX], script[PATH_MAX + 200];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	(void)state;
+	self[n > 0 ? n : 0] = '\0';
+	snprintf(script, sizeof(script),
+	         "[ $TUTTI_RANK = 1 ] && TUTTI_ROOT=127.0.0.1:9 TUTTI_START_TIMEOUT=1 %s --join 1; exit 0", self);
+	assert_int_equal(RUN("-n", "3", "--timeout", "40", "sh", "-c", script), 0);
+	assert_null(strstr(last.err, "never joined"));
+}
+
 static void signals_are_named(void **state)
 {
 	(void)state;
@@ -1204,6 +1218,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(cores_are_shared_out),
 	        cmocka_unit_test(first_failure_gives_the_status),
 	        cmocka_unit_test(a_rank_that_does_not_join_is_told),
+	        cmocka_unit_test(a_job_of_a_ranks_own_is_another_one),
 	        cmocka_unit_test(signals_are_named),
 	        cmocka_unit_test(survivors_may_speak_first),
 	        cmocka_unit_test(sigterm_comes_before_sigkill),

@@ -378,14 +378,16 @@ static void drain(struct agent *a, struct child *c, int *fd, enum frame_kind kin
 	close_fd(fd);
 }
 
-/* Worlds that the rank has begun to join since it was asked last. One of another size is not the job's. */
+/* Worlds that the rank has begun to join since it was asked last. One of another size or rendezvous is not the job's. */
 static void hear_joins(struct agent *a, struct child *c)
 {
-	int32_t size;
+	char ours[NET_TEXT + 300], joined[sizeof(ours)];
+	const char *root = getenv("TUTTI_ROOT");
 	ssize_t n = 0;
 
-	while (c->joins >= 0 && (n = recv(c->joins, &size, sizeof(size), MSG_DONTWAIT)) > 0)
-		if (n == sizeof(size) && size == a->job.size)
+	snprintf(ours, sizeof(ours), "%d %s", a->job.size, root ? root : "");
+	while (c->joins >= 0 && (n = recv(c->joins, joined, sizeof(joined), MSG_DONTWAIT)) > 0)
+		if ((size_t)n == strlen(ours) && memcmp(joined, ours, (size_t)n) == 0)
 			frame_add(&a->to, FRAME_JOINING, rank_of(a, c), NULL, 0);
 	if (n == 0 || (errno != EAGAIN && errno != EINTR))
 		close_fd(&c->joins);
