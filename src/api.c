@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm.h"
+#include "comm/comm.h"
 #include "kernel/wire.h"
 #include "util/cancel.h"
 #include "util/error.h"

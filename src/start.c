@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "comm.h"
+#include "comm/comm.h"
 #include "util/cancel.h"
 #include "util/error.h"
 #include "util/fd.h"

@@ -46,7 +46,7 @@
 #define TUTTI_TRANSPORT_H
 
 #include "bootstrap/contact.h"
-#include "link.h"
+#include "engine/link.h"
 #include "util/param.h"
 #include "util/seal.h"
 

@@ -8,9 +8,9 @@
 
 #include "../src/algo/algo.h"
 #include "../src/bootstrap/contact.h"
-#include "../src/comm.h"
+#include "../src/comm/comm.h"
 #include "../src/kernel/kernel.h"
-#include "../src/plan_check.h"
+#include "../src/plan/plan_check.h"
 #include "../src/util/error.h"
 #include "../src/util/param.h"
 #include "cli/cli.h"

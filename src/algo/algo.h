@@ -5,7 +5,7 @@
 #ifndef TUTTI_ALGO_H
 #define TUTTI_ALGO_H
 
-#include "../plan.h"
+#include "../plan/plan.h"
 
 /**
  * Who stands where: rank r is on host host[r] (0 .. nhosts-1, numbered by lowest rank). A ring goes through the ranks in

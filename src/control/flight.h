@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../plan.h"
+#include "../plan/plan.h"
 #include "tutti.h"
 
 #define FLIGHT_CALLS 64

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../crew.h"
+#include "../engine/crew.h"
 #include "../util/cancel.h"
 #include "../util/error.h"
 

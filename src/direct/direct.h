@@ -20,8 +20,8 @@
 #ifndef TUTTI_DIRECT_H
 #define TUTTI_DIRECT_H
 
-#include "../engine.h"
-#include "../segment.h"
+#include "../engine/engine.h"
+#include "../segment/segment.h"
 
 #define DIRECT_BUFFERS 4
 

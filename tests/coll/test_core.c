@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#include "../../src/comm.h"
+#include "../../src/comm/comm.h"
 #include "../fabrics.h"
 #include "../ranks.h"
 
@@ -622,8 +622,8 @@ static int split_use_free(struct tutti_comm *c, void *arg)
 	RANK_CHECK(ranks_meet() == 0);
 	RANK_CHECK(at_first > 0);
 	if (committed() > at_first + tutti_comm_size(c) * 256 * KIB)
-		return ranks_fail("%lld KiB after 10000 communicators, %lld after 200",
-		                  (long long)(committed() / KIB), (long long)(at_first / KIB));
+		return ranks_fail("%lld KiB after 10000 communicators, %lld after 200", (long long)(committed() / KIB),
+		                  (long long)(at_first / KIB));
 	return 0;
 }
 

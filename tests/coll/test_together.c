@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "../../src/comm.h"
+#include "../../src/comm/comm.h"
 #include "../ranks.h"
 
 #define CALLS 8

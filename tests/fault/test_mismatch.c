@@ -4,7 +4,7 @@
  */
 #include "fault.h"
 
-#include "../../src/comm.h"
+#include "../../src/comm/comm.h"
 
 #define SECONDS 2.0 /* the bound is 1 s; the machine may be slow */
 

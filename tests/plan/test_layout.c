@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "../../src/layout.h"
+#include "../../src/plan/layout.h"
 
 static void shares_cover_the_whole(void **state)
 {

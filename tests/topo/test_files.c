@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../../src/comm.h"
+#include "../../src/comm/comm.h"
 #include "../../src/topo/believe.h"
 #include "../../src/topo/ring.h"
 #include "../../src/util/error.h"

@@ -8,7 +8,7 @@
  */
 #include "../unit/expect.h"
 
-#include "../../src/comm.h"
+#include "../../src/comm/comm.h"
 #include "tutti.h"
 
 #include <errno.h>

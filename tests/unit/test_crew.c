@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "../../src/crew.h"
+#include "../../src/engine/crew.h"
 
 #define HELPERS 3
 #define MOST    (1u << 20)

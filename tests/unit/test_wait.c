@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "../../src/comm.h"
+#include "../../src/comm/comm.h"
 #include "../ranks.h"
 
 static int yields(struct tutti_comm *c, void *arg)

@@ -1,6 +1,6 @@
 /* What a communicator chooses; see advice.h. */
 #include "advice.h"
-#include "../../src/comm.h"
+#include "../../src/comm/comm.h"
 #include "../../src/topo/ring.h"
 #include "../../src/transport.h"
 #include "../../src/util/error.h"

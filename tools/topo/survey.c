@@ -1,6 +1,6 @@
 /* Collecting; see survey.h. */
 #include "survey.h"
-#include "../../src/comm.h"
+#include "../../src/comm/comm.h"
 #include "../../src/topo/ring.h"
 #include "../../src/util/error.h"
 

@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../../src/comm.h"
+#include "../../src/comm/comm.h"
 #include "../../src/kernel/kernel.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/segment.h"
+#include "../../src/segment/segment.h"
 #include "../../src/util/error.h"
 
 struct inproc {

@@ -1,6 +1,6 @@
 /* See endpoint.h. */
 #include "endpoint.h"
-#include "../../src/link.h"
+#include "../../src/engine/link.h"
 #include "../../src/util/auth.h"
 #include "../../src/util/error.h"
 

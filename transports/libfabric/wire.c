@@ -1,4 +1,4 @@
-/* See wire.h. Nothing here waits; memory order: the pump plays the missing side of the ring (src/link.h). */
+/* See wire.h. Nothing here waits; memory order: the pump plays the missing side of the ring (src/engine/link.h). */
 #include "wire.h"
 #include "../../src/util/auth.h"
 #include "../../src/util/error.h"

@@ -17,7 +17,7 @@
 #ifndef TUTTI_LIBFABRIC_WIRE_H
 #define TUTTI_LIBFABRIC_WIRE_H
 
-#include "../../src/link.h"
+#include "../../src/engine/link.h"
 #include "channel.h"
 #include "endpoint.h"
 

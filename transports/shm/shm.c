@@ -12,7 +12,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "../../src/segment.h"
+#include "../../src/segment/segment.h"
 #include "../../src/util/error.h"
 #include "../../src/util/fd.h"
 #include "../../src/util/log.h"

@@ -16,7 +16,7 @@
 #ifndef TUTTI_TCP_STREAM_H
 #define TUTTI_TCP_STREAM_H
 
-#include "../../src/link.h"
+#include "../../src/engine/link.h"
 #include "../../src/util/seal.h"
 
 /** Head of a slot on the wire. */

@@ -17,7 +17,7 @@
 #ifndef TUTTI_VERBS_PAIR_H
 #define TUTTI_VERBS_PAIR_H
 
-#include "../../src/link.h"
+#include "../../src/engine/link.h"
 #include "../../src/transport.h"
 #include "cm.h"
 #include "device.h"

@@ -7,10 +7,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "../kernel/wire.h"
+#include "../util/error.h"
 #include "crew.h"
-#include "kernel/wire.h"
 #include "tutti.h"
-#include "util/error.h"
 
 size_t engine_chunk(size_t payload, int max_set, size_t esize)
 {

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../util/clock.h"
+#include "../util/error.h"
+#include "../util/service.h"
 #include "comm.h"
-#include "util/clock.h"
-#include "util/error.h"
-#include "util/service.h"
 
 #define VERDICT_NS 1000000000u /* for the control plane's account of what this rank sees only the end of */
 

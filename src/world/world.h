@@ -6,14 +6,14 @@
 #ifndef TUTTI_WORLD_H
 #define TUTTI_WORLD_H
 
-#include "bootstrap/bootstrap.h"
-#include "bootstrap/door.h"
-#include "control/control.h"
-#include "launch/launch.h"
-#include "segment.h"
-#include "transport.h"
-#include "tuner/costs.h"
-#include "wait.h"
+#include "../bootstrap/bootstrap.h"
+#include "../bootstrap/door.h"
+#include "../control/control.h"
+#include "../engine/wait.h"
+#include "../launch/launch.h"
+#include "../segment/segment.h"
+#include "../transport.h"
+#include "../tuner/costs.h"
 
 #include <pthread.h>
 

@@ -21,14 +21,14 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "comm.h"
-#include "topo/believe.h"
-#include "util/clock.h"
-#include "util/error.h"
-#include "util/fd.h"
-#include "util/log.h"
-#include "util/secret.h"
-#include "util/service.h"
+#include "../comm/comm.h"
+#include "../topo/believe.h"
+#include "../util/clock.h"
+#include "../util/error.h"
+#include "../util/fd.h"
+#include "../util/log.h"
+#include "../util/secret.h"
+#include "../util/service.h"
 
 /* ---- what transports may ask for ------------------------------------------------------------------------------------ */
 

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../kernel/wire.h"
+#include "../util/error.h"
 #include "comm.h"
-#include "kernel/wire.h"
-#include "util/error.h"
 
 /* ---- checks --------------------------------------------------------------------------------------------------------- */
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "../util/error.h"
 #include "comm.h"
-#include "util/error.h"
 
 struct mem {
 	void *p;

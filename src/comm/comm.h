@@ -11,14 +11,14 @@
 #ifndef TUTTI_COMM_H
 #define TUTTI_COMM_H
 
-#include "algo/algo.h"
+#include "../algo/algo.h"
+#include "../control/control.h"
+#include "../direct/direct.h"
+#include "../engine/crew.h"
+#include "../engine/engine.h"
+#include "../tuner/tuner.h"
+#include "../world/world.h"
 #include "call.h"
-#include "control/control.h"
-#include "crew.h"
-#include "direct/direct.h"
-#include "engine.h"
-#include "tuner/tuner.h"
-#include "world.h"
 
 /** A link of this communicator. */
 struct comm_link {

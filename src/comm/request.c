@@ -12,11 +12,11 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "../util/cancel.h"
+#include "../util/clock.h"
+#include "../util/error.h"
+#include "../util/fd.h"
 #include "comm.h"
-#include "util/cancel.h"
-#include "util/clock.h"
-#include "util/error.h"
-#include "util/fd.h"
 
 /* ---- a thread's group ----------------------------------------------------------------------------------------------- */
 

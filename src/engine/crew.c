@@ -4,7 +4,7 @@
 #include <sched.h>
 #include <string.h>
 
-#include "kernel/kernel.h"
+#include "../kernel/kernel.h"
 #include "wait.h"
 
 #define COPY_LONG   4096 /* bytes from which the C library's memcpy is not the best */

@@ -7,13 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "topo/ring.h"
-#include "util/clock.h"
-#include "util/error.h"
-#include "util/fd.h"
-#include "util/float_env.h"
-#include "util/log.h"
-#include "util/service.h"
+#include "../topo/ring.h"
+#include "../util/clock.h"
+#include "../util/error.h"
+#include "../util/fd.h"
+#include "../util/float_env.h"
+#include "../util/log.h"
+#include "../util/service.h"
 
 /* ---- lock ---------------------------------------------------------------------------------------------------------- */
 

@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "util/error.h"
-#include "util/fd.h"
+#include "../util/error.h"
+#include "../util/fd.h"
 
 #define PAGE      4096u
 #define DIRECTORY 8192u               /* entries of a region, a power of two */

@@ -9,10 +9,10 @@
 #ifndef TUTTI_ENGINE_H
 #define TUTTI_ENGINE_H
 
-#include "kernel/kernel.h"
-#include "layout.h"
+#include "../kernel/kernel.h"
+#include "../plan/layout.h"
+#include "../plan/plan.h"
 #include "link.h"
-#include "plan.h"
 
 struct crew;
 struct wire_codec;

@@ -6,9 +6,9 @@
 #ifndef TUTTI_CALL_H
 #define TUTTI_CALL_H
 
-#include "control/control.h"
-#include "direct/direct.h"
-#include "tuner/tuner.h"
+#include "../control/control.h"
+#include "../direct/direct.h"
+#include "../tuner/tuner.h"
 
 struct tutti_comm;
 struct comm_plan;

@@ -14,9 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "control/control.h"
+#include "../control/control.h"
+#include "../util/clock.h"
 #include "link.h"
-#include "util/clock.h"
 
 #define SPIN_NS      20000u   /* spin before the first yield */
 #define YIELD_NS     2000000u /* yield before the first sleep; after a pause in work another rank's work is near */

@@ -13,8 +13,8 @@
 #ifndef TUTTI_SEGMENT_H
 #define TUTTI_SEGMENT_H
 
-#include "link.h"
-#include "transport.h"
+#include "../engine/link.h"
+#include "../transport.h"
 
 struct segment;
 
