@@ -93,10 +93,16 @@ static void stamp(struct control *c, struct message *m)
 		m->length = (uint32_t)(MESSAGE_HEAD + strnlen(m->text, MESSAGE_TEXT));
 }
 
-void say(struct control *c, struct message *m)
+void say_first(struct control *c, struct message *m)
 {
 	stamp(c, m);
 	flood(c, m, NULL);
+}
+
+void say(struct control *c, struct message *m)
+{
+	farewell_say(c);
+	say_first(c, m);
 }
 
 void tell(struct wire *w, struct message *m)
@@ -444,19 +450,17 @@ int control_join(struct control_comm **out, struct control *c, uint64_t id, cons
 
 void control_leave(struct control_comm *cc)
 {
-	struct message m = {.type = MSG_LEAVE};
+	struct parting p = {0};
 	struct control_comm **at;
 	struct control *c;
 
 	if (!cc)
 		return;
 	c = cc->c;
-	m.comm = cc->id;
-	m.a = c->rank;
-	m.call = last_call(cc);
+	p.comm = cc->id;
+	p.last = last_call(cc);
 	service_lock();
-	say(c, &m);
-	farewell_note(c, &m);
+	farewell_leave(c, &p);
 	doom_cancel(cc);
 	for (at = &c->comms; *at != cc; at = &(*at)->next)
 		;
@@ -518,10 +522,8 @@ static bool is_idle(const struct control *c)
 static void leave_by_exit(struct control *c, uint64_t until)
 {
 	for (struct control_comm *cc = c->comms; cc; cc = cc->next) {
-		struct message m = {.type = MSG_LEAVE, .comm = cc->id, .a = c->rank, .value = 1};
-		m.call = last_call(cc);
-		say(c, &m);
-		farewell_note(c, &m);
+		struct parting p = {.comm = cc->id, .last = last_call(cc), .ended = true};
+		farewell_leave(c, &p);
 	}
 	farewell(c, until);
 	wires_close(c);
@@ -646,6 +648,7 @@ void control_close(struct control *c)
 	door_serve(c->door, HELLO_CONTROL, NULL, NULL);
 	wires_close(c);
 	complaints_free(c);
+	farewell_cancel(c);
 	for (at = &planes; *at != c; at = &(*at)->next)
 		;
 	*at = c->next;

@@ -10,19 +10,52 @@
 
 #define FAREWELL (300 * MS) /* of waiting in all: a neighbour that is stopped takes no goodbye */
 
-void farewell_note(struct control *c, const struct message *leave)
+#define LEAVE_DELAY (1 * MS) /* how much later than at once the others learn that this rank has left */
+
+static struct message leave_message(const struct control *c, unsigned i)
 {
-	c->parted[c->nparted++ % PARTED] = (struct parting){leave->comm, leave->call, leave->value != 0};
+	const struct parting *p = &c->parted[i % PARTED];
+
+	return (struct message){.type = MSG_LEAVE, .comm = p->comm, .a = c->rank, .value = p->ended, .call = p->last};
+}
+
+void farewell_say(struct control *c)
+{
+	for (; c->parted_said != c->nparted; c->parted_said++) {
+		struct message leave = leave_message(c, c->parted_said);
+		say_first(c, &leave);
+	}
+}
+
+static void on_delay(void *arg)
+{
+	struct control *c = arg;
+
+	farewell_say(c);
+	wires_flush(c);
+}
+
+void farewell_leave(struct control *c, const struct parting *p)
+{
+	bool first = c->parted_said == c->nparted;
+
+	c->parted[c->nparted++ % PARTED] = *p;
+	if (c->nparted - c->parted_said == PARTED ||
+	    (first && service_at(now_ns() + LEAVE_DELAY, on_delay, c) != TUTTI_OK))
+		farewell_say(c);
+}
+
+void farewell_cancel(struct control *c)
+{
+	service_cancel(on_delay, c);
 }
 
 void farewell_brief(struct wire *w)
 {
 	struct control *c = w->c;
-	unsigned first = c->nparted > PARTED ? c->nparted - PARTED : 0;
 
-	for (unsigned i = first; i < c->nparted; i++) {
-		const struct parting *p = &c->parted[i % PARTED];
-		struct message leave = {.type = MSG_LEAVE, .comm = p->comm, .a = c->rank, .value = p->ended, .call = p->last};
+	for (unsigned i = c->nparted > PARTED ? c->nparted - PARTED : 0; i < c->nparted; i++) {
+		struct message leave = leave_message(c, i);
 		tell(w, &leave);
 	}
 }

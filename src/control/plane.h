@@ -30,7 +30,7 @@
 #define MS       UINT64_C(1000000)
 #define TEXT_CAP 1000 /* of an alarm's text, and of a message's */
 #define EARLY    32   /* messages kept for communicators that this rank has not joined yet */
-#define PARTED   32   /* communicators this rank has left, of which it tells a new neighbour */
+#define PARTED   64   /* communicators this rank has left, of which it tells a new neighbour */
 #define REPORTS  8    /* calls per communicator of which the plane remembers who waited in them */
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
@@ -143,7 +143,7 @@ struct control {
 	bool leaving;     /* and says goodbye; taken: somebody who stays has heard it */
 	bool taken;
 	struct parting parted[PARTED];
-	unsigned nparted;
+	unsigned nparted, parted_said; /* how many it has left; how many of these the others were told of */
 	pthread_t dialler;
 	uint64_t overdue;       /* when to dial those who should have dialled */
 	bool dialling, dialled; /* the thread exists; has ended */
@@ -228,8 +228,10 @@ int tree_dial(struct control *c, int rank, struct net_limit limit);
 
 /* ---- control.c --------------------------------------------------------------------------------------------------- */
 
-/** Says m to all others. from, seq and, where it is 0, length (by the text) are filled in. */
+/** Says m to all others, after what farewell_leave has kept. from, seq and, where it is 0, length (by the text) are filled in. */
 void say(struct control *c, struct message *m);
+/** The same, and lets the kept ones wait. */
+void say_first(struct control *c, struct message *m);
 /** Says m to one neighbour. */
 void tell(struct wire *w, struct message *m);
 /** Handles a message that came over `from`. */
@@ -294,9 +296,17 @@ void check_left(struct control_comm *cc);
 void farewell(struct control *c, uint64_t until);
 /** While this rank leaves: the other end has hung up. */
 void farewell_taken(struct wire *w);
-/** Remembers which communicator this rank left, and tells a new neighbour of the last ones. */
-void farewell_note(struct control *c, const struct message *leave);
+/**
+ * This rank left a communicator. The others are told within LEAVE_DELAY, and before anything else that is said: a rank that
+ * makes and frees many communicators wakes the others' service threads once for many of them.
+ */
+void farewell_leave(struct control *c, const struct parting *p);
+/** Says what farewell_leave has kept. */
+void farewell_say(struct control *c);
+/** Tells a new neighbour of the last communicators that this rank left. */
 void farewell_brief(struct wire *w);
+/** Nothing more will be said. */
+void farewell_cancel(struct control *c);
 
 /* ---- shrink.c ---------------------------------------------------------------------------------------------------- */
 
