@@ -7,12 +7,12 @@
  * port part again.
  */
 #include "launch.h"
+#include "../util/doc.h"
 #include "../util/error.h"
 #include "../util/fd.h"
 #include "../util/log.h"
 #include "../util/secret.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -322,44 +322,49 @@ static int read_slurm(struct reader *r, bool *found)
 	return r->one_host || r->p->root ? TUTTI_OK : slurm_root(r);
 }
 
-/* A variable that holds JSON, or a file's name. The caller owns the result. */
-static int load_json(const struct reader *r, const char *name, json_t **out)
+/* A variable that holds a JSON list with an entry for each rank, or the name of a file that does. doc_close in any case. */
+static int load_list(const struct reader *r, const char *name, struct doc *d)
 {
-	json_error_t err;
 	const char *text;
 	FILE *f = NULL;
-	int rc = need(r, name, &text);
+	int rc;
 
+	*d = (struct doc){.name = name};
+	rc = need(r, name, &text);
 	if (rc != TUTTI_OK)
 		return rc;
 	if (text[0] != '[' && !(f = file_open(text, "r")))
 		return fail_while(TUTTI_EINVAL, "%s=%.200s", name, text);
-	*out = f ? json_loadf(f, 0, &err) : json_loads(text, 0, &err);
+	rc = f ? doc_read(d, text, f) : doc_parse(d, name, text, strlen(text));
 	if (f)
 		fclose(f);
-	if (!*out)
-		return fail(TUTTI_EINVAL, "%s=%.200s: not readable as JSON: %s", name, text, err.text);
-	if (!json_is_array(*out) || json_array_size(*out) == 0 || json_array_size(*out) > SIZE_LIMIT) {
-		json_decref(*out);
-		return fail(TUTTI_EINVAL, "%s=%.200s: expected a JSON list with an entry for each rank", name, text);
-	}
-	return TUTTI_OK;
+	if (rc == TUTTI_EINVAL)
+		return fail_while(rc, "%s=%.200s: not readable as JSON", name, text);
+	if (rc == TUTTI_OK && (d->root->type != DOC_ARRAY || d->root->count == 0 || d->root->count > SIZE_LIMIT))
+		rc = fail(TUTTI_EINVAL, "%s=%.200s: expected a JSON list with an entry for each rank", name, text);
+	return rc;
+}
+
+/* The first address of a rank; NULL: it has none. */
+static const char *address_of(const struct doc_value *rank)
+{
+	const struct doc_value *v = doc_element(rank, 0);
+
+	return v && v->type == DOC_TEXT ? v->text : NULL;
 }
 
 /* MLX's ring: a list of "host:port" for each rank. The coordinator's address of its other backend goes first. */
-static int mlx_root(struct reader *r, const json_t *list)
+static int mlx_root(struct reader *r, const struct doc_value *list)
 {
 	const char *at = value_of(r, "MLX_JACCL_COORDINATOR"), *name = "MLX_JACCL_COORDINATOR";
 	bool local = false;
 
 	if (!at && list) {
 		name = "MLX_HOSTFILE";
-		at = json_string_value(json_array_get(json_array_get(list, 0), 0));
+		at = address_of(doc_first(list));
 		local = true;
-		for (size_t i = 0; i < json_array_size(list); i++) {
-			const char *one = json_string_value(json_array_get(json_array_get(list, i), 0));
-			local = local && one && is_loopback(one);
-		}
+		for (const struct doc_value *v = doc_first(list); v; v = doc_next(list, v))
+			local = local && address_of(v) && is_loopback(address_of(v));
 	}
 	if (!at)
 		return fail(TUTTI_EINVAL, "%s: expected host:port of rank 0; none is there", name);
@@ -370,32 +375,39 @@ static int mlx_root(struct reader *r, const json_t *list)
 	return TUTTI_OK;
 }
 
+/* `list`: what `file` holds, with an entry for each rank; NULL: MLX_WORLD_SIZE alone says how many there are. */
+static int mlx_ranks(struct reader *r, const char *file, const struct doc_value *list)
+{
+	struct launch *out = r->out;
+	int rc = TUTTI_OK;
+
+	if (list)
+		out->size = (int)list->count;
+	if (value_of(r, "MLX_WORLD_SIZE"))
+		rc = number(r, "MLX_WORLD_SIZE", 1, SIZE_LIMIT, &out->size);
+	if (rc == TUTTI_OK && list && (uint32_t)out->size != list->count)
+		rc = fail(TUTTI_EINVAL, "MLX_WORLD_SIZE=%d: %s lists %u ranks", out->size, file, list->count);
+	if (rc == TUTTI_OK)
+		rc = number(r, "MLX_RANK", 0, out->size - 1, &out->rank);
+	if (rc == TUTTI_OK && out->size > 1 && !r->p->root)
+		rc = mlx_root(r, strcmp(file, "MLX_HOSTFILE") == 0 ? list : NULL);
+	return rc;
+}
+
 static int read_mlx(struct reader *r, bool *found)
 {
 	const char *file = value_of(r, "MLX_HOSTFILE") ? "MLX_HOSTFILE" : "MLX_IBV_DEVICES";
-	struct launch *out = r->out;
-	json_t *list = NULL;
+	struct doc list = {.name = file};
 	int rc = TUTTI_OK;
 
 	*found = value_of(r, "MLX_RANK");
 	if (!*found)
 		return TUTTI_OK;
 	if (value_of(r, file) || !value_of(r, "MLX_WORLD_SIZE"))
-		rc = load_json(r, file, &list);
-	if (rc != TUTTI_OK)
-		return rc;
-	if (list)
-		out->size = (int)json_array_size(list);
-	if (value_of(r, "MLX_WORLD_SIZE"))
-		rc = number(r, "MLX_WORLD_SIZE", 1, SIZE_LIMIT, &out->size);
-	if (rc == TUTTI_OK && list && (size_t)out->size != json_array_size(list))
-		rc = fail(TUTTI_EINVAL, "MLX_WORLD_SIZE=%d: %s lists %zu ranks", out->size, file,
-		          json_array_size(list));
+		rc = load_list(r, file, &list);
 	if (rc == TUTTI_OK)
-		rc = number(r, "MLX_RANK", 0, out->size - 1, &out->rank);
-	if (rc == TUTTI_OK && out->size > 1 && !r->p->root)
-		rc = mlx_root(r, strcmp(file, "MLX_HOSTFILE") == 0 ? list : NULL);
-	json_decref(list);
+		rc = mlx_ranks(r, file, list.root);
+	doc_close(&list);
 	return rc;
 }
 

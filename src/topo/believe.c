@@ -11,64 +11,57 @@
 
 /* ---- the file ---------------------------------------------------------------------------------------------------- */
 
-static void read_hosts(struct believed *b, struct doc *d, const json_t *hosts)
+static void read_hosts(struct believed *b, struct doc *d, const struct doc_value *hosts)
 {
 	b->name = calloc((size_t)b->nhosts, sizeof(*b->name));
-	for (int h = 0; b->name && h < b->nhosts; h++) {
-		size_t mark = doc_enter(d, "hosts", h);
-		const char *name = doc_text(d, json_array_get(hosts, (size_t)h), "name", "");
-		snprintf(b->name[h], sizeof(b->name[h]), "%s", name);
-		doc_leave(d, mark);
-	}
+	for (const struct doc_value *h = doc_first(hosts); b->name && h; h = doc_next(hosts, h))
+		snprintf(b->name[h->place], sizeof(b->name[0]), "%s", doc_text(d, h, "name", ""));
 }
 
-static void read_ranks(struct believed *b, struct doc *d, const json_t *ranks)
+static void read_ranks(struct believed *b, struct doc *d, const struct doc_value *ranks)
 {
 	b->host = calloc((size_t)b->nranks, sizeof(*b->host));
-	for (int r = 0; b->host && r < b->nranks; r++) {
-		size_t mark = doc_enter(d, "ranks", r);
-		b->host[r] = (int)doc_int(d, json_array_get(ranks, (size_t)r), "host", 0, b->nhosts - 1, NULL);
-		doc_leave(d, mark);
-	}
+	for (const struct doc_value *r = doc_first(ranks); b->host && r; r = doc_next(ranks, r))
+		b->host[r->place] = (int)doc_int(d, r, "host", 0, b->nhosts - 1, NULL);
 }
 
-static void read_ring(struct believed *b, struct doc *d)
+static void read_ring(struct believed *b, struct doc *d, const struct doc_value *ring)
 {
-	size_t n = (size_t)b->nranks, mark;
-	const json_t *order;
-	if (!json_object_get(d->root, "ring"))
-		return;
-	mark = doc_enter(d, "ring", -1);
-	order = doc_array(d, json_object_get(d->root, "ring"), "order", n, n);
+	size_t n = (size_t)b->nranks;
+	const struct doc_value *order = doc_array(d, ring, "order", n, n);
+
 	b->place = order ? malloc(n * sizeof(*b->place)) : NULL;
 	for (size_t i = 0; b->place && i < n; i++)
 		b->place[i] = -1;
-	for (int i = 0; b->place && i < b->nranks; i++) {
-		const json_t *v = json_array_get(order, (size_t)i);
-		json_int_t rank = json_is_integer(v) ? json_integer_value(v) : -1;
-		if (rank < 0 || rank >= b->nranks || b->place[rank] >= 0) {
-			doc_fault(d, "order", "every rank once");
+	for (const struct doc_value *v = doc_first(order); b->place && v; v = doc_next(order, v)) {
+		if (!doc_is_whole(v, 0, b->nranks - 1) || b->place[v->whole] >= 0) {
+			doc_fault(d, order, NULL, "expected every rank once");
 			break;
 		}
-		b->place[rank] = i;
+		b->place[v->whole] = (int)v->place;
 	}
-	doc_leave(d, mark);
 }
 
 int believed_read(struct believed *b, struct doc *d)
 {
+	const struct doc_value *hosts, *ranks, *ring = doc_member(d->root, "ring");
+	int64_t format;
+
 	*b = (struct believed){0};
-	int64_t format = doc_int(d, d->root, "format", 1, 1, NULL);
+	if (d->root->type != DOC_OBJECT)
+		return doc_fault(d, d->root, NULL, "expected an object");
+	format = doc_int(d, d->root, "format", 1, 1, NULL);
 	b->nranks = (int)doc_int(d, d->root, "size", 1, MOST_RANKS, NULL);
-	const json_t *hosts = doc_array(d, d->root, "hosts", 1, (size_t)b->nranks);
-	const json_t *ranks = doc_array(d, d->root, "ranks", (size_t)b->nranks, (size_t)b->nranks);
+	hosts = doc_array(d, d->root, "hosts", 1, (size_t)b->nranks);
+	ranks = doc_array(d, d->root, "ranks", (size_t)b->nranks, (size_t)b->nranks);
 	if (d->rc || format != 1)
 		return d->rc;
-	b->nhosts = (int)json_array_size(hosts);
+	b->nhosts = (int)hosts->count;
 	read_hosts(b, d, hosts);
 	read_ranks(b, d, ranks);
-	read_ring(b, d);
-	if (!d->rc && (!b->name || !b->host || (json_object_get(d->root, "ring") && !b->place)))
+	if (ring)
+		read_ring(b, d, ring);
+	if (!d->rc && (!b->name || !b->host || (ring && !b->place)))
 		d->rc = fail(TUTTI_ENOMEM, "out of memory");
 	return d->rc;
 }
@@ -136,14 +129,12 @@ static int place_ranks(const struct believed *b, const char *path, int n, const 
 
 int believe(const char *path, int n, const char *const *name, const int *near, int *place)
 {
-	struct doc d;
+	struct doc d = {.name = path};
 	struct believed b = {0};
 	FILE *f = file_open(path, "r");
 	int rc = f ? doc_read(&d, path, f) : TUTTI_ESYSTEM;
 	if (f)
 		fclose(f);
-	else
-		d = (struct doc){0};
 	rc = rc ? rc : believed_read(&b, &d);
 	if (rc)
 		rc = fail_while(rc, "TUTTI_TOPO_FILE");

@@ -5,7 +5,7 @@
 #ifndef TUTTI_BELIEVE_H
 #define TUTTI_BELIEVE_H
 
-#include "doc.h"
+#include "../util/doc.h"
 
 /** The file's job: hosts by name, the host of each rank, and the ranks' places in the ring. */
 struct believed {

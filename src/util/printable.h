@@ -14,4 +14,7 @@
  */
 char *printable(char *to, size_t cap, const char *text);
 
+/** Bytes of the character at `text`, a control character or a NUL too; 0: it is not UTF-8. Reads no further than a NUL. */
+size_t utf8_bytes(const char *text);
+
 #endif

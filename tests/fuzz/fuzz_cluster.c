@@ -47,7 +47,7 @@ static void look_at_hosts(const struct cluster_file *f)
 	must(hosts == f->nhosts && ranks == f->nranks && ranks > 0 && ranks <= CLUSTER_RANKS);
 }
 
-/* "text:LINE: ...", and the text has that many lines. */
+/* "text:LINE: ..." or "text:LINE:COLUMN: ...", and the text has that many lines. */
 static void look_at_complaint(const uint8_t *data, size_t size)
 {
 	char *end;
@@ -56,7 +56,8 @@ static void look_at_complaint(const uint8_t *data, size_t size)
 		lines += data[i] == '\n';
 	must(strncmp(fail_text(), "text:", 5) == 0);
 	long line = strtol(fail_text() + 5, &end, 10);
-	must(line >= 1 && (size_t)line <= lines && strncmp(end, ": ", 2) == 0);
+	must(line >= 1 && (size_t)line <= lines && *end == ':');
+	must(end[1] == ' ' || (strtol(end + 1, &end, 10) >= 1 && strncmp(end, ": ", 2) == 0));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

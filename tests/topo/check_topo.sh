@@ -82,7 +82,7 @@ pipes() {
 		[ -s "$work/direct" ] || return 1
 	done
 	head -c 300 "$here/guest.xml" | "$topo" --load /dev/stdin 2>&1 | grep -q '/dev/stdin: ' &&
-		echo '{' | "$topo" --load /dev/stdin 2>&1 | grep -q '/dev/stdin:2: '
+		echo '{' | "$topo" --load /dev/stdin 2>&1 | grep -q '/dev/stdin:2:1: '
 }
 run pipes pipes
 
