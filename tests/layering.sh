@@ -15,19 +15,20 @@ rule() {
 	done
 }
 out=$(
-	rule src/util 'src/util/.*|tutti\.h'
+	rule src/os 'src/os/.*'
+	rule src/util 'src/util/.*|src/os/os\.h|tutti\.h'
 	rule src/kernel 'src/kernel/.*|src/util/float_env\.h|tutti\.h'
 	rule src/algo 'src/algo/.*|src/plan/plan\.h'
 	rule 'src/plan src/check' 'src/plan/.*|src/check/.*'
 	rule 'src/engine/link.h' ''
-	rule 'src/engine/wait.c src/engine/wait.h' 'src/engine/(wait|link)\.h|src/control/control\.h|src/util/clock\.h'
+	rule 'src/engine/wait.c src/engine/wait.h' 'src/engine/(wait|link)\.h|src/control/control\.h|src/os/os\.h|src/util/clock\.h'
 	rule 'src/engine/engine.c src/engine/engine.h src/engine/crew.c src/engine/crew.h' 'src/engine/(engine|crew|link|wait)\.h|src/plan/.*|src/kernel/(kernel|wire)\.h|src/util/error\.h|tutti\.h'
 	rule src/direct 'src/direct/.*|src/engine/(engine|crew|link)\.h|src/segment/segment\.h|src/plan/.*|src/kernel/kernel\.h|src/util/.*|tutti\.h'
 	rule 'src/segment src/transport.c src/transport.h' 'src/segment/.*|src/transport\.h|src/engine/link\.h|src/bootstrap/contact\.h|src/util/.*'
 	rule transports 'transports/.*|src/transport\.h|src/engine/link\.h|src/segment/segment\.h|src/bootstrap/contact\.h|src/util/.*'
 	rule src/bootstrap 'src/bootstrap/.*|src/util/.*|tutti\.h'
 	rule src/launch 'src/launch/.*|src/bootstrap/.*|src/util/.*|tutti\.h'
-	rule src/control 'src/control/.*|src/bootstrap/.*|src/(plan/plan|algo/algo)\.h|src/kernel/(kernel|wire)\.h|src/util/.*|tutti\.h'
+	rule src/control 'src/control/.*|src/os/os\.h|src/bootstrap/.*|src/(plan/plan|algo/algo)\.h|src/kernel/(kernel|wire)\.h|src/util/.*|tutti\.h'
 	rule src/topo 'src/topo/.*|src/util/.*|tutti\.h'
 	rule src/sim 'src/sim/.*|src/algo/algo\.h|src/engine/engine\.h|src/plan/.*|src/util/.*|tutti\.h'
 	rule src/tuner 'src/tuner/.*|src/algo/algo\.h|src/direct/direct\.h|src/plan/plan\.h|src/util/.*|tutti\.h'

@@ -4,11 +4,10 @@
  * is known to all alike, so that after a death the next leaders are dialled without a word. The higher rank dials; the
  * lower one only when it has waited in vain: then the higher one may be dead, and nobody saw it die.
  */
+#include "../os/os.h"
 #include "plane.h"
 
 #include <errno.h>
-#include <linux/futex.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define LEADERS  2
@@ -105,9 +104,7 @@ int tree_grow(struct control *c, struct net_limit limit)
 
 static void pause_or_stop(struct control *c, uint64_t ns)
 {
-	struct timespec t = {.tv_nsec = (long)ns};
-
-	(void)syscall(SYS_futex, &c->stop, FUTEX_WAIT_PRIVATE, 0, &t, NULL, 0);
+	os_sleep_on(&c->stop, 0, ns, OS_PROCESS);
 }
 
 static void *dial_missing(void *arg)
@@ -163,7 +160,7 @@ void tree_stop(struct control *c)
 	atomic_store_explicit(&c->stop, 1, memory_order_release); /* R16 */
 	service_cancel(start_dialler, c);
 	service_unlock();
-	(void)syscall(SYS_futex, &c->stop, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	os_wake(&c->stop, OS_PROCESS);
 	if (c->dialling)
 		pthread_join(c->dialler, NULL);
 	c->dialling = false;

@@ -1,20 +1,15 @@
 /*
- * The slow part of waiting. A rank sleeps on its bell (a futex word in the memory that its peers see) or, when a network
+ * The slow part of waiting. A rank sleeps on its bell (a word in the memory that its peers see) or, when a network
  * transport is in use, in epoll. Sleeps are short, 1 ms growing to 20: a peer that publishes at the very moment when the
  * bell is set may miss it, which then costs one tick and never a hang.
  */
 #include "wait.h"
 
-#include <errno.h>
-#include <linux/futex.h>
 #include <sched.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "../control/control.h"
+#include "../os/os.h"
 #include "../util/clock.h"
 #include "link.h"
 
@@ -33,13 +28,6 @@ static _Thread_local struct {
 	unsigned yields;
 } core;
 
-/* How often another thread got the core while this one could have gone on. */
-static long switches(void)
-{
-	struct rusage u;
-	return getrusage(RUSAGE_THREAD, &u) == 0 ? u.ru_nivcsw : 0;
-}
-
 static void learn(struct wait_policy_of *how, bool shared)
 {
 	atomic_store_explicit(&how->learned, shared, memory_order_relaxed);
@@ -49,10 +37,10 @@ static void learn(struct wait_policy_of *how, bool shared)
 /* Has spun in vain: does a thread that waits, too, need this core? */
 static void yield_and_look(struct wait_policy_of *how)
 {
-	long before = switches();
+	long before = os_preemptions();
 	uint64_t begin = now_ns();
 	sched_yield();
-	if (now_ns() - begin > POLITE_NS || (core.switches = switches()) == before)
+	if (now_ns() - begin > POLITE_NS || (core.switches = os_preemptions()) == before)
 		return;
 	core.yields = 0;
 	learn(how, true);
@@ -67,7 +55,7 @@ static void yield_as_learned(struct wait_policy_of *how)
 		learn(how, false);
 	if (++core.yields % RECHECK)
 		return;
-	long now = switches();
+	long now = os_preemptions();
 	if (now - core.switches < SHARED)
 		learn(how, false);
 	core.switches = now;
@@ -76,13 +64,12 @@ static void yield_as_learned(struct wait_policy_of *how)
 void bell_ring(_Atomic uint32_t *bell)
 {
 	if (atomic_exchange_explicit(bell, 0, memory_order_acq_rel)) /* R14: one ringer wakes */
-		syscall(SYS_futex, bell, FUTEX_WAKE, 64, NULL, NULL, 0);
+		os_wake(bell, OS_HOST);
 }
 
 static void sleep_on_bell(_Atomic uint32_t *bell, uint64_t ns)
 {
-	struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-	syscall(SYS_futex, bell, FUTEX_WAIT, 1, &t, NULL, 0);
+	os_sleep_on(bell, 1, ns, OS_HOST);
 	atomic_store_explicit(bell, 0, memory_order_relaxed);
 }
 
