@@ -92,7 +92,7 @@ static void test_few_questions(void **state)
 }
 
 /* What sysfs says of a device's CPUs. */
-static void attach_to(const char *sysfs, int device, int cpu)
+static void attach_to(const char *sysfs, int device, const char *cpus)
 {
 	char path[200];
 	FILE *f;
@@ -100,13 +100,10 @@ static void attach_to(const char *sysfs, int device, int cpu)
 	assert_true(mkdir(path, 0700) == 0 || errno == EEXIST);
 	strcat(path, "/device");
 	assert_true(mkdir(path, 0700) == 0 || errno == EEXIST);
-	strcat(path, "/local_cpus");
+	strcat(path, "/local_cpulist");
 	f = fopen(path, "w");
 	assert_non_null(f);
-	fprintf(f, "%08x", 1u << cpu % 32);
-	for (int i = cpu / 32; i; i--)
-		fprintf(f, ",00000000");
-	fprintf(f, "\n");
+	fprintf(f, "%s\n", cpus);
 	fclose(f);
 }
 
@@ -122,7 +119,7 @@ static int a_cpu_of_mine(void)
 
 static void test_the_best_port(void **state)
 {
-	char sysfs[] = "/tmp/imaginary-sysfs-XXXXXX", command[100];
+	char sysfs[] = "/tmp/imaginary-sysfs-XXXXXX", command[100], mine[40];
 	(void)state;
 	sea->knobs.devices = 3;
 	opened_with("TUTTI_VERBS_MODE", "auto", "imaginary0:1");
@@ -133,9 +130,14 @@ static void test_the_best_port(void **state)
 	atomic_store(&sea->knobs.device_down[2], 0);
 	assert_non_null(mkdtemp(sysfs));
 	snprintf(sea->knobs.sysfs, sizeof(sea->knobs.sysfs), "%s", sysfs);
+	snprintf(mine, sizeof(mine), "900-902,%d", a_cpu_of_mine());
 	for (int i = 0; i < 3; i++)
-		attach_to(sysfs, i, i == 1 ? a_cpu_of_mine() : 900);
+		attach_to(sysfs, i, i == 1 ? mine : "900-902");
 	opened_with("TUTTI_VERBS_MODE", "auto", "imaginary1:1"); /* the nearest, though it is not the fastest */
+	attach_to(sysfs, 2, "nonsense"); /* then it is not known to be far, and the fastest again */
+	opened_with("TUTTI_VERBS_MODE", "auto", "imaginary2:1");
+	attach_to(sysfs, 2, ""); /* memory without CPUs */
+	opened_with("TUTTI_VERBS_MODE", "auto", "imaginary1:1");
 	opened_with("TUTTI_VERBS_DEVICE", "imaginary0", "imaginary0:1");
 	snprintf(command, sizeof(command), "rm -r %s", sysfs);
 	assert_int_equal(system(command), 0);

@@ -1,10 +1,9 @@
 /* Which ports there are, and which is the best for this rank; see port.h. */
 #include "port.h"
 
-#include <hwloc.h>
-#include <hwloc/glibc-sched.h>
-#include <hwloc/linux.h>
-#include <sched.h>
+#include "../../src/util/cpus.h"
+#include "../../src/util/fd.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,22 +19,24 @@ static bool is_named(const char *name, const char *device, int port)
 	return !name || strcmp(name, device) == 0 || strcmp(name, full) == 0;
 }
 
-/* The device's CPUs are those of its NUMA node: sysfs says which. Where it does not, all devices are equally near. */
+/*
+ * The device's CPUs are those of its NUMA node: sysfs lists them, as "0-3,8". Where it does not, or where the rank may run is not
+ * known, all devices are equally near.
+ */
 static bool is_near(const struct ibv_device *device)
 {
-	char path[IBV_SYSFS_PATH_MAX + 32];
-	hwloc_bitmap_t theirs = hwloc_bitmap_alloc(), ours = hwloc_bitmap_alloc();
-	cpu_set_t mine;
-	bool near = true;
+	char path[IBV_SYSFS_PATH_MAX + 32], list[4096] = "\xff"; /* a page, the most that sysfs gives; no list yet */
+	struct cpus theirs, ours;
+	FILE *f;
 
-	snprintf(path, sizeof(path), "%s/device/local_cpus", device->ibdev_path);
-	if (theirs && ours && hwloc_linux_read_path_as_cpumask(path, theirs) == 0 &&
-	    sched_getaffinity(0, sizeof(mine), &mine) == 0 &&
-	    hwloc_cpuset_from_glibc_sched_affinity(NULL, ours, &mine, sizeof(mine)) == 0)
-		near = hwloc_bitmap_intersects(ours, theirs);
-	hwloc_bitmap_free(theirs);
-	hwloc_bitmap_free(ours);
-	return near;
+	snprintf(path, sizeof(path), "%s/device/local_cpulist", device->ibdev_path);
+	f = file_open(path, "r");
+	if (f && !fgets(list, sizeof(list), f))
+		strcpy(list, "\xff");
+	if (f)
+		fclose(f);
+	list[strcspn(list, "\n")] = '\0';
+	return !cpus_parse(&theirs, list) || !cpus_allowed(&ours) || cpus_overlap(&ours, &theirs);
 }
 
 /* Lanes times the speed of one. */
