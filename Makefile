@@ -14,7 +14,10 @@ Q       := $(if $(filter 1,$(V)),,@)
 say      = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2);)
 
 PKG_CONFIG ?= pkg-config
-LIBS    := -lsodium -ljansson -lhwloc -ldl -lpthread -lm
+# What the library needs, and with it everything; programs that write JSON, and those that look at machines, need more.
+LIBS    := -lsodium -ldl -lpthread -lm
+JSON    := -ljansson
+HWLOC   := -lhwloc
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wmissing-prototypes -Wstrict-prototypes -Wvla -Werror
 OPT     ?= -O2
 CFLAGS  += -std=c11 -D_GNU_SOURCE $(OPT) -g -fPIC -fvisibility=hidden -fno-math-errno -ffp-contract=off $(WARN) -Iinclude
@@ -89,22 +92,22 @@ $(B)/lib/tutti.pc: Makefile
 # Programs use the static library, so that one file can be copied to another machine.
 $(TOOLLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/*/*.c))
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
-$(PERFLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard perf/lib/*.c tools/cli/*.c))
+$(PERFLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard perf/lib/*.c tools/cli/*.c) tools/machine/system.c)
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 $(MODELLIB): $(patsubst %.c,$(B)/obj/%.o,$(wildcard perf/transformer/*.c))
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 $(B)/bin/%: $(B)/obj/tools/%.o $(TOOLLIB) $(CORE)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(TOOLLIB) $(CORE) $(LIBS)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(TOOLLIB) $(CORE) $(JSON) $(HWLOC) $(LIBS)
 $(B)/bin/%: $(B)/obj/perf/%.o $(MODELLIB) $(PERFLIB) $(CORE)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(MODELLIB) $(PERFLIB) $(CORE) $(LIBS)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(MODELLIB) $(PERFLIB) $(CORE) $(JSON) $(LIBS)
 $(B)/bin/floor: $(B)/obj/perf/floor/floor.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< -lpthread -lm
 $(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(MODELLIB) $(PERFLIB) $(CORE)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(MODELLIB) $(PERFLIB) $(CORE) $(LIBS) -lcmocka
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(MODELLIB) $(PERFLIB) $(CORE) $(JSON) $(HWLOC) $(LIBS) -lcmocka
 
 # An RDMA device for tests: takes the place of libibverbs where TUTTI_VERBS_LIB names it.
 IMAGINARY := $(B)/tests/verbs/libimaginary.so
@@ -127,7 +130,7 @@ FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzzers: $(FUZZ:%=$(B)/fuzz/%)
 $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/driver.o $(TOOLLIB) $(MODELLIB) $(CORE)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ $(JSON) $(HWLOC) $(LIBS)
 
 # ---- what people type ----
 

@@ -19,7 +19,7 @@ out=$(
 	rule src/util 'src/util/.*|src/os/os\.h|tutti\.h'
 	rule src/kernel 'src/kernel/.*|src/util/float_env\.h|tutti\.h'
 	rule src/algo 'src/algo/.*|src/plan/plan\.h'
-	rule 'src/plan src/check' 'src/plan/.*|src/check/.*'
+	rule src/plan 'src/plan/.*'
 	rule 'src/engine/link.h' ''
 	rule 'src/engine/wait.c src/engine/wait.h' 'src/engine/(wait|link)\.h|src/control/control\.h|src/os/os\.h|src/util/clock\.h'
 	rule 'src/engine/engine.c src/engine/engine.h src/engine/crew.c src/engine/crew.h' 'src/engine/(engine|crew|link|wait)\.h|src/plan/.*|src/kernel/(kernel|wire)\.h|src/util/error\.h|tutti\.h'
@@ -30,11 +30,25 @@ out=$(
 	rule src/launch 'src/launch/.*|src/bootstrap/.*|src/util/.*|tutti\.h'
 	rule src/control 'src/control/.*|src/os/os\.h|src/bootstrap/.*|src/(plan/plan|algo/algo)\.h|src/kernel/(kernel|wire)\.h|src/util/.*|tutti\.h'
 	rule src/topo 'src/topo/.*|src/util/.*|tutti\.h'
-	rule src/sim 'src/sim/.*|src/algo/algo\.h|src/engine/engine\.h|src/plan/.*|src/util/.*|tutti\.h'
 	rule src/tuner 'src/tuner/.*|src/algo/algo\.h|src/direct/direct\.h|src/plan/plan\.h|src/util/.*|tutti\.h'
+	# the library stands without what only tools use
+	rule src 'src/.*|tutti\.h'
+	rule tools/cli 'tools/cli/.*'
+	rule tools/check 'tools/check/.*|src/plan/.*'
+	rule tools/sim 'tools/sim/.*|src/algo/algo\.h|src/engine/engine\.h|src/plan/.*|src/util/.*|tutti\.h'
+	rule tools/machine 'tools/machine/.*|src/util/.*|tutti\.h'
+	rule tools/doctor 'tools/doctor/.*|src/transport\.h|src/util/.*|tutti\.h'
+	rule tools/run 'tools/(run|cli)/.*|src/util/.*|tutti\.h'
+	rule tools/tune 'tools/tune/.*|src/comm/.*|src/kernel/kernel\.h|src/util/.*|tutti\.h'
+	rule tools/topo 'tools/(topo|machine|sim)/.*|src/(comm|topo|tuner|util)/.*|src/transport\.h|tutti\.h'
+	rule tools/tutti-run.c 'tools/(run|cli)/.*|src/util/.*|tutti\.h'
+	rule tools/tutti-topo.c 'tools/(topo|cli)/.*|src/util/.*|tutti\.h'
+	rule tools/tutti-info.c 'tools/(check|cli|doctor|tune)/.*|src/(algo|bootstrap|comm|kernel|util)/.*|tutti\.h'
 	# what the system has, beside the public interface
-	rule 'perf' 'perf/.*|tools/cli/cli\.h|src/topo/system\.h|tutti\.h'
+	rule 'perf' 'perf/.*|tools/cli/cli\.h|tools/machine/system\.h|tutti\.h'
 )
+# an engine builds and links the library without the tools' libraries
+foreign=$(grep -nE '#include <(hwloc|jansson)' -r src transports include | sed 's/$/: for tools only/')
 # planners: no atomics, no input or output, no memory of their own
 pure=$(grep -nE '#include <(stdatomic|stdio|unistd|pthread|sys/)' src/algo/*.c src/algo/*.h)
 # memory order: every release and acquire has its label, the label its row in docs/memory-model.md, and the row its sites
@@ -46,7 +60,7 @@ done)
 unused=$(sed -n 's/^| \(R[0-9]*\)\( . \(A[0-9]*\)\)\? |.*/\1 \3/p' docs/memory-model.md | tr ' ' '\n' | grep . | while read -r label; do
 	grep -rqE "memory_order.*/\* $label\b" src transports --include='*.[ch]' || echo "docs/memory-model.md: no site has the label $label"
 done)
-for t in "$out" "$pure" "$unlabelled" "$unlisted" "$unused"; do
+for t in "$out" "$foreign" "$pure" "$unlabelled" "$unlisted" "$unused"; do
 	[ -z "$t" ] || { printf '%s\n' "$t"; bad=1; }
 done
 [ $bad = 0 ] && echo "layering holds"

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Names and installs what is missing: setup.sh build|check|cross|rdma, or what one peer of the comparison needs:
+# Names and installs what is missing: setup.sh lib (for make lib: the library alone)|build|check|cross|rdma, or what one peer of the comparison needs:
 # openmpi|mpich|gloo|gnuplot, or tutti-transformer for its large products: openblas. As root, or through sudo where that
 # asks for no password; otherwise it prints the command to type and fails.
 set -eu
-build="gcc g++ make pkg-config libhwloc-dev libsodium-dev libjansson-dev libibverbs-dev librdmacm-dev libfabric-dev"
+lib="gcc make libsodium-dev libibverbs-dev librdmacm-dev libfabric-dev"
+build="$lib g++ pkg-config libhwloc-dev libjansson-dev"
 openmpi="openmpi-bin libopenmpi-dev"
 mpich="mpich libmpich-dev"
 check="$build libcmocka-dev libfabric-bin $openmpi $mpich iproute2 ethtool procps util-linux python3 python3-numpy libopenblas0-pthread python3-jsonschema"
@@ -14,6 +15,7 @@ rdma="qemu-system-x86 busybox-static iproute2 procps util-linux libibverbs1 ibve
 	rdmacm-utils perftest libfabric1 libfabric-bin"
 
 case ${1:-build} in
+lib) want=$lib ;;
 build) want=$build ;;
 check) want=$check ;;
 cross) want="$cross $cross_arm" ;;
@@ -23,7 +25,7 @@ mpich) want=$mpich ;;
 gloo) want=libgloo-dev ;;
 gnuplot) want=gnuplot-nox ;;
 openblas) want=libopenblas0-pthread ;;
-*) echo "usage: $0 build|check|cross|rdma|openmpi|mpich|gloo|gnuplot|openblas" >&2; exit 2 ;;
+*) echo "usage: $0 lib|build|check|cross|rdma|openmpi|mpich|gloo|gnuplot|openblas" >&2; exit 2 ;;
 esac
 
 command -v dpkg-query >/dev/null || { echo "tutti: not a Debian system; needed: $want" >&2; exit 0; }

@@ -10,7 +10,7 @@
 #include "../src/bootstrap/contact.h"
 #include "../src/comm/comm.h"
 #include "../src/kernel/kernel.h"
-#include "../src/plan/plan_check.h"
+#include "check/plan_check.h"
 #include "../src/util/error.h"
 #include "../src/util/param.h"
 #include "cli/cli.h"

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../src/topo/system.h"
+#include "../../tools/machine/system.h"
 #include "fit.h"
 
 #define PAGE   4096

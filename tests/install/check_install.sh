@@ -26,6 +26,14 @@ only_tutti_symbols() {
 	nm -D --defined-only "$prefix/lib/libtutti.so.0" | awk '$2 != "A" && $3 !~ /^tutti_/ {print; bad = 1} END {exit bad}' &&
 		nm -D --defined-only "$prefix/lib/libtutti.so.0" | grep -q 'tutti_allreduce@@TUTTI_0'
 }
+# An engine that links the library gets libsodium and what belongs to libc (libpthread and libdl of an older one), nothing else.
+needs_little() {
+	linked=$(readelf -dW "$prefix/lib/libtutti.so.0" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
+		grep -vE '^(libsodium|libc|libm|libpthread|libdl|ld-linux[-a-z0-9_]*)\.so\.')
+	[ -z "$linked" ] || { echo "libtutti.so.0 needs $linked"; return 1; }
+	private=$(flags --static --libs-only-l | tr ' ' '\n' | grep -vE '^(-ltutti|-lsodium|-lm|-lpthread|-ldl)?$')
+	[ -z "$private" ] || { echo "tutti.pc names $private"; return 1; }
+}
 every_call_is_there() {
 	grep -o 'tutti_[a-z_]*(' "$top/include/tutti.h" | tr -d '(' | sort -u >"$work/declared"
 	nm -D --defined-only "$prefix/lib/libtutti.so.0" | awk '{print $3}' | sed 's/@.*//' | sort -u >"$work/there"
@@ -51,6 +59,7 @@ run c_program c_program
 run cxx_program cxx_program
 run static_program static_program
 run only_tutti_symbols only_tutti_symbols
+run needs_little needs_little
 run every_call_is_there every_call_is_there
 run pages pages
 run hardened hardened

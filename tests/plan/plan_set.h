@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "../../src/algo/algo.h"
-#include "../../src/plan/plan_check.h"
+#include "../../tools/check/plan_check.h"
 #include "../../src/topo/ring.h"
 
 #define MAX_RANKS 1000

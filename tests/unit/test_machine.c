@@ -7,8 +7,8 @@
 #include <cmocka.h>
 #undef fail /* ours is a function of util/error.h */
 
-#include "../../src/topo/machine.h"
-#include "../../src/topo/system.h"
+#include "../../tools/machine/machine.h"
+#include "../../tools/machine/system.h"
 #include "../../src/util/error.h"
 #include "../../tools/topo/memory.h"
 

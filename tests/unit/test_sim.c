@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "../../src/sim/sim.h"
+#include "../../tools/sim/sim.h"
 #include "../../src/util/error.h" /* before cmocka, which has a macro of that name */
 
 #include <cmocka.h>

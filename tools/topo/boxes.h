@@ -2,7 +2,7 @@
 #ifndef TUTTI_TOPO_BOXES_H
 #define TUTTI_TOPO_BOXES_H
 
-#include "../../src/topo/machine.h"
+#include "../machine/machine.h"
 #include "svg.h"
 
 /* Colours of cores: used ones, those of them that are not of the strongest kind, the third kind, and all others. */

@@ -5,7 +5,7 @@
 #ifndef TUTTI_TOPO_CLUSTER_H
 #define TUTTI_TOPO_CLUSTER_H
 
-#include "../../src/sim/sim.h"
+#include "../sim/sim.h"
 #include "../../src/tuner/costs.h"
 #include "cluster_file.h"
 

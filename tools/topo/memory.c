@@ -4,7 +4,7 @@
  * core that was lent to somebody else for a moment spoils a piece, not the result.
  */
 #include "memory.h"
-#include "../../src/topo/system.h"
+#include "../machine/system.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
 

@@ -5,7 +5,7 @@
 #ifndef TUTTI_TOPO_SURVEY_H
 #define TUTTI_TOPO_SURVEY_H
 
-#include "../../src/topo/machine.h"
+#include "../machine/machine.h"
 #include "tutti.h"
 
 /* More than there are; of a file, too. */

@@ -6,7 +6,7 @@
 #ifndef TUTTI_MACHINE_H
 #define TUTTI_MACHINE_H
 
-#include "../util/cpus.h"
+#include "../../src/util/cpus.h"
 
 enum machine_level {
 	MACHINE_HOST,

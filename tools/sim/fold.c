@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "../util/error.h"
+#include "../../src/util/error.h"
 
 #define ALL_UNITS 64 /* as many are looked at one by one; of more, a sample */
 

@@ -5,7 +5,7 @@
 #ifndef TUTTI_CHECKER_H
 #define TUTTI_CHECKER_H
 
-#include "../plan/plan_check.h"
+#include "plan_check.h"
 
 #define NOTHING UINT32_MAX /* the expression of what has never been written */
 

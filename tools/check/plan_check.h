@@ -12,7 +12,7 @@
 #ifndef TUTTI_PLAN_CHECK_H
 #define TUTTI_PLAN_CHECK_H
 
-#include "plan.h"
+#include "../../src/plan/plan.h"
 
 /** What is known of a set of plans before they run; kept between runs. */
 struct checker;

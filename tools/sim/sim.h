@@ -15,7 +15,7 @@
 #ifndef TUTTI_SIM_H
 #define TUTTI_SIM_H
 
-#include "../algo/algo.h"
+#include "../../src/algo/algo.h"
 
 #define SIM_HOPS 10
 

@@ -1,8 +1,8 @@
 /* A host as hwloc and the system's files describe it; see machine.h. */
 #include "machine.h"
-#include "../util/error.h"
-#include "../util/net.h"
-#include "../util/printable.h"
+#include "../../src/util/error.h"
+#include "../../src/util/net.h"
+#include "../../src/util/printable.h"
 #include "system.h"
 
 #include <arpa/inet.h>

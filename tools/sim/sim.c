@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../engine/engine.h"
-#include "../util/error.h"
+#include "../../src/engine/engine.h"
+#include "../../src/util/error.h"
 #include "fold.h"
 
 #define NOBODY     (-1)

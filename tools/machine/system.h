@@ -1,6 +1,6 @@
 /* What the system's files say beyond hwloc: state of devices, limits of control groups. Parts of machine.c. */
-#ifndef TUTTI_TOPO_SYSTEM_H
-#define TUTTI_TOPO_SYSTEM_H
+#ifndef TUTTI_MACHINE_SYSTEM_H
+#define TUTTI_MACHINE_SYSTEM_H
 
 #include "machine.h"
 
