@@ -191,10 +191,41 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	team_free(&t);
 }
 
+struct leg binomial_leg(enum coll coll, int n)
+{
+	int lg = log2_up(n);
+	bool sum = coll == COLL_REDUCE;
+	return (struct leg){.rounds = lg,
+	                    .messages = lg,
+	                    .sent = lg,
+	                    .reduced = sum ? lg : 0,
+	                    .sources = coll == COLL_BROADCAST || coll == COLL_SCATTER ? 1 : lg,
+	                    .peers = lg};
+}
+
+static void volume(struct volume *v, const struct plan_args *a)
+{
+	v->all = binomial_leg(a->coll, a->nranks);
+	v->pipeline = 1;
+	if (a->coll == COLL_BARRIER) {
+		v->all.rounds *= 2; /* up and down */
+		v->all.sent = 0;
+		v->pipeline = 0;
+	}
+	if (a->coll == COLL_GATHER || a->coll == COLL_SCATTER) {
+		struct team t = {.n = a->nranks};
+		struct place p = my_place(&t, 0);
+		v->blocks = a->nranks;
+		v->largest = largest_subtree(&p);
+		v->all.sent = a->nranks - 1;
+	}
+}
+
 const struct algo algo_binomial = {
         .name = "binomial",
         .what = "a tree of depth log2 n in which a parent serves its children one after the other; small messages",
         .source = "Thakur, Rabenseifner and Gropp, Optimization of collective communication operations in MPICH, 2005",
         .colls = 1u << COLL_BROADCAST | 1u << COLL_REDUCE | 1u << COLL_GATHER | 1u << COLL_SCATTER | 1u << COLL_BARRIER,
         .build = build,
+        .volume = volume,
 };

@@ -39,10 +39,20 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	}
 }
 
+static void volume(struct volume *v, const struct plan_args *a)
+{
+	int n = a->nranks, lg = log2_up(n), last = power_below(n - 1);
+	v->all = (struct leg){.rounds = lg, .sent = n - 1, .sources = lg, .peers = 2 * lg};
+	v->channels = a->channels;
+	v->blocks = n;
+	v->largest = n - last > last / 2 ? n - last : last / 2;
+}
+
 const struct algo algo_bruck = {
         .name = "bruck",
         .what = "everybody doubles what it has in each of log2 n rounds, any n; small blocks",
         .source = "Bruck et al., Efficient algorithms for all-to-all in multiport message-passing systems, 1997",
         .colls = 1u << COLL_ALLGATHER,
         .build = build,
+        .volume = volume,
 };

@@ -26,10 +26,22 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	team_free(&t);
 }
 
+struct leg dissemination_leg(int n)
+{
+	int lg = log2_up(n);
+	return (struct leg){.rounds = lg, .sources = lg, .peers = 2 * lg};
+}
+
+static void volume(struct volume *v, const struct plan_args *a)
+{
+	v->all = dissemination_leg(a->nranks);
+}
+
 const struct algo algo_dissemination = {
         .name = "dissemination",
         .what = "tokens to the ranks 1, 2, 4, ... ahead: log2 n rounds",
         .source = "Hensgen, Finkel and Manber, Two algorithms for barrier synchronization, 1988",
         .colls = 1u << COLL_BARRIER,
         .build = build,
+        .volume = volume,
 };

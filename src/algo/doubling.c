@@ -72,10 +72,36 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	}
 }
 
+/* Ranks beyond a power of two are heard before the first round, and told after the last one, by those that stand in for them. */
+struct leg doubling_leg(int n)
+{
+	int lg = log2_up(n);
+	return (struct leg){.rounds = lg + (n != 1 << lg), .sent = lg, .reduced = lg, .sources = lg, .peers = lg};
+}
+
+/*
+ * The nearest first: where hosts have equally many ranks, a power of two, and these stand together, the first rounds stay inside hosts. Who
+ * stands in for another is on its host.
+ */
+static void volume(struct volume *v, const struct plan_args *a)
+{
+	int n = a->nranks, hosts = a->shape ? a->shape->nhosts : n, local = n / hosts;
+	v->all = doubling_leg(n);
+	v->channels = a->channels;
+	if (hosts == 1 || local == 1 || n % hosts || local != power_below(local))
+		return;
+	v->inside = doubling_leg(local);
+	v->all = doubling_leg(hosts);
+	v->all.rounds = log2_up(hosts);
+	v->all.peers = log2_up(n); /* wherever ranks stand */
+	v->joined = true;
+}
+
 const struct algo algo_doubling = {
         .name = "doubling",
         .what = "pairs at distance 1, 2, 4, ... exchange everything, log2 n rounds; small messages",
         .source = "Thakur, Rabenseifner and Gropp, Optimization of collective communication operations in MPICH, 2005",
         .colls = 1u << COLL_ALLREDUCE,
         .build = build,
+        .volume = volume,
 };

@@ -190,6 +190,54 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	}
 }
 
+/* Blocks of the longest run of so many places, and of all such runs of half the places and less, which one place has in turn. */
+static int run_length(int n, int places)
+{
+	int extra = n - power_below(n);
+	return places + (places < extra ? places : extra);
+}
+
+static int run_lengths(int n)
+{
+	int sum = 0;
+	for (int places = 1; places < power_below(n); places *= 2)
+		sum += run_length(n, places);
+	return sum;
+}
+
+/* Where ranks are paired all blocks pass once more. */
+static struct leg leg_of(enum coll coll, int n)
+{
+	int pow = power_below(n), beyond = n != pow, ways = coll == COLL_ALLREDUCE ? 2 : 1;
+	int runs = ways == 2 ? pow - 1 : run_lengths(n), all = ways == 2 ? pow : n;
+	return (struct leg){.rounds = ways * log2_up(pow) + 2 * beyond,
+	                    .sent = ways * runs + beyond * all,
+	                    .reduced = coll_reduces(coll) ? runs + beyond * all : 0,
+	                    .sources = log2_up(n),
+	                    .peers = log2_up(n)};
+}
+
+/*
+ * An all-reduce has the nearest first: where hosts have equally many ranks, and these stand together, the first rounds stay
+ * inside hosts, with hosts times the blocks.
+ */
+static void volume(struct volume *v, const struct plan_args *a)
+{
+	int n = a->nranks, pow = power_below(n), hosts = a->shape ? a->shape->nhosts : n;
+	v->all = leg_of(a->coll, n);
+	v->channels = a->channels;
+	v->blocks = a->coll == COLL_ALLREDUCE ? pow : n;
+	v->largest = a->coll == COLL_ALLREDUCE ? pow / 2 : run_length(n, pow / 2);
+	if (a->coll != COLL_ALLREDUCE || n != pow || hosts == 1 || hosts == n || n % hosts)
+		return;
+	v->inside = leg_of(a->coll, n / hosts);
+	v->inside.sent *= hosts;
+	v->inside.reduced *= hosts;
+	v->all = leg_of(a->coll, hosts);
+	v->all.peers = log2_up(n); /* wherever ranks stand */
+	v->joined = true;
+}
+
 const struct algo algo_halving = {
         .name = "halving",
         .what = "pairs exchange halves of halves, then the way back: 2 log2 n rounds, no byte twice; middle sizes",
@@ -197,4 +245,5 @@ const struct algo algo_halving = {
         .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
         .flags = ALGO_FOLDS_ONCE,
         .build = build,
+        .volume = volume,
 };

@@ -360,6 +360,60 @@ static void build_ring(struct plan_builder *b, const struct plan_args *a)
 	build(b, a, true);
 }
 
+/* ---- volumes: as if each host had as many ranks, who are all leaders then --------------------------------------- */
+
+/*
+ * To the leaders and back from them, for each of the `items` that a leader has. The next item waits for the one before; what is only given
+ * to leaders, in a strand of its own, does not.
+ */
+static struct leg inside_of(enum coll coll, int local, int items)
+{
+	struct leg leg =
+	        pairwise_leg(coll == COLL_REDUCE_SCATTER || coll == COLL_ALLGATHER ? coll : COLL_ALLREDUCE, local);
+	leg.rounds *= coll == COLL_REDUCE_SCATTER ? 1 : items;
+	leg.messages *= items;
+	leg.sent = coll == COLL_BARRIER ? 0 : leg.sent * items;
+	leg.reduced = coll_reduces(coll) ? leg.reduced * items : 0;
+	return leg;
+}
+
+static struct leg across_of(enum coll coll, int hosts)
+{
+	switch (coll) {
+	case COLL_ALLREDUCE:
+		return doubling_leg(hosts);
+	case COLL_ALLGATHER:
+		return pairwise_leg(coll, hosts);
+	case COLL_BARRIER:
+		return dissemination_leg(hosts);
+	default:
+		return binomial_leg(coll, hosts);
+	}
+}
+
+static void volume_of(struct volume *v, const struct plan_args *a, bool ring)
+{
+	int hosts = a->shape->nhosts, local = a->nranks / hosts < 2 ? 2 : a->nranks / hosts; /* some host has two */
+	bool parts = a->coll == COLL_ALLGATHER || a->coll == COLL_REDUCE_SCATTER;
+	v->exits = local;
+	v->channels = a->coll == COLL_BARRIER ? 1 : a->channels;
+	v->blocks = a->coll == COLL_BARRIER ? 1 : parts || ring ? local * hosts : local;
+	v->inside = inside_of(a->coll, local, parts || ring ? hosts : 1);
+	v->all = ring ? ring_leg(a->coll, hosts) : across_of(a->coll, hosts);
+}
+
+static void volume_short(struct volume *v, const struct plan_args *a)
+{
+	volume_of(v, a, false);
+}
+
+static void volume_ring(struct volume *v, const struct plan_args *a)
+{
+	volume_of(v, a, true);
+}
+
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
+
 static bool has_two_levels(const struct plan_args *a)
 {
 	return a->shape && a->shape->nhosts > 1 && a->shape->nhosts < a->nranks;
@@ -373,6 +427,7 @@ const struct algo algo_hierarchy = {
                  1u << COLL_BARRIER,
         .can = has_two_levels,
         .build = build_short,
+        .volume = volume_short,
 };
 
 const struct algo algo_hierarchy_ring = {
@@ -383,4 +438,5 @@ const struct algo algo_hierarchy_ring = {
         .can = has_two_levels,
         .flags = ALGO_FOLDS_ONCE,
         .build = build_ring,
+        .volume = volume_ring,
 };

@@ -62,6 +62,20 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	team_free(&t);
 }
 
+static void volume(struct volume *v, const struct plan_args *a)
+{
+	bool in = a->coll == COLL_REDUCE || a->coll == COLL_GATHER;
+	int others = a->nranks - 1;
+	v->all = (struct leg){.rounds = 1,
+	                      .messages = others,
+	                      .sent = others,
+	                      .reduced = a->coll == COLL_REDUCE ? others : 0,
+	                      .sources = in ? others : 1,
+	                      .peers = others};
+	v->pipeline = 1;
+	v->blocks = a->coll == COLL_GATHER || a->coll == COLL_SCATTER ? a->nranks : 1;
+}
+
 const struct algo algo_linear = {
         .name = "linear",
         .what = "the root talks to every rank directly, sums in rank order: one message deep, n-1 at the root",
@@ -69,4 +83,5 @@ const struct algo algo_linear = {
         .colls = 1u << COLL_BROADCAST | 1u << COLL_REDUCE | 1u << COLL_GATHER | 1u << COLL_SCATTER,
         .flags = ALGO_RANK_ORDER,
         .build = build,
+        .volume = volume,
 };

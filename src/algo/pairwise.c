@@ -104,6 +104,24 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	team_free(&t);
 }
 
+struct leg pairwise_leg(enum coll coll, int n)
+{
+	int others = n - 1, ways = coll == COLL_ALLREDUCE ? 2 : 1;
+	return (struct leg){.rounds = ways,
+	                    .messages = ways * others,
+	                    .sent = ways * others,
+	                    .reduced = coll_reduces(coll) ? others : 0,
+	                    .sources = others,
+	                    .peers = others};
+}
+
+static void volume(struct volume *v, const struct plan_args *a)
+{
+	v->all = pairwise_leg(a->coll, a->nranks);
+	v->blocks = a->nranks;
+	v->phases = a->coll == COLL_ALLREDUCE ? 2 : 1;
+}
+
 const struct algo algo_pairwise = {
         .name = "pairwise",
         .what = "everybody exchanges with everybody directly, sums in rank order: one or two messages deep, n-1 wide",
@@ -111,4 +129,5 @@ const struct algo algo_pairwise = {
         .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER | 1u << COLL_ALLTOALL,
         .flags = ALGO_RANK_ORDER | ALGO_FOLDS_ONCE,
         .build = build,
+        .volume = volume,
 };

@@ -92,6 +92,20 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	}
 }
 
+static void volume(struct volume *v, const struct plan_args *a)
+{
+	int n = a->nranks, lg = log2_up(n), ways = a->coll == COLL_ALLREDUCE ? 2 : 1;
+	v->all = (struct leg){.rounds = ways * lg,
+	                      .sent = ways * (n - 1),
+	                      .reduced = coll_reduces(a->coll) ? n - 1 : 0,
+	                      .sources = lg,
+	                      .peers = 2 * lg};
+	v->channels = a->channels;
+	v->blocks = n;
+	v->largest = n / 2;
+	v->phases = ways;
+}
+
 const struct algo algo_pat = {
         .name = "pat",
         .what = "Bruck backwards: log2 n rounds in which the longest hop carries least, any n; small to middle blocks",
@@ -99,4 +113,5 @@ const struct algo algo_pat = {
         .colls = 1u << COLL_ALLREDUCE | 1u << COLL_ALLGATHER | 1u << COLL_REDUCE_SCATTER,
         .flags = ALGO_FOLDS_ONCE,
         .build = build,
+        .volume = volume,
 };

@@ -159,6 +159,35 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	}
 }
 
+struct leg ring_leg(enum coll coll, int n)
+{
+	int others = n - 1, ways = coll == COLL_ALLREDUCE ? 2 : 1;
+	return (struct leg){.rounds = ways * others,
+	                    .sent = ways * others,
+	                    .reduced = coll_reduces(coll) ? others : 0,
+	                    .sources = 1,
+	                    .peers = others < 2 ? others : 2};
+}
+
+static void volume(struct volume *v, const struct plan_args *a)
+{
+	bool rooted = a->coll == COLL_BROADCAST || a->coll == COLL_REDUCE;
+	int hosts = a->shape ? a->shape->nhosts : a->nranks;
+	v->all = ring_leg(a->coll, a->nranks);
+	v->exits = 1; /* ranks of a host stand side by side */
+	v->channels = a->channels;
+	v->blocks = a->nranks;
+	if (!rooted)
+		return;
+	if (hosts > 1 && hosts < a->nranks) { /* a chain leaves each host once, and that of the root perhaps twice */
+		v->all.rounds = hosts;
+		v->inside.rounds = a->nranks - 1 - hosts;
+	}
+	v->pipeline = v->all.rounds;
+	v->blocks = v->all.sent = v->all.messages = 1;
+	v->all.reduced = a->coll == COLL_REDUCE ? 1 : 0;
+}
+
 const struct algo algo_ring = {
         .name = "ring",
         .what = "each rank talks to its neighbours only: 2(n-1) messages deep, no byte twice on a link; large messages",
@@ -167,4 +196,5 @@ const struct algo algo_ring = {
                  1u << COLL_REDUCE,
         .flags = ALGO_FOLDS_ONCE,
         .build = build,
+        .volume = volume,
 };

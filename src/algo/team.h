@@ -44,6 +44,15 @@ static inline int power_below(int n)
 	return p;
 }
 
+/** The smallest d with 2^d >= n, n >= 1: the rounds in which everybody can have heard of everybody. */
+static inline int log2_up(int n)
+{
+	int d = 0;
+	while (1 << d < n)
+		d++;
+	return d;
+}
+
 /** Links to and from a member on the team's lane. */
 static inline int16_t to_member(struct plan_builder *b, const struct team *t, int member)
 {
@@ -85,16 +94,23 @@ static inline void recv_token(struct plan_builder *b, const struct team *t, int 
 	plan_step(b, (struct step){.recv = from_member(b, t, member), .send = -1, .flags = STEP_TOKEN});
 }
 
+/*
+ * Beside each phase stands what it comes to among n members: *_leg, of the collective that it is. Each member owns a block, or all have
+ * one block in common.
+ */
+
 /** Every member's blocks are summed over the team and end in `out` of their owner. */
 void ring_reduce_scatter(struct plan_builder *b, const struct team *t);
 /** Every member's blocks go from its `in` to everybody's `out`. */
 void ring_allgather(struct plan_builder *b, const struct team *t);
 /** Both, joined: the last sum of a block is passed on in the same step. */
 void ring_allreduce(struct plan_builder *b, const struct team *t);
+struct leg ring_leg(enum coll coll, int n);
 
 /** The same by direct messages; each owner folds in the order of members. */
 void pairwise_reduce_scatter(struct plan_builder *b, const struct team *t);
 void pairwise_allgather(struct plan_builder *b, const struct team *t);
+struct leg pairwise_leg(enum coll coll, int n);
 
 /** The two halves of that reduce-scatter: this member sends the others theirs; */
 void pairwise_give(struct plan_builder *b, const struct team *t);
@@ -103,13 +119,16 @@ void fold_in_order(struct plan_builder *b, const struct team *t, struct block_se
 
 /** `set` is summed over the team and ends in everybody's `out`. */
 void doubling_allreduce(struct plan_builder *b, const struct team *t, struct block_set set);
+struct leg doubling_leg(int n);
 
 /** `set` goes from the `in` of member `root` to everybody's `out`. */
 void binomial_broadcast(struct plan_builder *b, const struct team *t, int root, struct block_set set);
 /** `set` is summed over the team and ends in the `out` of member `root`; the others have no `out`. */
 void binomial_reduce(struct plan_builder *b, const struct team *t, int root, struct block_set set);
+struct leg binomial_leg(enum coll coll, int n);
 
 /** Nobody goes on before all have come. */
 void dissemination_barrier(struct plan_builder *b, const struct team *t);
+struct leg dissemination_leg(int n);
 
 #endif

@@ -182,6 +182,21 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	team_free(&t);
 }
 
+/* Who is inside one tree is a leaf of the other: three neighbours and one. Two children are served one after the other. */
+static void volume(struct volume *v, const struct plan_args *a)
+{
+	int ways = a->coll == COLL_ALLREDUCE ? 2 : 1, depth = log2_up(a->nranks);
+	v->all = (struct leg){.rounds = 2 * ways * depth,
+	                      .messages = 2 * ways,
+	                      .sent = 2 * ways,
+	                      .reduced = coll_reduces(a->coll) ? 2 : 0,
+	                      .sources = 1,
+	                      .peers = 4};
+	v->channels = a->channels;
+	v->blocks = 2;
+	v->pipeline = ways * depth;
+}
+
 const struct algo algo_tree = {
         .name = "tree",
         .what = "two pipelined binary trees, half of the data each: 2 log2 n deep; middle sizes, many ranks",
@@ -189,4 +204,5 @@ const struct algo algo_tree = {
         .colls = 1u << COLL_ALLREDUCE | 1u << COLL_BROADCAST | 1u << COLL_REDUCE,
         .flags = ALGO_FOLDS_ONCE,
         .build = build,
+        .volume = volume,
 };

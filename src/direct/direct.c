@@ -59,6 +59,25 @@ bool direct_serves(enum coll coll)
 	       coll == COLL_BROADCAST || coll == COLL_BARRIER;
 }
 
+/* A rank copies what it shows into its buffer, and reads what the others show. */
+struct direct_volume direct_volume(enum coll coll, int n, bool two_shot)
+{
+	int others = n - 1;
+	switch (coll) {
+	case COLL_ALLREDUCE: /* one-shot: everybody reads everything; two-shot: one more wait, less to fold */
+		return two_shot ? (struct direct_volume){2, 2 * others, others, n}
+		                : (struct direct_volume){1, others * n, others * n, n};
+	case COLL_ALLGATHER:
+		return (struct direct_volume){1, others, 0, 1};
+	case COLL_REDUCE_SCATTER:
+		return (struct direct_volume){1, others, others, others};
+	case COLL_BARRIER:
+		return (struct direct_volume){1, 0, 0, 0};
+	default:
+		return (struct direct_volume){1, n, 0, n};
+	}
+}
+
 /* From here on, a copy costs more than waiting until all others have read. */
 static size_t long_bytes(const struct direct *d)
 {

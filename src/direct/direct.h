@@ -79,6 +79,12 @@ void direct_close(struct direct *d);
 /** Can the tier do this collective at all? */
 bool direct_serves(enum coll coll);
 
+/** What a call comes to on a rank, for its price: times that all wait for all; bytes, as so many n-ths of the longer buffer. */
+struct direct_volume {
+	int rounds, read, reduced, copied;
+};
+struct direct_volume direct_volume(enum coll coll, int n, bool two_shot);
+
 /** How a run is cut into pieces: part of what is kept of a call that repeats; else done when it starts. */
 void direct_cut(const struct direct *d, struct direct_run *run);
 

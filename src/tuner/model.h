@@ -1,7 +1,8 @@
 /*
- * The cost model: what a call would take by an algorithm, in seconds, and how many sockets. An algorithm is a volume:
- * rounds of messages, bytes that pass the busiest link end, bytes that the busiest rank reduces and copies; a link has
- * prices for these (costs.h). It is as coarse as that: it must put algorithms in order, not foretell times.
+ * The cost model: what a call would take by an algorithm, in seconds, and how many sockets. It knows no algorithm: what a plan comes to
+ * is its volume, which stands in the algorithm's row (struct volume in algo.h): rounds of messages, blocks that pass the busiest
+ * rank's links, blocks that a rank reduces. A link has prices for these (costs.h). It is as coarse as that: it must put algorithms in
+ * order, not foretell times.
  */
 #ifndef TUTTI_MODEL_H
 #define TUTTI_MODEL_H
@@ -12,12 +13,14 @@
 double model_plan(const struct tuner *t, const struct algo *algo, const struct query *q, int channels);
 /** How many times as long it takes because streams meet at cables: measured, and nothing that a simulation of messages shows. */
 double model_meeting(const struct tuner *t, const struct algo *algo, const struct query *q);
+/** Ranks whose streams come in at one rank at the same time. */
+int model_sources(const struct tuner *t, const struct algo *algo, enum coll coll);
 /** By the direct tier. */
 double model_direct(const struct tuner *t, const struct query *q, bool two_shot);
 
 /** Sockets that no rank exceeds with a plan of `algo`, where only the ranks of a host share memory. */
-int model_sockets(const struct algo *algo, enum coll coll, const struct shape *shape, int channels);
+int model_sockets(const struct tuner *t, const struct algo *algo, enum coll coll, int channels);
 /** The same for ranks on other hosts that it talks to. */
-int model_peers(const struct algo *algo, const struct shape *shape, int channels);
+int model_peers(const struct tuner *t, const struct algo *algo, enum coll coll, int channels);
 
 #endif

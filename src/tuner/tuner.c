@@ -119,8 +119,8 @@ static int channels_wanted(const struct tuner *t, const struct query *q)
 static int channels_for(const struct tuner *t, const struct query *q, const struct algo *a)
 {
 	int channels = channels_wanted(t, q);
-	while (channels && ((t->sockets && model_sockets(a, q->coll, t->shape, channels) > t->sockets) ||
-	                    (t->peers && model_peers(a, t->shape, channels) > t->peers)))
+	while (channels && ((t->sockets && model_sockets(t, a, q->coll, channels) > t->sockets) ||
+	                    (t->peers && model_peers(t, a, q->coll, channels) > t->peers)))
 		channels--;
 	return channels;
 }
