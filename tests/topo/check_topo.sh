@@ -265,10 +265,10 @@ told() {
 		-b 4K -e 4K -n 5 -w 1 --explain >"$work/explained" || return 1
 	cat "$work/explained"
 	grep -q '^# .* ring x1, predicted' "$work/explained" || return 1
-	# where the cable is the limit of all, the ring
-	echo '{"hosts": [{"count": 2, "gbit": 1}], "latency_us": 5}' >"$work/two.json"
-	"$topo" --predict allreduce --cluster "$work/two.json" -b 4M -e 4M --choose "$work/two.tune" || return 1
-	grep -q '^choose allreduce 2 2 \* ring$' "$work/two.tune" || return 1
+	# where the cable is the limit of all, the ring: of two hosts no streams meet, whatever they do
+	echo '{"hosts": [{"count": 3, "gbit": 1}], "latency_us": 5}' >"$work/three.json"
+	"$topo" --predict allreduce --cluster "$work/three.json" -b 4M -e 4M --choose "$work/three.tune" || return 1
+	grep -q '^choose allreduce 3 3 \* ring$' "$work/three.tune" || return 1
 	! "$topo" --predict allreduce --cluster "$work/pair.json" --ranks 1,2 --choose "$work/none" 2>"$work/why" &&
 		grep -q 'choose goes with sizes' "$work/why" && [ ! -e "$work/none" ]
 }

@@ -14,51 +14,54 @@ static const enum coll shown[] = {COLL_ALLREDUCE, COLL_ALLGATHER, COLL_REDUCE_SC
 #define STEP     8
 #define SIZES    8 /* 64 B to 128 MiB */
 
-/* ---- ring and leaders, from the plans ---------------------------------------------------------------------------- */
+/* ---- ring and leaders -------------------------------------------------------------------------------------------- */
 
-static struct plan *plan_of(const struct tuner *t, const char *algo, int rank)
+/* The order of rings, from rank 0 on. */
+static int find_ring(struct advice *a, const struct shape *shape)
 {
-	struct plan_args args = {
-	        .coll = COLL_ALLREDUCE, .rank = rank, .nranks = t->shape->nranks, .channels = 1, .shape = t->shape};
-	const struct algo *x = algo_by_name(algo);
-	return algo_serves(x, &args) ? algo_plan(x, &args) : NULL;
+	int *place = calloc((size_t)a->n, sizeof(*place)), *order = calloc((size_t)a->n, sizeof(*order)), first = 0;
+	bool ok = place && order;
+	for (int r = 0; ok && r < a->n; r++)
+		place[r] = r;
+	if (ok && !shape->order)
+		ring_by_host(a->n, shape->host, place, order);
+	const int *ring = shape->order ? shape->order : order;
+	while (ok && ring[first] != 0)
+		first++;
+	for (int i = 0; ok && i < a->n; i++)
+		a->ring[i] = ring[(first + i) % a->n];
+	free(place);
+	free(order);
+	return ok ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
 }
 
-/* Whom a rank sends to in a ring. */
-static int after(const struct tuner *t, int rank)
+/* An algorithm that goes by hosts, in strands of their own: its leaders are all hierarchies'. NULL: none does on these ranks. */
+static const struct algo *hierarchy_of(struct plan_args *args)
 {
-	struct plan *p = plan_of(t, "ring", rank);
-	int next = -1;
-	for (int i = 0; p && i < p->nlinks; i++)
-		if (p->links[i].outgoing)
-			next = p->links[i].peer;
-	if (p)
-		plan_free(p);
-	return next;
-}
-
-static int walk_ring(struct advice *a, const struct tuner *t)
-{
-	for (int i = 0, r = 0; i < a->n; i++, r = after(t, r)) {
-		if (r < 0)
-			return fail(TUTTI_ENOMEM, "out of memory");
-		a->ring[i] = r;
+	for (int i = 0; algo_table[i]; i++) {
+		struct volume v;
+		if (!algo_serves(algo_table[i], args))
+			continue;
+		algo_volume(algo_table[i], args, &v);
+		if (v.inside.rounds && !v.joined && !v.pipeline)
+			return algo_table[i];
 	}
-	return TUTTI_OK;
+	return NULL;
 }
 
 /* Leaders are those who have links to other hosts. */
-static void find_leaders(struct advice *a, const struct tuner *t)
+static void find_leaders(struct advice *a, const struct shape *shape)
 {
-	for (int r = 0; r < a->n; r++) {
-		struct plan *p = plan_of(t, "hierarchy", r);
+	struct plan_args args = {.coll = COLL_ALLREDUCE, .nranks = a->n, .channels = 1, .shape = shape};
+	const struct algo *algo = hierarchy_of(&args);
+	for (; algo && args.rank < a->n; args.rank++) {
+		struct plan *p = algo_plan(algo, &args);
 		bool leads = false;
 		for (int i = 0; p && i < p->nlinks; i++)
-			leads = leads || t->shape->host[p->links[i].peer] != t->shape->host[r];
+			leads = leads || shape->host[p->links[i].peer] != shape->host[args.rank];
 		if (leads)
-			a->leader[a->nleaders++] = r;
-		if (p)
-			plan_free(p);
+			a->leader[a->nleaders++] = args.rank;
+		plan_free(p);
 	}
 }
 
@@ -142,8 +145,8 @@ static int advise(struct advice *a, const struct survey *s, const struct tuner *
 	find_missing(a, s);
 	if (s->n < 2)
 		return TUTTI_OK;
-	find_leaders(a, t);
-	int rc = walk_ring(a, t);
+	find_leaders(a, t->shape);
+	int rc = find_ring(a, t->shape);
 	return rc ? rc : choose_calls(a, t);
 }
 

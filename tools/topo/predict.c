@@ -108,12 +108,12 @@ static int simulate(const struct table *t, const struct algo *algo, int channels
 }
 
 /*
- * For a choice: what is within a twentieth a simulation does not tell apart. A ring has one stream in and one out, and nothing in
- * it meets: it is the one that comes nearest to its foretold time.
+ * For a choice: what is within a twentieth a simulation does not tell apart. Where one stream comes in at a rank, as in a ring, none
+ * meet: that comes nearest to its foretold time.
  */
 static double in_doubt(const struct table *t, int algo, double seconds)
 {
-	return t->p->choose && strcmp(t->out.algo[algo]->name, "ring") != 0 ? seconds * DOUBT : seconds;
+	return t->p->choose && model_sources(&t->tuner, t->out.algo[algo], t->coll) > 1 ? seconds * DOUBT : seconds;
 }
 
 static bool better(const struct table *t, const struct predict_row *row, int algo)
@@ -153,7 +153,8 @@ static int find_algos(struct table *t)
 static void print_head(const struct table *t)
 {
 	printf("# %s\n# microseconds, simulated; * the fastest%s, + what would be chosen, # both\n%12s", t->out.title,
-	       t->p->choose ? ", or the ring within 5 % of it: written" : "", t->p->ranks ? "ranks" : "bytes");
+	       t->p->choose ? ", or one in which no streams meet, within 5 % of it: written" : "",
+	       t->p->ranks ? "ranks" : "bytes");
 	for (int i = 0; i < t->out.nalgos; i++)
 		printf(" %15s ", t->out.algo[i]->name);
 	printf("\n");
