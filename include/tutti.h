@@ -376,7 +376,15 @@ TUTTI_API int tutti_work(struct tutti_request *req, int i, int k);
 TUTTI_API int tutti_mem_alloc(struct tutti_comm *c, size_t bytes, void **ptr);
 TUTTI_API int tutti_mem_free(struct tutti_comm *c, void *ptr);
 
-/** A hint that the range will be used often; no transport uses it yet. Local; never an error where it is useless. */
+/**
+ * Registers memory of your own with the RDMA cards that this rank uses: long messages, and long pieces that a collective only
+ * sends, then go from where they stand, as they do from tutti_mem_alloc. A local call. The range stays mapped until
+ * tutti_mem_deregister of the same ptr, or until the communicator ends: a card keeps on reading the pages that it was told of,
+ * also when the address has got others. A range that is registered twice is deregistered twice.
+ * It does nothing, and is no error, where nothing would be gained: on one host peers read your memory in place anyway; TCP and
+ * libfabric take no registrations; and a card that has no room for the range gets copies, as without.
+ * Errors: EINVAL (ptr is NULL or bytes is 0; ptr is not registered on this communicator), ENOMEM.
+ */
 TUTTI_API int tutti_mem_register(struct tutti_comm *c, void *ptr, size_t bytes);
 TUTTI_API int tutti_mem_deregister(struct tutti_comm *c, void *ptr);
 

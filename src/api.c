@@ -417,15 +417,18 @@ int tutti_mem_free(struct tutti_comm *c, void *ptr)
 
 int tutti_mem_register(struct tutti_comm *c, void *ptr, size_t bytes)
 {
-	(void)ptr;
-	(void)bytes; /* no transport here has a use for it */
-	return check_comm(c);
+	int rc = check_comm(c);
+	if (!rc && (!ptr || !bytes))
+		rc = fail(TUTTI_EINVAL, "tutti_mem_register: %zu bytes at %p are no memory", bytes, ptr);
+	int was = cancel_disable();
+	return cancel_restore(was, rc ? rc : keep(c, mem_register(c, ptr, bytes)));
 }
 
 int tutti_mem_deregister(struct tutti_comm *c, void *ptr)
 {
-	(void)ptr;
-	return check_comm(c);
+	int rc = check_comm(c);
+	int was = cancel_disable();
+	return cancel_restore(was, rc ? rc : keep(c, mem_deregister(c, ptr)));
 }
 
 /* ---- explaining ------------------------------------------------------------------------------------------------------------ */

@@ -25,8 +25,9 @@
  *   peers     after attach, optional: how many ranks this one can be connected to at a time; 0: all. The fewest of all ranks
  *             limit the choice of plans.
  *   devices   optional, without open: a line for each device that it could use, which says whether, as what, or why not.
- *   memory      optional, after attach: memory that tutti_mem_alloc gave, or that is about to be taken back (given: false).
- *             A transport whose links refer may send it from where it stands, and must be done with it when it is taken back.
+ *   memory      optional, after attach: memory that tutti_mem_alloc gave or tutti_mem_register named, or that is about to be
+ *             taken back (given: false, with the same bytes). A transport whose links refer may send it from where it stands,
+ *             and must be done with it when it is taken back. Ranges may overlap, or be given several times.
  *   disconnect  ends one link; the link's memory is the transport's.
  *   left        optional: this rank has left a communicator, its links are disconnected. What peers have prepared for, or sent
  *             over, links that this rank never made goes, also what comes later.

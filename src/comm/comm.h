@@ -103,7 +103,7 @@ struct tutti_comm {
 	struct run *spare; /* memory for the next run; of spare_bytes at least */
 	size_t spare_bytes;
 	uint64_t *p2p;       /* messages so far: [2 peer] sent, [2 peer + 1] received */
-	struct mem *mems;    /* of tutti_mem_alloc */
+	struct mem *mems;    /* of tutti_mem_alloc and tutti_mem_register */
 	char *error;         /* text for tutti_last_error */
 	_Atomic bool dumped; /* the flight recorder's file was written */
 
@@ -195,6 +195,8 @@ void comm_look(struct tutti_comm *c);
 /* mem.c */
 int mem_alloc(struct tutti_comm *c, size_t bytes, void **ptr);
 int mem_free(struct tutti_comm *c, void *ptr);
+int mem_register(struct tutti_comm *c, void *ptr, size_t bytes);
+int mem_deregister(struct tutti_comm *c, void *ptr);
 void mem_free_all(struct tutti_comm *c);
 
 #endif

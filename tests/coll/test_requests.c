@@ -752,6 +752,11 @@ static int own_memory(struct tutti_comm *c, void *unused)
 			RANK_OK(tutti_mem_free(c, block[(k * 5) % BLOCKS]));
 	}
 	RANK_STATUS(TUTTI_EINVAL, tutti_mem_free(c, &n));
+	RANK_OK(tutti_mem_register(c, &n, sizeof(n)));
+	RANK_STATUS(TUTTI_EINVAL, tutti_mem_free(c, &n));
+	RANK_STATUS(TUTTI_EINVAL, tutti_mem_deregister(c, &me));
+	RANK_STATUS(TUTTI_EINVAL, tutti_mem_register(c, NULL, 8));
+	RANK_STATUS(TUTTI_EINVAL, tutti_mem_register(c, &n, 0));
 	RANK_OK(tutti_mem_free(c, NULL));
 	RANK_OK(tutti_mem_alloc(c, 0, &block[0]));
 	RANK_OK(tutti_mem_free(c, block[0]));

@@ -174,6 +174,81 @@ static void test_lent_memory_is_not_copied(void **state)
 	assert_int_equal(sea->counts.bare, 0);
 }
 
+static int pass_on(struct tutti_comm *c, uint8_t *p, size_t bytes, int round)
+{
+	int n = tutti_comm_size(c), me = tutti_comm_rank(c);
+	static uint8_t in[300000];
+	memset(p, me + round, bytes);
+	RANK_OK(tutti_group_begin());
+	RANK_OK(tutti_send(p, bytes, TUTTI_U8, (me + 1) % n, c, NULL));
+	RANK_OK(tutti_recv(in, bytes, TUTTI_U8, (me + n - 1) % n, c, NULL));
+	RANK_OK(tutti_group_end());
+	RANK_CHECK(in[0] == (me + n - 1) % n + round && !memcmp(in, in + 1, bytes - 1));
+	return 0;
+}
+
+/* From memory of the program's own, registered more than once, in part and beside memory of tutti_mem_alloc. */
+static int from_registered_memory(struct tutti_comm *c, void *arg)
+{
+	enum { BYTES = 300000 };
+	(void)arg;
+	for (int round = 0; round < 5; round++) {
+		uint8_t *p = malloc(BYTES);
+		void *own;
+		RANK_CHECK(p);
+		RANK_OK(tutti_mem_alloc(c, BYTES, &own));
+		RANK_OK(tutti_mem_register(c, own, BYTES));
+		RANK_OK(tutti_mem_register(c, p, BYTES));
+		RANK_OK(tutti_mem_register(c, p, BYTES));
+		RANK_OK(tutti_mem_register(c, p, BYTES / 2));
+		for (int k = 0; k < 3; k++) {
+			if (pass_on(c, p, BYTES, round + k) || pass_on(c, own, BYTES, round + k))
+				return 1;
+			RANK_OK(tutti_mem_deregister(c, p));
+		}
+		RANK_STATUS(TUTTI_EINVAL, tutti_mem_deregister(c, p));
+		RANK_OK(tutti_mem_deregister(c, own));
+		RANK_STATUS(TUTTI_EINVAL, tutti_mem_deregister(c, own));
+		RANK_OK(tutti_mem_free(c, own));
+		free(p);
+	}
+	return 0;
+}
+
+static int from_registered_memory_alone(struct tutti_comm *c, void *arg)
+{
+	static uint8_t p[300000];
+	(void)arg;
+	RANK_OK(tutti_mem_register(c, p, sizeof(p)));
+	return pass_on(c, p, sizeof(p), 1); /* it ends with the communicator */
+}
+
+static int from_deregistered_memory(struct tutti_comm *c, void *arg)
+{
+	static uint8_t p[300000];
+	(void)arg;
+	RANK_OK(tutti_mem_register(c, p, sizeof(p)));
+	RANK_OK(tutti_mem_deregister(c, p));
+	return pass_on(c, p, sizeof(p), 1);
+}
+
+static void test_registered_memory_is_not_copied(void **state)
+{
+	(void)state;
+	for (int m = 0; m < 3; m++) {
+		assert_int_equal(run(2, scene_new(), from_registered_memory, modes[m], NULL, NULL), 0);
+		assert_in_range(sea->counts.most_mrs, 1, m == 0 ? 8 : 5);
+		nothing_was_lost();
+		calm_sea(NULL);
+		assert_int_equal(run(2, scene_new(), from_registered_memory_alone, modes[m], NULL, NULL), 0);
+		assert_int_equal(m == 0, sea->counts.bare > 0);
+		nothing_was_lost();
+		calm_sea(NULL);
+	}
+	assert_int_equal(run(2, scene_new(), from_deregistered_memory, modes[0], NULL, NULL), 0);
+	assert_int_equal(sea->counts.bare, 0);
+}
+
 /* A card that can't register it sends copies. */
 static void test_lent_memory_that_is_too_much(void **state)
 {
@@ -374,6 +449,7 @@ int main(int argc, char **argv)
 	        SEA_TEST(test_memory_runs_out),
 	        SEA_TEST(test_memory_after_a_deadline),
 	        SEA_TEST(test_lent_memory_is_not_copied),
+	        SEA_TEST(test_registered_memory_is_not_copied),
 	        SEA_TEST(test_lent_memory_that_is_too_much),
 	};
 	return run_all("verbs", tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

@@ -72,10 +72,11 @@ void piece_put(struct device *d, struct piece *p);
 
 /** Registers memory of the caller's for sending, if the device takes it, until lent_drop. */
 void lent_add(struct device *d, void *p, size_t bytes);
-/** Is it registered? NULL: is any? */
-bool lent_has(const struct device *d, const void *p);
-/** When nothing that was posted reads it. NULL: all. */
-void lent_drop(struct device *d, const void *p);
+/** Is it registered, with so many bytes? */
+bool lent_has(struct device *d, const void *p, size_t bytes);
+/** Once, when nothing that was posted reads it. */
+void lent_drop(struct device *d, const void *p, size_t bytes);
+void lent_drop_all(struct device *d);
 /** false: these bytes are not all in one stretch of registered memory. */
 bool lent_find(const struct device *d, const void *p, size_t bytes, uint32_t *lkey);
 

@@ -117,7 +117,7 @@ int memory_begin(struct device *d)
 
 void memory_end(struct device *d)
 {
-	lent_drop(d, NULL);
+	lent_drop_all(d);
 	while (d->regions) {
 		struct region *r = d->regions;
 		d->regions = r->next;
@@ -209,27 +209,41 @@ void lent_add(struct device *d, void *p, size_t bytes)
 	free(l);
 }
 
-bool lent_has(const struct device *d, const void *p)
+static struct lent **lent_at(struct device *d, const void *p, size_t bytes)
 {
-	const struct lent *l = d->lent;
+	struct lent **at = &d->lent;
 
-	while (l && p && l->base != p)
-		l = l->next;
-	return l;
+	while (*at && ((*at)->base != p || (*at)->bytes != bytes))
+		at = &(*at)->next;
+	return at;
 }
 
-void lent_drop(struct device *d, const void *p)
+bool lent_has(struct device *d, const void *p, size_t bytes)
 {
-	for (struct lent **at = &d->lent; *at;) {
-		struct lent *l = *at;
-		if (p && l->base != p) {
-			at = &l->next;
-			continue;
-		}
-		*at = l->next;
-		d->lib.dereg_mr(l->mr);
-		free(l);
-	}
+	return *lent_at(d, p, bytes);
+}
+
+static void drop(struct device *d, struct lent **at)
+{
+	struct lent *l = *at;
+
+	*at = l->next;
+	d->lib.dereg_mr(l->mr);
+	free(l);
+}
+
+void lent_drop(struct device *d, const void *p, size_t bytes)
+{
+	struct lent **at = lent_at(d, p, bytes);
+
+	if (*at)
+		drop(d, at);
+}
+
+void lent_drop_all(struct device *d)
+{
+	while (d->lent)
+		drop(d, &d->lent);
 }
 
 bool lent_find(const struct device *d, const void *p, size_t bytes, uint32_t *lkey)

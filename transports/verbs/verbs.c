@@ -392,12 +392,20 @@ static void reclaim(struct verbs *v, struct rail *l)
 /* ---- links ------------------------------------------------------------------------------------------------------- */
 
 /* Of a call that ended early, something may be under way. */
-static bool take_back(struct verbs *v, struct rail *l, const void *p)
+static void take_back(struct verbs *v, struct rail *l, const void *p, size_t bytes)
 {
-	if (!lent_has(&l->device, p))
+	if (!lent_has(&l->device, p, bytes))
+		return;
+	let_arrive(v);
+	lent_drop(&l->device, p, bytes);
+}
+
+static bool take_all_back(struct verbs *v, struct rail *l)
+{
+	if (!l->device.lent)
 		return false;
 	let_arrive(v);
-	lent_drop(&l->device, p);
+	lent_drop_all(&l->device);
 	return true;
 }
 
@@ -416,7 +424,7 @@ static int verbs_connect(void *ctx, const struct link_spec *spec, struct link *l
 	if (!pair_has(l->pairs[spec->peer], tag))
 		reclaim(v, l);
 	rc = pair_connect(l->pairs[spec->peer], spec, tag, link);
-	if (rc == TUTTI_ENOMEM && take_back(v, l, NULL)) /* rings come first */
+	if (rc == TUTTI_ENOMEM && take_all_back(v, l)) /* rings come first */
 		rc = pair_connect(l->pairs[spec->peer], spec, tag, link);
 	return rc;
 }
@@ -525,7 +533,7 @@ static void verbs_memory(void *ctx, void *p, size_t bytes, bool given)
 			if (given && l->device.mode == VERBS_WRITE)
 				lent_add(&l->device, p, bytes);
 			if (!given)
-				take_back(v, l, p);
+				take_back(v, l, p, bytes);
 		}
 }
 
