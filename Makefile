@@ -109,6 +109,20 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(MODELLI
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(MODELLIB) $(PERFLIB) $(CORE) $(JSON) $(HWLOC) $(LIBS) -lcmocka
 
+# Programs and tests with one more row in the table of algorithms (tests/toy): theirs goes before the library's.
+TOYS    := $(patsubst %,$(B)/toy/%,tutti-info tutti-topo tutti-perf test_plan test_volume)
+TOY     := $(B)/obj/tests/toy/chain.o $(B)/obj/tests/toy/table.o
+$(TOY): CFLAGS += -Isrc/algo
+$(B)/toy/%: $(B)/obj/tools/%.o $(TOY) $(TOOLLIB) $(CORE)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ $(JSON) $(HWLOC) $(LIBS)
+$(B)/toy/%: $(B)/obj/perf/%.o $(TOY) $(PERFLIB) $(CORE)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ $(JSON) $(LIBS)
+$(B)/toy/%: $(B)/obj/tests/plan/%.o $(TOY) $(TOOLLIB) $(CORE)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ $(JSON) $(HWLOC) $(LIBS) -lcmocka
+
 # An RDMA device for tests: takes the place of libibverbs where TUTTI_VERBS_LIB names it.
 IMAGINARY := $(B)/tests/verbs/libimaginary.so
 $(IMAGINARY): $(patsubst %,$(B)/obj/tests/verbs/%.o,imaginary port wire cm)
@@ -122,7 +136,7 @@ aliases: $(if $(filter tutti-perf,$(PERFS)),$(B)/bin/tutti-perf)
 	$(Q)for a in $(ALIASES); do ln -sf tutti-perf $(B)/bin/$$a; done
 
 .PHONY: tests fuzzers
-tests: all $(TESTS:%=$(B)/tests/%) $(IMAGINARY)
+tests: all $(TESTS:%=$(B)/tests/%) $(TOYS) $(IMAGINARY)
 RANKS   := $(patsubst tests/%.c,%,$(wildcard tests/rdma/*.c)) # programs whose ranks a script starts
 
 # Fuzz targets: one function over a parser; the driver replays the corpus, then mutates it.

@@ -51,6 +51,9 @@ out=$(
 foreign=$(grep -nE '#include <(hwloc|jansson)' -r src transports include | sed 's/$/: for tools only/')
 # planners: no atomics, no input or output, no memory of their own
 pure=$(grep -nE '#include <(stdatomic|stdio|unistd|pthread|sys/)' src/algo/*.c src/algo/*.h)
+# an algorithm's name is for its row alone
+names=$(sed -n 's/.*\.name = "\(.*\)",/\1/p' src/algo/*.c | paste -sd'|')
+named=$(grep -rnE "(cmp|algo_by_name)\(.*\"($names)\"" src tools --include='*.[ch]' | sed 's/^/knows an algorithm by its name: /')
 # memory order: every release and acquire has its label, the label its row in docs/memory-model.md, and the row its sites
 unlabelled=$(grep -rnE 'memory_order_(release|acquire|acq_rel|seq_cst)' src transports --include='*.[ch]' | grep -vE '[RA][0-9]+' |
 	sed 's/^/no label: /')
@@ -60,7 +63,7 @@ done)
 unused=$(sed -n 's/^| \(R[0-9]*\)\( . \(A[0-9]*\)\)\? |.*/\1 \3/p' docs/memory-model.md | tr ' ' '\n' | grep . | while read -r label; do
 	grep -rqE "memory_order.*/\* $label\b" src transports --include='*.[ch]' || echo "docs/memory-model.md: no site has the label $label"
 done)
-for t in "$out" "$foreign" "$pure" "$unlabelled" "$unlisted" "$unused"; do
+for t in "$out" "$foreign" "$pure" "$named" "$unlabelled" "$unlisted" "$unused"; do
 	[ -z "$t" ] || { printf '%s\n' "$t"; bad=1; }
 done
 [ $bad = 0 ] && echo "layering holds"

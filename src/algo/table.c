@@ -1,11 +1,12 @@
-/* The table of algorithms: one row for each, in the order in which equal prices are decided. */
+/* The table of algorithms, from its rows. */
 #include "algo.h"
 
-extern const struct algo algo_pairwise, algo_linear, algo_doubling, algo_halving, algo_ring, algo_tree, algo_binomial,
-        algo_bruck, algo_pat, algo_dissemination, algo_hierarchy, algo_hierarchy_ring;
+#define ROW(x) extern const struct algo algo_##x;
+#include "rows.h"
+#undef ROW
 
+#define ROW(x) &algo_##x,
 const struct algo *const algo_table[] = {
-        &algo_pairwise,  &algo_linear,         &algo_doubling, &algo_halving, &algo_ring,
-        &algo_tree,      &algo_binomial,       &algo_bruck,    &algo_pat,     &algo_dissemination,
-        &algo_hierarchy, &algo_hierarchy_ring, NULL,
+#include "rows.h"
+        NULL,
 };

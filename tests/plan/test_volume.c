@@ -152,6 +152,7 @@ static void compare_flat(const struct algo *algo, struct plan_args a)
 static void flat_volumes_are_those_of_the_plans(void **state)
 {
 	(void)state;
+	wrong = 0;
 	for (int i = 0; algo_table[i]; i++)
 		for (int coll = 0; coll < COLL_COUNT; coll++)
 			for (int n = 2; n <= MOST; n++) {
@@ -166,6 +167,7 @@ static void levels_of_volumes_are_those_of_the_plans(void **state)
 {
 	static const int shapes[][2] = {{2, 2}, {3, 2}, {2, 3}, {4, 4}, {3, 8}, {5, 3}, {8, 4}};
 	(void)state;
+	wrong = 0;
 	for (size_t k = 0; k < sizeof(shapes) / sizeof(shapes[0]); k++) {
 		int host[64], hosts = shapes[k][0], local = shapes[k][1];
 		for (int r = 0; r < hosts * local; r++)
