@@ -39,7 +39,7 @@
 	D(unalign, 'u', "unalign", INT, "BYTES", "0",                                                                  \
 	  "sources start BYTES behind a page boundary, results three times as far")                                    \
 	N(registered, 'R', "local_register", LEVEL, "[=0|1|2]",                                                        \
-	  "register the buffers with RDMA cards; 2: like --alloc, so that peers read them in place")                                   \
+	  "register the buffers with RDMA cards; 2: like --alloc, so that peers read them in place")                   \
 	N(stamps, 'S', "report_timestamps", SWITCH, FLAG, "add the time of day to each row")                           \
 	I(parallel_init, 'p', "parallel_init", IGNORED, "N", "no meaning here: ranks always start at the same time")   \
 	I(blocking, 'z', "blocking", IGNORED, "N", "no meaning here: a call blocks, but for --nonblocking")            \
