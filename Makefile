@@ -74,7 +74,7 @@ $(B)/obj/%.o: %.c Makefile
 
 $(B)/lib/libtutti.so.0: $(OBJ) src/tutti.map
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) -shared -Wl,-soname,libtutti.so.0 -Wl,--version-script=src/tutti.map -Wl,-z,defs -Wl,-z,nodelete $(LDFLAGS) -o $@ $(OBJ) $(LIBS)
+	$(call say,LD,$@)$(CC) -shared -Wl,-soname,libtutti.so.0 -Wl,--version-script=src/tutti.map -Wl,-z,defs -Wl,-z,nodelete -Wl,--as-needed $(LDFLAGS) -o $@ $(OBJ) $(LIBS)
 	@ln -sf libtutti.so.0 $(B)/lib/libtutti.so
 # What is installed shows tutti_* only, like the shared library; our programs and tests link all of it.
 $(CORE): $(OBJ)

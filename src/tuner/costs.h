@@ -16,6 +16,17 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* Of two prices. Those of libm are calls, for whose sake alone the library would load it. */
+static inline double smaller(double a, double b)
+{
+	return a < b ? a : b;
+}
+
+static inline double larger(double a, double b)
+{
+	return a > b ? a : b;
+}
+
 /** Kinds of links, the cheapest first. */
 enum cost_link {
 	COST_INPROC,   /* between threads of a process */

@@ -25,7 +25,7 @@ static double bytes_of(const struct volume *v, double bytes, int blocks)
 /* Chunks that a strand goes through one after the other, each with all of its rounds. */
 static double chunks_of(const struct volume *v, double bytes, double slot)
 {
-	return fmax(ceil(bytes_of(v, bytes, v->largest) / v->channels / slot), 1);
+	return larger(ceil(bytes_of(v, bytes, v->largest) / v->channels / slot), 1);
 }
 
 /* ---- plans ------------------------------------------------------------------------------------------------------- */
@@ -50,9 +50,9 @@ static double passing(const struct volume *v, const struct leg *l, double wire, 
 {
 	double rounds = waiting(l, c), bytes = wire * c.beta;
 	double chunk = rounds / v->phases + bytes / v->phases / v->channels / chunks;
-	double busy =
-	        ends > 0 && v->channels > 1 ? rounds / v->channels + wire * fmax(c.beta - ends, ends) : rounds + bytes;
-	return fmax(busy, (chunks + v->phases - 1) * chunk);
+	double busy = ends > 0 && v->channels > 1 ? rounds / v->channels + wire * larger(c.beta - ends, ends)
+	                                          : rounds + bytes;
+	return larger(busy, (chunks + v->phases - 1) * chunk);
 }
 
 static double work(const struct tuner *t, const struct volume *v, const struct leg *l, double bytes)
@@ -83,7 +83,7 @@ static double two_levels(const struct tuner *t, const struct volume *v, double b
 	double there = passing(v, &v->all, bytes_of(v, bytes, v->all.sent * v->exits), chunks, way, t->ends - spared) +
 	               work(t, v, &v->all, bytes);
 	/* where the levels are strands: while a chunk is across, others are inside */
-	return v->joined ? here + there : fmax(here, there) + fmin(here, there) / chunks;
+	return v->joined ? here + there : larger(here, there) + smaller(here, there) / chunks;
 }
 
 static struct volume volume_of(const struct tuner *t, const struct algo *a, enum coll coll, int channels)

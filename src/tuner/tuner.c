@@ -218,7 +218,7 @@ void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, e
 	t->reduce = c->reduce;
 	/* sockets within a machine are a way without a cable; what is faster than they are copies as memory does */
 	double sockets = c->link[COST_LOOPBACK].beta;
-	t->ends = sockets < t->far.beta ? sockets : fmin(2 * c->copy, t->far.beta);
+	t->ends = sockets < t->far.beta ? sockets : smaller(2 * c->copy, t->far.beta);
 	t->told = c;
 	float_env_leave(callers);
 }

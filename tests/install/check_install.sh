@@ -29,7 +29,7 @@ only_tutti_symbols() {
 # An engine that links the library gets libsodium and what belongs to libc (libpthread and libdl of an older one), nothing else.
 needs_little() {
 	linked=$(readelf -dW "$prefix/lib/libtutti.so.0" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
-		grep -vE '^(libsodium|libc|libm|libpthread|libdl|ld-linux[-a-z0-9_]*)\.so\.')
+		grep -vE '^(libsodium|libc|libpthread|libdl|ld-linux[-a-z0-9_]*)\.so\.')
 	[ -z "$linked" ] || { echo "libtutti.so.0 needs $linked"; return 1; }
 	private=$(flags --static --libs-only-l | tr ' ' '\n' | grep -vE '^(-ltutti|-lsodium|-lm|-lpthread|-ldl)?$')
 	[ -z "$private" ] || { echo "tutti.pc names $private"; return 1; }
