@@ -18,7 +18,7 @@ bool algo_serves(const struct algo *algo, const struct plan_args *a)
 }
 
 /* Alone, every collective is a copy. */
-static void build_alone(struct plan_builder *b, const struct plan_args *a)
+static void build_self_copy(struct plan_builder *b, const struct plan_args *a)
 {
 	if (a->coll == COLL_BARRIER)
 		return;
@@ -32,7 +32,7 @@ struct plan *algo_plan(const struct algo *algo, const struct plan_args *a)
 	struct plan_builder b;
 	plan_begin(&b, a->coll, algo->name, a->rank, a->nranks, a->root);
 	if (!b.failed)
-		(a->nranks == 1 ? build_alone : algo->build)(&b, a);
+		(a->nranks == 1 ? build_self_copy : algo->build)(&b, a);
 	return plan_finish(&b);
 }
 

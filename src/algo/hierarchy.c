@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-struct house {
+struct hier {
 	const struct plan_args *a;
 	struct team all;          /* every rank, host by host: hosts are numbered as they come here */
 	struct team host, across; /* the ranks of this host; the leaders of this rank's lane, one a host */
@@ -23,22 +23,22 @@ struct house {
 	int channel;
 };
 
-static int size_of(const struct house *x, int host)
+static int size_of(const struct hier *x, int host)
 {
 	return x->start[host + 1] - x->start[host];
 }
 
-static int rank_of(const struct house *x, int host, int i)
+static int rank_of(const struct hier *x, int host, int i)
 {
 	return x->all.rank[x->start[host] + i];
 }
 
-static bool is_leader(const struct house *x)
+static bool is_leader(const struct hier *x)
 {
 	return x->host.me < x->q;
 }
 
-static void house_free(struct house *x)
+static void hier_free(struct hier *x)
 {
 	team_free(&x->all);
 	team_free(&x->host);
@@ -47,7 +47,7 @@ static void house_free(struct house *x)
 }
 
 /* Number of a rank's host. */
-static int house_of(const struct house *x, int rank)
+static int host_of(const struct hier *x, int rank)
 {
 	int place = team_member(&x->all, rank), h = 0;
 	while (x->start[h + 1] <= place)
@@ -56,7 +56,7 @@ static int house_of(const struct house *x, int rank)
 }
 
 /* Where each host begins in `all`, and how many ranks the smallest has. */
-static void count_hosts(struct house *x, const struct shape *shape)
+static void count_hosts(struct hier *x, const struct shape *shape)
 {
 	int h = 0;
 	for (int i = 1; i < shape->nranks; i++)
@@ -67,16 +67,16 @@ static void count_hosts(struct house *x, const struct shape *shape)
 		x->q = size_of(x, h) < x->q ? size_of(x, h) : x->q;
 }
 
-static bool house_make(struct plan_builder *b, struct house *x, const struct plan_args *a, bool ring)
+static bool hier_make(struct plan_builder *b, struct hier *x, const struct plan_args *a, bool ring)
 {
 	int hosts = a->shape->nhosts;
-	*x = (struct house){.a = a, .ring = ring, .q = a->nranks};
+	*x = (struct hier){.a = a, .ring = ring, .q = a->nranks};
 	x->start = calloc((size_t)hosts + 1, sizeof(*x->start));
 	b->failed |= !x->start;
 	if (b->failed || !team_by_host(b, &x->all, a, 1, 0))
 		return false;
 	count_hosts(x, a->shape);
-	x->mine = house_of(x, a->rank);
+	x->mine = host_of(x, a->rank);
 	if (!team_make(b, &x->host, size_of(x, x->mine)) || !team_make(b, &x->across, hosts))
 		return false;
 	for (int i = 0; i < x->host.n; i++)
@@ -90,7 +90,7 @@ static bool house_make(struct plan_builder *b, struct house *x, const struct pla
 }
 
 /* Lanes: the way to the leaders and across hosts; the way back. */
-static void set_lanes(struct house *x, bool back)
+static void set_lanes(struct hier *x, bool back)
 {
 	x->host.lane = x->across.lane = x->channel + (back ? x->a->channels : 0);
 }
@@ -103,18 +103,18 @@ static void set_buffers(struct team *t, enum plan_buf in, enum plan_buf out)
 
 /* ---- whole vectors: leader j owns the j-th of q blocks, or of each `items` times q blocks ---------------------- */
 
-static struct block_set share(const struct house *x, int item, int leader)
+static struct block_set share(const struct hier *x, int item, int leader)
 {
 	return block_one((item * x->q + leader) * x->a->channels + x->channel);
 }
 
-static void own_shares(struct house *x, int item)
+static void own_shares(struct hier *x, int item)
 {
 	for (int i = 0; i < x->host.n; i++)
 		x->host.own[i] = i < x->q ? share(x, item, i) : (struct block_set){0};
 }
 
-static void allreduce(struct plan_builder *b, struct house *x)
+static void allreduce(struct plan_builder *b, struct hier *x)
 {
 	int items = x->ring ? x->across.n : 1;
 	bool alone = x->host.n == 1;
@@ -142,7 +142,7 @@ static void allreduce(struct plan_builder *b, struct house *x)
 }
 
 /* The root hands the leaders of its host their shares. */
-static void deal(struct plan_builder *b, const struct house *x, int root)
+static void deal(struct plan_builder *b, const struct hier *x, int root)
 {
 	const struct team *t = &x->host;
 	for (int j = 0; t->me == root && j < x->q; j++)
@@ -155,7 +155,7 @@ static void deal(struct plan_builder *b, const struct house *x, int root)
 }
 
 /* Each leader hands its share to all others of the host, except `root`, who has it. */
-static void spread(struct plan_builder *b, const struct house *x, int root)
+static void spread(struct plan_builder *b, const struct hier *x, int root)
 {
 	const struct team *t = &x->host;
 	for (int i = 0; is_leader(x) && i < t->n; i++)
@@ -166,9 +166,9 @@ static void spread(struct plan_builder *b, const struct house *x, int root)
 			recv_from(b, t, j, BUF_OUT, share(x, 0, j));
 }
 
-static void broadcast(struct plan_builder *b, struct house *x)
+static void broadcast(struct plan_builder *b, struct hier *x)
 {
-	int root_host = house_of(x, x->a->root), root = team_member(&x->host, x->a->root);
+	int root_host = host_of(x, x->a->root), root = team_member(&x->host, x->a->root);
 	int inside = plan_strand(b, -1);
 	if (root >= 0)
 		deal(b, x, root);
@@ -182,7 +182,7 @@ static void broadcast(struct plan_builder *b, struct house *x)
 }
 
 /* The leaders of the root's host hand it the sums. */
-static void collect(struct plan_builder *b, const struct house *x, int root)
+static void collect(struct plan_builder *b, const struct hier *x, int root)
 {
 	const struct team *t = &x->host;
 	if (is_leader(x) && t->me != root)
@@ -192,9 +192,9 @@ static void collect(struct plan_builder *b, const struct house *x, int root)
 			recv_from(b, t, j, BUF_OUT, share(x, 0, j));
 }
 
-static void reduce(struct plan_builder *b, struct house *x)
+static void reduce(struct plan_builder *b, struct hier *x)
 {
-	int root_host = house_of(x, x->a->root), root = team_member(&x->host, x->a->root);
+	int root_host = host_of(x, x->a->root), root = team_member(&x->host, x->a->root);
 	bool alone = x->host.n == 1;
 	plan_strand(b, -1);
 	own_shares(x, 0);
@@ -213,7 +213,7 @@ static void reduce(struct plan_builder *b, struct house *x)
 
 /* ---- a part per rank: leader j carries those of the ranks j, j + q, ... of its host ---------------------------- */
 
-static struct block_set part(const struct house *x, int host, int i)
+static struct block_set part(const struct hier *x, int host, int i)
 {
 	if (i >= size_of(x, host))
 		return (struct block_set){0};
@@ -221,14 +221,14 @@ static struct block_set part(const struct house *x, int host, int i)
 }
 
 /* Inside this host the k-th row of q ranks of `host` belongs to the leaders. */
-static void own_row(struct house *x, int host, int k)
+static void own_row(struct hier *x, int host, int k)
 {
 	for (int i = 0; i < x->host.n; i++)
 		x->host.own[i] = i < x->q ? part(x, host, k * x->q + i) : (struct block_set){0};
 }
 
 /* Across hosts each leader owns the k-th part that it carries for its own host; false: none does. */
-static bool own_column(struct house *x, int k)
+static bool own_column(struct hier *x, int k)
 {
 	bool any = false;
 	for (int h = 0; h < x->across.n; h++) {
@@ -238,7 +238,7 @@ static bool own_column(struct house *x, int k)
 	return any;
 }
 
-static void allgather(struct plan_builder *b, struct house *x)
+static void allgather(struct plan_builder *b, struct hier *x)
 {
 	int inside = plan_strand(b, -1);
 	for (int i = 0; i < x->host.n; i++)
@@ -259,7 +259,7 @@ static void allgather(struct plan_builder *b, struct house *x)
 	}
 }
 
-static void sum_across(struct plan_builder *b, struct house *x)
+static void sum_across(struct plan_builder *b, struct hier *x)
 {
 	for (int k = 0; own_column(x, k); k++) {
 		set_buffers(&x->across, x->host.n == 1 ? BUF_IN : BUF_TMP, k ? BUF_TMP : BUF_OUT);
@@ -269,7 +269,7 @@ static void sum_across(struct plan_builder *b, struct house *x)
 		send_to(b, &x->host, i, BUF_TMP, part(x, x->mine, i));
 }
 
-static void reduce_scatter(struct plan_builder *b, struct house *x)
+static void reduce_scatter(struct plan_builder *b, struct hier *x)
 {
 	bool alone = x->host.n == 1;
 	for (int pass = 0; pass < 2; pass++) {
@@ -294,7 +294,7 @@ static void reduce_scatter(struct plan_builder *b, struct house *x)
 
 /* ---- the rest -------------------------------------------------------------------------------------------------- */
 
-static void barrier(struct plan_builder *b, struct house *x)
+static void barrier(struct plan_builder *b, struct hier *x)
 {
 	const struct team *t = &x->host;
 	plan_strand(b, -1);
@@ -311,7 +311,7 @@ static void barrier(struct plan_builder *b, struct house *x)
 }
 
 /* Blocks of one channel. */
-static int blocks_of(const struct house *x)
+static int blocks_of(const struct hier *x)
 {
 	switch (x->a->coll) {
 	case COLL_ALLGATHER:
@@ -324,9 +324,9 @@ static int blocks_of(const struct house *x)
 	}
 }
 
-static void build_channels(struct plan_builder *b, struct house *x)
+static void build_channels(struct plan_builder *b, struct hier *x)
 {
-	static void (*const phases[COLL_COUNT])(struct plan_builder *, struct house *) = {
+	static void (*const phases[COLL_COUNT])(struct plan_builder *, struct hier *) = {
 	        [COLL_ALLREDUCE] = allreduce, [COLL_ALLGATHER] = allgather, [COLL_REDUCE_SCATTER] = reduce_scatter,
 	        [COLL_BROADCAST] = broadcast, [COLL_REDUCE] = reduce,       [COLL_BARRIER] = barrier,
 	};
@@ -344,10 +344,10 @@ static void build_channels(struct plan_builder *b, struct house *x)
 
 static void build(struct plan_builder *b, const struct plan_args *a, bool ring)
 {
-	struct house x;
-	if (house_make(b, &x, a, ring))
+	struct hier x;
+	if (hier_make(b, &x, a, ring))
 		build_channels(b, &x);
-	house_free(&x);
+	hier_free(&x);
 }
 
 static void build_short(struct plan_builder *b, const struct plan_args *a)
