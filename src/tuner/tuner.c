@@ -160,13 +160,13 @@ static void consider_plans(const struct tuner *t, const struct query *q, bool en
 	}
 }
 
-/* Told, not priced: of the choices for such calls the first that is for this size. */
-static bool choose_as_told(const struct tuner *t, const struct query *q, struct choice *out)
+/* Preset, not priced: of the choices for such calls the first that is for this size. */
+static bool choose_preset(const struct tuner *t, const struct query *q, struct choice *out)
 {
 	struct plan_args args = {
 	        .coll = q->coll, .nranks = t->shape->nranks, .root = q->root, .channels = 1, .shape = t->shape};
-	for (uint64_t i = 0; t->told && i < t->told->nchoices && i < COST_CHOICES; i++) {
-		const struct cost_choice *x = &t->told->choice[i];
+	for (uint64_t i = 0; t->preset && i < t->preset->nchoices && i < COST_CHOICES; i++) {
+		const struct cost_choice *x = &t->preset->choice[i];
 		if (x->coll != q->coll || x->ranks != (uint32_t)t->shape->nranks || x->hosts != t->shape->nhosts ||
 		    q->bytes > x->bytes)
 			continue;
@@ -183,7 +183,7 @@ static bool choose_as_told(const struct tuner *t, const struct query *q, struct 
 
 static int choose(const struct tuner *t, const struct query *q, struct choice *out)
 {
-	if (choose_as_told(t, q, out))
+	if (choose_preset(t, q, out))
 		return TUTTI_OK;
 	*out = (struct choice){.channels = 1, .seconds = INFINITY};
 	consider_direct(t, q, out);
@@ -219,7 +219,7 @@ void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, e
 	/* sockets within a machine are a way without a cable; what is faster than they are copies as memory does */
 	double sockets = c->link[COST_LOOPBACK].beta;
 	t->ends = sockets < t->far.beta ? sockets : smaller(2 * c->copy, t->far.beta);
-	t->told = c;
+	t->preset = c;
 	float_env_leave(callers);
 }
 

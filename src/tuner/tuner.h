@@ -18,12 +18,12 @@ struct tuner {
 	bool reproducible;
 	struct link_cost near, far; /* inside a host; between hosts (or wherever the slowest link is) */
 	struct direct_cost direct_cost;
-	double copy, reduce;      /* seconds a byte */
-	double ends;              /* of far.beta, what is not the cable's: the ends' own copies */
-	const struct costs *told; /* choices that go before all prices; NULL: none */
-	size_t slot;              /* payload of a slot */
-	int channels;             /* TUTTI_CHANNELS; 0: chosen */
-	int sockets, peers;       /* that a plan may have at a rank; 0: no limit */
+	double copy, reduce;        /* seconds a byte */
+	double ends;                /* of far.beta, what is not the cable's: the ends' own copies */
+	const struct costs *preset; /* choices that go before all prices; NULL: none */
+	size_t slot;                /* payload of a slot */
+	int channels;               /* TUTTI_CHANNELS; 0: chosen */
+	int sockets, peers;         /* that a plan may have at a rank; 0: no limit */
 	/* per collective: names allowed by TUTTI_ALGO, as bits over algo_table, DIRECT_BIT for the direct tier */
 	uint64_t allowed[COLL_COUNT];
 	bool forced[COLL_COUNT];

@@ -351,7 +351,7 @@ static void rounding_makes_no_other_choice(void **state)
 }
 
 /* What a table says goes before prices; but not before what TUTTI_ALGO allows, nor for other ranks. */
-static void what_is_told_is_chosen(void **state)
+static void what_is_preset_is_chosen(void **state)
 {
 	struct costs costs;
 	struct shape shape;
@@ -363,7 +363,7 @@ static void what_is_told_is_chosen(void **state)
 	                       "choose allreduce 8 8 * tree\nchoose allreduce 4 1 1M ring\n"),
 	                 0);
 	struct tuner t = tuner_of(&shape, host, 8, 4, &costs), plain = t;
-	plain.told = NULL;
+	plain.preset = NULL;
 	assert_string_equal(choose(&t, COLL_ALLREDUCE, 1000).algo->name, "tree");
 	assert_string_equal(choose(&t, COLL_ALLREDUCE, 1001).algo->name, "pairwise");
 	assert_string_equal(choose(&t, COLL_ALLREDUCE, 4 << 20).algo->name, "pairwise");
@@ -712,7 +712,7 @@ int main(void)
 	        cmocka_unit_test_setup(a_table_that_cannot_be_used_is_a_warning, fresh),
 	        cmocka_unit_test_setup(lists_of_algorithms, fresh),
 	        cmocka_unit_test_setup(choices_are_kept_in_order, fresh),
-	        cmocka_unit_test_setup(what_is_told_is_chosen, fresh),
+	        cmocka_unit_test_setup(what_is_preset_is_chosen, fresh),
 	        cmocka_unit_test_setup(fewer_bytes_keep_prices_in_order, fresh),
 	        cmocka_unit_test_setup(rounding_makes_no_other_choice, fresh),
 	        cmocka_unit_test_setup(long_streams_meet, fresh),
