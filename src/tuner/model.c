@@ -36,8 +36,8 @@ static double streaming(const struct tuner *t, const struct volume *v, double by
 	double chunks = chunks_of(v, bytes, (double)t->slot) * v->channels, further = chunks - 1;
 	double chunk = bytes_of(v, bytes, v->largest) / chunks;
 	double wire = bytes_of(v, bytes, v->all.sent) + (v->pipeline - 1) * chunk;
-	return waiting(&v->all, c) + further * v->all.messages * c.gap + wire * c.beta + waiting(&v->inside, t->near) +
-	       v->inside.rounds * chunk * t->near.beta;
+	return waiting(&v->all, c) + further * v->all.messages * c.gap + wire * c.beta + waiting(&v->inside, t->intra) +
+	       v->inside.rounds * chunk * t->intra.beta;
 }
 
 /*
@@ -64,7 +64,7 @@ static double work(const struct tuner *t, const struct volume *v, const struct l
 static double one_level(const struct tuner *t, const struct volume *v, double bytes)
 {
 	int n = t->shape->nranks, hosts = t->shape->nhosts;
-	struct link_cost c = hosts > 1 ? t->far : t->near;
+	struct link_cost c = hosts > 1 ? t->inter : t->intra;
 	double wire = bytes_of(v, bytes, v->all.sent), ways = hosts > 1 ? (v->exits - 1) * wire * c.beta : 0;
 	double ends = hosts == n ? t->ends : 0; /* with more ranks a cable is seldom one rank's */
 	double s = v->pipeline ? streaming(t, v, bytes, c)
@@ -76,9 +76,9 @@ static double one_level(const struct tuner *t, const struct volume *v, double by
 static double two_levels(const struct tuner *t, const struct volume *v, double bytes)
 {
 	double chunks = chunks_of(v, bytes, (double)t->slot), spared = t->ends * (v->exits - 1) / v->exits;
-	struct link_cost way = t->far;
+	struct link_cost way = t->inter;
 	way.beta -= spared;
-	double here = passing(v, &v->inside, bytes_of(v, bytes, v->inside.sent), v->joined ? chunks : 1, t->near, 0) +
+	double here = passing(v, &v->inside, bytes_of(v, bytes, v->inside.sent), v->joined ? chunks : 1, t->intra, 0) +
 	              work(t, v, &v->inside, bytes);
 	double there = passing(v, &v->all, bytes_of(v, bytes, v->all.sent * v->exits), chunks, way, t->ends - spared) +
 	               work(t, v, &v->all, bytes);

@@ -208,17 +208,17 @@ int tuner_choose(const struct tuner *t, const struct query *q, struct choice *ou
 	return rc;
 }
 
-void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, enum cost_link far)
+void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link intra, enum cost_link inter)
 {
 	float_env callers = float_env_enter();
-	t->near = c->link[near];
-	t->far = c->link[far];
-	t->direct_cost = c->direct[near < COST_MEMORIES ? near : COST_SHM];
+	t->intra = c->link[intra];
+	t->inter = c->link[inter];
+	t->direct_cost = c->direct[intra < COST_MEMORIES ? intra : COST_SHM];
 	t->copy = c->copy;
 	t->reduce = c->reduce;
 	/* sockets within a machine are a way without a cable; what is faster than they are copies as memory does */
 	double sockets = c->link[COST_LOOPBACK].beta;
-	t->ends = sockets < t->far.beta ? sockets : smaller(2 * c->copy, t->far.beta);
+	t->ends = sockets < t->inter.beta ? sockets : smaller(2 * c->copy, t->inter.beta);
 	t->preset = c;
 	float_env_leave(callers);
 }
@@ -229,7 +229,7 @@ void tuner_narrow(struct tuner *t, size_t coded, size_t plain)
 	float_env_opaque(coded);
 	float_env_opaque(plain);
 	double share = (double)coded / (double)plain;
-	t->far.beta *= share;
+	t->inter.beta *= share;
 	t->ends *= share;
 	float_env_leave(callers);
 }

@@ -16,10 +16,10 @@ struct tuner {
 	const struct shape *shape;
 	bool direct; /* all ranks of the communicator share memory */
 	bool reproducible;
-	struct link_cost near, far; /* inside a host; between hosts (or wherever the slowest link is) */
+	struct link_cost intra, inter; /* inside a host; between hosts (or wherever the slowest link is) */
 	struct direct_cost direct_cost;
 	double copy, reduce;        /* seconds a byte */
-	double ends;                /* of far.beta, what is not the cable's: the ends' own copies */
+	double ends;                /* of inter.beta, what is not the cable's: the ends' own copies */
 	const struct costs *preset; /* choices that go before all prices; NULL: none */
 	size_t slot;                /* payload of a slot */
 	int channels;               /* TUTTI_CHANNELS; 0: chosen */
@@ -49,7 +49,7 @@ struct choice {
 };
 
 /** Takes over the prices of links of two kinds, inside a host and between hosts, and the choices of *c, which must last. */
-void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link near, enum cost_link far);
+void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link intra, enum cost_link inter);
 
 /** What goes from host to host has `coded` bytes in place of `plain`. */
 void tuner_narrow(struct tuner *t, size_t coded, size_t plain);

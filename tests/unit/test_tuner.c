@@ -307,7 +307,7 @@ static void fewer_bytes_keep_prices_in_order(void **state)
 		costs.link[COST_LOOPBACK].beta = loopback[k / 3];
 		struct tuner t = tuner_of(&shape, host, 16, 2, &costs);
 		tuner_narrow(&t, share[k % 3], 4);
-		assert_true(t.ends < t.far.beta);
+		assert_true(t.ends < t.inter.beta);
 		for (int i = 0; algo_table[i]; i++) {
 			struct plan_args a = {.coll = COLL_ALLREDUCE, .nranks = 16, .channels = 1, .shape = &shape};
 			double last = 0;
