@@ -64,7 +64,7 @@ left_out() {
 }
 has() { case ,$1, in *,$2,*) ;; *) return 1 ;; esac; }
 flags="-std=c11 -D_GNU_SOURCE -O2 -I$top/include"
-libs="$build/lib/libtutti.a -lsodium -lhwloc -ljansson -ldl -lpthread -lm"
+libs="$build/lib/libtutti.a -lsodium -ldl -lpthread -lm"
 # tutti_driver NAME FLAG
 tutti_driver() {
 	${CC:-gcc} $flags $2 -o "$work/$1" "$src/loop.c" "$src/backend_tutti.c" $libs
