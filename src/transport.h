@@ -18,7 +18,7 @@
  *             NULL where the ring is the same memory.
  *   look      optional: a call has waited for a while, and does so every quarter of a second: finds peers whose hosts do not
  *             answer, and tells env->silent. Never blocks.
- *   sleep_fd  an epoll descriptor that is readable when pump would do something; -1 or NULL: none needed, or, where
+ *   sleep_fd  a queue of events (os.h) that is readable when pump would do something; -1 or NULL: none needed, or, where
  *             there is a pump, none to be had: a sleeping rank then looks every millisecond. A transport that must be told
  *             before it rings (ibv_req_notify_cq, fi_trywait) does so in a pump that has found nothing for a while: it is
  *             the last call before a sleep.

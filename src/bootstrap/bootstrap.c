@@ -17,6 +17,7 @@
  * that the one who knows the reason is first to speak.
  */
 #include "bootstrap.h"
+#include "../os/os.h"
 #include "../util/clock.h"
 #include "../util/error.h"
 #include "../util/fd.h"
@@ -31,7 +32,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define MS           UINT64_C(1000000)
@@ -123,7 +123,6 @@ static void on_arrival(void *arg, struct session session, const struct hello *he
 {
 	struct bootstrap *b = arg;
 	struct arrival *a = malloc(sizeof(*a)), **end = &b->inbox;
-	uint64_t one = 1;
 
 	if (!a) {
 		session_close(&session);
@@ -133,8 +132,7 @@ static void on_arrival(void *arg, struct session session, const struct hello *he
 	while (*end)
 		end = &(*end)->next;
 	*end = a;
-	if (write(b->event, &one, sizeof(one)) < 0) /* full: readable already */
-		return;
+	os_event_raise(b->event);
 }
 
 /* Why this rank fails; the connections are closed. */
@@ -151,13 +149,11 @@ static void tell_neighbours(struct bootstrap *b, int rc)
 static struct arrival *empty_inbox(struct bootstrap *b)
 {
 	struct arrival *all;
-	uint64_t drain;
 
 	service_lock();
 	all = b->inbox;
 	b->inbox = NULL;
-	if (read(b->event, &drain, sizeof(drain)) < 0)
-		drain = 0;
+	os_event_clear(b->event);
 	service_unlock();
 	return all;
 }
@@ -705,7 +701,7 @@ int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int ra
 	b->drawn = key->open;
 	b->seconds = limit.deadline > now ? (double)(limit.deadline - now) / 1e9 : 0;
 	shape_tree(b);
-	b->event = fd_keep(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	b->event = fd_keep(os_event_open());
 	if (b->event < 0) {
 		rc = fail_errno("can't make rank %d's event descriptor", rank);
 		free(b);

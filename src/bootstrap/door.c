@@ -5,6 +5,7 @@
  * keeps a rank away. The dialling side is in dial.c.
  */
 #include "door.h"
+#include "../os/os.h"
 #include "../util/clock.h"
 #include "../util/error.h"
 #include "../util/fd.h"
@@ -21,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -206,7 +206,7 @@ static void answer_ask(struct guest *g, int fd)
 }
 
 /* While it waits for its gift an asker says nothing more: whatever happens is that it left. */
-static void asker_left(void *arg, int fd, uint32_t events)
+static void asker_left(void *arg, int fd, unsigned events)
 {
 	struct guest *g = arg;
 
@@ -222,7 +222,7 @@ static void receive_ask(struct guest *g)
 
 	if (gift)
 		answer_ask(g, gift->fd);
-	else if (service_watch(g->fd, EPOLLIN | EPOLLRDHUP, asker_left, g) == TUTTI_OK) {
+	else if (service_watch(g->fd, OS_READ, asker_left, g) == TUTTI_OK) {
 		TAILQ_INSERT_TAIL(&g->door->asking, g, link);
 		return;
 	}
@@ -526,7 +526,7 @@ static void receive_proof(struct guest *g)
 }
 
 /* Takes what is there, but nothing beyond the proof: what follows is for who gets the connection. */
-static void on_guest(void *arg, int fd, uint32_t events)
+static void on_guest(void *arg, int fd, unsigned events)
 {
 	struct guest *g = arg;
 
@@ -596,14 +596,14 @@ static void admit(const struct listener *l, int fd)
 	}
 	if (d->npending >= PENDING_MAX + d->self.size)
 		drop_pending(least_welcome(d));
-	if (service_watch(fd, EPOLLIN, on_guest, g) != TUTTI_OK) {
+	if (service_watch(fd, OS_READ, on_guest, g) != TUTTI_OK) {
 		guest_free(g);
 		return;
 	}
 	TAILQ_INSERT_TAIL(&d->pending, g, link);
 	if (d->npending++ == 0)
 		arm(d);
-	on_guest(g, fd, EPOLLIN);
+	on_guest(g, fd, OS_READ);
 }
 
 static void listen_again(void *arg)
@@ -613,7 +613,7 @@ static void listen_again(void *arg)
 	d->paused = false;
 	for (int i = 0; i < d->nlisteners; i++)
 		if (d->listeners[i].fd >= 0)
-			(void)service_rewatch(d->listeners[i].fd, EPOLLIN);
+			(void)service_rewatch(d->listeners[i].fd, OS_READ);
 }
 
 /* Out of descriptors or memory: what can't be accepted stays at the listener, and must not keep us awake. */
@@ -630,7 +630,7 @@ static void pause_listening(struct door *d)
 			(void)service_rewatch(d->listeners[i].fd, 0);
 }
 
-static void on_listener(void *arg, int fd, uint32_t events)
+static void on_listener(void *arg, int fd, unsigned events)
 {
 	struct listener *l = arg;
 
@@ -661,7 +661,7 @@ static int add_listener(struct door *d, int fd, bool local)
 		return fail(TUTTI_EINVAL, "rank %d listens on %d addresses already", d->self.rank, LISTENERS);
 	}
 	*l = (struct listener){.door = d, .fd = fd, .local = local, .key = d->self.key};
-	rc = service_watch(fd, EPOLLIN, on_listener, l);
+	rc = service_watch(fd, OS_READ, on_listener, l);
 	if (rc == TUTTI_OK)
 		d->nlisteners++;
 	else

@@ -8,10 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "../os/os.h"
 #include "../util/cancel.h"
 #include "../util/clock.h"
 #include "../util/error.h"
@@ -86,8 +85,7 @@ static void arm_timer(struct tutti_comm *c, bool on)
 {
 	if (c->timer < 0)
 		return;
-	struct itimerspec t = {{0, on ? 1000000 : 0}, {0, on ? 1000000 : 0}};
-	(void)timerfd_settime(c->timer, 0, &t, NULL);
+	os_timer_set(c->timer, on ? 1000000 : 0);
 }
 
 static void keep_open(struct tutti_comm *c, struct tutti_request *r)
@@ -234,9 +232,8 @@ bool comm_progress(struct tutti_comm *c)
 		return false;
 	int status = alarmed(c);
 	bool moved = true;
-	uint64_t ticks;
 	if (c->timer >= 0)
-		(void)!read(c->timer, &ticks, sizeof(ticks)); /* not readable again before the next tick */
+		os_timer_rest(c->timer); /* not readable again before the next tick */
 	if (status)
 		fail_all(c, status, c->alarm.text);
 	else
@@ -489,22 +486,20 @@ int group_end(void)
 /* ---- sleeping in the caller's own loop --------------------------------------------------------------------------------------- */
 
 /*
- * Networks are in the world's epoll descriptor. Memory cannot make a descriptor readable, nor can another thread that
+ * Networks are in the world's queue of events. Memory cannot make a descriptor readable, nor can another thread that
  * finishes a request, so a timer ticks each millisecond while the owner has requests to finish, and only then.
  */
 static int make_fd(struct tutti_comm *c)
 {
-	struct epoll_event e = {.events = EPOLLIN};
-	int fd = fd_keep(epoll_create1(EPOLL_CLOEXEC));
-	int timer = fd_keep(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-	if (fd < 0 || timer < 0 || epoll_ctl(fd, EPOLL_CTL_ADD, timer, &e) != 0) {
+	int fd = fd_keep(os_queue_open()), timer = fd_keep(os_timer_open());
+	if (fd < 0 || timer < 0 || os_queue_watch(fd, timer, 0, OS_READ, 0) < 0) {
 		(void)fail_errno("make a descriptor for poll loops");
 		fd_close(fd);
 		fd_close(timer);
 		return -1;
 	}
-	if (c->world->wait.epoll >= 0)
-		(void)epoll_ctl(fd, EPOLL_CTL_ADD, c->world->wait.epoll, &e);
+	if (c->world->wait.queue >= 0)
+		(void)os_queue_watch(fd, c->world->wait.queue, 0, OS_READ, 0);
 	c->timer = timer;
 	if (c->open)
 		arm_timer(c, true);

@@ -87,7 +87,7 @@ struct wire {
 	struct seal *seal;
 	int rank, fd, pidfd; /* pidfd: -1 where the peer's process can't be watched */
 	int error;           /* of a failed send, for the reader to tell */
-	bool reading, full;  /* full: the peer does not read, epoll says when it does */
+	bool reading, full;  /* full: the peer does not read, the service says when it does */
 	bool greeted;        /* the peer has spoken: it is no plane that was closing as we came */
 	size_t nin, nout, cap_out;
 	char *out;

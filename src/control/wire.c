@@ -2,12 +2,12 @@
  * Wires: messages over connections. Neither side ever blocks: what a peer does not take is kept, and beyond a bound
  * dropped, because a peer that is stopped must not cost its neighbours memory.
  */
+#include "../os/os.h"
 #include "plane.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -106,14 +106,14 @@ static void flush(struct wire *w)
 			continue;
 		if (errno == EAGAIN)
 			break;
-		w->error = errno; /* epoll tells the reader */
+		w->error = errno; /* the reader hears of it, too */
 		sent = w->nout;
 	}
 	w->nout -= sent;
 	memmove(w->out, w->out + sent, w->nout);
 	if ((w->nout > 0) != w->full) {
 		w->full = w->nout > 0;
-		(void)service_rewatch(w->fd, w->full ? EPOLLIN | EPOLLOUT : EPOLLIN);
+		(void)service_rewatch(w->fd, w->full ? OS_READ | OS_WRITE : OS_READ);
 	}
 }
 
@@ -256,18 +256,18 @@ void wires_drain(struct control *c, int rank)
 			read_dry(w);
 }
 
-static void on_wire(void *arg, int fd, uint32_t events)
+static void on_wire(void *arg, int fd, unsigned events)
 {
 	struct wire *w = arg;
 
 	(void)fd;
-	if (events & ~(uint32_t)EPOLLOUT)
+	if (events & OS_READ)
 		read_dry(w);
 	wires_flush(w->c);
 }
 
 /* The process ended, even if a child of its still holds the connection open. */
-static void on_exit_of_peer(void *arg, int fd, uint32_t events)
+static void on_exit_of_peer(void *arg, int fd, unsigned events)
 {
 	struct wire *w = arg;
 	struct control *c = w->c;
@@ -307,9 +307,9 @@ int wire_add(struct control *c, int rank, struct session session)
 		w->pidfd = open_process(fd);
 	else
 		net_tune(fd, LOST_SECONDS);
-	rc = service_watch(fd, EPOLLIN, on_wire, w);
+	rc = service_watch(fd, OS_READ, on_wire, w);
 	if (rc == TUTTI_OK && w->pidfd >= 0)
-		rc = service_watch(w->pidfd, EPOLLIN, on_exit_of_peer, w);
+		rc = service_watch(w->pidfd, OS_READ, on_exit_of_peer, w);
 	if (rc != TUTTI_OK) {
 		wire_close(w);
 		wire_free(w);

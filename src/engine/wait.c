@@ -1,12 +1,11 @@
 /*
  * The slow part of waiting. A rank sleeps on its bell (a word in the memory that its peers see) or, when a network
- * transport is in use, in epoll. Sleeps are short, 1 ms growing to 20: a peer that publishes at the very moment when the
+ * transport is in use, in its queue of events. Sleeps are short, 1 ms growing to 20: a peer that publishes at the very moment when the
  * bell is set may miss it, which then costs one tick and never a hang.
  */
 #include "wait.h"
 
 #include <sched.h>
-#include <sys/epoll.h>
 
 #include "../control/control.h"
 #include "../os/os.h"
@@ -80,9 +79,9 @@ static void sleep_some(struct wait *w, uint64_t waited)
 	ns = ns < 1000000u ? 1000000u : ns > 20000000u ? 20000000u : ns;
 	if (how->polled)
 		ns = 1000000u;
-	if (how->epoll >= 0) {
-		struct epoll_event e;
-		(void)epoll_wait(how->epoll, &e, 1, how->mixed ? 1 : (int)(ns / 1000000u));
+	if (how->queue >= 0) {
+		struct os_ready r;
+		(void)os_queue_wait(how->queue, &r, 1, how->mixed ? 1 : (int)(ns / 1000000u));
 		return;
 	}
 	if (!w->armed) { /* look once more between setting the bell and sleeping */

@@ -35,8 +35,8 @@ struct wait_policy_of {
 	_Atomic bool crowded;   /* yield at once: more ranks than cores on this host, WAIT_YIELD, or learned. A hint */
 	_Atomic bool learned;   /* it is crowded by what the wait has seen: it may be over */
 	_Atomic uint32_t *bell; /* own sleep word, rung by peers in memory; never NULL */
-	int epoll;              /* readable when a network transport has something; -1: none */
-	bool mixed;             /* also linked through memory, which cannot end an epoll_wait: sleep for short */
+	int queue;              /* of events (os.h): readable when a network transport has something; -1: none */
+	bool mixed;             /* also linked through memory, which cannot end a wait for events: sleep for short */
 	bool polled;            /* a network transport has no descriptor: what it brings is only found by looking */
 };
 

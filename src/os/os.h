@@ -57,4 +57,54 @@ void os_wake(const void *word, enum os_reach reach);
  */
 long os_preemptions(void);
 
+/* ---- events ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * A queue tells which of many descriptors are ready. It is a descriptor itself, readable while it has something to tell, so
+ * poll and other queues can watch it. A forked child must not use its parent's queues, timers and events, only close them,
+ * and may find them closed.
+ */
+int os_queue_open(void);
+
+enum {
+	OS_READ = 1,  /* a read would not wait: there are bytes, the end, or an error that it returns */
+	OS_WRITE = 2, /* a write would not wait: there is room, or an error that it returns */
+	OS_ONCE = 4   /* tell once, then not before the next os_queue_watch for this descriptor */
+};
+
+struct os_ready {
+	uint64_t tag;
+	unsigned events; /* OS_READ, OS_WRITE. After a hang-up or an error, both may be set, watched for or not */
+};
+
+/**
+ * From now on the queue watches fd for `events`, 0: for nothing, and tells of it by `tag`. `was`: what it was watched for
+ * in this queue before, 0 if it was not; with OS_ONCE, what was told already counts as watched. What is ready already is told
+ * of, and again by each wait while it stays so. A thread in os_queue_wait sees the change. A descriptor that is closed, in
+ * all its copies, leaves its queues by itself. Fails with EBADF, EINVAL or ENOENT where fd or queue is no longer the file that
+ * `was` is about, because the application closed it; a call that changes nothing (`was` equals `events`) finds that out, too.
+ * EEXIST, or no error: it was watched, though `was` says 0.
+ */
+int os_queue_watch(int queue, int fd, unsigned was, unsigned events, uint64_t tag);
+
+/**
+ * Waits until something is ready, for at most ms milliseconds (-1: without end), and writes down up to cap of it; what
+ * found no room comes next time. Returns their number; 0: nothing in that time, or a signal came. -1: `queue` is none. A thread can
+ * be cancelled in it, and nothing is lost then.
+ */
+int os_queue_wait(int queue, struct os_ready *ready, int cap, int ms);
+
+/** A descriptor that is readable from os_event_raise to os_event_clear, for poll and queues. Never read or written otherwise. */
+int os_event_open(void);
+void os_event_raise(int event);
+void os_event_clear(int event);
+
+/**
+ * A descriptor that becomes readable each `every_ns` nanoseconds after os_timer_set, and stays so until os_timer_rest or
+ * the next os_timer_set. 0: no more, and not readable. A tick may come late by what the system rounds timers to.
+ */
+int os_timer_open(void);
+void os_timer_set(int timer, uint64_t every_ns);
+void os_timer_rest(int timer);
+
 #endif

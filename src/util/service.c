@@ -7,6 +7,7 @@
  * is no longer what it was: an application that closes descriptors that it did not open is found out by it.
  */
 #include "service.h"
+#include "../os/os.h"
 #include "clock.h"
 #include "error.h"
 #include "fd.h"
@@ -17,8 +18,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,6 +27,7 @@ struct watch {
 	service_fn *fn; /* NULL: not watched */
 	void *arg;
 	uint32_t generation;
+	unsigned events;
 };
 
 struct timer {
@@ -44,7 +44,7 @@ static pthread_mutex_t life = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t lock;
 static pthread_t thread;
-static int users, epoll_fd = -1, wake_fd = -1;
+static int users, queue_fd = -1, wake_fd = -1;
 
 /* Guarded by the lock. */
 static bool ending, lost; /* lost: the descriptors are not ours any more */
@@ -66,13 +66,13 @@ static void make_lock(void)
 
 static void close_descriptors(void)
 {
-	fd_close(epoll_fd);
+	fd_close(queue_fd);
 	fd_close(wake_fd);
-	epoll_fd = wake_fd = -1;
+	queue_fd = wake_fd = -1;
 }
 
 /*
- * The child has no service thread, and another thread may have held the locks. The epoll descriptor is one with the
+ * The child has no service thread, and another thread may have held the locks. The queue of events is one with the
  * parent's, so it is closed and not changed. What the parent's watches and timers refer to is not ours to free.
  */
 static void after_fork(void)
@@ -127,10 +127,9 @@ static void lose(void)
 /* Arms the event once more; false: it is not there. */
 static bool wake(void)
 {
-	struct epoll_event e = {.events = EPOLLIN | EPOLLONESHOT};
+	const unsigned armed = OS_READ | OS_ONCE;
 
-	e.data.u64 = (uint32_t)wake_fd;
-	if (!lost && epoll_ctl(epoll_fd, EPOLL_CTL_MOD, wake_fd, &e) == 0)
+	if (!lost && os_queue_watch(queue_fd, wake_fd, armed, armed, (uint32_t)wake_fd) == 0)
 		return true;
 	lose();
 	return false;
@@ -148,13 +147,13 @@ void service_on_loss(service_loss_fn *fn)
 
 /* ---- watches ----------------------------------------------------------------------------------------------------- */
 
-static int control(int how, int fd, uint32_t events)
+static int watch_for(int fd, unsigned events)
 {
-	struct epoll_event e = {.events = events};
+	struct watch *w = &watches[fd];
 
-	e.data.u64 = (uint64_t)watches[fd].generation << 32 | (uint32_t)fd;
-	if (epoll_ctl(epoll_fd, how, fd, &e) < 0)
+	if (os_queue_watch(queue_fd, fd, w->events, events, (uint64_t)w->generation << 32 | (uint32_t)fd) < 0)
 		return fail_errno("can't watch a connection (descriptor %d)", fd);
+	w->events = events;
 	return TUTTI_OK;
 }
 
@@ -176,13 +175,15 @@ static int make_room(size_t fd)
 	return TUTTI_OK;
 }
 
-int service_watch(int fd, uint32_t events, service_fn *fn, void *arg)
+int service_watch(int fd, unsigned events, service_fn *fn, void *arg)
 {
 	int rc = service_check() ? make_room((size_t)fd)
 	                         : fail(TUTTI_ESYSTEM, "the service thread's descriptors were closed");
 
-	if (rc == TUTTI_OK)
-		rc = control(EPOLL_CTL_ADD, fd, events);
+	if (rc == TUTTI_OK) {
+		watches[fd].events = 0;
+		rc = watch_for(fd, events);
+	}
 	if (rc == TUTTI_OK) {
 		watches[fd].fn = fn;
 		watches[fd].arg = arg;
@@ -190,16 +191,17 @@ int service_watch(int fd, uint32_t events, service_fn *fn, void *arg)
 	return rc;
 }
 
-int service_rewatch(int fd, uint32_t events)
+int service_rewatch(int fd, unsigned events)
 {
-	return control(EPOLL_CTL_MOD, fd, events);
+	return watch_for(fd, events);
 }
 
 void service_unwatch(int fd)
 {
 	if (fd < 0 || (size_t)fd >= nwatches || !watches[fd].fn)
 		return;
-	(void)epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	(void)os_queue_watch(queue_fd, fd, watches[fd].events, 0, 0);
+	watches[fd].events = 0;
 	watches[fd].fn = NULL;
 	watches[fd].generation++;
 }
@@ -263,28 +265,28 @@ static int sleep_ms(uint64_t until)
 	return ms > 3600000 ? 3600000 : (int)ms;
 }
 
-static void dispatch(const struct epoll_event *e)
+static void dispatch(const struct os_ready *r)
 {
-	uint32_t fd = (uint32_t)e->data.u64, generation = (uint32_t)(e->data.u64 >> 32);
+	uint32_t fd = (uint32_t)r->tag, generation = (uint32_t)(r->tag >> 32);
 
 	if ((int)fd != wake_fd && watches[fd].fn && watches[fd].generation == generation)
-		watches[fd].fn(watches[fd].arg, (int)fd, e->events);
+		watches[fd].fn(watches[fd].arg, (int)fd, r->events);
 }
 
 /* Who waits on a descriptor that was closed is not woken by that: then stop() cancels the wait. */
-static int sleep_in_epoll(struct epoll_event *events, int ms)
+static int sleep_in_queue(struct os_ready *ready, int ms)
 {
 	int n, state;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
-	n = epoll_wait(epoll_fd, events, BATCH, ms);
+	n = os_queue_wait(queue_fd, ready, BATCH, ms);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	return n;
 }
 
 static void *run(void *arg)
 {
-	struct epoll_event events[BATCH];
+	struct os_ready ready[BATCH];
 	int state;
 
 	(void)arg;
@@ -295,15 +297,13 @@ static void *run(void *arg)
 		asleep_until = timers ? timers->due : UINT64_MAX;
 		n = sleep_ms(asleep_until);
 		service_unlock();
-		n = sleep_in_epoll(events, n);
-		if (n < 0 && errno != EINTR)
-			n = -2;
+		n = sleep_in_queue(ready, n);
 		service_lock();
 		asleep_until = 0;
-		if (n == -2)
+		if (n < 0)
 			lose();
 		for (int i = 0; i < n; i++)
-			dispatch(&events[i]);
+			dispatch(&ready[i]);
 		run_timers();
 	}
 	service_unlock();
@@ -329,15 +329,16 @@ static int start_thread(void)
 
 static int start(void)
 {
-	struct epoll_event e = {.events = 0};
 	int rc;
 
 	ending = lost = false;
-	epoll_fd = fd_keep(epoll_create1(EPOLL_CLOEXEC));
-	wake_fd = fd_keep(eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
-	e.data.u64 = (uint32_t)wake_fd;
-	if (epoll_fd < 0 || wake_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake_fd, &e) < 0)
-		rc = fail_errno("can't make the service thread's epoll");
+	queue_fd = fd_keep(os_queue_open());
+	wake_fd = fd_keep(os_event_open());
+	if (wake_fd >= 0)
+		os_event_raise(wake_fd);
+	if (queue_fd < 0 || wake_fd < 0 ||
+	    os_queue_watch(queue_fd, wake_fd, 0, OS_READ | OS_ONCE, (uint32_t)wake_fd) < 0)
+		rc = fail_errno("can't make the service thread's queue of events");
 	else
 		rc = start_thread();
 	if (rc != TUTTI_OK)

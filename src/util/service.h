@@ -1,5 +1,5 @@
 /*
- * The service thread: one per process, asleep in epoll unless something happens. Doors (accepting and authenticating
+ * The service thread: one per process, asleep unless something happens. Doors (accepting and authenticating
  * connections) and the control plane live on it. It blocks all signals.
  *
  * All callbacks run on that thread with the service lock held; other threads take the lock to touch the same state.
@@ -11,7 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef void service_fn(void *arg, int fd, uint32_t events);
+#include "../os/os.h"
+
+typedef void service_fn(void *arg, int fd, unsigned events);
 typedef void service_timer_fn(void *arg);
 typedef void service_loss_fn(void);
 
@@ -25,9 +27,9 @@ void service_unlock(void);
 /** Gives up at now_ns() time `until`: for the end of the process, where whoever holds the lock may be gone. */
 bool service_lock_until(uint64_t until);
 
-/** With the lock held (callbacks have it). events as for epoll. */
-int service_watch(int fd, uint32_t events, service_fn *fn, void *arg);
-int service_rewatch(int fd, uint32_t events);
+/** With the lock held (callbacks have it). events: OS_READ and OS_WRITE of os.h. */
+int service_watch(int fd, unsigned events, service_fn *fn, void *arg);
+int service_rewatch(int fd, unsigned events);
 /** After this no callback for fd runs any more. Does not close it. */
 void service_unwatch(int fd);
 

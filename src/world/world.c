@@ -17,12 +17,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "../comm/comm.h"
 #include "../topo/believe.h"
+#include "../os/os.h"
 #include "../util/clock.h"
 #include "../util/error.h"
 #include "../util/fd.h"
@@ -547,7 +547,7 @@ static int start_waiting(struct world *w)
 			w->wait.policy = (enum wait_policy)i;
 	w->wait.crowded = w->wait.policy == WAIT_YIELD || (is_crowded(w) && w->wait.policy != WAIT_SPIN);
 	w->wait.bell = w->segment ? segment_bell(w->segment, w->local[w->rank]) : &w->lonely_bell;
-	w->wait.epoll = -1;
+	w->wait.queue = -1;
 	bool memory = false;
 	for (int r = 0; r < w->nranks; r++) {
 		if (w->via[r] < 0 || r == w->rank)
@@ -558,10 +558,9 @@ static int start_waiting(struct world *w)
 		w->wait.polled |= x->t->pump && fd < 0;
 		if (fd < 0)
 			continue;
-		if (w->wait.epoll < 0 && (w->wait.epoll = fd_keep(epoll_create1(EPOLL_CLOEXEC))) < 0)
-			return fail_errno("create an epoll descriptor");
-		struct epoll_event e = {.events = EPOLLIN};
-		(void)epoll_ctl(w->wait.epoll, EPOLL_CTL_ADD, fd, &e); /* the second time: EEXIST */
+		if (w->wait.queue < 0 && (w->wait.queue = fd_keep(os_queue_open())) < 0)
+			return fail_errno("create a queue of events");
+		(void)os_queue_watch(w->wait.queue, fd, 0, OS_READ, 0); /* the second time: EEXIST */
 	}
 	w->wait.mixed = memory;
 	for (int i = 0; i < w->ntransports; i++)
@@ -785,7 +784,7 @@ int world_create(struct world **out, const struct world_start *start, struct par
 	w->rank = start->rank;
 	w->nranks = start->nranks;
 	atomic_init(&w->refs, 1);
-	w->wait.epoll = -1;
+	w->wait.queue = -1;
 	pthread_mutexattr_t recursive;
 	pthread_mutexattr_init(&recursive);
 	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
@@ -839,7 +838,7 @@ void world_unref(struct world *w)
 	}
 	for (int i = 0; i < w->ntransports; i++)
 		free(w->transport[i].fabric);
-	fd_close(w->wait.epoll);
+	fd_close(w->wait.queue);
 	params_free(&w->params);
 	free(w->contacts);
 	free(w->via);

@@ -12,6 +12,8 @@
 #include "../../src/os/os.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -19,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -135,12 +138,265 @@ static void test_preemptions(void **state)
 	assert_true(os_preemptions() >= before);
 }
 
+/* ---- events ------------------------------------------------------------------------------------------------------ */
+
+#define MOST 200
+
+static bool is_readable(int fd, int ms)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, ms) == 1;
+}
+
+/* What the queue tells within ms, of tag: -1 if it does not tell of it. */
+static int told(int queue, uint64_t tag, int ms)
+{
+	struct os_ready r[MOST];
+	int n = os_queue_wait(queue, r, MOST, ms);
+
+	assert_true(n >= 0);
+	for (int i = 0; i < n; i++)
+		if (r[i].tag == tag)
+			return (int)r[i].events;
+	return -1;
+}
+
+static int open_queue(void)
+{
+	int queue = os_queue_open();
+
+	assert_true(queue >= 0);
+	assert_int_equal(fcntl(queue, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	return queue;
+}
+
+static void make_pair(int sv[2])
+{
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	fcntl(sv[0], F_SETFL, O_NONBLOCK);
+	fcntl(sv[1], F_SETFL, O_NONBLOCK);
+}
+
+static void watch(int queue, int fd, unsigned was, unsigned events, uint64_t tag)
+{
+	assert_int_equal(os_queue_watch(queue, fd, was, events, tag), 0);
+}
+
+static void test_queue_tells(void **state)
+{
+	const uint64_t tag = UINT64_C(0xfedcba9876543210);
+	int queue = open_queue(), sv[2];
+	char byte;
+
+	(void)state;
+	make_pair(sv);
+	assert_int_equal(told(queue, tag, 0), -1);
+	watch(queue, sv[0], 0, OS_READ, tag);
+	assert_int_equal(told(queue, tag, 0), -1);
+	assert_false(is_readable(queue, 0));
+	assert_int_equal(write(sv[1], "x", 1), 1);
+	assert_int_equal(told(queue, tag, 20000), OS_READ);
+	assert_int_equal(told(queue, tag, 0), OS_READ); /* again while it stays so */
+	assert_true(is_readable(queue, 0));
+	assert_int_equal(read(sv[0], &byte, 1), 1);
+	assert_int_equal(told(queue, tag, 0), -1);
+	watch(queue, sv[0], OS_READ, OS_READ | OS_WRITE, 7); /* another tag, ready already */
+	assert_int_equal(told(queue, 7, 20000), OS_WRITE);
+	watch(queue, sv[0], OS_READ | OS_WRITE, OS_READ, 7);
+	assert_int_equal(told(queue, 7, 0), -1);
+	watch(queue, sv[0], OS_READ, 0, 0);
+	assert_int_equal(write(sv[1], "x", 1), 1);
+	assert_int_equal(told(queue, 7, 0), -1);
+	watch(queue, sv[0], 0, OS_READ, 8); /* ready before it was watched */
+	assert_int_equal(told(queue, 8, 20000), OS_READ);
+	close(sv[0]);
+	assert_int_equal(told(queue, 8, 0), -1); /* it left by itself */
+	close(sv[1]);
+	close(queue);
+}
+
+static void test_queue_tells_of_the_end(void **state)
+{
+	int queue = open_queue(), sv[2];
+	char byte;
+
+	(void)state;
+	make_pair(sv);
+	watch(queue, sv[0], 0, OS_READ, 1);
+	close(sv[1]);
+	assert_true(told(queue, 1, 20000) & OS_READ);
+	assert_int_equal(read(sv[0], &byte, 1), 0);
+	close(sv[0]);
+	close(queue);
+}
+
+static void test_queue_tells_once(void **state)
+{
+	const unsigned once = OS_READ | OS_ONCE;
+	int queue = open_queue(), event = os_event_open(), other;
+
+	(void)state;
+	os_event_raise(event);
+	watch(queue, event, 0, once, 5);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(told(queue, 5, 20000), OS_READ);
+		assert_int_equal(told(queue, 5, 0), -1);
+		watch(queue, event, once, once, 5);
+	}
+	close(event);
+	assert_int_equal(os_queue_watch(queue, event, once, once, 5), -1); /* it is gone */
+	other = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(other, event); /* another file under its number */
+	assert_int_equal(os_queue_watch(queue, event, once, once, 5), -1);
+	assert_int_equal(os_queue_watch(other, other, once, once, 5), -1); /* no queue */
+	assert_int_equal(os_queue_wait(other, &(struct os_ready){0}, 1, 0), -1);
+	close(other);
+	close(queue);
+}
+
+static void test_queue_of_many(void **state)
+{
+	int queue = open_queue(), outer = open_queue(), event[MOST], seen = 0;
+	bool heard[MOST] = {false};
+	struct os_ready r[10];
+
+	(void)state;
+	watch(outer, queue, 0, OS_READ, 1);
+	assert_int_equal(told(outer, 1, 0), -1);
+	for (int i = 0; i < MOST; i++) {
+		event[i] = os_event_open();
+		os_event_raise(event[i]);
+		watch(queue, event[i], 0, OS_READ, (uint64_t)i);
+	}
+	assert_int_equal(told(outer, 1, 20000), OS_READ); /* a queue in a queue */
+	for (int n; (n = os_queue_wait(queue, r, 10, 0)) > 0 && seen < MOST;)
+		for (int i = 0; i < n; i++) {
+			assert_false(heard[r[i].tag]);
+			heard[r[i].tag] = true;
+			os_event_clear(event[r[i].tag]);
+			seen++;
+		}
+	assert_int_equal(seen, MOST);
+	assert_int_equal(os_queue_wait(queue, r, 10, 0), 0);
+	assert_int_equal(told(outer, 1, 0), -1);
+	for (int i = 0; i < MOST; i++)
+		close(event[i]);
+	close(outer);
+	close(queue);
+}
+
+static void *raise_late(void *arg)
+{
+	usleep(20000);
+	os_event_raise(*(int *)arg);
+	return NULL;
+}
+
+static void test_queue_waits(void **state)
+{
+	int queue = open_queue(), event = os_event_open();
+	uint64_t begin = os_clock_ns();
+	pthread_t thread;
+
+	(void)state;
+	watch(queue, event, 0, OS_READ, 3);
+	assert_int_equal(told(queue, 3, 5), -1);
+	assert_true(os_clock_ns() - begin >= 4 * MS);
+	assert_int_equal(pthread_create(&thread, NULL, raise_late, &event), 0);
+	assert_int_equal(told(queue, 3, -1), OS_READ);
+	pthread_join(thread, NULL);
+	close(event);
+	close(queue);
+}
+
+static void *wait_for_ever(void *arg)
+{
+	(void)os_queue_wait(*(int *)arg, &(struct os_ready){0}, 1, -1);
+	return NULL;
+}
+
+static void test_queue_can_be_cancelled(void **state)
+{
+	int queue = open_queue();
+	pthread_t thread;
+	void *result;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, wait_for_ever, &queue), 0);
+	pthread_cancel(thread);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_ptr_equal(result, PTHREAD_CANCELED);
+	close(queue);
+}
+
+static void test_event(void **state)
+{
+	int event = os_event_open();
+
+	(void)state;
+	assert_true(event >= 0);
+	assert_int_equal(fcntl(event, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	assert_false(is_readable(event, 0));
+	os_event_clear(event); /* of what is not raised: nothing, at once */
+	for (int i = 0; i < 3; i++)
+		os_event_raise(event);
+	assert_true(is_readable(event, 20000));
+	os_event_clear(event); /* once for all */
+	assert_false(is_readable(event, 0));
+	close(event);
+}
+
+static void test_timer(void **state)
+{
+	int timer = os_timer_open(), queue = open_queue();
+	bool rested = false;
+
+	(void)state;
+	assert_true(timer >= 0);
+	assert_int_equal(fcntl(timer, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	watch(queue, timer, 0, OS_READ, 9);
+	assert_int_equal(told(queue, 9, 0), -1);
+	os_timer_set(timer, MS);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(told(queue, 9, 20000), OS_READ);
+		assert_true(is_readable(timer, 0)); /* until it is told to rest */
+		os_timer_rest(timer);
+	}
+	os_timer_set(timer, 100 * MS);
+	for (int i = 0; i < 100 && !rested; i++) { /* a busy machine may come back only after the next tick */
+		assert_true(is_readable(timer, 20000));
+		os_timer_rest(timer);
+		rested = !is_readable(timer, 0);
+	}
+	assert_true(rested);
+	assert_true(is_readable(timer, 20000));
+	os_timer_set(timer, 0);
+	assert_false(is_readable(timer, 5));
+	assert_int_equal(told(queue, 9, 0), -1);
+	os_timer_set(timer, LONG);
+	os_timer_rest(timer); /* of what has not ticked: nothing, at once */
+	assert_false(is_readable(timer, 0));
+	close(timer);
+	close(queue);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_clock),           cmocka_unit_test(test_sleep_ends),
-	        cmocka_unit_test(test_no_wake_is_lost), cmocka_unit_test(test_wakes_all),
+	        cmocka_unit_test(test_clock),
+	        cmocka_unit_test(test_sleep_ends),
+	        cmocka_unit_test(test_no_wake_is_lost),
+	        cmocka_unit_test(test_wakes_all),
 	        cmocka_unit_test(test_preemptions),
+	        cmocka_unit_test(test_queue_tells),
+	        cmocka_unit_test(test_queue_tells_of_the_end),
+	        cmocka_unit_test(test_queue_tells_once),
+	        cmocka_unit_test(test_queue_of_many),
+	        cmocka_unit_test(test_queue_waits),
+	        cmocka_unit_test(test_queue_can_be_cancelled),
+	        cmocka_unit_test(test_event),
+	        cmocka_unit_test(test_timer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

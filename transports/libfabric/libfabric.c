@@ -3,6 +3,7 @@
  * sockets and shared memory. One reliable, unconnected endpoint for each rank of a world; links are ends in registered
  * memory (wire.h) that ranks tell each other over an authenticated side channel (channel.h).
  */
+#include "../../src/os/os.h"
 #include "../../src/util/error.h"
 #include "../../src/util/fd.h"
 #include "../../src/util/log.h"
@@ -10,7 +11,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #define REFER_BYTES                                                                                                    \
@@ -36,7 +36,7 @@ static void fabric_close(void *ctx)
 			wire_free(f->wires[i]);
 		}
 	choices_free(&f->choices, f->fi);
-	fd_close(f->epoll);
+	fd_close(f->queue);
 	free(f->wires);
 	free(f->peers);
 	free(f);
@@ -70,7 +70,7 @@ static int fabric_open(const struct transport_env *env, void **ctx)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	*ctx = f;
 	f->env = env;
-	f->epoll = -1;
+	f->queue = -1;
 	rc = choices_worth_a_look(&rules);
 	if (rc == TUTTI_OK && rules.provider && strcmp(rules.provider, "none") == 0)
 		return fail(TUTTI_EUNSUPPORTED, "TUTTI_LIBFABRIC_PROVIDER=none");
@@ -106,13 +106,13 @@ static uint32_t name_here(const struct transport_env *env, const struct choice *
 	return (choice->name ^ hint) ? choice->name ^ hint : 1;
 }
 
-static int open_epoll(struct fabric *f)
+static int open_queue(struct fabric *f)
 {
-	struct epoll_event e = {.events = EPOLLIN, .data.u32 = (uint32_t)f->env->rank};
+	const int wait_fd = f->e.wait_fd;
 
-	f->epoll = fd_keep(epoll_create1(EPOLL_CLOEXEC));
-	if (f->epoll < 0 || (f->e.wait_fd >= 0 && epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->e.wait_fd, &e) < 0))
-		return fail_errno("make an epoll descriptor");
+	f->queue = fd_keep(os_queue_open());
+	if (f->queue < 0 || (wait_fd >= 0 && os_queue_watch(f->queue, wait_fd, 0, OS_READ, (uint32_t)f->env->rank) < 0))
+		return fail_errno("create a queue of events");
 	return TUTTI_OK;
 }
 
@@ -132,7 +132,7 @@ static int fabric_attach(void *ctx)
 	if (rc == TUTTI_OK)
 		rc = endpoint_open(&f->e, f->fi, choice, env->nranks, spin);
 	if (rc == TUTTI_OK)
-		rc = open_epoll(f);
+		rc = open_queue(f);
 	if (rc == TUTTI_OK)
 		rc = fabric_open_credits(f);
 	if (rc != TUTTI_OK)
@@ -364,7 +364,7 @@ static int fabric_sleep_fd(void *ctx)
 {
 	const struct fabric *f = ctx;
 
-	return f->e.wait_fd >= 0 ? f->epoll : -1;
+	return f->e.wait_fd >= 0 ? f->queue : -1;
 }
 
 const struct transport transport_libfabric = {

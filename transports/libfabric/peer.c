@@ -1,4 +1,5 @@
 /* Peers and what they say over their side channels; see state.h, channel.h. */
+#include "../../src/os/os.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
 #include "../../src/util/log.h"
@@ -7,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 
 #define EVENTS    16
 #define PAIR_NAME UINT64_C(0x6c69626661627269) /* of a dial: "libfabri" */
@@ -37,7 +37,6 @@ static int open_channel(struct fabric *f, int rank)
 {
 	const struct transport_env *env = f->env;
 	struct peer *p = &f->peers[rank];
-	struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)rank};
 	int fd, rc;
 
 	if (env->rank < rank) {
@@ -50,7 +49,7 @@ static int open_channel(struct fabric *f, int rank)
 		return LINK_PENDING;
 	}
 	channel_open(&p->channel, fd);
-	if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
+	if (os_queue_watch(f->queue, fd, 0, OS_READ, (uint32_t)rank) < 0)
 		return fail_errno("watch the side channel with rank %d", rank);
 	p->watched = true;
 	return say_hello(f, p);
@@ -224,7 +223,7 @@ static int hear(struct fabric *f, int rank)
 	while (rc == TUTTI_OK && channel_hear(&p->channel, &r))
 		rc = obey(f, rank, &r);
 	if (p->channel.ended && p->watched) {
-		(void)epoll_ctl(f->epoll, EPOLL_CTL_DEL, p->channel.fd, NULL);
+		(void)os_queue_watch(f->queue, p->channel.fd, OS_READ, 0, 0);
 		p->watched = false;
 		if (!p->left)
 			peer_broken(f, rank, "its side channel", "it closed");
@@ -234,14 +233,14 @@ static int hear(struct fabric *f, int rank)
 
 int peers_look(struct fabric *f)
 {
-	struct epoll_event e[EVENTS];
-	int n = epoll_wait(f->epoll, e, EVENTS, 0), rc = TUTTI_OK;
+	struct os_ready r[EVENTS];
+	int n = os_queue_wait(f->queue, r, EVENTS, 0), rc = TUTTI_OK;
 
 	for (int i = 0; i < n && rc == TUTTI_OK; i++)
-		if (e[i].data.u32 != (uint32_t)f->env->rank) /* that is the endpoint's queue */
-			rc = hear(f, (int)e[i].data.u32);
-	for (int r = 0; r < f->env->nranks; r++)
-		channel_flush(&f->peers[r].channel);
+		if (r[i].tag != (uint32_t)f->env->rank) /* that is the endpoint's queue */
+			rc = hear(f, (int)r[i].tag);
+	for (int peer = 0; peer < f->env->nranks; peer++)
+		channel_flush(&f->peers[peer].channel);
 	return rc;
 }
 

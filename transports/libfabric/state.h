@@ -7,7 +7,7 @@
 
 struct peer {
 	struct channel channel; /* fd -1: not yet */
-	bool watched;           /* in the epoll set */
+	bool watched;           /* in the queue of events */
 	bool met;               /* its address is known: */
 	fi_addr_t addr;
 	uint8_t name[ADDRESS_MAX];
@@ -29,7 +29,7 @@ struct fabric {
 	struct choices choices;
 	struct endpoint e;
 	uint32_t name; /* of what ranks have in common; 0: closed */
-	int epoll;     /* the endpoint's queue, and side channels */
+	int queue;     /* of events: the endpoint's queue, and side channels */
 	struct peer *peers;
 	int trouble; /* peers that are broken, and neither lost nor gone */
 	struct wire **wires;

@@ -38,8 +38,8 @@ struct stream {
 	struct cover *cover; /* NULL: bytes go as they are */
 	int fd, peer;
 	uint64_t tag;     /* its name, equal on both sides */
-	uint32_t watched; /* events in the epoll set; 0: not in it */
-	bool readable;    /* epoll says so */
+	unsigned watched; /* events in the queue; 0: not in it */
+	bool readable;    /* the queue says so */
 	bool dialled;     /* by this rank */
 	bool awaited;     /* no link reads from it yet, but one may be about to */
 	bool closed;      /* nothing more will be read or written */

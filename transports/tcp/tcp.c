@@ -12,6 +12,7 @@
  *   and receives from    the other's stream, if there is one: who has dialled to send does so there. Else from its own,
  *                        as soon as something comes over it: until then the other rank may still dial
  */
+#include "../../src/os/os.h"
 #include "../../src/transport.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
@@ -21,15 +22,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MANY        4 /* with more incoming streams epoll tells which are readable */
+#define MANY        4 /* with more incoming streams the queue of events tells which are readable */
 #define EVENTS      64
 #define REFER_BYTES 1024 /* the kernel reads the caller's memory: from here on cheaper than a copy into a slot */
 #define HAS_AES     1    /* in the address: this processor encrypts by AES-256-GCM, else ChaCha20-Poly1305 */
-#define PATIENCE    64   /* visits to a full ring before its socket leaves the epoll set */
+#define PATIENCE    64   /* visits to a full ring before its socket leaves the queue of events */
 #define MOMENT_NS   UINT64_C(5000000) /* for the lower rank to dial, before the higher one does */
 
 /* With its head one packet for the device's queue, so that no part of it waits behind what goes to other peers. */
@@ -37,7 +37,7 @@
 
 struct tcp {
 	const struct transport_env *env;
-	int epoll; /* receivers with room; senders that wait for the socket */
+	int queue; /* of events: receivers with room; senders that wait for the socket */
 	struct stream **streams;
 	int n, cap, incoming;
 };
@@ -50,7 +50,7 @@ static void tcp_close(void *ctx)
 		return;
 	for (int i = 0; i < t->n; i++)
 		stream_destroy(t->streams[i]);
-	fd_close(t->epoll);
+	fd_close(t->queue);
 	free(t->streams);
 	free(t);
 }
@@ -64,9 +64,9 @@ static int tcp_open(const struct transport_env *env, void **ctx)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	*ctx = t;
 	t->env = env;
-	t->epoll = fd_keep(epoll_create1(EPOLL_CLOEXEC));
-	if (t->epoll < 0)
-		return fail_errno("create an epoll descriptor");
+	t->queue = fd_keep(os_queue_open());
+	if (t->queue < 0)
+		return fail_errno("create a queue of events");
 	fd = fd_keep(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
 	if (fd < 0 && errno == EAFNOSUPPORT)
 		fd = fd_keep(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -98,25 +98,22 @@ static uint64_t tcp_fabric(void *ctx)
 
 /* ---- which sockets may wake us ----------------------------------------------------------------------------------- */
 
-static int watch(struct tcp *t, struct stream *s, uint32_t events)
+static int watch(struct tcp *t, struct stream *s, unsigned events)
 {
-	struct epoll_event e = {.events = events, .data.ptr = s};
-	int what = !s->watched ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
-
 	if (s->watched == events)
 		return TUTTI_OK;
-	if (epoll_ctl(t->epoll, what, s->fd, &e) < 0)
+	if (os_queue_watch(t->queue, s->fd, s->watched, events, (uintptr_t)s) < 0)
 		return fail_errno("watch the TCP connection with rank %d", s->peer);
 	s->watched = events;
 	return TUTTI_OK;
 }
 
 /* What is worth waking up for: bytes that have a place, and room in a socket that was full. */
-static uint32_t events_of(const struct stream *s)
+static unsigned events_of(const struct stream *s)
 {
 	bool hears = (s->in.ring && s->blocked < PATIENCE && !stream_faults(&s->in)) || s->awaited;
 
-	return s->closed ? 0 : (hears ? EPOLLIN : 0) | (s->waiting ? EPOLLOUT : 0);
+	return s->closed ? 0 : (hears ? OS_READ : 0) | (s->waiting ? OS_WRITE : 0);
 }
 
 /* ---- links ------------------------------------------------------------------------------------------------------- */
@@ -364,7 +361,7 @@ static void move_out(struct stream *s)
 		stream_send(s);
 }
 
-/* The socket of a full ring leaves the epoll set, but not at once: most rings are full for a moment only. */
+/* The socket of a full ring leaves the queue of events, but not at once: most rings are full for a moment only. */
 static void move_in(struct stream *s, bool look)
 {
 	if (!s->in.ring || s->closed || stream_faults(&s->in))
@@ -373,7 +370,7 @@ static void move_in(struct stream *s, bool look)
 		s->blocked += s->blocked < PATIENCE;
 		return;
 	}
-	if (!look && s->watched & EPOLLIN && !s->readable && !stream_holds(s))
+	if (!look && s->watched & OS_READ && !s->readable && !stream_holds(s))
 		return;
 	s->blocked = 0;
 	s->readable = false;
@@ -382,11 +379,11 @@ static void move_in(struct stream *s, bool look)
 
 static void find_readable(struct tcp *t)
 {
-	struct epoll_event e[EVENTS];
-	int n = epoll_wait(t->epoll, e, EVENTS, 0);
+	struct os_ready r[EVENTS];
+	int n = os_queue_wait(t->queue, r, EVENTS, 0);
 
 	for (int i = 0; i < n; i++)
-		((struct stream *)e[i].data.ptr)->readable = true;
+		((struct stream *)(uintptr_t)r[i].tag)->readable = true;
 }
 
 /* A lost peer is no error here: it may be no concern of the communicator that waits now. */
@@ -432,7 +429,7 @@ static void tcp_look(void *ctx)
 
 static int tcp_sleep_fd(void *ctx)
 {
-	return ((struct tcp *)ctx)->epoll;
+	return ((struct tcp *)ctx)->queue;
 }
 
 const struct transport transport_tcp = {

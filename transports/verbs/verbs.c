@@ -3,6 +3,7 @@
  * other; see pair.h for what then follows. A rail is a port of a device, with pairs of its own and one completion queue,
  * which pump polls for all of them. The lane of a link says on which rail it goes.
  */
+#include "../../src/os/os.h"
 #include "../../src/transport.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #define RAILS_MAX  8
@@ -37,8 +37,8 @@ struct verbs {
 	struct rail rails[RAILS_MAX];
 	int nrails;
 	uint32_t window; /* that this rank's devices allow */
-	int epoll;
-	unsigned idle; /* visits that found nothing */
+	int queue;       /* of events */
+	unsigned idle;   /* visits that found nothing */
 };
 
 /* In the contact. No holes. */
@@ -48,7 +48,7 @@ struct verbs_address {
 };
 _Static_assert(sizeof(struct verbs_address) <= CONTACT_BLOB, "an address has its place in a contact");
 
-/* What the epoll set tells of: a rail's number among ours, and one of these. */
+/* What the queue of events tells of: a rail's number among ours, and one of these. */
 enum { WATCH_EVENTS, WATCH_COMPLETIONS, WATCH_CM, WATCH_PAIR /* + rank */ };
 
 #define each_rail(l, v)    (struct rail *l = (v)->rails; l < (v)->rails + (v)->nrails; l++)
@@ -71,7 +71,7 @@ static void verbs_close(void *ctx)
 		device_close(&l->device);
 		free(l->pairs);
 		}
-	fd_close(v->epoll);
+	fd_close(v->queue);
 	free(v);
 }
 
@@ -142,7 +142,7 @@ static int verbs_open(const struct transport_env *env, void **ctx)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	*ctx = v;
 	v->env = env;
-	v->epoll = -1;
+	v->queue = -1;
 	return names ? open_rails(v, names) : open_rail(v, NULL, 0);
 }
 
@@ -172,9 +172,9 @@ static bool is_usable(const struct verbs *v, int rank)
 
 static int watch(struct verbs *v, const struct rail *l, int fd, uint32_t what)
 {
-	struct epoll_event e = {.events = EPOLLIN, .data.u64 = (uint64_t)(l - v->rails) << 32 | what};
+	uint64_t tag = (uint64_t)(l - v->rails) << 32 | what;
 
-	return epoll_ctl(v->epoll, EPOLL_CTL_ADD, fd, &e) < 0 ? fail_errno("watch %s", l->device.name) : TUTTI_OK;
+	return os_queue_watch(v->queue, fd, 0, OS_READ, tag) < 0 ? fail_errno("watch %s", l->device.name) : TUTTI_OK;
 }
 
 static int attach_rail(struct verbs *v, struct rail *l, int peers)
@@ -207,9 +207,9 @@ static int verbs_attach(void *ctx)
 		peers += r != v->env->rank && is_usable(v, r);
 	if (!peers)
 		return fail(TUTTI_EUNSUPPORTED, "no other rank has a device that it could use");
-	v->epoll = fd_keep(epoll_create1(EPOLL_CLOEXEC));
-	if (v->epoll < 0)
-		return fail_errno("create an epoll descriptor");
+	v->queue = fd_keep(os_queue_open());
+	if (v->queue < 0)
+		return fail_errno("create a queue of events");
 	for
 		each_rail(l, v) if (rc == TUTTI_OK) rc = attach_rail(v, l, peers);
 	return rc;
@@ -333,17 +333,17 @@ static void listen_to(struct verbs *v, struct pair *p)
 {
 	pair_talk(p);
 	if (p->state >= PAIR_LEFT)
-		(void)epoll_ctl(v->epoll, EPOLL_CTL_DEL, p->fd, NULL);
+		(void)os_queue_watch(v->queue, p->fd, OS_READ, 0, 0);
 }
 
 static void look_around(struct verbs *v)
 {
-	struct epoll_event e[POLLED];
-	int n = epoll_wait(v->epoll, e, POLLED, 0);
+	struct os_ready r[POLLED];
+	int n = os_queue_wait(v->queue, r, POLLED, 0);
 
 	for (int i = 0; i < n; i++) {
-		struct rail *l = &v->rails[e[i].data.u64 >> 32];
-		uint32_t what = (uint32_t)e[i].data.u64;
+		struct rail *l = &v->rails[r[i].tag >> 32];
+		uint32_t what = (uint32_t)r[i].tag;
 		if (what == WATCH_EVENTS)
 			read_events(v, l);
 		else if (what == WATCH_COMPLETIONS)
@@ -519,7 +519,7 @@ static int verbs_sleep_fd(void *ctx)
 
 	for
 		each_rail(l, v) if (!l->device.channel) return -1;
-	return v->epoll;
+	return v->queue;
 }
 
 /* Frames are copies; only a card that writes into the peer's ring can take the caller's bytes from where they are. */
