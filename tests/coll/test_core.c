@@ -726,7 +726,7 @@ static void test_slots_suit_the_transport(void **state)
 	           *asked[] = {"TUTTI_TRANSPORT=tcp", "TUTTI_SLOT=64K", NULL};
 	(void)state;
 	assert_int_equal(failed_with(memory, 128 << 10), 0);
-	assert_int_equal(failed_with(sockets, 128 << 10), 0);
+	assert_int_equal(failed_with(sockets, 192 << 10), 0);
 	assert_int_equal(failed_apart(sockets, 60 << 10), 0);
 	assert_int_equal(failed_apart(asked, 64 << 10), 0);
 }
