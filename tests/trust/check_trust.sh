@@ -59,8 +59,11 @@ a_relay_that_repeats() { relayed repeat up && found 0; }
 a_relay_that_cuts() { limit=8; relayed cut up && [ $rank0 != 0 ] && [ $rank1 != 0 ] && grep -q "rank" "$work/rank0"; }
 who_listens_learns_nothing() {
 	unset limit
+	# long enough not to stand in the ciphertext by chance, as a host's short name may
+	export TUTTI_HOST=a-host-that-nobody-shall-know
 	relayed forward up
-	[ -s "$work/capture" ] && ! grep -aqE "TUTTI_|$(hostname)|${secret%????????????????????????}" "$work/capture"
+	unset TUTTI_HOST
+	[ -s "$work/capture" ] && ! grep -aqE "TUTTI_|a-host-that|${secret%????????????????????????}" "$work/capture"
 }
 
 # ---- another user of the host ----
