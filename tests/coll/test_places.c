@@ -21,8 +21,8 @@
 
 static void run(int n, bool times_out, enum tutti_progress_mode mode, int (*fn)(struct tutti_comm *, void *), void *arg)
 {
-	const char *env[] = {"TUTTI_TRANSPORT=tcp", times_out ? "TUTTI_TIMEOUT=2" : "TUTTI_TIMEOUT=60",
-	                     "TUTTI_LOG=error", NULL};
+	const char *env[] = {"TUTTI_TRANSPORT=tcp", "TUTTI_SLOT=128K",
+	                     times_out ? "TUTTI_TIMEOUT=2" : "TUTTI_TIMEOUT=60", "TUTTI_LOG=error", NULL};
 	struct tutti_config config = TUTTI_CONFIG_INIT;
 	struct ranks how = {.n = n, .env = env, .config = &config, .seconds = 90};
 	config.progress = mode;
@@ -37,7 +37,7 @@ static void pause_ms(int ms)
 
 /* ---- it comes there ---------------------------------------------------------------------------------------------- */
 
-#define PART     ((size_t)128 << 10) /* a slot's */
+#define PART     ((size_t)128 << 10) /* TUTTI_SLOT */
 #define PARTS    64
 #define ONE_SLOT 100000
 
