@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "../kernel/wire.h"
+#include "../os/os.h"
 #include "../util/error.h"
 #include "crew.h"
 #include "tutti.h"
@@ -97,17 +97,11 @@ static size_t set_bytes(const struct run *x, const struct step *s, int strand, s
 
 /* ---- by reference ------------------------------------------------------------------------------------------------- */
 
-static ssize_t read_some(int64_t pid, void *to, uint64_t from, size_t bytes)
-{
-	struct iovec mine = {to, bytes}, theirs = {(void *)(uintptr_t)from, bytes};
-	return process_vm_readv((pid_t)pid, &mine, 1, &theirs, 1, 0);
-}
-
 /* Whose buffer is not there? What can be read elsewhere can't be stored here. */
 static int bad_address(int64_t pid, const uint8_t *to, uint64_t from)
 {
 	uint8_t byte;
-	if (read_some(pid, &byte, from, 1) == 1)
+	if (os_read_process((pid_t)pid, from, &byte, 1) == 1)
 		return fail(TUTTI_ESYSTEM, "this rank's buffer can't be written at %p: %s", (const void *)to,
 		            strerror(EFAULT));
 	return fail(
@@ -121,7 +115,7 @@ static int bad_address(int64_t pid, const uint8_t *to, uint64_t from)
 static int read_process(int64_t pid, uint8_t *to, uint64_t from, size_t bytes)
 {
 	while (bytes) {
-		ssize_t n = read_some(pid, to, from, bytes);
+		ssize_t n = os_read_process((pid_t)pid, from, to, bytes);
 		if (n < 0 && errno == ESRCH)
 			return fail(TUTTI_EPEER, "process %lld is gone", (long long)pid);
 		if (n < 0 && errno == EFAULT)

@@ -2,13 +2,17 @@
 #include "os.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -104,4 +108,77 @@ void os_timer_set(int timer, uint64_t every_ns)
 void os_timer_rest(int timer)
 {
 	os_event_clear(timer);
+}
+
+/* ---- memory that processes share --------------------------------------------------------------------------------- */
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) /* who touches what is beyond a file's end dies */
+
+/* Beyond the limit of file sizes a signal would end the process. */
+static bool is_too_long(size_t bytes)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur;
+}
+
+int os_shared_open(size_t bytes)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), all = (bytes + page - 1) / page * page;
+	int fd, error;
+
+	if (is_too_long(all)) {
+		errno = EFBIG;
+		return -1;
+	}
+	fd = memfd_create("tutti", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || (ftruncate(fd, (off_t)all) == 0 && fcntl(fd, F_ADD_SEALS, SEALS) == 0))
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+int64_t os_shared_length(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+
+	if (seals >= 0 && (seals & SEALS) == SEALS && fstat(fd, &st) == 0)
+		return st.st_size;
+	errno = EINVAL;
+	return -1;
+}
+
+int os_shared_commit(int fd, size_t at, size_t bytes)
+{
+	int rc = fallocate(fd, 0, (off_t)at, (off_t)bytes);
+
+	return rc < 0 && (errno == EOPNOTSUPP || errno == ENOSYS) ? 0 : rc;
+}
+
+int os_shared_release(int fd, size_t at, size_t bytes)
+{
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)bytes);
+}
+
+int os_private_release(void *p, size_t bytes)
+{
+	if (bytes % (size_t)sysconf(_SC_PAGESIZE) == 0)
+		return madvise(p, bytes, MADV_DONTNEED);
+	errno = EINVAL;
+	return -1;
+}
+
+ssize_t os_receive_message(int sock, struct msghdr *m)
+{
+	return recvmsg(sock, m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+}
+
+ssize_t os_read_process(pid_t pid, uint64_t from, void *to, size_t bytes)
+{
+	struct iovec mine = {to, bytes}, theirs = {(void *)(uintptr_t)from, bytes};
+
+	return process_vm_readv(pid, &mine, 1, &theirs, 1, 0);
 }

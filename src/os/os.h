@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
 
 #if defined(__linux__)
 #include "linux.h"
@@ -106,5 +108,40 @@ void os_event_clear(int event);
 int os_timer_open(void);
 void os_timer_set(int timer, uint64_t every_ns);
 void os_timer_rest(int timer);
+
+/* ---- memory that processes share --------------------------------------------------------------------------------- */
+
+/**
+ * A descriptor of at least `bytes` zeroed bytes without a name, for mmap with MAP_SHARED here and in every process that the
+ * descriptor is passed to. Its length is a multiple of the system's page (sysconf), and nobody can change it. It is sparse: what
+ * nobody has touched takes no memory. It is neither read nor written with its descriptor. Fails, and sends no signal, where a
+ * limit of this process is less.
+ */
+int os_shared_open(size_t bytes);
+
+/** Its length. EINVAL: os_shared_open did not make it, or its length could still change. */
+int64_t os_shared_length(int fd);
+
+/**
+ * Takes memory for bytes [at, at + bytes) now, so that the first touch of them can't end the process. Fails with ENOSPC or
+ * another error when there is none. Where a system can't take it in advance, it is 0 and does nothing.
+ */
+int os_shared_commit(int fd, size_t at, size_t bytes);
+
+/** Gives their memory back; they read as zero afterwards, in all mappings. -1: that can't be done, and nothing has changed. */
+int os_shared_release(int fd, size_t at, size_t bytes);
+
+/** The same for an anonymous mapping of this process alone; -1 also where that are not whole pages. */
+int os_private_release(void *p, size_t bytes);
+
+/** recvmsg that does not wait; descriptors that come with the message are closed on exec. */
+ssize_t os_receive_message(int sock, struct msghdr *m);
+
+/**
+ * Copies bytes at address `from` of another process to `to`. Returns how many it has copied, which may
+ * be less; -1: EFAULT, a part of them is not mapped, there or here; ESRCH, the process is gone; EPERM, ENOSYS or another error,
+ * this process may not read that one, whatever the address. It may lose that right at any time.
+ */
+ssize_t os_read_process(pid_t pid, uint64_t from, void *to, size_t bytes);
 
 #endif

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../os/os.h"
 #include "../util/error.h"
 #include "../util/fd.h"
 
@@ -18,7 +19,6 @@
 #define GONE      1u                  /* key of a withdrawn entry */
 #define KEEP      ((uint64_t)2 << 20) /* bytes of a rank's closed areas that stay committed for the next ones */
 #define PATIENCE  16u                 /* withdrawn areas that wait for others, before it is looked who has left */
-#define SEALS     (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) /* who reads beyond a file's end dies */
 
 /* Least bytes for which a reference beats a copy: reading in place costs a wait for the peer, reading a process a call. */
 #define REFER_WINDOW  8192u
@@ -88,6 +88,12 @@ static size_t round_up(size_t n, size_t to)
 	return (n + to - 1) / to * to;
 }
 
+/* What the system makes of so many bytes of shared memory. */
+static size_t whole_pages(size_t n)
+{
+	return round_up(n, (size_t)sysconf(_SC_PAGESIZE));
+}
+
 static struct region *region_of(const struct segment *s, int local)
 {
 	return (struct region *)(s->map->base + PAGE + s->map->stride * (size_t)local);
@@ -141,7 +147,7 @@ static int view(struct segment **out, struct mapping *map, int me)
 	atomic_fetch_add_explicit(&map->refs, 1, memory_order_relaxed);
 	if (map->fd >= 0) {
 		size_t at = PAGE + map->stride * (size_t)me;
-		if (fallocate(map->fd, 0, (off_t)at, (off_t)start) != 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
+		if (os_shared_commit(map->fd, at, start) != 0) {
 			int rc = fail_errno("reserve %zu bytes of shared memory", start);
 			segment_close(s);
 			return rc == TUTTI_ESYSTEM ? TUTTI_ENOMEM : rc;
@@ -175,27 +181,13 @@ static int map_memory(struct mapping **out, int fd, int nlocal, size_t stride)
 	return TUTTI_OK;
 }
 
-static int make_memfd(size_t bytes, int *fd)
+static int make_shared(size_t bytes, int *fd)
 {
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
-	    bytes > limit.rlim_cur) /* beyond it a signal would end the process */
+	*fd = fd_keep(os_shared_open(bytes));
+	if (*fd < 0 && errno == EFBIG)
 		return fail(TUTTI_ENOMEM, "%zu MiB of shared memory are more than the limit of file sizes (ulimit -f)",
 		            bytes >> 20);
-	*fd = fd_keep(memfd_create("tutti", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-	if (*fd < 0)
-		return fail_errno("create shared memory (memfd)");
-	if (ftruncate(*fd, (off_t)bytes) != 0) {
-		int rc = fail_errno("size shared memory to %zu MiB", bytes >> 20);
-		fd_close(*fd);
-		return rc;
-	}
-	if (fcntl(*fd, F_ADD_SEALS, SEALS) < 0) {
-		int rc = fail_errno("seal the size of shared memory");
-		fd_close(*fd);
-		return rc;
-	}
-	return TUTTI_OK;
+	return *fd < 0 ? fail_errno("can't make %zu MiB of shared memory", bytes >> 20) : TUTTI_OK;
 }
 
 int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd)
@@ -203,7 +195,7 @@ int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd)
 	int rc = TUTTI_ENOMEM, mine = -1;
 	struct mapping *map = NULL;
 	for (size_t stride = choose_stride(nlocal); stride >= 16u << 20 && !map; stride /= 2) {
-		if (fd && (rc = make_memfd(PAGE + stride * (size_t)nlocal, &mine)) != TUTTI_OK)
+		if (fd && (rc = make_shared(PAGE + stride * (size_t)nlocal, &mine)) != TUTTI_OK)
 			continue;
 		rc = map_memory(&map, mine, nlocal, stride);
 		if (rc && mine >= 0)
@@ -220,35 +212,41 @@ int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd)
 	return rc;
 }
 
-/* Is the file as long as its head says, for good? */
-static bool has_size(int fd, const struct stat *st, uint64_t stride, int nlocal)
+/* Is the memory as long as its head says? */
+static bool has_size(size_t length, uint64_t stride, int nlocal)
 {
 	size_t all;
 	return stride % PAGE == 0 && stride > heap_start(nlocal) &&
-	       !__builtin_mul_overflow(stride, (size_t)nlocal, &all) && (size_t)st->st_size - PAGE == all &&
-	       (fcntl(fd, F_GET_SEALS) & SEALS) == SEALS;
+	       !__builtin_mul_overflow(stride, (size_t)nlocal, &all) && !__builtin_add_overflow(all, PAGE, &all) &&
+	       length == whole_pages(all);
 }
 
+/* The length comes first: it can't change, so a look at the head is safe. */
 static int read_head(int fd, int nlocal, uint64_t nonce, struct head *head)
 {
 	struct stat st;
 	if (fstat(fd, &st) < 0)
 		return fail_errno("look at the shared memory that was handed over");
-	if (!S_ISREG(st.st_mode))
+	if (S_ISCHR(st.st_mode))
 		return fail(TUTTI_EUNSUPPORTED, "the lowest rank of this host could not make the shared memory");
-	ssize_t got = pread(fd, head, sizeof(*head), 0);
-	if (got < 0)
+	int64_t length = os_shared_length(fd);
+	if (length < (int64_t)PAGE)
+		return fail(TUTTI_EPEER, "what was handed over is not shared memory of a fixed size");
+	const struct head *first = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	if (first == MAP_FAILED)
 		return fail_errno("read the head of the shared memory");
-	if (got != (ssize_t)sizeof(*head) || head->nonce != nonce || head->nlocal != (uint64_t)nlocal)
+	*head = *first;
+	munmap((void *)(uintptr_t)first, PAGE);
+	if (head->nonce != nonce || head->nlocal != (uint64_t)nlocal)
 		return fail(TUTTI_EPEER, "the shared memory that was handed over is another job's");
-	if (!has_size(fd, &st, head->stride, nlocal))
+	if (!has_size((size_t)length, head->stride, nlocal))
 		return fail(TUTTI_EPEER, "the shared memory that was handed over has not the size that its head says");
 	return TUTTI_OK;
 }
 
 int segment_join(struct segment **seg, int fd, int nlocal, int me, uint64_t nonce)
 {
-	struct head head;
+	struct head head = {0};
 	int rc = read_head(fd, nlocal, nonce, &head);
 	if (rc)
 		return rc;
@@ -298,10 +296,9 @@ static int commit(struct mapping *map, const void *p, size_t bytes)
 {
 	if (map->fd < 0)
 		return TUTTI_OK;
-	off_t at = (off_t)((const uint8_t *)p - map->base);
 	if (!fd_is_ours(map->fd)) /* another file may have its number */
 		return fail(TUTTI_ESYSTEM, "the application closed the descriptor of the shared memory");
-	if (fallocate(map->fd, 0, at, (off_t)bytes) == 0 || errno == EOPNOTSUPP || errno == ENOSYS)
+	if (os_shared_commit(map->fd, (size_t)((const uint8_t *)p - map->base), bytes) == 0)
 		return TUTTI_OK;
 	return fail(TUTTI_ENOMEM, "no room for %zu bytes of memory shared with this host's ranks", bytes);
 }
@@ -309,10 +306,12 @@ static int commit(struct mapping *map, const void *p, size_t bytes)
 /* Gives the pages back; they read as zero afterwards. */
 static void decommit(struct mapping *map, void *p, size_t bytes)
 {
+	int rc = -1;
 	if (map->fd < 0)
-		madvise(p, bytes, MADV_DONTNEED);
-	else if (!fd_is_ours(map->fd) || fallocate(map->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-	                                           (off_t)((uint8_t *)p - map->base), (off_t)bytes) != 0)
+		rc = os_private_release(p, bytes);
+	else if (fd_is_ours(map->fd))
+		rc = os_shared_release(map->fd, (size_t)((uint8_t *)p - map->base), bytes);
+	if (rc != 0)
 		memset(p, 0, bytes);
 }
 

@@ -8,7 +8,8 @@
  * plain heap pages. The memory is sparse: address space is reserved for all of it, pages are committed when they are
  * allocated, so that running out is ENOMEM and never SIGBUS.
  *
- * Both memory transports are this file: inproc makes the segment from anonymous memory, shm from a memfd.
+ * Both memory transports are this file: inproc makes the segment from anonymous memory, shm from memory
+ * without a name that is handed over by its descriptor.
  */
 #ifndef TUTTI_SEGMENT_H
 #define TUTTI_SEGMENT_H
@@ -19,7 +20,7 @@
 struct segment;
 
 /**
- * Makes a segment for `nlocal` ranks, as local rank 0. fd: *fd receives a memfd when it is not NULL (the caller closes
+ * Makes a segment for `nlocal` ranks, as local rank 0. fd: *fd receives its descriptor when it is not NULL (the caller closes
  * it), otherwise the memory is of this process only. ENOMEM, ESYSTEM.
  */
 int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd);

@@ -3,6 +3,7 @@
  * stopped. Messages here say what failed on which address; callers add who was meant.
  */
 #include "net.h"
+#include "../os/os.h"
 #include "clock.h"
 #include "error.h"
 #include "fd.h"
@@ -436,7 +437,7 @@ int net_recv_fd(int sock, struct net_limit limit, int *fd)
 		struct iovec iov = {.iov_base = &byte, .iov_len = 1};
 		struct msghdr m = {
 		        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.room, .msg_controllen = sizeof(c.room)};
-		ssize_t got = recvmsg(sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		ssize_t got = os_receive_message(sock, &m);
 		struct cmsghdr *head;
 		int rc;
 

@@ -18,9 +18,11 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -381,6 +383,217 @@ static void test_timer(void **state)
 	close(queue);
 }
 
+/* ---- memory that processes share --------------------------------------------------------------------------------- */
+
+#define MEM ((size_t)1 << 20)
+
+static unsigned char *map_shared(int fd)
+{
+	unsigned char *p = mmap(NULL, MEM, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	return p;
+}
+
+static void assert_all(const unsigned char *p, size_t bytes, unsigned char value)
+{
+	for (size_t i = 0; i < bytes; i++)
+		assert_int_equal(p[i], value);
+}
+
+static void test_shared_memory(void **state)
+{
+	const int64_t page = sysconf(_SC_PAGESIZE);
+	int fd = os_shared_open(MEM - 100);
+	unsigned char *a, *b;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	assert_true(os_shared_length(fd) >= (int64_t)MEM - 100);
+	assert_true(os_shared_length(fd) < (int64_t)MEM - 100 + page);
+	assert_int_equal(os_shared_length(fd) % page, 0);
+	a = map_shared(fd);
+	b = map_shared(fd);
+	assert_int_equal(os_shared_commit(fd, 0, MEM), 0);
+	assert_all(b, MEM, 0);
+	memset(a, 7, MEM);
+	assert_all(b, MEM, 7);
+	if (os_shared_release(fd, MEM / 4, MEM / 2) == 0)
+		assert_all(b + MEM / 4, MEM / 2, 0);
+	else
+		assert_all(b + MEM / 4, MEM / 2, 7);
+	assert_all(b, MEM / 4, 7);
+	assert_all(b + MEM * 3 / 4, MEM / 4, 7);
+	munmap(a, MEM);
+	munmap(b, MEM);
+	close(fd);
+}
+
+static void test_shared_length_is_for_good(void **state)
+{
+	int fd = os_shared_open(MEM), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	FILE *file = tmpfile();
+
+	(void)state;
+	assert_int_not_equal(ftruncate(fd, (off_t)MEM / 2), 0);
+	assert_int_not_equal(ftruncate(fd, (off_t)MEM * 2), 0);
+	assert_int_equal(os_shared_length(fd), MEM);
+	assert_int_equal(os_shared_length(null), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(ftruncate(fileno(file), (off_t)MEM), 0);
+	assert_int_equal(os_shared_length(fileno(file)), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(os_shared_length(-1), -1);
+	fclose(file);
+	close(null);
+	close(fd);
+}
+
+/* A child's status: 0 when `fn` said true. */
+static int in_child(bool (*fn)(void))
+{
+	pid_t pid = fork();
+	int status = -1;
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(fn() ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static bool fails_at_a_limit(void)
+{
+	struct rlimit limit = {MEM / 2, MEM / 2};
+
+	return setrlimit(RLIMIT_FSIZE, &limit) == 0 && (os_shared_open(MEM) >= 0 || errno == EFBIG);
+}
+
+static void test_shared_memory_beyond_a_limit(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(fails_at_a_limit), 0);
+}
+
+static void test_shared_memory_is_sparse(void **state)
+{
+	int fd = os_shared_open((size_t)1 << 40); /* no machine has so much */
+	unsigned char *p = mmap(NULL, (size_t)1 << 40, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	(void)state;
+	if (fd < 0 || p == MAP_FAILED)
+		skip(); /* a limit of this process */
+	p[(size_t)1 << 39] = 1;
+	munmap(p, (size_t)1 << 40);
+	close(fd);
+}
+
+static void test_private_release(void **state)
+{
+	unsigned char *p = mmap(NULL, MEM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int done;
+
+	(void)state;
+	assert_ptr_not_equal(p, MAP_FAILED);
+	memset(p, 7, MEM);
+	done = os_private_release(p + MEM / 4, MEM / 2);
+	assert_all(p + MEM / 4, MEM / 2, done == 0 ? 0 : 7);
+	assert_all(p, MEM / 4, 7);
+	assert_all(p + MEM * 3 / 4, MEM / 4, 7);
+	memset(p, 7, MEM);
+	assert_int_equal(os_private_release(p + MEM / 4, 100), -1); /* not whole pages */
+	assert_int_equal(os_private_release(p + MEM / 4 + 8, MEM / 2), -1);
+	assert_all(p, MEM, 7);
+	munmap(p, MEM);
+}
+
+/* Room for one descriptor, aligned as its header wants. */
+union carrier {
+	struct cmsghdr head;
+	char room[CMSG_SPACE(sizeof(int))];
+};
+
+static struct msghdr message(struct iovec *byte, union carrier *c)
+{
+	return (struct msghdr){
+	        .msg_iov = byte, .msg_iovlen = 1, .msg_control = c->room, .msg_controllen = sizeof(c->room)};
+}
+
+static void test_shared_memory_is_handed_over(void **state)
+{
+	int fd = os_shared_open(MEM), got, sv[2];
+	char text = 'x';
+	struct iovec byte = {&text, 1};
+	union carrier c = {.room = {0}};
+	struct msghdr m = message(&byte, &c);
+	unsigned char *a = map_shared(fd), *b;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	assert_int_equal(os_receive_message(sv[1], &m), -1); /* it does not wait */
+	assert_int_equal(errno, EAGAIN);
+	m = message(&byte, &c);
+	c.head = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+	memcpy(CMSG_DATA(&c.head), &fd, sizeof(int));
+	assert_int_equal(sendmsg(sv[0], &m, 0), 1);
+	close(fd);
+	memset(&c, 0, sizeof(c));
+	m = message(&byte, &c);
+	assert_int_equal(os_receive_message(sv[1], &m), 1);
+	assert_non_null(CMSG_FIRSTHDR(&m));
+	memcpy(&got, CMSG_DATA(&c.head), sizeof(int));
+	assert_int_equal(fcntl(got, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	assert_int_equal(os_shared_length(got), MEM);
+	b = map_shared(got);
+	a[5] = 9;
+	assert_int_equal(b[5], 9);
+	munmap(a, MEM);
+	munmap(b, MEM);
+	close(got);
+	close(sv[0]);
+	close(sv[1]);
+}
+
+static volatile unsigned char theirs[100];
+
+static void test_read_process(void **state)
+{
+	unsigned char got[sizeof(theirs)] = {0};
+	int sv[2], status;
+	ssize_t n;
+	char byte;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		memset((unsigned char *)(uintptr_t)theirs, 42, sizeof(theirs));
+		close(sv[0]);
+		_exit(write(sv[1], "x", 1) == 1 && read(sv[1], &byte, 1) == 0 ? 0 : 1);
+	}
+	close(sv[1]);
+	assert_int_equal(read(sv[0], &byte, 1), 1); /* it has written */
+	n = os_read_process(pid, (uint64_t)(uintptr_t)theirs, got, sizeof(got));
+	if (n >= 0) {
+		assert_int_equal(n, sizeof(got));
+		assert_all(got, sizeof(got), 42);
+		assert_int_equal(os_read_process(pid, 8, got, 8), -1);
+		assert_int_equal(errno, EFAULT);
+		assert_int_equal(os_read_process(pid, (uint64_t)(uintptr_t)theirs, NULL, 8), -1);
+		assert_int_equal(errno, EFAULT);
+	}
+	close(sv[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(os_read_process(pid, (uint64_t)(uintptr_t)theirs, got, sizeof(got)), -1);
+	if (n < 0)
+		skip(); /* this system or container forbids it */
+	assert_int_equal(errno, ESRCH);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -397,6 +610,13 @@ int main(void)
 	        cmocka_unit_test(test_queue_can_be_cancelled),
 	        cmocka_unit_test(test_event),
 	        cmocka_unit_test(test_timer),
+	        cmocka_unit_test(test_shared_memory),
+	        cmocka_unit_test(test_shared_length_is_for_good),
+	        cmocka_unit_test(test_shared_memory_beyond_a_limit),
+	        cmocka_unit_test(test_shared_memory_is_sparse),
+	        cmocka_unit_test(test_private_release),
+	        cmocka_unit_test(test_shared_memory_is_handed_over),
+	        cmocka_unit_test(test_read_process),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

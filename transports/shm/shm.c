@@ -1,17 +1,17 @@
 /*
- * shm: processes of one host. The lowest of the ranks that might share memory makes a memfd and leaves it with its door;
+ * shm: processes of one host. The lowest of the ranks that might share memory makes it and leaves it with its door;
  * the others ask for it over the local socket, whose peer was authenticated, map it and read the nonce in it: that, not a
  * name, proves the same host. Nothing is left in the file system.
  *
- * Where one process may read another's memory (process_vm_readv, found by trying it on a word of known value), a sender
- * may refer to any of its memory instead of copying it into a slot.
+ * Where one process may read another's memory (found by trying it on a word of known value), a sender may refer to any
+ * of its memory instead of copying it into a slot.
  */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
+#include "../../src/os/os.h"
 #include "../../src/segment/segment.h"
 #include "../../src/util/error.h"
 #include "../../src/util/fd.h"
@@ -67,8 +67,7 @@ static bool probe(const struct contact *peer, int index)
 	struct shm_address a;
 	memcpy(&a, peer->transport[index], sizeof(a));
 	uint64_t got = 0;
-	struct iovec mine = {&got, sizeof(got)}, theirs = {(void *)(uintptr_t)a.word_at, sizeof(got)};
-	return process_vm_readv((pid_t)peer->pid, &mine, 1, &theirs, 1, 0) == (ssize_t)sizeof(got) && got == a.word;
+	return os_read_process((pid_t)peer->pid, a.word_at, &got, sizeof(got)) == (ssize_t)sizeof(got) && got == a.word;
 }
 
 static int lead(struct shm *c, int nlocal)
@@ -147,7 +146,7 @@ static struct segment *shm_segment(void *ctx, const int **local)
 
 const struct transport transport_shm = {
         .name = "shm",
-        .what = "processes of one host: shared memory (memfd), single-copy reads where allowed",
+        .what = "processes of one host: shared memory, single-copy reads where allowed",
         .encrypts = true,
         .open = shm_open_,
         .address = shm_address,
