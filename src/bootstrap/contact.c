@@ -1,11 +1,10 @@
 /* Contacts, see contact.h. Those of others are untrusted: no string in them is believed to end. */
 #include "contact.h"
+#include "../os/os.h"
 #include "../util/auth.h"
 #include "../util/error.h"
-#include "../util/fd.h"
 #include "../util/param.h"
 
-#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -66,29 +65,18 @@ int contact_agree(const struct contact *a, const struct contact *b)
 	return params_agree(a, b, na, nb);
 }
 
-static size_t read_text(const char *path, char *buf, size_t cap)
-{
-	int fd = fd_keep(open(path, O_RDONLY | O_CLOEXEC));
-	ssize_t n = fd < 0 ? 0 : read(fd, buf, cap);
-
-	if (fd >= 0)
-		fd_close(fd);
-	return n > 0 ? (size_t)n : 0;
-}
-
 /*
  * Ranks of one user, of one boot of one machine, in one network namespace can reach each other's local sockets. Those of
  * different users are on different hosts, as it were: they share no memory, and speak over TCP.
  */
 static void hint_of_host(const char *host, const char *override, uint8_t hint[16])
 {
-	char boot[64], net[64];
-	size_t nboot = read_text("/proc/sys/kernel/random/boot_id", boot, sizeof(boot));
-	ssize_t nnet = readlink("/proc/self/ns/net", net, sizeof(net));
+	char system[128];
+	size_t nsystem = os_host_text(system, sizeof(system));
 	uid_t user = geteuid();
-	const void *given[] = {"host", override, &user}, *found[] = {boot, net, host, &user};
+	const void *given[] = {"host", override, &user}, *found[] = {system, host, &user};
 	const size_t len_given[] = {4, strlen(override), sizeof(user)};
-	const size_t len_found[] = {nboot, nnet > 0 ? (size_t)nnet : 0, nboot ? 0 : strlen(host), sizeof(user)};
+	const size_t len_found[] = {nsystem, nsystem ? 0 : strlen(host), sizeof(user)};
 	struct auth_key key;
 	uint8_t tag[AUTH_TAG];
 
@@ -96,7 +84,7 @@ static void hint_of_host(const char *host, const char *override, uint8_t hint[16
 	if (override[0])
 		auth_tag(tag, &key, 3, given, len_given);
 	else
-		auth_tag(tag, &key, 4, found, len_found);
+		auth_tag(tag, &key, 3, found, len_found);
 	memcpy(hint, tag, 16);
 }
 

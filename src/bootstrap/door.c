@@ -118,7 +118,7 @@ static const char *who_is(const struct guest *g, char buf[NET_TEXT])
 
 	if (!g->local && net_far_end(g->fd, &a))
 		return net_text(&a, buf);
-	if (g->local && net_peer(g->fd, &pid, &uid))
+	if (g->local && os_peer(g->fd, &pid, &uid))
 		snprintf(buf, NET_TEXT, "local process %d of user %u", (int)pid, (unsigned)uid);
 	else
 		snprintf(buf, NET_TEXT, "somebody who has left");
@@ -564,7 +564,7 @@ bool door_is_our_user(int fd)
 	pid_t pid;
 	uid_t uid;
 
-	return net_peer(fd, &pid, &uid) && (uid == geteuid() || uid == 0);
+	return os_peer(fd, &pid, &uid) && (uid == geteuid() || uid == 0);
 }
 
 /* The oldest of those that have said nothing sensible yet, else the oldest. */

@@ -2,19 +2,16 @@
  * The control plane's life, its communicators' and their alarms, and the table of messages. See control.h for what it
  * promises and plane.h for its parts.
  */
+#include "../os/os.h"
 #include "../util/cancel.h"
 #include "../util/printable.h"
 #include "plane.h"
 
 #include <inttypes.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 static struct control *planes; /* of this process; guarded by the service lock */
 
@@ -61,18 +58,17 @@ void news(struct control *c)
 {
 	atomic_fetch_add_explicit(&c->news, 1, memory_order_relaxed); /* the lock guards what the news is about */
 	if (c->sleepers)
-		(void)syscall(SYS_futex, &c->news, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+		os_wake(&c->news, OS_PROCESS);
 }
 
 void news_wait(struct control *c, uint64_t until)
 {
-	unsigned seen = atomic_load_explicit(&c->news, memory_order_relaxed);
-	uint64_t now = now_ns(), left = until > now ? until - now : 0;
-	struct timespec t = {.tv_sec = (time_t)(left / (1000 * MS)), .tv_nsec = (long)(left % (1000 * MS))};
+	uint32_t seen = atomic_load_explicit(&c->news, memory_order_relaxed);
+	uint64_t now = now_ns();
 
 	c->sleepers++;
 	turn_end(c);
-	(void)syscall(SYS_futex, &c->news, FUTEX_WAIT_PRIVATE, seen, &t, NULL, 0);
+	os_sleep_on(&c->news, seen, until > now ? until - now : 0, OS_PROCESS);
 	service_lock();
 	c->sleepers--;
 }

@@ -85,7 +85,7 @@ struct wire {
 	struct wire *next;
 	struct control *c;
 	struct seal *seal;
-	int rank, fd, pidfd; /* pidfd: -1 where the peer's process can't be watched */
+	int rank, fd, process; /* process: readable when it has ended; -1 where the peer's process can't be watched */
 	int error;           /* of a failed send, for the reader to tell */
 	bool reading, full;  /* full: the peer does not read, the service says when it does */
 	bool greeted;        /* the peer has spoken: it is no plane that was closing as we came */
@@ -137,7 +137,7 @@ struct control {
 	struct message *early[EARLY];
 	unsigned nearly;
 
-	_Atomic unsigned news; /* futex of threads that wait for the plane to learn something */
+	_Atomic uint32_t news; /* word on which threads sleep that wait for the plane to learn something */
 	int sleepers;
 	_Atomic int stop; /* the plane closes */
 	bool leaving;     /* and says goodbye; taken: somebody who stays has heard it */

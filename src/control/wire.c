@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define OUT_MAX      (1u << 20)
@@ -160,13 +159,13 @@ void wire_close(struct wire *w)
 {
 	if (w->fd < 0)
 		return;
-	if (w->pidfd >= 0) {
-		service_unwatch(w->pidfd);
-		fd_close(w->pidfd);
+	if (w->process >= 0) {
+		service_unwatch(w->process);
+		fd_close(w->process);
 	}
 	service_unwatch(w->fd);
 	fd_close(w->fd);
-	w->fd = w->pidfd = -1;
+	w->fd = w->process = -1;
 }
 
 /* Whatever ends a connection but silence was said by the kernel of the peer's host: then the process is gone for certain. */
@@ -288,9 +287,9 @@ static int open_process(int fd)
 	pid_t pid;
 	uid_t uid;
 
-	if (!net_peer(fd, &pid, &uid) || pid <= 0 || pid == getpid())
+	if (!os_peer(fd, &pid, &uid) || pid <= 0 || pid == getpid())
 		return -1;
-	return fd_keep((int)syscall(SYS_pidfd_open, pid, 0));
+	return fd_keep(os_process_open(pid));
 }
 
 int wire_add(struct control *c, int rank, struct session session)
@@ -302,14 +301,14 @@ int wire_add(struct control *c, int rank, struct session session)
 		session_close(&session);
 		return fail(TUTTI_ENOMEM, "no memory for a control connection");
 	}
-	*w = (struct wire){.c = c, .seal = session.seal, .rank = rank, .fd = fd, .pidfd = -1};
+	*w = (struct wire){.c = c, .seal = session.seal, .rank = rank, .fd = fd, .process = -1};
 	if (c->host[rank] == c->host[c->rank])
-		w->pidfd = open_process(fd);
+		w->process = open_process(fd);
 	else
 		net_tune(fd, LOST_SECONDS);
 	rc = service_watch(fd, OS_READ, on_wire, w);
-	if (rc == TUTTI_OK && w->pidfd >= 0)
-		rc = service_watch(w->pidfd, OS_READ, on_exit_of_peer, w);
+	if (rc == TUTTI_OK && w->process >= 0)
+		rc = service_watch(w->process, OS_READ, on_exit_of_peer, w);
 	if (rc != TUTTI_OK) {
 		wire_close(w);
 		wire_free(w);

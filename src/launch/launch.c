@@ -7,6 +7,7 @@
  * port part again.
  */
 #include "launch.h"
+#include "../os/os.h"
 #include "../util/doc.h"
 #include "../util/error.h"
 #include "../util/fd.h"
@@ -16,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define SIZE_LIMIT (1 << 24)
@@ -202,16 +202,13 @@ static int read_torchrun(struct reader *r, bool *found)
 static void name_job_by_parent(struct reader *r)
 {
 	const char *text = value_of(r, "PMI_FD");
-	struct stat ns = {0};
 	pid_t parent;
 	uid_t uid;
 	int fd;
 
-	if (!text || !parse_number(text, 0, 1 << 20, &fd) || !net_peer(fd, &parent, &uid))
+	if (!text || !parse_number(text, 0, 1 << 20, &fd) || !os_peer(fd, &parent, &uid))
 		parent = getppid();
-	if (stat("/proc/self/ns/pid", &ns) < 0)
-		ns.st_ino = 0;
-	snprintf(r->job, sizeof(r->job), "%ju.%jd", (uintmax_t)ns.st_ino, (intmax_t)parent);
+	snprintf(r->job, sizeof(r->job), "%ju.%jd", (uintmax_t)os_process_space(), (intmax_t)parent);
 }
 
 /* MPICH's hydra and its kin, Slurm's PMI plug-ins too. */

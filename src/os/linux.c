@@ -8,7 +8,9 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -181,4 +183,70 @@ ssize_t os_read_process(pid_t pid, uint64_t from, void *to, size_t bytes)
 	struct iovec mine = {to, bytes}, theirs = {(void *)(uintptr_t)from, bytes};
 
 	return process_vm_readv(pid, &mine, 1, &theirs, 1, 0);
+}
+
+/* ---- processes --------------------------------------------------------------------------------------------------- */
+
+bool os_peer(int sock, pid_t *pid, uid_t *uid)
+{
+	struct ucred who;
+	socklen_t len = sizeof(who);
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0 || who.uid == (uid_t)-1)
+		return false;
+	*pid = who.pid;
+	*uid = who.uid;
+	return true;
+}
+
+int os_process_open(pid_t pid)
+{
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+size_t os_host_text(char *text, size_t cap)
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t boot = fd >= 0 ? read(fd, text, cap) : -1, net;
+
+	if (fd >= 0)
+		close(fd);
+	if (boot <= 0)
+		return 0;
+	net = readlink("/proc/self/ns/net", text + boot, cap - (size_t)boot);
+	return (size_t)(net > 0 ? boot + net : boot);
+}
+
+uint64_t os_process_space(void)
+{
+	struct stat ns;
+
+	return stat("/proc/self/ns/pid", &ns) == 0 ? ns.st_ino : 0;
+}
+
+int os_end_with_parent(void)
+{
+	return prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+bool os_program_path(char *path, size_t cap)
+{
+	ssize_t n = readlink("/proc/self/exe", path, cap);
+
+	if (n <= 0 || (size_t)n >= cap)
+		return false;
+	path[n] = '\0';
+	return true;
+}
+
+int os_signals_open(const sigset_t *set)
+{
+	return signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int os_signals_next(int signals)
+{
+	struct signalfd_siginfo s;
+
+	return read(signals, &s, sizeof(s)) == sizeof(s) ? (int)s.ssi_signo : 0;
 }

@@ -12,6 +12,7 @@
 #ifndef TUTTI_OS_H
 #define TUTTI_OS_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -143,5 +144,44 @@ ssize_t os_receive_message(int sock, struct msghdr *m);
  * this process may not read that one, whatever the address. It may lose that right at any time.
  */
 ssize_t os_read_process(pid_t pid, uint64_t from, void *to, size_t bytes);
+
+/* ---- processes --------------------------------------------------------------------------------------------------- */
+
+/**
+ * Process and user at the other end of a connected local socket, as they were when it connected or listened. pid 0: it has no
+ * number here, because its process numbers are others. False: not known, or no local socket.
+ */
+bool os_peer(int sock, pid_t *pid, uid_t *uid);
+
+/**
+ * A descriptor that becomes readable when the process has ended, whether or not its parent has waited for it, and stays so.
+ * Never read. ESRCH: there is no such process, or it has ended already. Others than children may be watched, too.
+ */
+int os_process_open(pid_t pid);
+
+/**
+ * Text that is the same for processes that reach each other by the names of local sockets, and may share memory: those of one
+ * boot of one machine, in one network namespace. Returns its length, at most cap; 0: not known.
+ */
+size_t os_host_text(char *text, size_t cap);
+
+/** Where its numbers of processes count: processes with the same value name a third one by the same number. */
+uint64_t os_process_space(void);
+
+/**
+ * The system kills the calling process when the thread that made it ends, also after it runs another program. -1: this system
+ * does no such thing. The parent may have ended before the call, so ask for it afterwards.
+ */
+int os_end_with_parent(void);
+
+/** The path of the running program, 0-terminated. False: not known, or longer than cap. */
+bool os_program_path(char *path, size_t cap);
+
+/**
+ * A descriptor that is readable while signals of the set, which all threads block, have come. os_signals_next: the number of
+ * one of them, 0 when there is none. A signal that comes twice before it is taken may be told once.
+ */
+int os_signals_open(const sigset_t *set);
+int os_signals_next(int signals);
 
 #endif

@@ -394,18 +394,6 @@ out:
 	return rc;
 }
 
-bool net_peer(int fd, pid_t *pid, uid_t *uid)
-{
-	struct ucred who;
-	socklen_t len = sizeof(who);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0 || who.uid == (uid_t)-1)
-		return false;
-	*pid = who.pid;
-	*uid = who.uid;
-	return true;
-}
-
 /* Room for one descriptor, aligned as its header wants. */
 union carrier {
 	struct cmsghdr head;

@@ -116,8 +116,6 @@ bool net_far_end(int fd, struct net_addr *a);
 /** EPEER when somebody has that name. */
 int net_listen_local(const char *name, int *fd);
 int net_connect_local(const char *name, struct net_limit limit, int *fd);
-/** pid (0: of another pid namespace) and uid of the other end of a local socket; false when unknown. */
-bool net_peer(int fd, pid_t *pid, uid_t *uid);
 int net_send_fd(int sock, int fd); /* one byte carrying fd */
 int net_recv_fd(int sock, struct net_limit limit, int *fd);
 

@@ -96,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const int members[RANKS] = {3, 2, 1, 0};
 	struct input in = {data, data + size};
-	struct wire from = {.rank = 0, .fd = -1, .pidfd = -1};
+	struct wire from = {.rank = 0, .fd = -1, .process = -1};
 	struct call call = {.number = 7, .count = 3, .root = -1};
 	struct flight *flight = calloc(1, sizeof(*flight));
 	struct alarm *alarm = calloc(1, sizeof(*alarm));

@@ -24,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -594,8 +595,166 @@ static void test_read_process(void **state)
 	assert_int_equal(errno, ESRCH);
 }
 
-int main(void)
+/* ---- processes --------------------------------------------------------------------------------------------------- */
+
+static void test_peer(void **state)
 {
+	int sv[2], null = open("/dev/null", O_RDWR | O_CLOEXEC), tcp = socket(AF_INET, SOCK_STREAM, 0);
+	pid_t pid = -1;
+	uid_t uid = (uid_t)-2;
+
+	(void)state;
+	make_pair(sv);
+	assert_true(os_peer(sv[0], &pid, &uid));
+	assert_int_equal(pid, getpid());
+	assert_int_equal(uid, geteuid());
+	assert_false(os_peer(null, &pid, &uid));
+	assert_false(tcp >= 0 && os_peer(tcp, &pid, &uid));
+	close(sv[0]);
+	close(sv[1]);
+	close(null);
+	if (tcp >= 0)
+		close(tcp);
+}
+
+static void test_process_ends(void **state)
+{
+	int fd, late, queue = open_queue();
+	pid_t pid = fork();
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	fd = os_process_open(pid);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	assert_false(is_readable(fd, 0));
+	watch(queue, fd, 0, OS_READ, 4);
+	assert_int_equal(told(queue, 4, 0), -1);
+	kill(pid, SIGKILL);
+	assert_true(is_readable(fd, 20000)); /* nobody has waited for it yet */
+	assert_true(is_readable(fd, 0));
+	assert_int_equal(told(queue, 4, 20000), OS_READ);
+	late = os_process_open(pid);
+	assert_true(late >= 0 ? is_readable(late, 20000) : errno == ESRCH);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_true(is_readable(fd, 0));
+	assert_int_equal(os_process_open(pid), -1);
+	assert_int_equal(errno, ESRCH);
+	if (late >= 0)
+		close(late);
+	close(fd);
+	close(queue);
+}
+
+static int life[2]; /* a pipe that is open as long as somebody lives */
+
+static bool leave_a_child(void)
+{
+	char byte;
+	int ready[2];
+
+	if (pipe(ready) < 0)
+		return false;
+	if (fork() == 0) {
+		int rc = os_end_with_parent();
+		(void)!write(ready[1], rc == 0 ? "y" : "n", 1);
+		if (rc == 0)
+			pause();
+		_exit(0);
+	}
+	return read(ready[0], &byte, 1) == 1 && byte == 'y';
+}
+
+static void test_ends_with_parent(void **state)
+{
+	int status;
+
+	(void)state;
+	assert_int_equal(pipe(life), 0);
+	status = in_child(leave_a_child);
+	close(life[1]);
+	assert_true(is_readable(life[0], 20000)); /* the end: all have ended */
+	close(life[0]);
+	if (status)
+		skip(); /* this system does not do it */
+}
+
+static ino_t own_file;
+
+static void test_program_path(void **state)
+{
+	char path[4096], little[4];
+	struct stat st;
+
+	(void)state;
+	if (!os_program_path(path, sizeof(path)))
+		skip();
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_ino, own_file);
+	assert_false(os_program_path(little, sizeof(little)));
+}
+
+static char host[128];
+static size_t host_length;
+static uint64_t space;
+
+static bool is_where_its_parent_is(void)
+{
+	char text[sizeof(host)];
+
+	return os_process_space() == space && os_host_text(text, sizeof(text)) == host_length &&
+	       memcmp(text, host, host_length) == 0;
+}
+
+static void test_host_and_space(void **state)
+{
+	(void)state;
+	space = os_process_space();
+	host_length = os_host_text(host, sizeof(host));
+	assert_true(host_length <= sizeof(host));
+	assert_int_equal(in_child(is_where_its_parent_is), 0);
+}
+
+static void test_signals(void **state)
+{
+	bool seen[2] = {false};
+	sigset_t set, old;
+	int fd, sig;
+
+	(void)state;
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &set, &old);
+	fd = os_signals_open(&set);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	assert_false(is_readable(fd, 0));
+	assert_int_equal(os_signals_next(fd), 0); /* it does not wait */
+	kill(getpid(), SIGUSR1);
+	kill(getpid(), SIGUSR2);
+	assert_true(is_readable(fd, 20000));
+	while ((sig = os_signals_next(fd))) {
+		assert_true(sig == SIGUSR1 || sig == SIGUSR2);
+		seen[sig == SIGUSR2] = true;
+	}
+	assert_true(seen[0] && seen[1]);
+	assert_false(is_readable(fd, 0));
+	close(fd);
+	signal(SIGUSR1, SIG_IGN); /* drops what a system may still hold */
+	signal(SIGUSR2, SIG_IGN);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	signal(SIGUSR1, SIG_DFL);
+	signal(SIGUSR2, SIG_DFL);
+}
+
+int main(int argc, char **argv)
+{
+	struct stat st;
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_clock),
 	        cmocka_unit_test(test_sleep_ends),
@@ -617,6 +776,15 @@ int main(void)
 	        cmocka_unit_test(test_private_release),
 	        cmocka_unit_test(test_shared_memory_is_handed_over),
 	        cmocka_unit_test(test_read_process),
+	        cmocka_unit_test(test_peer),
+	        cmocka_unit_test(test_process_ends),
+	        cmocka_unit_test(test_ends_with_parent),
+	        cmocka_unit_test(test_program_path),
+	        cmocka_unit_test(test_host_and_space),
+	        cmocka_unit_test(test_signals),
 	};
+	(void)argc;
+	if (stat(argv[0], &st) == 0)
+		own_file = st.st_ino;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* Sockets: names, the choice of interfaces, and that everything which blocks has an end. */
 #include "expect.h"
 
+#include "../../src/os/os.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
 #include "../../src/util/net.h"
@@ -452,7 +453,7 @@ static void test_local_sockets(void **state)
 	assert_contains(fail_text(), name);
 	assert_ok(net_connect_local(name, limit_of(20), &a));
 	b = accept_one(listener);
-	assert_true(net_peer(a, &pid, &uid));
+	assert_true(os_peer(a, &pid, &uid));
 	assert_int_equal(pid, getpid());
 	assert_int_equal(uid, geteuid());
 

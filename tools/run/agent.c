@@ -1,12 +1,13 @@
 /*
  * The agent starts ranks, carries their input and output, reports how they end, and leaves nothing behind: every rank
  * is the leader of a process group that is killed when the rank ends, when the head says so, or, after SIGTERM and a
- * grace, when the head is gone; and the kernel kills a rank whose agent dies.
+ * grace, when the head is gone; and the system, where it can, kills a rank whose agent dies.
  *
  * One thread, one poll loop. Output of ranks is read only while the head keeps up, so a slow terminal slows the ranks
  * down rather than filling memory.
  */
 #include "agent.h"
+#include "../../src/os/os.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
 #include "../../src/util/net.h"
@@ -20,8 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -215,7 +214,7 @@ static void become_rank(const struct agent *a, int i, const struct pipes *p, pid
 	char number[16];
 
 	setpgid(0, 0);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(void)os_end_with_parent();
 	if (getppid() != agent)
 		_exit(STATUS_NOT_RUN);
 	if (dup2(p->in[0], 0) < 0 || dup2(p->out[1], 1) < 0 || dup2(p->err[1], 2) < 0)
@@ -450,10 +449,8 @@ static void obey(struct agent *a)
 
 static void take_signals(struct agent *a)
 {
-	struct signalfd_siginfo s;
-
-	while (read(a->signals, &s, sizeof(s)) == sizeof(s))
-		if (s.ssi_signo != SIGCHLD)
+	for (int sig; (sig = os_signals_next(a->signals));)
+		if (sig != SIGCHLD)
 			a->head_gone = true;
 	reap(a);
 }
@@ -553,7 +550,7 @@ static int listen_to_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_SETMASK, &set, NULL);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return os_signals_open(&set);
 }
 
 int agent_main(void)

@@ -8,6 +8,7 @@
  *   STARTING --all READY, GO--> RUNNING --failure--> GRACE --SIGTERM--> ENDING --SIGKILL--> KILLING --> OVER
  */
 #include "head.h"
+#include "../../src/os/os.h"
 #include "../../src/util/auth.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
@@ -25,7 +26,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -523,10 +523,8 @@ static int fill_polls(struct head *h)
 
 static void take_signals(struct head *h)
 {
-	struct signalfd_siginfo s;
-
-	while (read(h->signals, &s, sizeof(s)) == sizeof(s))
-		take_signal(h, (int)s.ssi_signo);
+	for (int sig; (sig = os_signals_next(h->signals));)
+		take_signal(h, sig);
 }
 
 static void serve_peer(struct head *h, struct peer *p, short revents)
@@ -619,7 +617,7 @@ static int listen_to_signals(void)
 		if (sigaction(heard[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
 			sigaddset(&set, heard[i]);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return os_signals_open(&set);
 }
 
 /* The ranks of each host that has any, next to each other in one list. */

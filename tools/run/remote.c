@@ -1,5 +1,6 @@
 /* Starting agents; see remote.h. */
 #include "remote.h"
+#include "../../src/os/os.h"
 #include "../../src/util/error.h"
 #include "hosts.h"
 #include "wire.h"
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,14 +30,6 @@ static void add_quoted(struct buf *b, const char *text)
 	buf_add(b, "'", 1);
 }
 
-static bool own_path(char path[PATH_MAX])
-{
-	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
-
-	path[n > 0 ? n : 0] = '\0';
-	return n > 0;
-}
-
 /* Runs this very program where the other host has it too, or else the one in its PATH. */
 static void remote_command(struct buf *b)
 {
@@ -47,7 +39,7 @@ static void remote_command(struct buf *b)
 	buf_add(b, "sh -c ", 6);
 	add_quoted(b, script);
 	buf_add(b, " ", 1);
-	add_quoted(b, own_path(path) ? path : "");
+	add_quoted(b, os_program_path(path, sizeof(path)) ? path : "");
 	buf_add(b, "", 1);
 }
 
@@ -76,7 +68,7 @@ static void exec_agent(void)
 {
 	char path[PATH_MAX];
 
-	if (own_path(path))
+	if (os_program_path(path, sizeof(path)))
 		execl(path, path, "--agent", (char *)NULL);
 }
 
@@ -170,7 +162,7 @@ int agent_start(const char *host, const char *rsh, pid_t *pid, int *fd)
 
 int agent_end(pid_t pid, double seconds)
 {
-	int fd = (int)syscall(SYS_pidfd_open, pid, 0), status = 0;
+	int fd = os_process_open(pid), status = 0;
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
 	if (fd < 0 || poll(&p, 1, (int)(seconds * 1000)) == 0)
