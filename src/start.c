@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "comm/comm.h"
+#include "os/os.h"
 #include "util/cancel.h"
 #include "util/error.h"
 #include "util/fd.h"
@@ -108,7 +109,7 @@ static void tell_launcher(const struct params *p, const struct launch *launch)
 	if (fstat(fd, &s) == 0 && S_ISSOCK(s.st_mode) && (long long)s.st_ino == inode) {
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 		snprintf(job, sizeof(job), "%d %s", launch->size, launch->root.text);
-		(void)!send(fd, job, strlen(job), MSG_NOSIGNAL | MSG_DONTWAIT);
+		(void)!send(fd, job, strlen(job), OS_NO_SIGNAL | MSG_DONTWAIT);
 	}
 }
 

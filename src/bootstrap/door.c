@@ -442,7 +442,7 @@ bool door_is_same_host(const struct door_self *d, const struct contact *to)
 static bool reply(struct guest *g, const void *buf, size_t n)
 {
 	/* A fresh socket's buffer has room for a few dozen bytes; where it hasn't, the other side is no rank. */
-	return send(g->fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)n;
+	return send(g->fd, buf, n, OS_NO_SIGNAL | MSG_DONTWAIT) == (ssize_t)n;
 }
 
 static void refuse(struct guest *g, enum verdict verdict)
@@ -959,6 +959,8 @@ void door_close(struct door *d)
 			continue;
 		if (ours)
 			service_unwatch(d->listeners[i].fd);
+		if (d->listeners[i].local)
+			os_local_unlisten(d->listeners[i].fd);
 		fd_close(d->listeners[i].fd);
 	}
 	drop_all(&d->pending, ours);

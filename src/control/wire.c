@@ -96,7 +96,7 @@ static void flush(struct wire *w)
 	size_t sent = w->error ? w->nout : 0;
 
 	while (sent < w->nout) {
-		ssize_t n = send(w->fd, w->out + sent, w->nout - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = send(w->fd, w->out + sent, w->nout - sent, OS_NO_SIGNAL | MSG_DONTWAIT);
 		if (n >= 0) {
 			sent += (size_t)n;
 			continue;
@@ -179,7 +179,7 @@ static void hung_up(struct wire *w, int error)
 	else if (!reachable(w->c, w->rank))
 		return;
 	else if (net_is_silence(error))
-		saw_cut(w->c, w->rank, true, strerror_r(error, why, sizeof(why)));
+		saw_cut(w->c, w->rank, true, os_error_text(error, why, sizeof(why)));
 	else if (w->greeted)
 		saw_gone(w->c, w->rank);
 	else

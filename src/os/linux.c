@@ -5,6 +5,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -15,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -249,4 +253,112 @@ int os_signals_next(int signals)
 	struct signalfd_siginfo s;
 
 	return read(signals, &s, sizeof(s)) == sizeof(s) ? (int)s.ssi_signo : 0;
+}
+
+const char *os_error_text(int error, char *buf, size_t cap)
+{
+	return strerror_r(error, buf, cap);
+}
+
+/* ---- sockets and pipes ------------------------------------------------------------------------------------------- */
+
+int os_socket(int family, int type)
+{
+	return socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+int os_accept(int listener)
+{
+	return accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+int os_pipe(int ends[2])
+{
+	return pipe2(ends, O_CLOEXEC);
+}
+
+int os_stream_pair(int ends[2])
+{
+	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
+}
+
+int os_message_pair(int ends[2])
+{
+	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends);
+}
+
+/* Abstract names, which a network namespace has to itself. 0: too long. */
+static socklen_t local_name(const char *name, struct sockaddr_un *s)
+{
+	size_t len = strlen(name);
+
+	*s = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (len >= sizeof(s->sun_path)) {
+		errno = ENAMETOOLONG;
+		return 0;
+	}
+	memcpy(s->sun_path + 1, name, len);
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len);
+}
+
+int os_local_listen(const char *name, int backlog)
+{
+	struct sockaddr_un s;
+	socklen_t len = local_name(name, &s);
+	int sock = len ? os_socket(AF_UNIX, SOCK_STREAM) : -1, error;
+
+	if (sock < 0 || (bind(sock, (struct sockaddr *)&s, len) == 0 && listen(sock, backlog) == 0))
+		return sock;
+	error = errno;
+	close(sock);
+	errno = error;
+	return -1;
+}
+
+int os_local_connect(int sock, const char *name)
+{
+	struct sockaddr_un s;
+	socklen_t len = local_name(name, &s);
+
+	return len ? connect(sock, (struct sockaddr *)&s, len) : -1;
+}
+
+void os_local_unlisten(int listener)
+{
+	(void)listener;
+}
+
+static void set_tcp(int sock, int option, int value)
+{
+	(void)setsockopt(sock, IPPROTO_TCP, option, &value, sizeof(value));
+}
+
+void os_tcp_keep_alive(int sock, int idle, int every, int count)
+{
+	int on = 1;
+
+	(void)setsockopt(sock, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	set_tcp(sock, TCP_KEEPIDLE, idle);
+	set_tcp(sock, TCP_KEEPINTVL, every);
+	set_tcp(sock, TCP_KEEPCNT, count);
+}
+
+void os_tcp_give_up_after(int sock, int seconds)
+{
+	set_tcp(sock, TCP_USER_TIMEOUT, seconds * 1000);
+}
+
+#define REPEATS 2 /* one may be lost on a network that is well */
+
+uint64_t os_tcp_unanswered(int sock)
+{
+	struct tcp_info i = {.tcpi_state = 0};
+	socklen_t len = sizeof(i);
+	uint32_t heard;
+
+	if (getsockopt(sock, IPPROTO_TCP, TCP_INFO, &i, &len) < 0 ||
+	    (i.tcpi_retransmits < REPEATS && i.tcpi_probes < REPEATS))
+		return 0;
+	heard = i.tcpi_last_ack_recv < i.tcpi_last_data_recv ? i.tcpi_last_ack_recv : i.tcpi_last_data_recv;
+	return heard * UINT64_C(1000000);
 }

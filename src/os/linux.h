@@ -3,7 +3,11 @@
 #define TUTTI_OS_LINUX_H
 
 #include <stdint.h>
+#include <sys/socket.h>
 #include <time.h>
+
+#define OS_NO_SIGNAL MSG_NOSIGNAL
+#define OS_NO_DELAY  MSG_EOR /* no segment of this send waits for others of its socket (tcp_autocorking) */
 
 static inline uint64_t os_clock_ns(void)
 {

@@ -184,4 +184,57 @@ bool os_program_path(char *path, size_t cap);
 int os_signals_open(const sigset_t *set);
 int os_signals_next(int signals);
 
+/** The system's words for an errno: in buf, or for ever. */
+const char *os_error_text(int error, char *buf, size_t cap);
+
+/* ---- sockets and pipes ------------------------------------------------------------------------------------------- */
+
+/*
+ * OS_NO_SIGNAL   flag of each send: on a socket from here, one whose other side has closed it is EPIPE, without a signal
+ * OS_NO_DELAY    flag of a send: its last byte goes out at once, also while other packets of the socket wait in the
+ *                network device's queue; 0 where the system never holds it back for that
+ */
+
+/** A socket that does not wait. */
+int os_socket(int family, int type);
+
+/** The next connection that waits at a listener; neither the call nor the connection waits. */
+int os_accept(int listener);
+
+/** Their ends wait, until the caller says otherwise. */
+int os_pipe(int ends[2]);
+int os_stream_pair(int ends[2]);
+
+/** Two connected local sockets that keep messages apart, up to some KiB each, and do not wait. */
+int os_message_pair(int ends[2]);
+
+/**
+ * Local sockets by name, of up to 40 letters, digits and hyphens: nobody outside this host reaches them, but maybe other users do. A
+ * name is free again when its listener is closed, in all its copies. EADDRINUSE: somebody listens by that name.
+ */
+int os_local_listen(const char *name, int backlog);
+
+/**
+ * Connects a socket of family AF_UNIX; at once or not at all. EAGAIN: too many wait there already. ECONNREFUSED or another
+ * error: nobody listens by that name.
+ */
+int os_local_connect(int sock, const char *name);
+
+/** Just before a listener of os_local_listen is closed: removes what the system may keep of its name. Nothing in a child. */
+void os_local_unlisten(int listener);
+
+/* The next three do nothing with what is no TCP socket, or where the system has no such thing. */
+
+/** After `idle` seconds without a word the system asks the other host, `count` (at most 127) times, then breaks off. */
+void os_tcp_keep_alive(int sock, int idle, int every, int count);
+
+/** The system breaks off when bytes of ours were not taken for so long, also if the other host answers that it has no room. */
+void os_tcp_give_up_after(int sock, int seconds);
+
+/**
+ * For how long, in nanoseconds, the other host owes an answer: bytes of ours or the system's questions were repeated, and
+ * nothing at all came back. 0: it owes none, or the system does not say.
+ */
+uint64_t os_tcp_unanswered(int sock);
+
 #endif

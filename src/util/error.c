@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../os/os.h"
 #include "printable.h"
 
 #define TEXT_MAX 1024
@@ -97,7 +98,7 @@ int fail_errno(const char *fmt, ...)
 	set_text(fmt, ap);
 	va_end(ap);
 	append(": ");
-	append(strerror_r(err, why, sizeof(why)));
+	append(os_error_text(err, why, sizeof(why)));
 	append(advice(err));
 	return err == ENOMEM ? TUTTI_ENOMEM : TUTTI_ESYSTEM;
 }

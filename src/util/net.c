@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define MS      UINT64_C(1000000)
@@ -76,7 +75,7 @@ int net_write(int fd, const void *buf, size_t n, struct net_limit limit)
 	const char *at = buf;
 
 	while (n > 0) {
-		ssize_t sent = send(fd, at, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t sent = send(fd, at, n, OS_NO_SIGNAL | MSG_DONTWAIT);
 		if (sent < 0 && errno != EAGAIN && errno != EINTR)
 			return transfer_failed("write to");
 		if (sent < 0) {
@@ -126,43 +125,24 @@ void net_tune(int fd, int seconds)
 	int idle = seconds > 3 ? seconds / 2 : 1;
 
 	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-	set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
-	set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, 1);
-	set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, seconds > idle ? seconds - idle : 1);
-	set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, seconds * 1000);
+	os_tcp_keep_alive(fd, idle, 1, seconds > idle ? seconds - idle : 1);
+	os_tcp_give_up_after(fd, seconds);
 }
 
 #define KEEP_IDLE  2 /* seconds without a word before the kernel asks */
 #define KEEP_EVERY 1
 #define KEEP_COUNT 127 /* unanswered, until the kernel gives up by itself: the most that it allows */
-#define REPEATS    2
 
 void net_keep(int fd)
 {
-	set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-	set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEP_IDLE);
-	set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEP_EVERY);
-	set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEP_COUNT);
-}
-
-uint64_t net_unanswered(int fd)
-{
-	struct tcp_info i = {.tcpi_state = 0};
-	socklen_t len = sizeof(i);
-	uint32_t heard;
-
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len) < 0 || (i.tcpi_retransmits < REPEATS && i.tcpi_probes < REPEATS))
-		return 0;
-	heard = i.tcpi_last_ack_recv < i.tcpi_last_data_recv ? i.tcpi_last_ack_recv : i.tcpi_last_data_recv;
-	return heard * MS;
+	os_tcp_keep_alive(fd, KEEP_IDLE, KEEP_EVERY, KEEP_COUNT);
 }
 
 static int open_socket(const struct net_addr *a, int *fd)
 {
 	int family = a->family == 4 ? AF_INET : AF_INET6;
 
-	*fd = fd_keep(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+	*fd = fd_keep(os_socket(family, SOCK_STREAM));
 	return *fd < 0 ? fail_errno("can't make an IPv%d socket", a->family) : TUTTI_OK;
 }
 
@@ -192,7 +172,7 @@ int net_listen(struct net_addr *at, int *fd)
 
 int net_accept(int listener)
 {
-	int fd = fd_keep(accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+	int fd = fd_keep(os_accept(listener));
 
 	if (fd >= 0)
 		set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
@@ -229,7 +209,10 @@ static bool is_own_echo(int fd)
 bool net_is_silence(int error)
 {
 	return error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN ||
-	       error == ENETDOWN || error == ENONET;
+#ifdef ENONET
+	       error == ENONET ||
+#endif
+	       error == ENETDOWN;
 }
 
 static int bind_source(int sock, const struct net_addr *to, const struct net_addr *from)
@@ -299,11 +282,11 @@ int net_connect(const struct net_addr *to, const struct net_addr *from, struct n
 
 bool net_is_listener(int fd)
 {
-	int listens = 0, protocol = 0;
-	socklen_t one = sizeof(listens), other = sizeof(protocol);
+	int listens = 0, delay;
+	socklen_t one = sizeof(listens), other = sizeof(delay);
 
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &one) == 0 && listens &&
-	       getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &other) == 0 && protocol == IPPROTO_TCP;
+	       getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &delay, &other) == 0; /* TCP alone has it */
 }
 
 bool net_local_end(int fd, struct net_addr *a)
@@ -324,54 +307,29 @@ bool net_far_end(int fd, struct net_addr *a)
 
 /* ---- local sockets ----------------------------------------------------------------------------------------------- */
 
-static socklen_t local_name(const char *name, struct sockaddr_un *s)
-{
-	size_t len = strnlen(name, sizeof(s->sun_path) - 1);
-
-	memset(s, 0, sizeof(*s));
-	s->sun_family = AF_UNIX;
-	memcpy(s->sun_path + 1, name, len);
-	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len);
-}
-
-static int open_local(int *fd)
-{
-	*fd = fd_keep(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-	return *fd < 0 ? fail_errno("can't make a local socket") : TUTTI_OK;
-}
-
 int net_listen_local(const char *name, int *fd)
 {
-	struct sockaddr_un s;
-	int sock, rc = open_local(&sock);
+	bool taken;
+	int rc;
 
-	*fd = -1;
-	if (rc != TUTTI_OK)
-		return rc;
-	if (bind(sock, (struct sockaddr *)&s, local_name(name, &s)) < 0 || listen(sock, BACKLOG) < 0) {
-		bool taken = errno == EADDRINUSE;
-		rc = fail_errno("can't listen on the local socket @%s", name);
-		rc = taken ? TUTTI_EPEER : rc;
-		fd_close(sock);
-		return rc;
-	}
-	*fd = sock;
-	return TUTTI_OK;
+	*fd = fd_keep(os_local_listen(name, BACKLOG));
+	if (*fd >= 0)
+		return TUTTI_OK;
+	taken = errno == EADDRINUSE;
+	rc = fail_errno("can't listen on the local socket @%s", name);
+	return taken ? TUTTI_EPEER : rc;
 }
 
 int net_connect_local(const char *name, struct net_limit limit, int *fd)
 {
-	struct sockaddr_un s;
-	socklen_t len = local_name(name, &s);
-	char text[sizeof(s.sun_path) + 1];
-	int sock, rc = open_local(&sock);
+	char text[128];
+	int rc = TUTTI_OK, sock = fd_keep(os_socket(AF_UNIX, SOCK_STREAM));
 
 	*fd = -1;
-	if (rc != TUTTI_OK)
-		return rc;
+	if (sock < 0)
+		return fail_errno("can't make a local socket");
 	snprintf(text, sizeof(text), "@%s", name);
-	/* A local socket never connects in the background: it says EAGAIN while the listener's queue is full. */
-	while (connect(sock, (struct sockaddr *)&s, len) < 0) {
+	while (os_local_connect(sock, name) < 0) {
 		uint64_t soon = now_ns() + MS;
 		if (errno != EAGAIN && errno != EINTR) {
 			rc = connect_refused(text, errno);
@@ -384,8 +342,8 @@ int net_connect_local(const char *name, struct net_limit limit, int *fd)
 		rc = net_wait(-1, 0, (struct net_limit){.deadline = soon, .stop = limit.stop});
 		if (rc == TUTTI_EABORTED)
 			goto out;
+		rc = TUTTI_OK;
 	}
-	rc = TUTTI_OK;
 out:
 	if (rc == TUTTI_OK)
 		*fd = sock;
@@ -411,7 +369,7 @@ int net_send_fd(int sock, int fd)
 	c.head.cmsg_type = SCM_RIGHTS;
 	c.head.cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(&c.head), &fd, sizeof(int));
-	if (sendmsg(sock, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == 1)
+	if (sendmsg(sock, &m, OS_NO_SIGNAL | MSG_DONTWAIT) == 1)
 		return TUTTI_OK;
 	return transfer_failed("pass a descriptor over");
 }

@@ -1,6 +1,5 @@
 /*
- * Sockets: addresses and interfaces (net_addr.c); listening, connecting, local (abstract) sockets (net.c). What is of Linux
- * stays there.
+ * Sockets: addresses and interfaces (net_addr.c); listening, connecting, local sockets (net.c).
  */
 #ifndef TUTTI_NET_H
 #define TUTTI_NET_H
@@ -97,14 +96,10 @@ bool net_is_silence(int error);
 void net_tune(int fd, int seconds);
 /**
  * Keepalive for a connection whose other side may rest for an hour, with buffers full: a word every few seconds, before a
- * firewall on the way forgets it. The kernel does not end it for silence soon; whether to is a question for net_unanswered.
+ * firewall on the way forgets it. The kernel does not end it for silence soon; whether to is a question for os_tcp_unanswered,
+ * by which a process that is stopped or does not read owes no answer, for its kernel gives it.
  */
 void net_keep(int fd);
-/**
- * For how long, in ns, the other host owes an answer: bytes of ours or questions of the kernel's were repeated, and nothing
- * at all came back. 0: it owes none. A process that is stopped or does not read owes none, for its kernel answers.
- */
-uint64_t net_unanswered(int fd);
 
 /** Is the descriptor a TCP socket that listens? */
 bool net_is_listener(int fd);
@@ -112,7 +107,7 @@ bool net_is_listener(int fd);
 bool net_local_end(int fd, struct net_addr *a);
 bool net_far_end(int fd, struct net_addr *a);
 
-/** Abstract local sockets: a network namespace is a host. */
+/* Local sockets by name, see os_local_listen. */
 /** EPEER when somebody has that name. */
 int net_listen_local(const char *name, int *fd);
 int net_connect_local(const char *name, struct net_limit limit, int *fd);
@@ -124,7 +119,7 @@ struct pollfd;
 int net_poll(struct pollfd *p, size_t n, struct net_limit limit);
 /** For one descriptor; -1: only waits. */
 int net_wait(int fd, short events, struct net_limit limit);
-/** All of n bytes, on blocking or non-blocking sockets; MSG_NOSIGNAL. EPEER on end of file. */
+/** All of n bytes, on blocking or non-blocking sockets; without a signal. EPEER on end of file. */
 int net_write(int fd, const void *buf, size_t n, struct net_limit limit);
 int net_read(int fd, void *buf, size_t n, struct net_limit limit);
 

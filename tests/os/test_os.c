@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -752,6 +753,179 @@ static void test_signals(void **state)
 	signal(SIGUSR2, SIG_DFL);
 }
 
+static void test_error_text(void **state)
+{
+	char buf[100];
+
+	(void)state;
+	assert_string_equal(os_error_text(ENOENT, buf, sizeof(buf)), strerror(ENOENT));
+	assert_true(os_error_text(99999, buf, sizeof(buf))[0]);
+}
+
+/* ---- sockets and pipes ------------------------------------------------------------------------------------------- */
+
+static bool waits(int fd)
+{
+	return !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+}
+
+static bool ends_with_exec(int fd)
+{
+	return fcntl(fd, F_GETFD) & FD_CLOEXEC;
+}
+
+static void close_both(int fd[2])
+{
+	close(fd[0]);
+	close(fd[1]);
+}
+
+/* What is sent into a socket whose other side has closed: an error, and no signal, which would end this test. */
+static void assert_breaks_silently(int sock)
+{
+	ssize_t n;
+
+	for (int i = 0; i < 2000 && (n = send(sock, "x", 1, OS_NO_SIGNAL | MSG_DONTWAIT)) >= 0; i++)
+		usleep(1000); /* a reset takes its time */
+	assert_int_equal(n, -1);
+	assert_true(errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN);
+	n = send(sock, "x", 1, OS_NO_SIGNAL | MSG_DONTWAIT);
+	assert_int_equal(n, -1);
+}
+
+static void test_tcp_sockets(void **state)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int listener = os_socket(AF_INET, SOCK_STREAM), a = os_socket(AF_INET, SOCK_STREAM), b, on = 0;
+	socklen_t len = sizeof(at), one = sizeof(on);
+	char text[6];
+
+	(void)state;
+	assert_true(listener >= 0 && a >= 0);
+	assert_true(ends_with_exec(a) && !waits(a));
+	assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &len), 0);
+	assert_int_equal(os_accept(listener), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_true(connect(a, (struct sockaddr *)&at, sizeof(at)) == 0 || errno == EINPROGRESS);
+	assert_true(is_readable(listener, 20000));
+	b = os_accept(listener);
+	assert_true(b >= 0 && ends_with_exec(b) && !waits(b));
+	os_tcp_keep_alive(a, 5, 1, 127);
+	assert_int_equal(getsockopt(a, SOL_SOCKET, SO_KEEPALIVE, &on, &one), 0);
+	assert_true(on);
+	os_tcp_give_up_after(a, 10);
+	assert_int_equal(send(a, "hello", 6, OS_NO_SIGNAL | OS_NO_DELAY), 6);
+	assert_true(is_readable(b, 20000));
+	assert_int_equal(recv(b, text, sizeof(text), MSG_WAITALL), 6);
+	assert_string_equal(text, "hello");
+	assert_int_equal(os_tcp_unanswered(a), 0);
+	close(a);
+	assert_breaks_silently(b);
+	close(b);
+	close(listener);
+}
+
+static void test_tcp_options_of_others(void **state)
+{
+	int sv[2];
+
+	(void)state;
+	make_pair(sv);
+	os_tcp_keep_alive(sv[0], 5, 1, 3);
+	os_tcp_give_up_after(-1, 5);
+	assert_int_equal(os_tcp_unanswered(sv[0]), 0);
+	assert_int_equal(os_tcp_unanswered(-1), 0);
+	close_both(sv);
+}
+
+static void test_pipes_and_pairs(void **state)
+{
+	int p[2], s[2], m[2];
+	char text[100];
+
+	(void)state;
+	assert_int_equal(os_pipe(p), 0);
+	assert_int_equal(os_stream_pair(s), 0);
+	assert_int_equal(os_message_pair(m), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_true(ends_with_exec(p[i]) && ends_with_exec(s[i]) && ends_with_exec(m[i]));
+		assert_true(waits(p[i]) && waits(s[i]) && !waits(m[i]));
+	}
+	assert_int_equal(write(p[1], "x", 1), 1);
+	assert_int_equal(read(p[0], text, sizeof(text)), 1);
+	assert_int_equal(send(m[0], "one", 3, OS_NO_SIGNAL | MSG_DONTWAIT), 3);
+	assert_int_equal(send(m[0], "three", 5, OS_NO_SIGNAL | MSG_DONTWAIT), 5);
+	assert_int_equal(recv(m[1], text, sizeof(text), 0), 3);
+	assert_int_equal(recv(m[1], text, sizeof(text), 0), 5);
+	assert_int_equal(recv(m[1], text, sizeof(text), 0), -1);
+	assert_int_equal(errno, EAGAIN);
+	close(s[1]);
+	assert_breaks_silently(s[0]);
+	close(m[1]);
+	assert_breaks_silently(m[0]);
+	close(m[0]);
+	close(s[0]);
+	close_both(p);
+}
+
+static char local[41]; /* as long as a name may be */
+
+static int dial_local(void)
+{
+	int sock = os_socket(AF_UNIX, SOCK_STREAM);
+
+	if (os_local_connect(sock, local) == 0)
+		return sock;
+	close(sock);
+	return -1;
+}
+
+static void test_local_names(void **state)
+{
+	int listener, a, b, n;
+	char long_name[200];
+	pid_t pid;
+	uid_t uid;
+
+	(void)state;
+	n = snprintf(local, sizeof(local), "tutti-test-os-%ld-", (long)getpid());
+	memset(local + n, 'x', sizeof(local) - 1 - (size_t)n);
+	assert_int_equal(dial_local(), -1);
+	listener = os_local_listen(local, 4);
+	assert_true(listener >= 0 && ends_with_exec(listener) && !waits(listener));
+	assert_int_equal(os_local_listen(local, 4), -1);
+	assert_int_equal(errno, EADDRINUSE);
+	a = dial_local();
+	assert_true(a >= 0);
+	assert_true(is_readable(listener, 20000));
+	b = os_accept(listener);
+	assert_true(b >= 0 && ends_with_exec(b) && !waits(b));
+	assert_true(os_peer(b, &pid, &uid));
+	assert_int_equal(pid, getpid());
+	assert_int_equal(uid, geteuid());
+	close(a);
+	assert_breaks_silently(b);
+	close(b);
+	os_local_unlisten(listener);
+	close(listener);
+	assert_int_equal(dial_local(), -1);
+	listener = os_local_listen(local, 4); /* free again */
+	assert_true(listener >= 0);
+	close(listener); /* as by a process that is killed */
+	listener = os_local_listen(local, 4);
+	assert_true(listener >= 0);
+	os_local_unlisten(listener);
+	close(listener);
+	memset(long_name, 'x', sizeof(long_name) - 1);
+	long_name[sizeof(long_name) - 1] = '\0';
+	assert_int_equal(os_local_listen(long_name, 4), -1);
+	a = os_socket(AF_UNIX, SOCK_STREAM);
+	assert_int_equal(os_local_connect(a, long_name), -1);
+	close(a);
+}
+
 int main(int argc, char **argv)
 {
 	struct stat st;
@@ -782,6 +956,11 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(test_program_path),
 	        cmocka_unit_test(test_host_and_space),
 	        cmocka_unit_test(test_signals),
+	        cmocka_unit_test(test_error_text),
+	        cmocka_unit_test(test_tcp_sockets),
+	        cmocka_unit_test(test_tcp_options_of_others),
+	        cmocka_unit_test(test_pipes_and_pairs),
+	        cmocka_unit_test(test_local_names),
 	};
 	(void)argc;
 	if (stat(argv[0], &st) == 0)

@@ -168,10 +168,9 @@ struct pipes {
 static bool open_pipes(struct pipes *p, bool with_input)
 {
 	memset(p, -1, sizeof(*p));
-	if (with_input ? pipe2(p->in, O_CLOEXEC) < 0 : (p->in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+	if (with_input ? os_pipe(p->in) < 0 : (p->in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
 		return false;
-	return pipe2(p->out, O_CLOEXEC) == 0 && pipe2(p->err, O_CLOEXEC) == 0 && pipe2(p->failed, O_CLOEXEC) == 0 &&
-	       socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, p->joins) == 0;
+	return os_pipe(p->out) == 0 && os_pipe(p->err) == 0 && os_pipe(p->failed) == 0 && os_message_pair(p->joins) == 0;
 }
 
 static void close_pipes(struct pipes *p)

@@ -30,10 +30,11 @@ static void drop_written(struct sink *s)
 /* How much to write at once: up to PIPE_BUF, and to the end of a line if there is one in it. */
 static size_t portion(const char *data, size_t len)
 {
-	size_t n = len < PIPE_BUF ? len : PIPE_BUF;
-	const char *newline = memrchr(data, '\n', n);
+	size_t n = len < PIPE_BUF ? len : PIPE_BUF, end = n;
 
-	return newline ? (size_t)(newline - data) + 1 : n;
+	while (end > 0 && data[end - 1] != '\n')
+		end--;
+	return end ? end : n;
 }
 
 void sink_flush(struct sink *s)

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -135,9 +134,9 @@ int agent_start(const char *host, const char *rsh, pid_t *pid, int *fd)
 {
 	int sv[2], failed[2], err;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+	if (os_stream_pair(sv) < 0)
 		return fail_errno("can't make a socket pair for host %s", host);
-	if (pipe2(failed, O_CLOEXEC) < 0) {
+	if (os_pipe(failed) < 0) {
 		close(sv[0]);
 		close(sv[1]);
 		return fail_errno("can't make a pipe for host %s", host);

@@ -1,5 +1,6 @@
 /* See channel.h. */
 #include "channel.h"
+#include "../../src/os/os.h"
 #include "../../src/util/error.h"
 #include "../../src/util/fd.h"
 
@@ -25,7 +26,7 @@ void channel_flush(struct channel *c)
 
 	if (c->fd < 0 || !c->nout)
 		return;
-	n = send(c->fd, c->out, c->nout, MSG_DONTWAIT | MSG_NOSIGNAL);
+	n = send(c->fd, c->out, c->nout, MSG_DONTWAIT | OS_NO_SIGNAL);
 	if (n < 0 && !would_block()) {
 		c->nout = 0; /* what the other side said before may still be heard */
 		return;

@@ -1,5 +1,6 @@
 /* Sealed frames of a stream, see cover.h. */
 #include "cover.h"
+#include "../../src/os/os.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -64,7 +65,7 @@ static size_t gather(const struct iovec *iov, size_t n, size_t at, uint8_t *to, 
 static bool push(struct cover *c, int fd)
 {
 	while (c->sent < c->made) {
-		ssize_t n = send(fd, c->out + c->sent, c->made - c->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = send(fd, c->out + c->sent, c->made - c->sent, OS_NO_SIGNAL | MSG_DONTWAIT);
 		if (n < 0)
 			return false;
 		c->sent += (size_t)n;

@@ -1,5 +1,6 @@
 /* Slots to bytes and bytes to slots; see stream.h. Moving them never blocks and never allocates. */
 #include "stream.h"
+#include "../../src/os/os.h"
 #include "../../src/util/error.h"
 #include "../../src/util/fd.h"
 #include "../../src/util/net.h"
@@ -127,7 +128,7 @@ bool stream_has_come(const struct stream *s)
 
 bool stream_is_silent(struct stream *s)
 {
-	uint64_t ns = net_unanswered(s->fd);
+	uint64_t ns = os_tcp_unanswered(s->fd);
 	struct net_addr here = {.family = 0}, there = {.family = 0};
 	char from[NET_TEXT], to[NET_TEXT];
 
@@ -222,14 +223,14 @@ static void gather(const struct stream *s, struct batch *b, int most)
 
 /*
  * The kernel holds back a segment that is not full while others of its socket wait in the device's queue (tcp_autocorking).
- * It would then stand behind all that is sent to other peers meanwhile, and the peer's next step waits for it: MSG_EOR forbids that.
+ * It would then stand behind all that is sent to other peers meanwhile, and the peer's next step waits for it: OS_NO_DELAY forbids that.
  */
 static ssize_t put(const struct stream *s, struct batch *b)
 {
 	struct msghdr msg = {.msg_iov = b->iov, .msg_iovlen = b->niov};
 	if (s->cover)
 		return cover_send(s->cover, s->fd, b->iov, b->niov);
-	int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (b->bytes >= ALONE ? MSG_EOR : 0);
+	int flags = OS_NO_SIGNAL | MSG_DONTWAIT | (b->bytes >= ALONE ? OS_NO_DELAY : 0);
 
 	if (b->niov == 1)
 		return send(s->fd, b->iov[0].iov_base, b->iov[0].iov_len, flags);

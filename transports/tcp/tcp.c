@@ -70,9 +70,9 @@ static int tcp_open(const struct transport_env *env, void **ctx)
 	t->queue = fd_keep(os_queue_open());
 	if (t->queue < 0)
 		return fail_errno("create a queue of events");
-	fd = fd_keep(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	fd = fd_keep(os_socket(AF_INET, SOCK_STREAM));
 	if (fd < 0 && errno == EAFNOSUPPORT)
-		fd = fd_keep(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+		fd = fd_keep(os_socket(AF_INET6, SOCK_STREAM));
 	if (fd < 0)
 		return fail_errno("open a TCP socket");
 	fd_close(fd);

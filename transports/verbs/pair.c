@@ -1,5 +1,6 @@
 /* A pair's life: greeting, links, goodbye, errors; see pair.h. */
 #include "pair.h"
+#include "../../src/os/os.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
 #include "../../src/util/fd.h"
@@ -78,7 +79,7 @@ static void socket_broke(struct pair *p)
 static void flush_notes(struct pair *p)
 {
 	while (p->nout) {
-		ssize_t n = send(p->fd, p->out, p->nout, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = send(p->fd, p->out, p->nout, OS_NO_SIGNAL | MSG_DONTWAIT);
 		if (n < 0 && !try_later() && errno != EPIPE) /* EPIPE: it has left; the end of file says so, too */
 			socket_broke(p);
 		if (n <= 0)
