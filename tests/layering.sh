@@ -36,16 +36,16 @@ out=$(
 	rule tools/cli 'tools/cli/.*'
 	rule tools/check 'tools/check/.*|src/plan/.*'
 	rule tools/sim 'tools/sim/.*|src/algo/algo\.h|src/engine/engine\.h|src/plan/.*|src/util/.*|tutti\.h'
-	rule tools/machine 'tools/machine/.*|src/util/.*|tutti\.h'
+	rule tools/machine 'tools/machine/.*|src/os/os\.h|src/util/.*|tutti\.h'
 	rule tools/doctor 'tools/doctor/.*|src/transport\.h|src/util/.*|tutti\.h'
 	rule tools/run 'tools/(run|cli)/.*|src/os/os\.h|src/util/.*|tutti\.h'
 	rule tools/tune 'tools/tune/.*|src/comm/.*|src/kernel/kernel\.h|src/util/.*|tutti\.h'
-	rule tools/topo 'tools/(topo|machine|sim)/.*|src/(comm|topo|tuner|util)/.*|src/transport\.h|tutti\.h'
+	rule tools/topo 'tools/(topo|machine|sim)/.*|src/(comm|topo|tuner|util)/.*|src/os/os\.h|src/transport\.h|tutti\.h'
 	rule tools/tutti-run.c 'tools/(run|cli)/.*|src/util/.*|tutti\.h'
 	rule tools/tutti-topo.c 'tools/(topo|cli)/.*|src/util/.*|tutti\.h'
 	rule tools/tutti-info.c 'tools/(check|cli|doctor|tune)/.*|src/(algo|bootstrap|comm|kernel|util)/.*|tutti\.h'
 	# what the system has, beside the public interface
-	rule 'perf' 'perf/.*|tools/cli/cli\.h|tools/machine/system\.h|tutti\.h'
+	rule 'perf' 'perf/.*|src/os/os\.h|tools/cli/cli\.h|tools/machine/system\.h|tutti\.h'
 )
 # an engine builds and links the library without the tools' libraries
 foreign=$(grep -nE '#include <(hwloc|jansson)' -r src transports include | sed 's/$/: for tools only/')

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../src/os/os.h"
 #include "../../tools/machine/system.h"
 #include "fit.h"
 
@@ -488,15 +489,9 @@ static int check_identity(struct run *r)
 static uint64_t clock_identity(void)
 {
 	char text[128];
-	uint64_t h = 1;
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text));
+	size_t n = os_clock_text(text, sizeof(text));
 
-	if (fd >= 0)
-		close(fd);
-	h = hash((unsigned char *)text, n > 0 ? (size_t)n : 0, h);
-	n = readlink("/proc/self/ns/time", text, sizeof(text));
-	return hash((unsigned char *)text, n > 0 ? (size_t)n : 0, h);
+	return hash((unsigned char *)text, n, 1);
 }
 
 /* Nobody leaves before everybody has entered; only ranks that share a clock can tell. */

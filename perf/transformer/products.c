@@ -99,8 +99,7 @@ static void sleep_instead(struct compute *c, double seconds)
 	c->owed += seconds;
 	asked = c->owed > 20e-6 ? c->owed : 0; /* the shortest sleep that is one */
 	if (asked > 0)
-		clock_nanosleep(CLOCK_MONOTONIC, 0,
-		                &(struct timespec){(time_t)asked, (long)((asked - (double)(time_t)asked) * 1e9)}, NULL);
+		nanosleep(&(struct timespec){(time_t)asked, (long)((asked - (double)(time_t)asked) * 1e9)}, NULL);
 	c->owed -= seconds_now() - begin;
 }
 

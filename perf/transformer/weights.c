@@ -3,6 +3,7 @@
  * second copies, into one piece of memory with large pages.
  */
 #include "weights.h"
+#include "../../src/os/os.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -379,7 +380,7 @@ static int load(struct loader *l, int n, int rank)
 		               "parts smaller",
 		               rank, n, (double)w->bytes / 1048576, strerror(errno));
 	w->memory = l->memory = at;
-	madvise(at, w->bytes, MADV_HUGEPAGE);
+	os_memory_large_pages(at, w->bytes);
 	l->at = 0;
 	return walk(l);
 }

@@ -1,12 +1,15 @@
 /* Linux 5.3 and later; see os.h. */
 #include "os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -23,6 +26,34 @@
 #include <unistd.h>
 
 #define S UINT64_C(1000000000) /* nanoseconds */
+
+/* ---- time -------------------------------------------------------------------------------------------------------- */
+
+static ssize_t boot_text(char *text, size_t cap)
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, cap) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	return n;
+}
+
+/* What is this boot's and this namespace's. */
+static size_t boot_and(const char *ns, char *text, size_t cap)
+{
+	ssize_t boot = boot_text(text, cap), more;
+
+	if (boot <= 0)
+		return 0;
+	more = readlink(ns, text + boot, cap - (size_t)boot);
+	return (size_t)(more > 0 ? boot + more : boot);
+}
+
+size_t os_clock_text(char *text, size_t cap)
+{
+	return boot_and("/proc/self/ns/time", text, cap);
+}
 
 /* ---- sleeping on a word ------------------------------------------------------------------------------------------ */
 
@@ -114,6 +145,63 @@ void os_timer_set(int timer, uint64_t every_ns)
 void os_timer_rest(int timer)
 {
 	os_event_clear(timer);
+}
+
+/* ---- processors and threads -------------------------------------------------------------------------------------- */
+
+bool os_cpus_allowed(uint64_t *set, size_t words)
+{
+	memset(set, 0, words * sizeof(*set));
+	return sched_getaffinity(0, words * sizeof(*set), (cpu_set_t *)set) == 0;
+}
+
+bool os_cpus_bind(const uint64_t *set, size_t words)
+{
+	return sched_setaffinity(0, words * sizeof(*set), (const cpu_set_t *)set) == 0;
+}
+
+void os_thread_name(const char *name)
+{
+	(void)pthread_setname_np(pthread_self(), name);
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
+
+uint64_t os_memory_bytes(void)
+{
+	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t os_memory_free(void)
+{
+	return (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void os_memory_not_dumped(void *p, size_t bytes)
+{
+	(void)madvise(p, bytes, MADV_DONTDUMP);
+}
+
+void os_memory_not_forked(void *p, size_t bytes)
+{
+	(void)madvise(p, bytes, MADV_DONTFORK);
+}
+
+void os_memory_large_pages(void *p, size_t bytes)
+{
+	(void)madvise(p, bytes, MADV_HUGEPAGE);
+}
+
+#define NODES 1024
+
+int os_memory_from_node(void *p, size_t bytes, int node)
+{
+	unsigned long mask[NODES / 8 / sizeof(unsigned long)] = {0}, bits = 8 * sizeof(mask[0]);
+
+	if (node < 0 || node >= NODES)
+		return EINVAL;
+	mask[(unsigned long)node / bits] |= 1ul << (unsigned long)node % bits;
+	return syscall(SYS_mbind, p, bytes, 1 /* MPOL_PREFERRED */, mask, NODES + 1ul, 0) == 0 ? 0 : errno;
 }
 
 /* ---- memory that processes share --------------------------------------------------------------------------------- */
@@ -210,15 +298,7 @@ int os_process_open(pid_t pid)
 
 size_t os_host_text(char *text, size_t cap)
 {
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t boot = fd >= 0 ? read(fd, text, cap) : -1, net;
-
-	if (fd >= 0)
-		close(fd);
-	if (boot <= 0)
-		return 0;
-	net = readlink("/proc/self/ns/net", text + boot, cap - (size_t)boot);
-	return (size_t)(net > 0 ? boot + net : boot);
+	return boot_and("/proc/self/ns/net", text, cap);
 }
 
 uint64_t os_process_space(void)
@@ -231,6 +311,23 @@ uint64_t os_process_space(void)
 int os_end_with_parent(void)
 {
 	return prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+size_t os_open_files(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	size_t n = 0;
+
+	while (dir && readdir(dir))
+		n++;
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+char **os_environment(void)
+{
+	return environ;
 }
 
 bool os_program_path(char *path, size_t cap)

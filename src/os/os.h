@@ -35,6 +35,9 @@
  * can't fail and makes no system call where the system allows that: the hot path asks it.
  */
 
+/** Text that is the same for those who see the same clock. Returns its length, at most cap; 0: not known. */
+size_t os_clock_text(char *text, size_t cap);
+
 /* ---- sleeping on a word ------------------------------------------------------------------------------------------ */
 
 /** Whose threads sleep on a word. Those who sleep and those who wake must say the same. */
@@ -110,6 +113,41 @@ int os_timer_open(void);
 void os_timer_set(int timer, uint64_t every_ns);
 void os_timer_rest(int timer);
 
+/* ---- processors and threads -------------------------------------------------------------------------------------- */
+
+/*
+ * A set of processors is a bit for each by the system's number, in 64-bit words, the lowest first; `words` is how many words
+ * there is room for, which on Linux is to be a multiple of 16.
+ */
+
+/** Where the calling thread may run. False: the system does not say, or one of them has no room. */
+bool os_cpus_allowed(uint64_t *set, size_t words);
+
+/** Binds the calling thread. False: the system refuses that, or never binds threads. */
+bool os_cpus_bind(const uint64_t *set, size_t words);
+
+/** Names the calling thread for debuggers and the like: up to 15 characters. */
+void os_thread_name(const char *name);
+
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
+
+/** Of the machine, in bytes. */
+uint64_t os_memory_bytes(void);
+
+/** Of these, what nobody uses: at least so much can be had. 0: not known. */
+uint64_t os_memory_free(void);
+
+/* Of the pages in [p, p + bytes) of the calling process: wishes, which a system may ignore. */
+void os_memory_not_dumped(void *p, size_t bytes);  /* they are in no file that a crash leaves */
+void os_memory_not_forked(void *p, size_t bytes);  /* a forked child has nothing at these addresses */
+void os_memory_large_pages(void *p, size_t bytes); /* few large ones */
+
+/**
+ * Takes them from a NUMA node as long as it has some, from others then. 0, or an errno; EINVAL: there is no such node, ENOSYS:
+ * the system gives no choice.
+ */
+int os_memory_from_node(void *p, size_t bytes, int node);
+
 /* ---- memory that processes share --------------------------------------------------------------------------------- */
 
 /**
@@ -173,6 +211,12 @@ uint64_t os_process_space(void);
  * does no such thing. The parent may have ended before the call, so ask for it afterwards.
  */
 int os_end_with_parent(void);
+
+/** How many descriptors the calling process has open, or a few more; 0: not known. */
+size_t os_open_files(void);
+
+/** The environment, as getenv sees it; ends with NULL. */
+char **os_environment(void);
 
 /** The path of the running program, 0-terminated. False: not known, or longer than cap. */
 bool os_program_path(char *path, size_t cap);

@@ -107,7 +107,7 @@ static size_t heap_start(int nlocal)
 /* As much address space for each rank as the machine has memory; less where the process is limited. */
 static size_t choose_stride(int nlocal)
 {
-	size_t want = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+	size_t want = os_memory_bytes();
 	struct rlimit limit;
 	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
 	    want > limit.rlim_cur / 4 / (size_t)nlocal)
@@ -174,9 +174,7 @@ static int map_memory(struct mapping **out, int fd, int nlocal, size_t stride)
 		return fail_errno("map %zu MiB of shared memory for %d ranks", (PAGE + stride * (size_t)nlocal) >> 20,
 		                  nlocal);
 	}
-#ifdef MADV_DONTDUMP
-	madvise(map->base, map->bytes, MADV_DONTDUMP);
-#endif
+	os_memory_not_dumped(map->base, map->bytes);
 	*out = map;
 	return TUTTI_OK;
 }

@@ -1,11 +1,9 @@
 /* Sets of processors; see cpus.h. */
 #include "cpus.h"
+#include "../os/os.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
-
-_Static_assert(sizeof(struct cpus) % sizeof(cpu_set_t) == 0, "the kernel fills whole sets");
 
 int cpus_count(const struct cpus *s)
 {
@@ -69,5 +67,10 @@ bool cpus_parse(struct cpus *s, const char *text)
 bool cpus_allowed(struct cpus *s)
 {
 	memset(s, 0, sizeof(*s));
-	return sched_getaffinity(0, sizeof(*s), (cpu_set_t *)s) == 0;
+	return os_cpus_allowed(s->word, CPUS_MAX / 64);
+}
+
+bool cpus_bind(const struct cpus *s)
+{
+	return os_cpus_bind(s->word, CPUS_MAX / 64);
 }

@@ -31,5 +31,7 @@ char *cpus_text(const struct cpus *s, char *buf, size_t cap);
 bool cpus_parse(struct cpus *s, const char *text);
 /** Where the calling thread may run; false when the system does not say. */
 bool cpus_allowed(struct cpus *s);
+/** Binds the calling thread; false when the system refuses. */
+bool cpus_bind(const struct cpus *s);
 
 #endif

@@ -2,6 +2,7 @@
  * Addresses, names, interfaces: see net.h. The resolver has no limit of its own, so it runs on a thread that is left alone
  * when ours has passed.
  */
+#include "../os/os.h"
 #include "clock.h"
 #include "error.h"
 #include "log.h"
@@ -145,8 +146,8 @@ int net_split(const char *host_port, char host[NET_HOST], uint16_t *port)
  */
 struct lookup {
 	pthread_mutex_t lock;
-	pthread_cond_t over;
-	bool done, abandoned;
+	_Atomic uint32_t done; /* set with the lock held; who waits sleeps on it */
+	bool abandoned;
 	int error;
 	char host[NET_HOST];
 	struct addrinfo *found;
@@ -156,7 +157,6 @@ static void lookup_free(struct lookup *l)
 {
 	if (l->found)
 		freeaddrinfo(l->found);
-	pthread_cond_destroy(&l->over);
 	pthread_mutex_destroy(&l->lock);
 	free(l);
 }
@@ -171,9 +171,9 @@ static void *lookup_run(void *arg)
 	pthread_mutex_lock(&l->lock);
 	l->error = error;
 	l->found = error ? NULL : found;
-	l->done = true;
+	atomic_store_explicit(&l->done, 1, memory_order_relaxed);
 	abandoned = l->abandoned;
-	pthread_cond_signal(&l->over);
+	os_wake(&l->done, OS_PROCESS);
 	pthread_mutex_unlock(&l->lock);
 	if (abandoned)
 		lookup_free(l);
@@ -201,19 +201,16 @@ static int lookup_start(struct lookup *l)
 /* Waits for the look-up in ticks, so that the limit's word is seen. True when it is done; else it frees itself. */
 static bool lookup_wait(struct lookup *l, struct net_limit limit)
 {
+	uint64_t now;
 	bool done;
 
-	pthread_mutex_lock(&l->lock);
-	while (!l->done && now_ns() < limit.deadline && !net_stopped(limit)) {
-		uint64_t until = now_ns() + NET_STOP_MS * MS;
-		struct timespec t;
-		if (until > limit.deadline)
-			until = limit.deadline;
-		t.tv_sec = (time_t)(until / 1000000000u);
-		t.tv_nsec = (long)(until % 1000000000u);
-		pthread_cond_timedwait(&l->over, &l->lock, &t);
+	while (!atomic_load_explicit(&l->done, memory_order_relaxed) && (now = now_ns()) < limit.deadline &&
+	       !net_stopped(limit)) {
+		uint64_t left = limit.deadline - now;
+		os_sleep_on(&l->done, 0, left < NET_STOP_MS * MS ? left : NET_STOP_MS * MS, OS_PROCESS);
 	}
-	done = l->done;
+	pthread_mutex_lock(&l->lock);
+	done = atomic_load_explicit(&l->done, memory_order_relaxed);
 	l->abandoned = !done;
 	pthread_mutex_unlock(&l->lock);
 	return done;
@@ -223,17 +220,12 @@ static bool lookup_wait(struct lookup *l, struct net_limit limit)
 static int look_up(const char *host, struct net_limit limit, struct net_addr *out, int cap, int *n, int *error)
 {
 	struct lookup *l = calloc(1, sizeof(*l));
-	pthread_condattr_t monotonic;
 	int rc;
 
 	if (!l)
 		return fail(TUTTI_ENOMEM, "no memory to look up %s", host);
 	snprintf(l->host, sizeof(l->host), "%s", host);
 	pthread_mutex_init(&l->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&l->over, &monotonic);
-	pthread_condattr_destroy(&monotonic);
 	rc = lookup_start(l);
 	if (rc != TUTTI_OK) {
 		lookup_free(l);

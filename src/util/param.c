@@ -3,6 +3,7 @@
  * don't exist. Nothing else in the library reads TUTTI_ variables.
  */
 #include "param.h"
+#include "../os/os.h"
 #include "error.h"
 #include "log.h"
 #include "secret.h"
@@ -10,8 +11,6 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-
-extern char **environ;
 
 /* clang-format off */
 enum param_id {
@@ -252,7 +251,7 @@ static void warn_if_unknown(const char *name, size_t len)
 
 static void warn_of_unknown(void)
 {
-	for (char **e = environ; e && *e; e++)
+	for (char **e = os_environment(); e && *e; e++)
 		if (strncmp(*e, "TUTTI_", 6) == 0)
 			warn_if_unknown(*e, strcspn(*e, "="));
 }

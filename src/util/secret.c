@@ -1,5 +1,6 @@
 /* Memory for keys, see secret.h: pages that are cut into blocks, and kept for the next keys. */
 #include "secret.h"
+#include "../os/os.h"
 
 #include <pthread.h>
 #include <sodium.h>
@@ -23,7 +24,7 @@ static void add_page(void)
 
 	if (page == MAP_FAILED)
 		return;
-	(void)madvise(page, PAGE, MADV_DONTDUMP);
+	os_memory_not_dumped(page, PAGE);
 	(void)mlock(page, PAGE);
 	for (size_t i = 0; i < PAGE / sizeof(*page); i++) {
 		page[i].next = unused;

@@ -290,6 +290,7 @@ static void *run(void *arg)
 	int state;
 
 	(void)arg;
+	os_thread_name("tutti-service");
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	service_lock();
 	while (!ending && !lost) {
@@ -323,7 +324,6 @@ static int start_thread(void)
 		errno = error;
 		return fail_errno("can't start the service thread");
 	}
-	(void)pthread_setname_np(thread, "tutti-service");
 	return TUTTI_OK;
 }
 

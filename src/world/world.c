@@ -9,10 +9,8 @@
  */
 #include "world.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +22,7 @@
 #include "../topo/believe.h"
 #include "../os/os.h"
 #include "../util/clock.h"
+#include "../util/cpus.h"
 #include "../util/error.h"
 #include "../util/fd.h"
 #include "../util/log.h"
@@ -353,12 +352,7 @@ static uint64_t files_left(const struct world *w)
 {
 	struct rlimit limit;
 	const struct contact *me = &w->contacts[w->rank];
-	uint64_t used = 0, ranks = 0;
-	DIR *dir = opendir("/proc/self/fd");
-	while (dir && readdir(dir))
-		used++;
-	if (dir)
-		closedir(dir);
+	uint64_t used = os_open_files(), ranks = 0;
 	for (int r = 0; r < w->nranks; r++)
 		ranks += w->contacts[r].pid == me->pid &&
 		         memcmp(w->contacts[r].host_hint, me->host_hint, sizeof(me->host_hint)) == 0;
@@ -527,13 +521,13 @@ static int start_control(struct world *w)
 /* More ranks of this host than cores that they may use? Ranks bound elsewhere count against their own cores: unknown here. */
 static bool is_crowded(const struct world *w)
 {
-	cpu_set_t set;
+	struct cpus set;
 	int near = 0;
 	for (int r = 0; r < w->nranks; r++)
 		near += w->near[r] == w->near[w->rank];
-	if (sched_getaffinity(0, sizeof(set), &set) != 0)
+	if (!cpus_allowed(&set))
 		return near > sysconf(_SC_NPROCESSORS_ONLN);
-	int cores = CPU_COUNT(&set);
+	int cores = cpus_count(&set);
 	if (cores == 1) /* bound by a launcher: one each, unless there are more ranks than cores in all */
 		return near > sysconf(_SC_NPROCESSORS_ONLN);
 	return near > cores;

@@ -4,7 +4,9 @@
  * a communicator keeps, and how it was set up.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -696,6 +699,49 @@ static void test_small_all_to_all(void **state)
 	assert_int_equal(ranks_run(&(struct ranks){.n = 8, .env = env}, small_all_to_all, NULL), 0);
 }
 
+static bool is_large; /* this machine, as it were: one more processor than it has, all with numbers beyond 1024 */
+
+/* Takes the place of the system's. A kernel for many processors refuses a set that has no room for them. */
+int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
+{
+	const int n = (int)sysconf(_SC_NPROCESSORS_ONLN) + 1;
+	if (!is_large)
+		return syscall(SYS_sched_getaffinity, pid, size, set) < 0 ? -1 : 0;
+	if (size < 256) {
+		errno = EINVAL;
+		return -1;
+	}
+	for (int i = 0; i < n; i++)
+		CPU_SET_S(1024 + i, size, set);
+	return 0;
+}
+
+static void live_on_a_large_machine(int rank, void *arg)
+{
+	(void)rank;
+	(void)arg;
+	is_large = true;
+}
+
+static int has_room(struct tutti_comm *c, void *arg)
+{
+	(void)arg;
+	RANK_CHECK(!c->world->wait.crowded);
+	RANK_OK(tutti_barrier(c, NULL));
+	return 0;
+}
+
+static void test_many_processors(void **state)
+{
+	static const char *const env[] = {"TUTTI_TRANSPORT=shm", NULL};
+	const int n = (int)sysconf(_SC_NPROCESSORS_ONLN) + 1;
+	(void)state;
+	if (n > 16)
+		skip(); /* as many ranks as that would need */
+	assert_int_equal(
+	        ranks_run(&(struct ranks){.n = n, .env = env, .before = live_on_a_large_machine}, has_room, NULL), 0);
+}
+
 static int slots_are_of(struct tutti_comm *c, void *arg)
 {
 	const int64_t *bytes = arg;
@@ -768,6 +814,7 @@ int main(void)
 	        cmocka_unit_test(test_communicators_one_after_the_other),
 	        cmocka_unit_test(test_communicators_side_by_side),
 	        cmocka_unit_test(test_small_all_to_all),
+	        cmocka_unit_test(test_many_processors),
 	        cmocka_unit_test(test_slots_suit_the_transport),
 	        cmocka_unit_test(test_slots_suit_libfabric),
 	};

@@ -699,15 +699,18 @@ static void test_program_path(void **state)
 	assert_false(os_program_path(little, sizeof(little)));
 }
 
-static char host[128];
-static size_t host_length;
+static char host[128], clock_text[128];
+static size_t host_length, clock_length;
 static uint64_t space;
 
 static bool is_where_its_parent_is(void)
 {
 	char text[sizeof(host)];
 
-	return os_process_space() == space && os_host_text(text, sizeof(text)) == host_length &&
+	char clock[sizeof(host)];
+
+	return os_clock_text(clock, sizeof(clock)) == clock_length && memcmp(clock, clock_text, clock_length) == 0 &&
+	       os_process_space() == space && os_host_text(text, sizeof(text)) == host_length &&
 	       memcmp(text, host, host_length) == 0;
 }
 
@@ -716,6 +719,8 @@ static void test_host_and_space(void **state)
 	(void)state;
 	space = os_process_space();
 	host_length = os_host_text(host, sizeof(host));
+	clock_length = os_clock_text(clock_text, sizeof(clock_text));
+	assert_true(clock_length <= sizeof(clock_text));
 	assert_true(host_length <= sizeof(host));
 	assert_int_equal(in_child(is_where_its_parent_is), 0);
 }
@@ -926,6 +931,123 @@ static void test_local_names(void **state)
 	close(a);
 }
 
+/* ---- this machine ------------------------------------------------------------------------------------------------ */
+
+#define WORDS 64
+
+static void test_cpus(void **state)
+{
+	uint64_t all[WORDS], one[WORDS] = {0}, now[WORDS], none[WORDS] = {0};
+	int first = -1, n = 0;
+
+	(void)state;
+	memset(all, 0xff, sizeof(all));
+	memset(now, 0xff, sizeof(now));
+	if (!os_cpus_allowed(all, WORDS))
+		skip();
+	for (int i = 0; i < WORDS * 64; i++)
+		if (all[i / 64] >> i % 64 & 1) {
+			first = first < 0 ? i : first;
+			n++;
+		}
+	assert_true(n >= 1);
+	assert_true(n <= sysconf(_SC_NPROCESSORS_CONF));
+	one[first / 64] = UINT64_C(1) << first % 64;
+	if (os_cpus_bind(one, WORDS)) {
+		assert_true(os_cpus_allowed(now, WORDS));
+		assert_memory_equal(now, one, sizeof(one));
+		assert_false(os_cpus_bind(none, WORDS));
+		assert_true(os_cpus_bind(all, WORDS));
+		assert_true(os_cpus_allowed(now, WORDS));
+		assert_memory_equal(now, all, sizeof(all));
+	}
+}
+
+static void test_thread_name(void **state)
+{
+	char name[16];
+
+	(void)state;
+	os_thread_name("test-os-thread1");
+	assert_int_equal(pthread_getname_np(pthread_self(), name, sizeof(name)), 0);
+	assert_string_equal(name, "test-os-thread1");
+}
+
+static void test_memory_of_the_machine(void **state)
+{
+	(void)state;
+	assert_true(os_memory_bytes() >= (uint64_t)64 << 20);
+	assert_true(os_memory_free() <= os_memory_bytes());
+}
+
+static unsigned char *pages;
+
+static bool has_pages(void)
+{
+	int p[2];
+
+	return pipe(p) == 0 && write(p[1], pages, 1) == 1; /* EFAULT: there is nothing */
+}
+
+static void test_memory_wishes(void **state)
+{
+	size_t bytes = (size_t)4 << 20;
+	int rc;
+
+	(void)state;
+	pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(pages, MAP_FAILED);
+	os_memory_not_dumped(pages, bytes);
+	os_memory_large_pages(pages, bytes);
+	rc = os_memory_from_node(pages, bytes, 0);
+	assert_true(rc == 0 || rc == ENOSYS || rc == EPERM);
+	assert_int_not_equal(os_memory_from_node(pages, bytes, -1), 0);
+	assert_int_not_equal(os_memory_from_node(pages, bytes, 1000000), 0);
+	memset(pages, 7, bytes);
+	assert_all(pages, bytes, 7);
+	assert_int_equal(in_child(has_pages), 0);
+	os_memory_not_forked(pages, bytes);
+	assert_int_not_equal(in_child(has_pages), 0);
+	assert_all(pages, bytes, 7);
+	munmap(pages, bytes);
+}
+
+static void test_open_files(void **state)
+{
+	size_t before = os_open_files(), after;
+	int fd[20];
+
+	(void)state;
+	if (before == 0)
+		skip();
+	assert_true(before >= 3);
+	for (int i = 0; i < 20; i++)
+		fd[i] = os_event_open();
+	after = os_open_files();
+	for (int i = 0; i < 20; i++)
+		close(fd[i]);
+	assert_true(after >= before + 20);
+	assert_int_equal(os_open_files(), before);
+}
+
+static bool has_variable(const char *text)
+{
+	for (char **e = os_environment(); e && *e; e++)
+		if (strcmp(*e, text) == 0)
+			return true;
+	return false;
+}
+
+static void test_environment(void **state)
+{
+	(void)state;
+	assert_false(has_variable("TEST_OS=here"));
+	setenv("TEST_OS", "here", 1);
+	assert_true(has_variable("TEST_OS=here"));
+	unsetenv("TEST_OS");
+	assert_false(has_variable("TEST_OS=here"));
+}
+
 int main(int argc, char **argv)
 {
 	struct stat st;
@@ -961,6 +1083,12 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(test_tcp_options_of_others),
 	        cmocka_unit_test(test_pipes_and_pairs),
 	        cmocka_unit_test(test_local_names),
+	        cmocka_unit_test(test_cpus),
+	        cmocka_unit_test(test_thread_name),
+	        cmocka_unit_test(test_memory_of_the_machine),
+	        cmocka_unit_test(test_memory_wishes),
+	        cmocka_unit_test(test_open_files),
+	        cmocka_unit_test(test_environment),
 	};
 	(void)argc;
 	if (stat(argv[0], &st) == 0)

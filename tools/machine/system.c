@@ -1,5 +1,6 @@
 /* Files of /sys and /proc; see system.h. What can't be read stays unknown. */
 #include "system.h"
+#include "../../src/os/os.h"
 
 #include <dirent.h>
 #include <stdarg.h>
@@ -264,6 +265,6 @@ uint64_t system_free_memory(const char *root)
 {
 	double free_bytes = available(root), limit = system_limit(root, &memory_limit);
 	if (free_bytes <= 0 && !root[0])
-		free_bytes = (double)sysconf(_SC_AVPHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+		free_bytes = (double)os_memory_free();
 	return (uint64_t)(limit > 0 && (free_bytes <= 0 || limit < free_bytes) ? limit : free_bytes);
 }

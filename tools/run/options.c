@@ -1,5 +1,6 @@
 /* Options; see options.h. */
 #include "options.h"
+#include "../../src/os/os.h"
 #include "../../src/util/error.h"
 #include "../../src/util/param.h"
 #include "../cli/cli.h"
@@ -13,8 +14,6 @@
 
 #define HOST_FILE_MAX (1u << 20)
 #define DEFAULT_RSH   "ssh -x -T -o ConnectTimeout=15 -o ServerAliveInterval=10"
-
-extern char **environ;
 
 enum option_id {
 	OPT_RANKS = 1,
@@ -270,7 +269,7 @@ static int gather_env(struct run_options *o)
 
 	o->env = NULL;
 	o->nenv = 0;
-	for (char **e = environ; *e && rc == TUTTI_OK; e++)
+	for (char **e = os_environment(); *e && rc == TUTTI_OK; e++)
 		if (strncmp(*e, "TUTTI_", 6) == 0)
 			rc = add_env(o, strdup(*e));
 	for (int i = 0; i < o->hosts.nenv && rc == TUTTI_OK; i++)

@@ -4,17 +4,16 @@
  * core that was lent to somebody else for a moment spoils a piece, not the result.
  */
 #include "memory.h"
+#include "../../src/os/os.h"
 #include "../machine/system.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PIECE       ((size_t)1 << 20)
@@ -148,7 +147,7 @@ static bool go_to(int thread)
 {
 	struct cpus one = {{0}};
 	cpus_add(&one, (unsigned)thread);
-	return sched_setaffinity(0, sizeof(one), (const cpu_set_t *)&one) == 0;
+	return cpus_bind(&one);
 }
 
 static void *take_part(void *arg)
@@ -211,21 +210,6 @@ static int run_crowd(struct crowd *c, const int *thread, int most, struct memory
 
 /* ---- one memory -------------------------------------------------------------------------------------------------- */
 
-/* Preferred, not bound: a full node would otherwise have somebody killed. 0, or errno. */
-static int prefer(void *p, size_t bytes, int node)
-{
-#ifdef SYS_mbind
-	unsigned long mask[16] = {0}, bits = 8 * sizeof(mask[0]);
-	if (node < 0 || (unsigned long)node >= 16 * bits)
-		return EINVAL;
-	mask[(unsigned long)node / bits] |= 1ul << (unsigned long)node % bits;
-	return syscall(SYS_mbind, p, bytes, 1 /* MPOL_PREFERRED */, mask, 16 * bits + 1, 0) == 0 ? 0 : errno;
-#else
-	(void)p, (void)bytes, (void)node;
-	return ENOSYS;
-#endif
-}
-
 /* Of memories beside the same cores the first is where these get theirs by default. */
 static bool is_default(const struct machine *m, uint32_t at)
 {
@@ -264,8 +248,8 @@ static int measure_one(const struct machine *m, uint32_t at, const int *thread, 
 	if (p == MAP_FAILED)
 		return TUTTI_OK;
 	c.buffer = p;
-	(void)madvise(p, c.bytes, MADV_HUGEPAGE);
-	int rc = TUTTI_OK, no = memories(m) > 1 ? prefer(p, c.bytes, m->node[at].os) : 0;
+	os_memory_large_pages(p, c.bytes);
+	int rc = TUTTI_OK, no = memories(m) > 1 ? os_memory_from_node(p, c.bytes, m->node[at].os) : 0;
 	if (!no || (no != EINVAL && is_default(m, at)))
 		rc = run_crowd(&c, thread, n, out);
 	munmap(p, c.bytes);

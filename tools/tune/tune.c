@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,6 +17,7 @@
 #include "../../src/comm/comm.h"
 #include "../../src/kernel/kernel.h"
 #include "../../src/util/clock.h"
+#include "../../src/util/cpus.h"
 #include "../../src/util/error.h"
 
 #define SMALL   8
@@ -239,15 +239,14 @@ struct thread_rank {
 /* A launcher may have bound this process to one core. Each of two threads gets every second one that there is. */
 static void spread(int i)
 {
-	cpu_set_t all, mine;
+	struct cpus all, mine = {{0}};
 	memset(&all, 0xff, sizeof(all));
-	CPU_ZERO(&mine);
-	if (sched_setaffinity(0, sizeof(all), &all) < 0 || sched_getaffinity(0, sizeof(all), &all) < 0)
+	if (!cpus_bind(&all) || !cpus_allowed(&all))
 		return;
-	for (int cpu = 0, turn = 0; cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, &all) && turn++ % 2 == i)
-			CPU_SET(cpu, &mine);
-	(void)sched_setaffinity(0, sizeof(mine), &mine); /* refused where there is only one */
+	for (unsigned cpu = 0, turn = 0; cpu < CPUS_MAX; cpu++)
+		if (cpus_has(&all, cpu) && (int)(turn++ % 2) == i)
+			cpus_add(&mine, cpu);
+	(void)cpus_bind(&mine); /* refused where there is only one */
 }
 
 static void *run_thread(void *arg)

@@ -171,7 +171,7 @@ static int register_region(struct endpoint *e, struct region *r)
 static int make_region(struct endpoint *e, size_t cell, size_t ncells, struct region **out)
 {
 	struct region *r = calloc(1, sizeof(*r));
-	int populate = e->info->domain_attr->mr_mode & FI_MR_ALLOCATED ? MAP_POPULATE : 0, rc = -FI_ENOMEM;
+	int rc = -FI_ENOMEM;
 	void *p;
 
 	if (!r)
@@ -179,8 +179,10 @@ static int make_region(struct endpoint *e, size_t cell, size_t ncells, struct re
 	r->cell = cell;
 	r->ncells = ncells;
 	r->taken = calloc(ncells, sizeof(bool));
-	p = mmap(NULL, cell * ncells, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | populate, -1, 0);
+	p = mmap(NULL, cell * ncells, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	r->base = p == MAP_FAILED ? NULL : p;
+	if (r->base && e->info->domain_attr->mr_mode & FI_MR_ALLOCATED)
+		memset(p, 0, cell * ncells);
 	if (r->taken && r->base)
 		rc = register_region(e, r);
 	if (rc != 0) {

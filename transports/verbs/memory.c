@@ -3,6 +3,7 @@
  * as long as the last, so even a device with a hundred registrations never runs out of them.
  */
 #include "memory.h"
+#include "../../src/os/os.h"
 #include "../../src/util/error.h"
 #include "../../src/util/log.h"
 
@@ -82,7 +83,7 @@ static int region_make(struct device *d, size_t bytes, struct region **out)
 	}
 	*e = (struct extent){.bytes = bytes};
 	*r = (struct region){.base = base, .bytes = bytes, .extents = e};
-	(void)madvise(base, bytes, MADV_DONTFORK);
+	os_memory_not_forked(base, bytes);
 	r->mr = d->lib.reg_mr(d->pd, base, bytes, access);
 	if (!r->mr) {
 		int rc = cannot_register(d, bytes);
