@@ -339,20 +339,26 @@ static int threads(void)
 	return n;
 }
 
+/* A thread has its name a moment after it began, and one that was joined may still be listed for an instant. */
+static void await_threads(int n)
+{
+	uint64_t until = now_ns() + 20000 * MS;
+
+	while (threads() != n)
+		assert_true(now_ns() < until);
+}
+
 static void test_the_thread_lives_as_long_as_its_users(void **state)
 {
 	(void)state;
 	for (int i = 0; i < 50; i++) {
-		uint64_t until = now_ns() + 20000 * MS;
 		assert_int_equal(service_acquire(), TUTTI_OK);
 		assert_int_equal(service_acquire(), TUTTI_OK);
-		assert_int_equal(threads(), 1);
+		await_threads(1);
 		service_release();
 		assert_int_equal(threads(), 1);
 		service_release();
-		/* A thread that was joined may still be listed for an instant. */
-		while (threads() != 0)
-			assert_true(now_ns() < until);
+		await_threads(0);
 	}
 }
 
