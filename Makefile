@@ -37,7 +37,12 @@ endif
 has      = $(shell printf '\#include <%s>\n' $(1) | $(CC) -E -x c - >/dev/null 2>&1 && echo yes)
 leave_out = $(if $(call has,$(2)),transports/$(1)/absent.c,$(filter-out transports/$(1)/absent.c,$(wildcard transports/$(1)/*.c)))
 LEFTOUT := $(call leave_out,libfabric,rdma/fabric.h)
-SRC     := $(filter-out $(LEFTOUT),$(shell find src transports -name '*.c' | sort))
+# Of src/os/, what is for the system that this compiler compiles for.
+TARGET  := $(shell $(CC) -dumpmachine)
+ARCH    := $(firstword $(subst -, ,$(TARGET)))
+OS      := $(if $(findstring linux,$(TARGET)),linux,$(if $(findstring darwin,$(TARGET))$(findstring macos,$(TARGET)),darwin))
+OTHEROS := $(filter-out src/os/$(OS)%,$(wildcard src/os/*.c))
+SRC     := $(filter-out $(LEFTOUT) $(OTHEROS),$(shell find src transports -name '*.c' | sort))
 OBJ     := $(SRC:%.c=$(B)/obj/%.o)
 # A program is a folder or a file of tools/ or perf/; a test is a file tests/*/test_*.c; tests share tests/*.c
 TOOLS   := $(patsubst tools/%.c,%,$(wildcard tools/tutti-*.c))
@@ -55,7 +60,6 @@ all: lib $(TOOLS:%=$(B)/bin/%) $(PERFS:%=$(B)/bin/%) aliases
 lib: $(B)/lib/libtutti.so.0 $(B)/lib/libtutti.a $(B)/lib/tutti.pc
 
 # Kernels of one instruction set are compiled for it, and entered only where the CPU has it.
-ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
 $(B)/obj/src/kernel/%avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma -mprfchw)
 $(B)/obj/src/kernel/%avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mprfchw -mavx512f -mavx512bw -mavx512vl -mavx512dq)
 

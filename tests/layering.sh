@@ -49,6 +49,46 @@ out=$(
 )
 # an engine builds and links the library without the tools' libraries
 foreign=$(grep -nE '#include <(hwloc|jansson)' -r src transports include | sed 's/$/: for tools only/')
+# one seam to the operating system: a header or a name that only one system has is in src/os alone
+headers='linux/.*|asm/.*|sys/(epoll|eventfd|timerfd|signalfd|inotify|prctl|sysinfo|syscall|sendfile|auxv|random)\.h|netpacket/.*'
+headers="$headers|(malloc|endian|byteswap|sys/sysmacros|error|argp)\.h|mach/.*|mach-o/.*|os/.*|dispatch/.*|pthread/.*|Availability.*"
+headers="$headers|sys/(event|sysctl|ucred|proc_info|sockio|kern_control)\.h|libproc\.h|crt_externs\.h|TargetConditionals\.h"
+names='__linux__|__APPLE__|__MACH__|syscall|SYS_[a-z0-9_]+|__NR_[a-z0-9_]+|prctl|PR_[A-Z_]+'
+names="$names|epoll_[a-z0-9_]+|eventfd|timerfd_[a-z]+|signalfd|inotify_[a-z0-9_]+|pidfd_[a-z_]+|futex|FUTEX_[A-Z_]+|membarrier"
+names="$names|memfd_create|MFD_[A-Z]+|F_(ADD|GET)_SEALS|F_SEAL_[A-Z]+|fallocate|FALLOC_[A-Z_]+|process_vm_[a-z]+|mremap|mincore"
+names="$names|MAP_(POPULATE|HUGETLB|LOCKED|FIXED_NOREPLACE)|mbind|[gs]et_mempolicy|move_pages"
+names="$names|MADV_(DONTDUMP|DODUMP|DONTFORK|WIPEONFORK|HUGEPAGE|NOHUGEPAGE|REMOVE|POPULATE_[A-Z]+|FREE_[A-Z]+)"
+names="$names|SO_(PEERCRED|PROTOCOL|DOMAIN|BINDTODEVICE|BUSY_POLL|INCOMING_CPU|ZEROCOPY|NOSIGPIPE)|ucred|LOCAL_PEER[A-Z]+|xucred"
+names="$names|SOCK_(CLOEXEC|NONBLOCK|SEQPACKET)|accept4|pipe2|dup3|MSG_(NOSIGNAL|EOR|MORE|ZEROCOPY|CMSG_CLOEXEC)|sendmmsg|recvmmsg"
+names="$names|SOL_TCP|TCP_(KEEP(IDLE|INTVL|CNT|ALIVE)|USER_TIMEOUT|QUICKACK|CORK|NOPUSH|INFO|CONNECTION_INFO|DEFER_ACCEPT|FASTOPEN)"
+names="$names|sockaddr_un|sun_path|POLLRDHUP|ppoll|O_(TMPFILE|PATH|DIRECT)|close_range|posix_fadvise|posix_fallocate|splice|vmsplice"
+names="$names|sched_[gs]etaffinity|sched_getcpu|getcpu|gettid|cpu_set_t|CPU_(SET|CLR|ZERO|ISSET|COUNT|AND|OR|ALLOC|SETSIZE)(_S)?"
+names="$names|pthread_[gs]etname_np|pthread_[a-z]+affinity_np|pthread_(timed|try)join_np|pthread_set_qos[a-z_]+|QOS_CLASS_[A-Z_]+"
+names="$names|pthread_barrier_[a-z]+|pthread_condattr_setclock|pthread_spin_[a-z]+|pthread_mutex_timedlock|sem_(init|timedwait)"
+names="$names|clock_nanosleep|timer_create|CLOCK_(BOOTTIME|MONOTONIC_RAW|MONOTONIC_COARSE|UPTIME_RAW)|RUSAGE_THREAD|sysinfo|getauxval"
+names="$names|_SC_(PHYS_PAGES|AVPHYS_PAGES|LEVEL[A-Z0-9_]+)|sigtimedwait|sigwaitinfo|execvpe|fexecve|environ|unshare|setns|ptrace"
+names="$names|program_invocation_[a-z_]+|secure_getenv|explicit_bzero|memset_s|strchrnul|mempcpy|memrchr|rawmemchr|qsort_r|strverscmp"
+names="$names|strerror_r|canonicalize_file_name|get_nprocs|malloc_trim|mallinfo2?|getrandom|getentropy|arc4random[a-z_]*|ENONET"
+names="$names|kqueue|kevent(64)?|EVFILT_[A-Z]+|mach_[a-z_]+|task_for_pid|host_statistics[0-9]*|sysctlbyname|proc_pid[a-z]+"
+names="$names|os_sync_[a-z_]+|__ulock_[a-z]+|_NSGet[A-Za-z]+|F_(FULLFSYNC|NOCACHE)|memory_object_[a-z_]+"
+stays=
+stays() { stays="$stays|^$1:[0-9]+:.*$2"; } # FILE NAMES WHY
+stays 'perf/floor/floor\.c' '.*' 'stands alone: it says what the machine gives without the library'
+stays 'perf/compare/loop\.c' '.*' 'is linked with other libraries and without this one'
+stays 'perf/lib/report\.c' '/proc/' 'prints what Linux counts for a process, and nothing elsewhere'
+stays 'tools/machine/system\.c' '/(proc|sys)/' "reads the files of a Linux machine, maybe another one's, that were saved"
+stays 'tools/doctor/doctor\.c' '/sys/' "looks for faults of Linux's RDMA devices and their drivers"
+stays 'transports/libfabric/choose\.c' '/sys/' 'asks for directories that only Linux has; elsewhere there are no such cards'
+stays 'src/util/net\.c' 'ENONET' 'only if it is defined'
+seam=$(find src transports tools perf -name '*.[ch]' ! -path 'src/os/*' | sort | xargs awk '
+	FNR == 1 { comment = 0 }
+	{
+		if (comment && !sub(/^.*\*\//, "")) next
+		gsub(/\/\*([^*]|\*[^\/])*\*\//, "")
+		comment = sub(/\/\*.*$/, "")
+		print FILENAME ":" FNR ": " $0
+	}' | grep -E "^[^:]+:[0-9]+: #include <($headers)>|[^A-Za-z0-9_.]($names)([^A-Za-z0-9_]|\$)|\"(%s)?/(proc|sys)/" |
+	grep -vE "${stays#|}" | sed 's/$/   <- only one system has it: src\/os/')
 # planners: no atomics, no input or output, no memory of their own
 pure=$(grep -nE '#include <(stdatomic|stdio|unistd|pthread|sys/)' src/algo/*.c src/algo/*.h)
 # an algorithm's name is for its row alone
@@ -63,7 +103,7 @@ done)
 unused=$(sed -n 's/^| \(R[0-9]*\)\( . \(A[0-9]*\)\)\? |.*/\1 \3/p' docs/memory-model.md | tr ' ' '\n' | grep . | while read -r label; do
 	grep -rqE "memory_order.*/\* $label\b" src transports --include='*.[ch]' || echo "docs/memory-model.md: no site has the label $label"
 done)
-for t in "$out" "$foreign" "$pure" "$named" "$unlabelled" "$unlisted" "$unused"; do
+for t in "$out" "$foreign" "$seam" "$pure" "$named" "$unlabelled" "$unlisted" "$unused"; do
 	[ -z "$t" ] || { printf '%s\n' "$t"; bad=1; }
 done
 [ $bad = 0 ] && echo "layering holds"

@@ -85,9 +85,9 @@ static double clock_cost(clockid_t id)
 
 static size_t cache_bytes(void)
 {
-	long last = sysconf(_SC_LEVEL3_CACHE_SIZE), second = sysconf(_SC_LEVEL2_CACHE_SIZE);
+	size_t last = os_cache_bytes();
 
-	return 2 * (size_t)(last > 0 ? last : second > 0 ? second : 32 << 20);
+	return 2 * (last ? last : 32 << 20);
 }
 
 int bench_open(struct bench *b, const struct options *o, struct tutti_comm *comm)

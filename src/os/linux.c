@@ -160,6 +160,15 @@ bool os_cpus_bind(const uint64_t *set, size_t words)
 	return sched_setaffinity(0, words * sizeof(*set), (const cpu_set_t *)set) == 0;
 }
 
+size_t os_cache_bytes(void)
+{
+	long last = sysconf(_SC_LEVEL3_CACHE_SIZE);
+
+	if (last <= 0)
+		last = sysconf(_SC_LEVEL2_CACHE_SIZE);
+	return last > 0 ? (size_t)last : 0;
+}
+
 void os_thread_name(const char *name)
 {
 	(void)pthread_setname_np(pthread_self(), name);

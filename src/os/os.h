@@ -126,6 +126,9 @@ bool os_cpus_allowed(uint64_t *set, size_t words);
 /** Binds the calling thread. False: the system refuses that, or never binds threads. */
 bool os_cpus_bind(const uint64_t *set, size_t words);
 
+/** The largest cache that a processor of this machine has, in bytes; 0: not known. */
+size_t os_cache_bytes(void);
+
 /** Names the calling thread for debuggers and the like: up to 15 characters. */
 void os_thread_name(const char *name);
 

@@ -298,37 +298,39 @@ void params_free(struct params *p)
 	memset(p, 0, sizeof(*p));
 }
 
-static int print_value(const struct params *p, int id, char *buf, size_t cap)
+/* The value, which is a text already or is written to `number`. */
+static const char *value_text(const struct params *p, int id, char number[40])
 {
 	const void *field = field_of(p, id);
-	const char *text;
+	const char *text = number;
 
 	switch (table[id].type) {
 	case T_int:
-		return snprintf(buf, cap, "%lld", (long long)*(const int64_t *)field);
+		snprintf(number, 40, "%lld", (long long)*(const int64_t *)field);
+		break;
 	case T_num:
-		return snprintf(buf, cap, "%.9g", *(const double *)field);
+		snprintf(number, 40, "%.9g", *(const double *)field);
+		break;
 	case T_flag:
-		return snprintf(buf, cap, "%d", *(const bool *)field);
+		snprintf(number, 40, "%d", *(const bool *)field);
+		break;
 	default:
 		text = *(char *const *)field;
-		return snprintf(buf, cap, "%s", text ? text : "");
 	}
+	return text ? text : "";
 }
 
 size_t params_equal_text(const struct params *p, char *buf, size_t cap)
 {
+	char number[40];
 	size_t used = 0;
 
-#define ROOM (used < cap ? buf + used : NULL), (used < cap ? cap - used : 0)
 	for (int id = 0; id < PARAM_COUNT; id++) {
-		if (!table[id].equal)
-			continue;
-		used += (size_t)snprintf(ROOM, "%s=", table[id].variable);
-		used += (size_t)print_value(p, id, ROOM);
-		used += (size_t)snprintf(ROOM, "\n");
+		size_t room = used < cap ? cap - used : 0;
+		if (table[id].equal)
+			used += (size_t)snprintf(room ? buf + used : NULL, room, "%s=%s\n", table[id].variable,
+			                         value_text(p, id, number));
 	}
-#undef ROOM
 	return used;
 }
 

@@ -963,6 +963,15 @@ static void test_cpus(void **state)
 	}
 }
 
+static void test_cache(void **state)
+{
+	(void)state;
+	if (!os_cache_bytes())
+		skip();
+	assert_true(os_cache_bytes() >= 4096);
+	assert_true(os_cache_bytes() < os_memory_bytes());
+}
+
 static void test_thread_name(void **state)
 {
 	char name[16];
@@ -1084,6 +1093,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(test_pipes_and_pairs),
 	        cmocka_unit_test(test_local_names),
 	        cmocka_unit_test(test_cpus),
+	        cmocka_unit_test(test_cache),
 	        cmocka_unit_test(test_thread_name),
 	        cmocka_unit_test(test_memory_of_the_machine),
 	        cmocka_unit_test(test_memory_wishes),

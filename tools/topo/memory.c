@@ -87,8 +87,9 @@ struct crowd {
 	size_t bytes; /* of the whole, each thread's part is a whole number of pieces, an even one */
 	uint64_t budget_ns;
 	int n;
-	pthread_mutex_t gate; /* held until all threads are there, and `together` knows their number */
-	pthread_barrier_t together;
+	pthread_mutex_t gate;    /* held until all threads are there, and n is their number */
+	pthread_cond_t together; /* the last of them has come, and the turn is over */
+	int waiting, turn;
 };
 
 struct member {
@@ -150,6 +151,21 @@ static bool go_to(int thread)
 	return cpus_bind(&one);
 }
 
+/* Begins with the others. */
+static void meet(struct crowd *c)
+{
+	pthread_mutex_lock(&c->gate);
+	int turn = c->turn;
+	if (++c->waiting == c->n) {
+		c->waiting = 0;
+		c->turn++;
+		pthread_cond_broadcast(&c->together);
+	}
+	while (turn == c->turn)
+		pthread_cond_wait(&c->together, &c->gate);
+	pthread_mutex_unlock(&c->gate);
+}
+
 static void *take_part(void *arg)
 {
 	struct member *t = arg;
@@ -161,7 +177,7 @@ static void *take_part(void *arg)
 	uint8_t *mine = c->buffer + (size_t)t->index * part;
 	memset(mine, 1, t->index + 1 < c->n ? part : c->bytes - (size_t)t->index * part);
 	for (int i = 0; i < STREAMS; i++) {
-		pthread_barrier_wait(&c->together);
+		meet(c);
 		if (i < READ_ALL && t->index == 0)
 			t->rate[i] = stream(t, c->buffer, c->bytes, i == COPY_ALONE);
 		else if (i >= READ_ALL && t->placed)
@@ -188,21 +204,19 @@ static int run_crowd(struct crowd *c, const int *thread, int most, struct memory
 	if (!t)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	pthread_mutex_init(&c->gate, NULL);
+	pthread_cond_init(&c->together, NULL);
 	pthread_mutex_lock(&c->gate);
 	for (c->n = 0; c->n < most; c->n++) {
 		t[c->n] = (struct member){.crowd = c, .index = c->n, .thread = thread[c->n]};
 		if (pthread_create(&t[c->n].id, NULL, take_part, &t[c->n]) != 0)
 			break;
 	}
-	if (c->n)
-		pthread_barrier_init(&c->together, NULL, (unsigned)c->n);
 	pthread_mutex_unlock(&c->gate);
 	for (int i = 0; i < c->n; i++)
 		pthread_join(t[i].id, NULL);
-	if (c->n) {
-		pthread_barrier_destroy(&c->together);
+	if (c->n)
 		add_up(out, t, c->n);
-	}
+	pthread_cond_destroy(&c->together);
 	pthread_mutex_destroy(&c->gate);
 	free(t);
 	return TUTTI_OK;
