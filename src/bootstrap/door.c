@@ -650,6 +650,13 @@ static void on_listener(void *arg, int fd, unsigned events)
 
 /* ---- opening and closing ----------------------------------------------------------------------------------------- */
 
+static void close_listener(int fd, bool local)
+{
+	if (local)
+		os_local_unlisten(fd);
+	fd_close(fd);
+}
+
 /* Takes fd, also on failure. With the lock held. */
 static int add_listener(struct door *d, int fd, bool local)
 {
@@ -657,7 +664,7 @@ static int add_listener(struct door *d, int fd, bool local)
 	int rc;
 
 	if (d->nlisteners == LISTENERS) {
-		fd_close(fd);
+		close_listener(fd, local);
 		return fail(TUTTI_EINVAL, "rank %d listens on %d addresses already", d->self.rank, LISTENERS);
 	}
 	*l = (struct listener){.door = d, .fd = fd, .local = local, .key = d->self.key};
@@ -665,7 +672,7 @@ static int add_listener(struct door *d, int fd, bool local)
 	if (rc == TUTTI_OK)
 		d->nlisteners++;
 	else
-		fd_close(fd);
+		close_listener(fd, local);
 	return rc;
 }
 
@@ -959,9 +966,7 @@ void door_close(struct door *d)
 			continue;
 		if (ours)
 			service_unwatch(d->listeners[i].fd);
-		if (d->listeners[i].local)
-			os_local_unlisten(d->listeners[i].fd);
-		fd_close(d->listeners[i].fd);
+		close_listener(d->listeners[i].fd, d->listeners[i].local);
 	}
 	drop_all(&d->pending, ours);
 	drop_all(&d->asking, ours);

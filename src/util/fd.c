@@ -52,7 +52,7 @@ static void remember(int fd)
 	struct stat st;
 
 	if (id && fstat(fd, &st) == 0)
-		set(id, st.st_dev, st.st_ino);
+		set(id, (uint64_t)st.st_dev, st.st_ino);
 	else if (id)
 		set(id, 0, 0);
 }
@@ -81,7 +81,8 @@ bool fd_is_ours(int fd)
 
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return false;
-	return !ino || (ino == st.st_ino && atomic_load_explicit(&id->dev, memory_order_relaxed) == st.st_dev);
+	return !ino || (ino == st.st_ino &&
+	                atomic_load_explicit(&id->dev, memory_order_relaxed) == (uint64_t)st.st_dev);
 }
 
 void fd_close(int fd)

@@ -437,6 +437,32 @@ static void test_every_wait_ends(void **state)
 	close(a);
 }
 
+static void test_what_listens(void **state)
+{
+	struct net_addr at = {.family = 4, .ip = {127, 0, 0, 1}};
+	int listener, local, a, pair[2], datagrams = socket(AF_INET, SOCK_DGRAM, 0);
+	char name[64];
+
+	(void)state;
+	snprintf(name, sizeof(name), "tutti-test-listens-%d", (int)getpid());
+	assert_ok(net_listen(&at, &listener));
+	assert_ok(net_listen_local(name, &local));
+	assert_ok(net_connect(&at, NULL, limit_of(20), &a));
+	assert_int_equal(pipe(pair), 0);
+	assert_true(net_is_listener(listener));
+	assert_false(net_is_listener(a));
+	assert_false(net_is_listener(local)); /* it listens, but is not of TCP */
+	assert_false(net_is_listener(datagrams));
+	assert_false(net_is_listener(pair[0]));
+	assert_false(net_is_listener(-1));
+	close(a);
+	close(listener);
+	close(local);
+	close(datagrams);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 static void test_local_sockets(void **state)
 {
 	char name[64];
@@ -493,6 +519,7 @@ int main(void)
 	        cmocka_unit_test(test_nobody_meets_himself),
 	        cmocka_unit_test(test_more_than_a_buffer_holds),
 	        cmocka_unit_test(test_every_wait_ends),
+	        cmocka_unit_test(test_what_listens),
 	        cmocka_unit_test(test_local_sockets),
 	};
 

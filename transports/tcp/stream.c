@@ -158,8 +158,8 @@ static void fault(struct direction *d)
 struct batch {
 	struct frame head[GATHER];
 	struct iovec iov[2 * GATHER];
-	int frames;
-	size_t niov, bytes;
+	int frames, niov;
+	size_t bytes;
 };
 
 static void add(struct batch *b, const void *p, size_t n)
@@ -192,12 +192,12 @@ static void add_slot(struct batch *b, struct slot *slot)
 
 static void skip(struct batch *b, size_t n)
 {
-	size_t i = 0;
+	int i = 0;
 
 	b->bytes -= n;
 	for (; n >= b->iov[i].iov_len; i++)
 		n -= b->iov[i].iov_len;
-	memmove(b->iov, b->iov + i, (b->niov - i) * sizeof(b->iov[0]));
+	memmove(b->iov, b->iov + i, (size_t)(b->niov - i) * sizeof(b->iov[0]));
 	b->niov -= i;
 	b->iov[0].iov_base = (uint8_t *)b->iov[0].iov_base + n;
 	b->iov[0].iov_len -= n;
@@ -214,7 +214,8 @@ static void gather(const struct stream *s, struct batch *b, int most)
 	struct slot *slot;
 
 	b->frames = 0;
-	b->niov = b->bytes = 0;
+	b->niov = 0;
+	b->bytes = 0;
 	while (b->frames < most && (slot = published(s, s->out.pos + (unsigned)b->frames)))
 		add_slot(b, slot);
 	if (s->sent)
@@ -229,7 +230,7 @@ static ssize_t put(const struct stream *s, struct batch *b)
 {
 	struct msghdr msg = {.msg_iov = b->iov, .msg_iovlen = b->niov};
 	if (s->cover)
-		return cover_send(s->cover, s->fd, b->iov, b->niov);
+		return cover_send(s->cover, s->fd, b->iov, (size_t)b->niov);
 	int flags = OS_NO_SIGNAL | MSG_DONTWAIT | (b->bytes >= ALONE ? OS_NO_DELAY : 0);
 
 	if (b->niov == 1)
@@ -369,12 +370,12 @@ static void unpack(struct stream *s)
 	}
 }
 
-static ssize_t get(const struct stream *s, struct iovec *iov, size_t n)
+static ssize_t get(const struct stream *s, struct iovec *iov, int n)
 {
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = n};
 
 	if (s->cover)
-		return cover_receive(s->cover, s->fd, iov, n);
+		return cover_receive(s->cover, s->fd, iov, (size_t)n);
 	return n == 1 ? recv(s->fd, iov[0].iov_base, iov[0].iov_len, MSG_DONTWAIT) : recvmsg(s->fd, &msg, MSG_DONTWAIT);
 }
 
