@@ -1,4 +1,5 @@
 /* Worlds for tests: see ranks.h. */
+#include "../src/os/os.h"
 #include "ranks.h"
 
 #include <arpa/inet.h>
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -328,7 +328,7 @@ static pid_t start(const struct world *w, int rank, int *alive)
 	pid = fork();
 	if (pid == 0) {
 		close(ends[0]);
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		(void)os_end_with_parent();
 		if (getppid() != parent)
 			_exit(1);
 		board = w->board;

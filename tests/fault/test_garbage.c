@@ -2,6 +2,7 @@
  * Strangers at the doors of a job: garbage, port scans, half a greeting, connections that only sit there. They cost log
  * lines; the job starts, runs and gives right results meanwhile.
  */
+#include "../../src/os/os.h"
 #include "../seed.h"
 #include "fault.h"
 
@@ -138,7 +139,7 @@ static int hold_out(struct tutti_comm *c, void *arg)
 	pid_t siege = 0;
 	static float in[5000], out[5000], over, all;
 	if (me == 0 && (siege = fork()) == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		(void)os_end_with_parent();
 		besiege(s);
 	}
 	ranks_note("start under siege");

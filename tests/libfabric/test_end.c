@@ -1,6 +1,7 @@
 /*
  * How a connection over libfabric ends: a peer that leaves is no error, and one that dies is one.
  */
+#include "../../src/os/os.h"
 #include "ends.h"
 
 static int links_up(struct world *w, int self, struct link *out, struct link *in)
@@ -20,7 +21,7 @@ static void other_end(struct world *w, int peer_blob, void (*part)(struct world 
 {
 	struct link out, in;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(void)os_end_with_parent();
 	if (t->open(&w->env[1], &w->ctx[1]) != TUTTI_OK)
 		_exit(3);
 	t->address(w->ctx[1], w->contacts[1].transport[2]);

@@ -9,6 +9,7 @@
 #include "../unit/expect.h"
 
 #include "../../src/comm/comm.h"
+#include "../../src/os/os.h"
 #include "tutti.h"
 
 #include <errno.h>
@@ -18,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -574,7 +574,7 @@ static void be_rank(const struct attack *a, int rank, bool broken, int other, in
 {
 	struct side s = {.other = other};
 	char text[2000];
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(void)os_end_with_parent();
 	for (int i = 0; i < 6 && a->env[i]; i += 2)
 		setenv(a->env[i], a->env[i + 1], 1);
 	setenv("TUTTI_TIMEOUT", "30", 0);

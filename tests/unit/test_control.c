@@ -7,6 +7,7 @@
 
 #include "../../src/bootstrap/door.h"
 #include "../../src/control/plane.h"
+#include "../../src/os/os.h"
 #include "../../src/util/auth.h"
 
 #include <pthread.h>
@@ -15,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -261,7 +261,7 @@ static void raise_world(const char *hosts, bool as_threads, bool bare)
 		fflush(NULL);
 		pid = fork();
 		if (pid == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			(void)os_end_with_parent();
 			act((void *)(intptr_t)r);
 			exit(0); /* with the sanitizer's search for leaks */
 		}

@@ -12,6 +12,7 @@
 
 #include <tutti.h>
 
+#include "../../src/os/os.h"
 #include "../../src/util/auth.h"
 #include "../../src/util/error.h"
 #include "../../tools/run/hosts.h"
@@ -30,7 +31,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -185,7 +185,7 @@ static void watch_lines(struct live *l, int n)
 		assert_non_null(fgets(line, sizeof(line), l->out));
 		for (rest = line; (word = strtok_r(rest, " \n", &rest));) {
 			assert_true(l->n < WATCHED_MAX);
-			l->watched[l->n] = (int)syscall(SYS_pidfd_open, atoi(word), 0);
+			l->watched[l->n] = os_process_open(atoi(word));
 			assert_true(l->watched[l->n++] >= 0);
 		}
 	}
@@ -599,7 +599,7 @@ static void assert_ranks_gone(int n)
 /* What was not a child of the agent dies as surely, but is for others to bury. */
 static void assert_dies(pid_t pid)
 {
-	struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+	struct pollfd p = {.fd = os_process_open(pid), .events = POLLIN};
 
 	if (p.fd < 0)
 		return;

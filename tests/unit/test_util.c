@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #undef fail /* ours is a function of util/error.h */
 
+#include "../../src/os/os.h"
 #include "../../src/util/auth.h"
 #include "../../src/util/error.h"
 #include "../../src/util/log.h"
@@ -158,7 +159,7 @@ static void stderr_lines_are_whole_and_clean(void **state)
 
 	(void)state;
 	log_set_sink((struct log_sink){.fn = NULL});
-	assert_int_equal(pipe2(pipes, O_DIRECT), 0); /* packet mode: one read returns one write */
+	assert_int_equal(os_message_pair(pipes), 0); /* one read returns one write */
 	old = dup(STDERR_FILENO);
 	dup2(pipes[1], STDERR_FILENO);
 	log_warn("from a stranger: %s", "a\n\033[2Jb");

@@ -2,7 +2,6 @@
  * How TUTTI_WAIT and the number of ranks decide whether a rank yields at each look: seen in the world, for a wait that spins and
  * one that yields end alike. And that ranks find out by themselves that they share a core, and that they no longer do.
  */
-#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +11,7 @@
 #include <cmocka.h>
 
 #include "../../src/comm/comm.h"
+#include "../../src/util/cpus.h"
 #include "../ranks.h"
 
 static int yields(struct tutti_comm *c, void *arg)
@@ -61,12 +61,12 @@ static void test_more_ranks_than_cores(void **state)
 
 static int nth_core(int n)
 {
-	cpu_set_t set;
+	struct cpus set;
 	int core = -1;
-	if (sched_getaffinity(0, sizeof(set), &set) != 0)
+	if (!cpus_allowed(&set))
 		return -1;
-	for (int i = 0; i < CPU_SETSIZE && n >= 0; i++)
-		if (CPU_ISSET(i, &set)) {
+	for (int i = 0; i < CPUS_MAX && n >= 0; i++)
+		if (cpus_has(&set, (unsigned)i)) {
 			core = i;
 			n--;
 		}
@@ -75,10 +75,9 @@ static int nth_core(int n)
 
 static int bind_to(int core)
 {
-	cpu_set_t set;
-	CPU_ZERO(&set);
-	CPU_SET(core, &set);
-	return sched_setaffinity(0, sizeof(set), &set);
+	struct cpus set = {{0}};
+	cpus_add(&set, (unsigned)core);
+	return cpus_bind(&set) ? 0 : -1;
 }
 
 /* Calls until each rank has waited in this manner at some time. */
