@@ -173,16 +173,16 @@ int os_shared_commit(int fd, size_t at, size_t bytes);
 /** Gives their memory back; they read as zero afterwards, in all mappings. -1: that can't be done, and nothing has changed. */
 int os_shared_release(int fd, size_t at, size_t bytes);
 
-/** The same for an anonymous mapping of this process alone; -1 also where that are not whole pages. */
+/** The same for an anonymous mapping of this process alone. -1 also if p or bytes is not a multiple of the system's page. */
 int os_private_release(void *p, size_t bytes);
 
 /** recvmsg that does not wait; descriptors that come with the message are closed on exec. */
 ssize_t os_receive_message(int sock, struct msghdr *m);
 
 /**
- * Copies bytes at address `from` of another process to `to`. Returns how many it has copied, which may
- * be less; -1: EFAULT, a part of them is not mapped, there or here; ESRCH, the process is gone; EPERM, ENOSYS or another error,
- * this process may not read that one, whatever the address. It may lose that right at any time.
+ * Copies bytes at address `from` of another process to `to`. Returns how many it has copied, maybe fewer than asked for. -1:
+ * EFAULT, some of them are not mapped, there or here; ESRCH, the process is gone; EPERM, ENOSYS or another error, this process
+ * may not read that one, whatever the address. It may lose that right at any time.
  */
 ssize_t os_read_process(pid_t pid, uint64_t from, void *to, size_t bytes);
 
@@ -190,7 +190,7 @@ ssize_t os_read_process(pid_t pid, uint64_t from, void *to, size_t bytes);
 
 /**
  * Process and user at the other end of a connected local socket, as they were when it connected or listened. pid 0: it has no
- * number here, because its process numbers are others. False: not known, or no local socket.
+ * number here, as when it is in another pid namespace. False: not known, or not a local socket.
  */
 bool os_peer(int sock, pid_t *pid, uid_t *uid);
 
@@ -206,7 +206,7 @@ int os_process_open(pid_t pid);
  */
 size_t os_host_text(char *text, size_t cap);
 
-/** Where its numbers of processes count: processes with the same value name a third one by the same number. */
+/** Two processes with the same value call a third one by the same number. 0: not known, or all of the host do. */
 uint64_t os_process_space(void);
 
 /**
@@ -262,8 +262,8 @@ int os_message_pair(int ends[2]);
 int os_local_listen(const char *name, int backlog);
 
 /**
- * Connects a socket of family AF_UNIX; at once or not at all. EAGAIN: too many wait there already. ECONNREFUSED or another
- * error: nobody listens by that name.
+ * Connects a socket of family AF_UNIX, at once or not at all. EAGAIN: too many wait there already, and one may come again.
+ * ECONNREFUSED or another error: nobody listens by that name, or, where the system can't tell the two apart, too many wait.
  */
 int os_local_connect(int sock, const char *name);
 
