@@ -41,6 +41,7 @@ static const struct param {
 static const struct rule {
 	int64_t min, max; /* of an int; max 0: no limit */
 	bool power;
+	bool chosen;       /* 0 stands for what the library chooses */
 	double most;       /* of a num, which is always above 0 */
 	const char *words; /* of a str */
 } rules[PARAM_COUNT] = {
@@ -54,7 +55,7 @@ static const struct rule {
         [ID_wait] = {.words = "auto spin yield sleep"},
         [ID_wire] = {.words = "bf16 q8"},
         [ID_isa] = {.words = "c avx2 avx512 neon"},
-        [ID_slot] = {.min = 64, .max = 1 << 30},
+        [ID_slot] = {.min = 64, .max = 1 << 30, .chosen = true},
         [ID_slots] = {.min = 2, .max = 1 << 16, .power = true},
         [ID_direct_max] = {.max = 1 << 30},
         [ID_verbs_mode] = {.words = "auto write send uc"},
@@ -147,9 +148,9 @@ static int malformed(int id, const char *text)
 
 	switch (table[id].type) {
 	case T_int:
-		return fail(TUTTI_EINVAL, "%s=%s: expected a %s from %lld to %lld (K, M, G and T are understood)", var,
-		            text, r->power ? "power of two" : "number", (long long)r->min,
-		            (long long)(r->max ? r->max : INT64_MAX));
+		return fail(TUTTI_EINVAL, "%s=%s: expected a %s from %lld to %lld%s (K, M, G and T are understood)",
+		            var, text, r->power ? "power of two" : "number", (long long)r->min,
+		            (long long)(r->max ? r->max : INT64_MAX), r->chosen ? ", or 0" : "");
 	case T_num:
 		return fail(TUTTI_EINVAL, "%s=%s: expected a number above 0 and at most %.0f", var, text, r->most);
 	case T_flag:
@@ -183,7 +184,8 @@ static int set_field(struct params *p, int id, const char *text, bool is_default
 	case T_int:
 		if (!parse_int(text, &i))
 			return malformed(id, text);
-		if (!is_default && (i < r->min || (r->max && i > r->max) || (r->power && (i & (i - 1)))))
+		if (!is_default && !(r->chosen && i == 0) &&
+		    (i < r->min || (r->max && i > r->max) || (r->power && (i & (i - 1)))))
 			return malformed(id, text);
 		*(int64_t *)field_of(p, id) = i;
 		return TUTTI_OK;
