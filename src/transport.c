@@ -6,7 +6,9 @@
 
 #include "util/error.h"
 
-#define SLOT_BYTES (128u << 10) /* of a slot's payload, where neither TUTTI_SLOT nor a transport says otherwise */
+/* Where neither TUTTI_SLOT, TUTTI_SLOTS nor a transport says otherwise. */
+#define SLOT_BYTES (128u << 10)
+#define SLOTS      4
 
 extern const struct transport transport_inproc, transport_shm, transport_verbs, transport_libfabric, transport_tcp;
 
@@ -37,11 +39,11 @@ const struct transport *transport_find(const char *name, size_t len)
 	return NULL;
 }
 
-uint32_t transport_slot(const struct transport *t, bool cable)
+struct ring_size transport_ring(const struct transport *t, bool cable)
 {
-	if (t && cable && t->slot_cable)
-		return t->slot_cable;
-	return t && t->slot ? t->slot : SLOT_BYTES;
+	if (t && cable && t->ring_cable.payload)
+		return t->ring_cable;
+	return t && t->ring.payload ? t->ring : (struct ring_size){SLOT_BYTES, SLOTS};
 }
 
 static int unknown(const char *text, const char *name, size_t len)

@@ -90,12 +90,17 @@ struct link_spec {
 	uint64_t wanted_ns; /* since when */
 };
 
+/** Of a link's ring: bytes of a slot's payload, and slots, a power of two. */
+struct ring_size {
+	uint32_t payload, nslots;
+};
+
 struct transport {
 	const char *name;
-	const char *what;    /* one line for lists */
-	bool encrypts;       /* with TUTTI_ENCRYPT=1 nothing leaves the machine in the clear */
-	uint32_t slot;       /* payload of a slot that suits it, if the usual one does not; 0: it does */
-	uint32_t slot_cable; /* the same where a cable lies between; 0: as elsewhere */
+	const char *what;            /* one line for lists */
+	bool encrypts;               /* with TUTTI_ENCRYPT=1 nothing leaves the machine in the clear */
+	struct ring_size ring;       /* what suits it, if the usual one does not; 0: it does */
+	struct ring_size ring_cable; /* the same where a cable lies between; 0: as elsewhere */
 	int (*open)(const struct transport_env *env, void **ctx);
 	void (*address)(void *ctx, uint8_t blob[CONTACT_BLOB]);
 	int (*attach)(void *ctx);
@@ -120,8 +125,8 @@ extern const struct transport *const transport_table[];
 /** The one of that name, of len characters; NULL: there is none. */
 const struct transport *transport_find(const char *name, size_t len);
 
-/** Payload of a slot that suits a transport, where a cable lies between or not; NULL: memory. */
-uint32_t transport_slot(const struct transport *t, bool cable);
+/** The ring that suits a transport, where a cable lies between or not; NULL: memory. */
+struct ring_size transport_ring(const struct transport *t, bool cable);
 
 /** 64-bit name of a link, equal on both sides: from the communicator, who sends, who receives, lane. */
 uint64_t link_tag(const struct link_spec *spec, int self);

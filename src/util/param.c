@@ -56,7 +56,7 @@ static const struct rule {
         [ID_wire] = {.words = "bf16 q8"},
         [ID_isa] = {.words = "c avx2 avx512 neon"},
         [ID_slot] = {.min = 64, .max = 1 << 30, .chosen = true},
-        [ID_slots] = {.min = 2, .max = 1 << 16, .power = true},
+        [ID_slots] = {.min = 2, .max = 1 << 16, .power = true, .chosen = true},
         [ID_direct_max] = {.max = 1 << 30},
         [ID_verbs_mode] = {.words = "auto write send uc"},
         [ID_verbs_connect] = {.words = "auto exchange cm"},

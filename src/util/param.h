@@ -20,7 +20,7 @@
 	X(size, "TUTTI_SIZE", int, "0", 0, "number of ranks in the job")                                               \
 	X(root, "TUTTI_ROOT", str, "", 0, "host:port of rank 0's rendezvous; [v6]:port for IPv6")                      \
 	X(root_fd, "TUTTI_ROOT_FD", int, "-1", 0, "rank 0's listening socket, inherited (set by tutti-run)")           \
-	X(join_fd, "TUTTI_JOIN_FD", str, "", 0, "socket:inode at which tutti-run hears that a rank joins (set by it)")  \
+	X(join_fd, "TUTTI_JOIN_FD", str, "", 0, "socket:inode at which tutti-run hears that a rank joins (set by it)") \
 	X(local_rank, "TUTTI_LOCAL_RANK", int, "-1", 0, "index of this rank on its host (set by tutti-run)")           \
 	X(secret, "TUTTI_SECRET", str, "", 0, "the job's shared secret, as text")                                      \
 	X(encrypt, "TUTTI_ENCRYPT", flag, "0", 1,                                                                      \
@@ -49,7 +49,8 @@
 	  "bf16 or q8: sums of f32 (q8: and bf16) go so between hosts, rounded; all ranks get the same bits")          \
 	X(slot, "TUTTI_SLOT", int, "0", 1,                                                                             \
 	  "payload bytes of a link's slot; 0: what suits the transports in use, 60K to 256K")                          \
-	X(slots, "TUTTI_SLOTS", int, "4", 1, "slots of a link, a power of two, at least 2")                            \
+	X(slots, "TUTTI_SLOTS", int, "0", 1,                                                                           \
+	  "slots of a link, a power of two, at least 2; 0: what suits the transports in use, 4 or 8")                  \
 	X(direct_max, "TUTTI_DIRECT", int, "256K", 1, "bytes of a rank's shared buffer of the direct tier")            \
 	X(log, "TUTTI_LOG", str, "warn", 0, "error, warn, info or debug")                                              \
 	X(verbs_device, "TUTTI_VERBS_DEVICE", str, "", 0,                                                              \

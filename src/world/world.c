@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 #include "../comm/comm.h"
-#include "../topo/believe.h"
 #include "../os/os.h"
+#include "../topo/believe.h"
 #include "../util/clock.h"
 #include "../util/cpus.h"
 #include "../util/error.h"
@@ -448,21 +448,28 @@ static int way_between(const struct world *w, int a, int b)
 	return -1;
 }
 
-/* The same on all ranks: the largest that suits a way between machines, or, where there is none, between hosts of one. */
+/*
+ * The same on all ranks: of the rings that suit ways between machines the one with the largest slots, or, where there is
+ * no such way, between hosts of one.
+ */
 static void size_slots(struct world *w)
 {
-	uint32_t here = 0, far = 0;
+	struct ring_size here = {0}, far = {0}, ring;
 	for (int a = 0; a < w->nranks; a++)
 		for (int b = 0; b < a; b++) {
 			int way = w->host[a] == w->host[b] ? -1 : way_between(w, a, b);
 			if (way < 0)
 				continue;
 			bool cable = w->near[a] != w->near[b];
-			uint32_t slot = transport_slot(w->transport[way].t, cable), *most = cable ? &far : &here;
-			*most = slot > *most ? slot : *most;
+			struct ring_size *most = cable ? &far : &here;
+			ring = transport_ring(w->transport[way].t, cable);
+			*most = ring.payload > most->payload ? ring : *most;
 		}
+	ring = far.payload ? far : here.payload ? here : transport_ring(NULL, false);
 	if (!w->params.slot)
-		w->params.slot = far ? far : here ? here : transport_slot(NULL, false);
+		w->params.slot = ring.payload;
+	if (!w->params.slots)
+		w->params.slots = ring.nslots;
 }
 
 /* The transport whose memory holds all ranks of this host: where they are threads of several processes, not inproc. */

@@ -744,15 +744,17 @@ static void test_many_processors(void **state)
 
 static int slots_are_of(struct tutti_comm *c, void *arg)
 {
-	const int64_t *bytes = arg;
-	RANK_CHECK(c->world->params.slot == *bytes);
+	const struct ring_size *ring = arg;
+	RANK_CHECK(c->world->params.slot == ring->payload);
+	RANK_CHECK(c->world->params.slots == ring->nslots);
 	RANK_OK(tutti_barrier(c, NULL));
 	return 0;
 }
 
-static int failed_with(const char *const *env, int64_t bytes)
+static int failed_with(const char *const *env, uint32_t bytes, uint32_t slots)
 {
-	return ranks_run(&(struct ranks){.n = 2, .env = env}, slots_are_of, &bytes);
+	struct ring_size ring = {bytes, slots};
+	return ranks_run(&(struct ranks){.n = 2, .env = env}, slots_are_of, &ring);
 }
 
 static void live_apart(int rank, void *arg)
@@ -761,20 +763,21 @@ static void live_apart(int rank, void *arg)
 	setenv("TUTTI_HOST", rank ? "second" : "first", 1);
 }
 
-static int failed_apart(const char *const *env, int64_t bytes)
+static int failed_apart(const char *const *env, uint32_t bytes, uint32_t slots)
 {
-	return ranks_run(&(struct ranks){.n = 2, .env = env, .before = live_apart}, slots_are_of, &bytes);
+	struct ring_size ring = {bytes, slots};
+	return ranks_run(&(struct ranks){.n = 2, .env = env, .before = live_apart}, slots_are_of, &ring);
 }
 
 static void test_slots_suit_the_transport(void **state)
 {
 	const char *memory[] = {"TUTTI_TRANSPORT=shm", NULL}, *sockets[] = {"TUTTI_TRANSPORT=tcp", NULL},
-	           *asked[] = {"TUTTI_TRANSPORT=tcp", "TUTTI_SLOT=64K", NULL};
+	           *asked[] = {"TUTTI_TRANSPORT=tcp", "TUTTI_SLOT=64K", "TUTTI_SLOTS=2", NULL};
 	(void)state;
-	assert_int_equal(failed_with(memory, 128 << 10), 0);
-	assert_int_equal(failed_with(sockets, 192 << 10), 0);
-	assert_int_equal(failed_apart(sockets, 60 << 10), 0);
-	assert_int_equal(failed_apart(asked, 64 << 10), 0);
+	assert_int_equal(failed_with(memory, 128 << 10, 4), 0);
+	assert_int_equal(failed_with(sockets, 192 << 10, 8), 0);
+	assert_int_equal(failed_apart(sockets, 60 << 10, 4), 0);
+	assert_int_equal(failed_apart(asked, 64 << 10, 2), 0);
 }
 
 static void test_slots_suit_libfabric(void **state)
@@ -788,8 +791,8 @@ static void test_slots_suit_libfabric(void **state)
 		print_message("%s\n", why);
 		skip();
 	}
-	assert_int_equal(failed_with(fabric, 256 << 10), 0);
-	assert_int_equal(failed_with(near, 128 << 10), 0); /* memory joins them */
+	assert_int_equal(failed_with(fabric, 256 << 10, 4), 0);
+	assert_int_equal(failed_with(near, 128 << 10, 4), 0); /* memory joins them */
 }
 
 int main(void)

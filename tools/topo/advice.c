@@ -195,10 +195,10 @@ static size_t slot_of(const struct survey *s, const struct shape *shape, enum co
 			if (shape->host[i] == shape->host[j] || kind_of(s, i, j) != far)
 				continue;
 			const char *via = survey_via(s, i, j);
-			uint32_t slot = transport_slot(transport_find(via, strlen(via)), far == COST_NETWORK);
+			uint32_t slot = transport_ring(transport_find(via, strlen(via)), far == COST_NETWORK).payload;
 			most = slot > most ? slot : most;
 		}
-	return most ? most : transport_slot(NULL, false);
+	return most ? most : transport_ring(NULL, false).payload;
 }
 
 static int advise_shape(struct advice *a, const struct survey *s, const struct params *p, const struct shape *shape)

@@ -31,10 +31,15 @@ struct table {
 /* ---- one place of the axis --------------------------------------------------------------------------------------- */
 
 /* Hosts of a description are joined by TCP. */
-static size_t slot_of(const struct table *t)
+static struct ring_size ring_of(const struct table *t)
 {
 	const struct transport *cable = t->cluster.shape.nhosts > 1 ? transport_find("tcp", 3) : NULL;
-	return t->params.slot ? (size_t)t->params.slot : transport_slot(cable, true);
+	struct ring_size ring = transport_ring(cable, true);
+	if (t->params.slot)
+		ring.payload = (uint32_t)t->params.slot;
+	if (t->params.slots)
+		ring.nslots = (uint32_t)t->params.slots;
+	return ring;
 }
 
 static int take_cluster(struct table *t, int ranks)
@@ -43,7 +48,8 @@ static int take_cluster(struct table *t, int ranks)
 	int rc = cluster_read(&t->cluster, t->p->cluster, ranks, &t->costs);
 	if (rc)
 		return rc;
-	t->tuner = (struct tuner){.shape = &t->cluster.shape, .slot = slot_of(t), .channels = (int)t->params.channels};
+	t->tuner = (struct tuner){
+	        .shape = &t->cluster.shape, .slot = ring_of(t).payload, .channels = (int)t->params.channels};
 	return tuner_allow(&t->tuner, t->params.algo);
 }
 
@@ -95,7 +101,7 @@ static int simulate(const struct table *t, const struct algo *algo, int channels
 	                        .count = t->bytes / ESIZE / n,
 	                        .esize = ESIZE,
 	                        .slot = t->tuner.slot,
-	                        .slots = (int)t->params.slots};
+	                        .slots = (int)ring_of(t).nslots};
 	struct sim_result r;
 	call.before = calls_before(t);
 	*seconds = NAN;

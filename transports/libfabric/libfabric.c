@@ -369,7 +369,7 @@ static int fabric_sleep_fd(void *ctx)
 
 const struct transport transport_libfabric = {
         .name = "libfabric",
-        .slot = SLOT_HERE,
+        .ring = {SLOT_HERE, 4},
         .what = "fabrics through libfabric: EFA, Slingshot, Omni-Path, InfiniBand; any provider that is named",
         .open = fabric_open,
         .address = fabric_address,

@@ -32,11 +32,16 @@
 #define PATIENCE    64   /* visits to a full ring before its socket leaves the queue of events */
 #define MOMENT_NS   UINT64_C(5000000) /* for the lower rank to dial, before the higher one does */
 
-/* On loopback each frame has system calls of its own, so fewer are cheaper. Four slots bound what is under way. */
-#define SLOT_LOOPBACK (192u << 10)
+/*
+ * On loopback system calls are what a frame costs: long ones are better, and short ones go together, as many as have slots.
+ * With longer or more slots so much is under way that it leaves the caches.
+ */
+#define SLOT_LOOPBACK  (192u << 10)
+#define SLOTS_LOOPBACK 8
 
 /* With its head one packet for the device's queue, so that no part of it waits behind what goes to other peers. */
-#define SLOT_CABLE (60u << 10)
+#define SLOT_CABLE  (60u << 10)
+#define SLOTS_CABLE 4
 
 struct tcp {
 	const struct transport_env *env;
@@ -441,8 +446,8 @@ const struct transport transport_tcp = {
                 "encrypted "
                 "(TUTTI_ENCRYPT=1: both)",
         .encrypts = true,
-        .slot = SLOT_LOOPBACK,
-        .slot_cable = SLOT_CABLE,
+        .ring = {SLOT_LOOPBACK, SLOTS_LOOPBACK},
+        .ring_cable = {SLOT_CABLE, SLOTS_CABLE},
         .open = tcp_open,
         .address = tcp_address,
         .attach = tcp_attach,
