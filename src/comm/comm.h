@@ -116,7 +116,7 @@ struct tutti_comm {
 	struct lane *busy;  /* those that hold unfinished requests, in the order in which they got the first one */
 	struct lane **busy_tail;
 	struct tutti_comm *world_next;
-	struct wait poll; /* silence as seen by calls that only look: tutti_test, tutti_progress */
+	struct waiter poll; /* silence as seen by calls that only look: tutti_test, tutti_progress */
 	int fd, timer;    /* tutti_comm_fd: a queue of events, and the timer in it; -1: not asked for */
 };
 

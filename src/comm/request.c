@@ -52,7 +52,7 @@ static void finish_record(struct tutti_comm *c, const struct tutti_request *r)
 
 static int run_here(struct tutti_comm *c, struct tutti_request *r)
 {
-	struct wait w;
+	struct waiter w;
 	int was = cancel_disable();
 	wait_begin(&w, &c->site);
 	c->message = is_message(r->op.coll) ? r : NULL;
@@ -388,7 +388,7 @@ static bool are_of_one_world(struct tutti_request **reqs, int n)
 }
 
 /* One look of a wait for r, one of the requests. */
-static void look(struct wait *w, struct tutti_request *r, struct tutti_request **reqs, int n, bool one_world)
+static void look(struct waiter *w, struct tutti_request *r, struct tutti_request **reqs, int n, bool one_world)
 {
 	if (w->site != &r->comm->site)
 		wait_begin(w, &r->comm->site);
@@ -414,7 +414,7 @@ static struct tutti_request *find_done(struct tutti_request **reqs, int n, struc
 /* Each request is looked at until it is done and then no more, so that the wait takes as long as what it waits for. */
 int request_wait(struct tutti_request **reqs, int n, bool any)
 {
-	struct wait w = {0};
+	struct waiter w = {0};
 	struct tutti_request *open;
 	bool one_world = are_of_one_world(reqs, n);
 	if (any) {
@@ -453,7 +453,7 @@ int request_work(struct tutti_request *r)
 	if (is_done(r))
 		return outcome(r);
 	struct tutti_comm *c = r->comm;
-	struct wait w;
+	struct waiter w;
 	wait_begin(&w, &c->site);
 	crew_enter(&c->crew);
 	while (!is_done(r)) {

@@ -27,14 +27,14 @@ static _Thread_local struct {
 	unsigned yields;
 } core;
 
-static void learn(struct wait_policy_of *how, bool shared)
+static void learn(struct wait_policy *how, bool shared)
 {
 	atomic_store_explicit(&how->learned, shared, memory_order_relaxed);
 	atomic_store_explicit(&how->crowded, shared, memory_order_relaxed);
 }
 
 /* Has spun in vain: does a thread that waits, too, need this core? */
-static void yield_and_look(struct wait_policy_of *how)
+static void yield_and_look(struct wait_policy *how)
 {
 	long before = os_preemptions();
 	uint64_t begin = now_ns();
@@ -46,7 +46,7 @@ static void yield_and_look(struct wait_policy_of *how)
 }
 
 /* Yields at once because it has learned to: is that still right? */
-static void yield_as_learned(struct wait_policy_of *how)
+static void yield_as_learned(struct wait_policy *how)
 {
 	uint64_t begin = now_ns();
 	sched_yield();
@@ -72,9 +72,9 @@ static void sleep_on_bell(_Atomic uint32_t *bell, uint64_t ns)
 	atomic_store_explicit(bell, 0, memory_order_relaxed);
 }
 
-static void sleep_some(struct wait *w, uint64_t waited)
+static void sleep_some(struct waiter *w, uint64_t waited)
 {
-	const struct wait_policy_of *how = w->site->how;
+	const struct wait_policy *how = w->site->how;
 	uint64_t ns = waited / 8;
 	ns = ns < 1000000u ? 1000000u : ns > 20000000u ? 20000000u : ns;
 	if (how->polled)
@@ -94,7 +94,7 @@ static void sleep_some(struct wait *w, uint64_t waited)
 }
 
 /* Reports silence, and ends it at the deadline. *silent: how long it has lasted. */
-static int watch(struct wait *w, uint64_t *silent)
+static int watch(struct waiter *w, uint64_t *silent)
 {
 	uint64_t now = now_ns();
 	if (!w->since_ns) {
@@ -111,15 +111,15 @@ static int watch(struct wait *w, uint64_t *silent)
 	return atomic_load_explicit(&w->site->alarm->status, memory_order_acquire); /* A5 */
 }
 
-int wait_look(struct wait *w)
+int wait_look(struct waiter *w)
 {
 	uint64_t silent;
 	return watch(w, &silent);
 }
 
-int wait_slow(struct wait *w)
+int wait_slow(struct waiter *w)
 {
-	struct wait_policy_of *how = w->site->how;
+	struct wait_policy *how = w->site->how;
 	bool crowded = wait_crowded(how);
 	int status = atomic_load_explicit(&w->site->alarm->status, memory_order_acquire); /* A5 */
 	if (status)
@@ -138,11 +138,11 @@ int wait_slow(struct wait *w)
 	uint64_t silent;
 	if ((status = watch(w, &silent)))
 		return status;
-	if (how->policy == WAIT_SPIN || (!crowded && silent < SPIN_NS && how->policy == WAIT_AUTO))
+	if (how->mode == WAIT_SPIN || (!crowded && silent < SPIN_NS && how->mode == WAIT_AUTO))
 		cpu_pause();
-	else if (!crowded && silent < YIELD_NS && how->policy == WAIT_AUTO)
+	else if (!crowded && silent < YIELD_NS && how->mode == WAIT_AUTO)
 		yield_and_look(how);
-	else if (how->policy == WAIT_YIELD || (silent < YIELD_NS && how->policy == WAIT_AUTO))
+	else if (how->mode == WAIT_YIELD || (silent < YIELD_NS && how->mode == WAIT_AUTO))
 		sched_yield();
 	else
 		sleep_some(w, silent);

@@ -1,8 +1,8 @@
 /*
- * Waiting: one function, one policy. A loop that finds nothing to do calls wait_step; it spins, then yields, then sleeps,
+ * Waiting: one function, one way. A loop that finds nothing to do calls wait_step; it spins, then yields, then sleeps,
  * and every so often looks at the alarm, the clock and the deadline. So no wait is for ever and none is silent.
  *
- *     struct wait w;
+ *     struct waiter w;
  *     wait_begin(&w, &site);
  *     while (!done()) {
  *             if (moved())
@@ -27,11 +27,11 @@
 
 struct alarm;
 
-enum wait_policy { WAIT_AUTO, WAIT_SPIN, WAIT_YIELD, WAIT_SLEEP };
+enum wait_mode { WAIT_AUTO, WAIT_SPIN, WAIT_YIELD, WAIT_SLEEP };
 
 /** How this rank waits: all but what it learns is fixed when its world is made. */
-struct wait_policy_of {
-	enum wait_policy policy;
+struct wait_policy {
+	enum wait_mode mode;
 	_Atomic bool crowded;   /* yield at once: more ranks than cores on this host, WAIT_YIELD, or learned. A hint */
 	_Atomic bool learned;   /* it is crowded by what the wait has seen: it may be over */
 	_Atomic uint32_t *bell; /* own sleep word, rung by peers in memory; never NULL */
@@ -42,7 +42,7 @@ struct wait_policy_of {
 
 /** What a waiting rank watches, and whom it tells. */
 struct wait_site {
-	struct wait_policy_of *how;
+	struct wait_policy *how;
 	struct alarm *alarm;
 	uint64_t timeout_ns;
 	void *ctx;
@@ -50,20 +50,20 @@ struct wait_site {
 	void (*late)(void *ctx, uint64_t waited_ns); /* the deadline passed: must raise the alarm */
 };
 
-struct wait {
+struct waiter {
 	const struct wait_site *site;
 	uint64_t since_ns, report_ns; /* 0 until the wait has turned out not to be short */
 	uint32_t idle;                /* steps since something moved */
 	bool armed;
 };
 
-static inline void wait_begin(struct wait *w, const struct wait_site *site)
+static inline void wait_begin(struct waiter *w, const struct wait_site *site)
 {
-	*w = (struct wait){.site = site};
+	*w = (struct waiter){.site = site};
 }
 
 /** Something moved: be quick again. Deadlines count from here: they are about silence, not about long work. */
-static inline void wait_moved(struct wait *w)
+static inline void wait_moved(struct waiter *w)
 {
 	w->idle = 0;
 	w->since_ns = 0;
@@ -79,18 +79,18 @@ static inline void cpu_pause(void)
 }
 
 /** TUTTI_OK: look again. Otherwise the alarm's status. */
-int wait_slow(struct wait *w);
+int wait_slow(struct waiter *w);
 /** The alarm, the reports and the deadline without waiting: for callers that only look. */
-int wait_look(struct wait *w);
+int wait_look(struct waiter *w);
 
-static inline bool wait_crowded(const struct wait_policy_of *how)
+static inline bool wait_crowded(const struct wait_policy *how)
 {
 	return atomic_load_explicit(&how->crowded, memory_order_relaxed);
 }
 
 #define WAIT_EAGER 32 /* first looks follow each other at once: a pause is as long as a cache line takes */
 #define WAIT_SPINS 96
-static inline int wait_step(struct wait *w)
+static inline int wait_step(struct waiter *w)
 {
 	if (++w->idle < WAIT_SPINS && !wait_crowded(w->site->how)) {
 		if (w->idle > WAIT_EAGER)

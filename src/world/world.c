@@ -545,8 +545,8 @@ static int start_waiting(struct world *w)
 	static const char *const names[] = {"auto", "spin", "yield", "sleep"};
 	for (int i = 0; i < 4; i++)
 		if (strcmp(w->params.wait, names[i]) == 0)
-			w->wait.policy = (enum wait_policy)i;
-	w->wait.crowded = w->wait.policy == WAIT_YIELD || (is_crowded(w) && w->wait.policy != WAIT_SPIN);
+			w->wait.mode = (enum wait_mode)i;
+	w->wait.crowded = w->wait.mode == WAIT_YIELD || (is_crowded(w) && w->wait.mode != WAIT_SPIN);
 	w->wait.bell = w->segment ? segment_bell(w->segment, w->local[w->rank]) : &w->lonely_bell;
 	w->wait.queue = -1;
 	bool memory = false;
@@ -598,7 +598,7 @@ static void *drive(void *arg)
 	struct world *w = arg;
 	struct alarm none = {0};
 	struct wait_site site = {&w->wait, &none, UINT64_MAX, NULL, nothing_to_say, nothing_to_say};
-	struct wait wait;
+	struct waiter wait;
 	wait_begin(&wait, &site);
 	pthread_mutex_lock(&w->lock);
 	while (!w->stop) {

@@ -45,7 +45,7 @@ struct world {
 	int *local;              /* rank -> index in the segment, -1: other host */
 	struct segment *segment; /* NULL: no memory is shared */
 	_Atomic uint32_t lonely_bell; /* the sleep word where there is no segment */
-	struct wait_policy_of wait;
+	struct wait_policy wait;
 	struct world_transport *pump[WORLD_TRANSPORTS]; /* those that must be pumped and reach some rank */
 	int npumps;
 	struct costs costs;            /* rank 0's: the same on all ranks, as is what follows */
