@@ -7,12 +7,13 @@
  *   open      once per world, before anything is known of others. Failure means "not usable here": the reason is the
  *             thread's message, and goes into the transport list; it is not an error of the world. Only close follows then.
  *   address   what peers must know: goes into the contact.
- *   attach    contacts of all ranks are known (env->contacts). May talk to peers' doors (env->dial, env->ask); must not
- *             need a peer's application thread, except that all ranks are in attach at about the same time. Failure: as open.
+ *   attach    contacts of all ranks are known (env->contacts). May talk to peers' doors (env->ask); must not need a peer's
+ *             application thread, except that all ranks are in attach at about the same time. Failure: as open.
  *   fabric    after attach: a number; ranks with the same non-zero number can be connected by this transport. Exchanged by
  *             all, so both sides decide alike.
  *   connect   fills in one link; called again and again from the wait loop until it returns TUTTI_OK. LINK_PENDING: not
- *             yet. Must not block for long (a dial is bounded). Both sides of a link call it. The link keeps its address.
+ *             yet. Must not block for long: a dial ends at the limit's deadline, or when its word says so. Both sides of a
+ *             link call it. The link keeps its address.
  *   pump      moves slots between rings and network; never blocks. Called from the wait loop and after a rank's last
  *             step, until its links are drained: a slot's credit is given when its bytes have left this process for good.
  *             NULL where the ring is the same memory.
@@ -48,6 +49,7 @@
 
 #include "bootstrap/contact.h"
 #include "engine/link.h"
+#include "util/net.h"
 #include "util/param.h"
 #include "util/seal.h"
 
@@ -66,16 +68,17 @@ struct transport_env {
 	bool loopback_only;             /* no secret: nothing leaves this machine */
 	bool named;                     /* TUTTI_TRANSPORT, or the config's, names this transport */
 	void *world;
-	int (*dial)(const struct transport_env *env, int peer, uint64_t tag,
-	            int *fd); /* TCP, authenticated, then in the clear; bounded */
+	/* TCP, authenticated, then in the clear. `limit` is what connect was given */
+	int (*dial)(const struct transport_env *env, int peer, uint64_t tag, struct net_limit limit, int *fd);
 	int (*take)(const struct transport_env *env, int peer, uint64_t tag); /* the peer's dial, or -1 */
 	/* Drops dials, of any peer, whose tag is this one as far as the mask goes; also those that come later */
 	void (*forget)(const struct transport_env *env, uint64_t tag, uint64_t mask);
 	/* The same with the session's keys, which authenticate and encrypt what follows (util/seal.h) */
-	int (*dial_sealed)(const struct transport_env *env, int peer, uint64_t tag, struct session *session);
+	int (*dial_sealed)(const struct transport_env *env, int peer, uint64_t tag, struct net_limit limit,
+	                   struct session *session);
 	struct session (*take_sealed)(const struct transport_env *env, int peer, uint64_t tag);
 	int (*give)(const struct transport_env *env, uint64_t tag, int fd); /* hand fd to local peers that ask */
-	int (*ask)(const struct transport_env *env, int peer, uint64_t tag, int *fd); /* local socket */
+	int (*ask)(const struct transport_env *env, int peer, uint64_t tag, int *fd); /* local socket, in attach */
 	void (*lost)(const struct transport_env *env, int peer, const char *how);
 	void (*silent)(const struct transport_env *env, int peer, const char *how);
 };
@@ -105,7 +108,7 @@ struct transport {
 	void (*address)(void *ctx, uint8_t blob[CONTACT_BLOB]);
 	int (*attach)(void *ctx);
 	uint64_t (*fabric)(void *ctx);
-	int (*connect)(void *ctx, const struct link_spec *spec, struct link *link);
+	int (*connect)(void *ctx, const struct link_spec *spec, struct net_limit limit, struct link *link);
 	int (*pump)(void *ctx);
 	void (*look)(void *ctx);
 	int (*sleep_fd)(void *ctx);

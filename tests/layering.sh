@@ -29,6 +29,7 @@ out=$(
 	rule src/bootstrap 'src/bootstrap/.*|src/os/os\.h|src/util/.*|tutti\.h'
 	rule src/launch 'src/launch/.*|src/os/os\.h|src/bootstrap/.*|src/util/.*|tutti\.h'
 	rule src/control 'src/control/.*|src/os/os\.h|src/bootstrap/.*|src/(plan/plan|algo/algo)\.h|src/kernel/(kernel|wire)\.h|src/util/.*|tutti\.h'
+	rule src/world 'src/world/.*|src/os/os\.h|src/transport\.h|src/(bootstrap|control|launch|segment|topo|tuner|util)/.*|src/engine/(wait|link)\.h|tutti\.h'
 	rule src/topo 'src/topo/.*|src/util/.*|tutti\.h'
 	rule src/tuner 'src/tuner/.*|src/algo/algo\.h|src/direct/direct\.h|src/plan/plan\.h|src/util/.*|tutti\.h'
 	# the library stands without what only tools use

@@ -207,6 +207,11 @@ static void delist_member(struct world *w, struct entry *listed)
 	world_unlock(w);
 }
 
+static bool move_job(struct progress_job *job)
+{
+	return comm_progress((struct tutti_comm *)((char *)job - offsetof(struct tutti_comm, job)));
+}
+
 int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 {
 	struct tutti_comm *c = calloc(1, sizeof(*c));
@@ -219,6 +224,7 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	c->size = spec->size;
 	c->timeout = spec->timeout;
 	c->progress = spec->progress;
+	c->job.move = move_job;
 	c->listed = spec->listed;
 	c->busy_tail = &c->busy;
 	c->fd = c->timer = -1;
@@ -255,7 +261,7 @@ int comm_make(struct tutti_comm **out, const struct comm_spec *spec)
 	if (!rc)
 		rc = list_member(c->world, c->id, &c->listed);
 	if (!rc)
-		rc = world_enlist(c->world, c);
+		rc = progress_add(&c->world->progress, &c->job, spec->progress == TUTTI_PROGRESS_THREAD);
 out:
 	if (rc)
 		comm_free(c);
@@ -304,7 +310,7 @@ void comm_free(struct tutti_comm *c)
 		c->timer = -1;
 	}
 	if (!forked)
-		world_delist(c->world, c);
+		progress_remove(&c->world->progress, &c->job);
 	comm_orphan_all(c);
 	if (!forked) {
 		if (c->world->params.flight && !c->dumped)
@@ -420,6 +426,14 @@ static struct comm_link *link_for(struct tutti_comm *c, const struct plan_link *
 	return c->links = l;
 }
 
+#define DIAL_NS UINT64_C(20000000000) /* a dial in a call takes no longer, and ends with the communicator */
+
+static struct net_limit dial_limit(const struct tutti_comm *c)
+{
+	uint64_t ns = c->site.timeout_ns < DIAL_NS ? c->site.timeout_ns : DIAL_NS;
+	return (struct net_limit){now_ns() + ns, &c->alarm.status};
+}
+
 /* Receiving ends first: a peer's sender may be waiting for one while this rank waits for another. */
 static int connect_pass(struct tutti_comm *c, struct comm_plan *p, bool outgoing)
 {
@@ -433,7 +447,7 @@ static int connect_pass(struct tutti_comm *c, struct comm_plan *p, bool outgoing
 		struct comm_link *l = link_for(c, want);
 		if (!l)
 			return fail(TUTTI_ENOMEM, "out of memory");
-		int rc = l->link.ready ? TUTTI_OK : l->by->t->connect(l->by->ctx, &l->spec, &l->link);
+		int rc = l->link.ready ? TUTTI_OK : l->by->t->connect(l->by->ctx, &l->spec, dial_limit(c), &l->link);
 		if (rc == TUTTI_OK) {
 			l->link.ready = true;
 			l->link.far = c->world->host[l->spec.peer] != c->world->host[c->members[c->rank]];
@@ -454,10 +468,8 @@ int comm_connect(struct tutti_comm *c, struct comm_plan *p)
 	if (p->connected == p->plan->nlinks)
 		return TUTTI_OK;
 	world_lock(c->world);
-	c->world->connecting = c;
 	int in = connect_pass(c, p, false);
 	int out = in > 0 ? in : connect_pass(c, p, true); /* also while some are pending: the peer waits for ours */
-	c->world->connecting = NULL;
 	world_unlock(c->world);
 	return in > 0 ? in : out ? out : in;
 }

@@ -109,15 +109,14 @@ struct tutti_comm {
 
 	struct crew crew;
 	_Atomic int lock;              /* 0 free */
-	_Atomic int queued;            /* unfinished requests in the queue */
+	struct progress_job job;       /* queued: unfinished requests */
 	struct tutti_request *open;    /* requests that their owner has not finished; the owner's thread only */
 	struct tutti_request *message; /* the blocking one, without the queue, that this rank waits in; NULL: none */
 	struct lane *lanes; /* 0: collectives; 1 + 2 peer: sends to that rank; 2 + 2 peer: receives from it */
 	struct lane *busy;  /* those that hold unfinished requests, in the order in which they got the first one */
 	struct lane **busy_tail;
-	struct tutti_comm *world_next;
 	struct waiter poll; /* silence as seen by calls that only look: tutti_test, tutti_progress */
-	int fd, timer;    /* tutti_comm_fd: a queue of events, and the timer in it; -1: not asked for */
+	int fd, timer;      /* tutti_comm_fd: a queue of events, and the timer in it; -1: not asked for */
 };
 
 struct comm_spec {

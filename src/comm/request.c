@@ -66,8 +66,9 @@ static int run_here(struct tutti_comm *c, struct tutti_request *r)
 		}
 		if (a == ADVANCE_MOVED)
 			wait_moved(&w);
-		else if (world_progress(c->world, c) ? wait_look(&w)
-		                                     : wait_step(&w)) /* others' moves are not this one's */
+		else if (progress_others(&c->world->progress, &c->job)
+		                 ? wait_look(&w)
+		                 : wait_step(&w)) /* others' moves are not this one's */
 			break;
 	}
 	bool finished = run_finished(r);
@@ -127,10 +128,10 @@ static void enqueue(struct tutti_comm *c, struct tutti_request *r)
 	}
 	*l->tail = r;
 	l->tail = &r->next;
-	(void)atomic_fetch_add_explicit(&c->queued, 1, memory_order_release); /* R12 */
+	(void)atomic_fetch_add_explicit(&c->job.queued, 1, memory_order_release); /* R12 */
 	comm_unlock(c);
 	keep_open(c, r);
-	world_work(c->world);
+	progress_wake(&c->world->progress);
 }
 
 /* Takes the first request out of its lane. With the lock held. why: text of a failure. */
@@ -144,7 +145,7 @@ static void complete(struct tutti_comm *c, struct lane *l, int status, const cha
 	r->next = NULL;
 	r->status = status;
 	r->why = status ? strdup(why) : NULL;
-	(void)atomic_fetch_sub_explicit(&c->queued, 1, memory_order_release); /* R12 */
+	(void)atomic_fetch_sub_explicit(&c->job.queued, 1, memory_order_release); /* R12 */
 	atomic_store_explicit(&r->done, true, memory_order_release); /* R10: from here on the owner may free it */
 }
 
@@ -228,7 +229,7 @@ static bool move_queue(struct tutti_comm *c)
 
 bool comm_progress(struct tutti_comm *c)
 {
-	if (!atomic_load_explicit(&c->queued, memory_order_acquire) || !comm_trylock(c)) /* A12 */
+	if (!atomic_load_explicit(&c->job.queued, memory_order_acquire) || !comm_trylock(c)) /* A12 */
 		return false;
 	int status = alarmed(c);
 	bool moved = true;
@@ -323,7 +324,7 @@ int request_start(struct tutti_comm *c, const struct op *op, struct recipe *p, s
 	int rc = alarmed(c);
 	if (rc)
 		return rc;
-	if (req || group.depth || atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
+	if (req || group.depth || atomic_load_explicit(&c->job.queued, memory_order_acquire)) /* A12 */
 		return start_queued(c, op, p, req);
 	if (p->kind == RUN_DIRECT && c->direct_is_ready)
 		return run_direct(c, op, p) ? TUTTI_OK : go_on_here(c, op, p);
@@ -357,7 +358,7 @@ static bool is_done(const struct tutti_request *r)
 /* Moves the communicators of a request's world, its own one first. */
 static bool move_world_of(struct tutti_request *r)
 {
-	return comm_progress(r->comm) || world_progress(r->comm->world, r->comm);
+	return comm_progress(r->comm) || progress_others(&r->comm->world->progress, &r->comm->job);
 }
 
 /* The worlds of all requests that are not done: more than one only where a process plays several ranks. */
@@ -518,7 +519,7 @@ int comm_fd(struct tutti_comm *c)
 void comm_look(struct tutti_comm *c)
 {
 	(void)comm_progress(c);
-	(void)world_progress(c->world, c);
+	(void)progress_others(&c->world->progress, &c->job);
 	(void)world_pump(
 	        c->world); /* also what came early for calls that are not made yet: it keeps the descriptor readable */
 }

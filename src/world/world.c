@@ -11,14 +11,12 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "../comm/comm.h"
 #include "../os/os.h"
 #include "../topo/believe.h"
 #include "../util/clock.h"
@@ -38,34 +36,25 @@ static struct hello hello_of(const struct world *w, enum hello_kind kind, uint64
 
 #define SILENCE_NS UINT64_C(5000000000) /* of a host that is dialled: three attempts of the kernel */
 
-/* While starting, the start-up limit counts. In a call a dial has a time of its own, and ends with the communicator. */
-static struct net_limit dial_limit(const struct world *w)
-{
-	const struct tutti_comm *c = w->connecting;
-	uint64_t most = 20000000000u, soon = now_ns() + (c && c->site.timeout_ns < most ? c->site.timeout_ns : most);
-	return (struct net_limit){!c && w->limit.deadline > soon ? w->limit.deadline : soon,
-	                          c ? &c->alarm.status : NULL};
-}
-
-static int env_dial(const struct transport_env *env, int peer, uint64_t tag, int *fd)
+static int env_dial(const struct transport_env *env, int peer, uint64_t tag, struct net_limit limit, int *fd)
 {
 	struct world *w = env->world;
 	struct hello h = hello_of(w, HELLO_DATA, tag);
 	struct session session;
 	bool silent;
-	uint64_t patience = w->connecting ? SILENCE_NS : UINT64_MAX;
-	int rc = door_reach(w->door, &w->contacts[peer], &h, patience, dial_limit(w), &silent, &session);
+	int rc = door_reach(w->door, &w->contacts[peer], &h, SILENCE_NS, limit, &silent, &session);
 	*fd = session_plain(&session);
-	if (rc == TUTTI_EPEER && silent && w->connecting)
+	if (rc == TUTTI_EPEER && silent)
 		control_silent(w->control, peer, fail_text());
 	return rc;
 }
 
-static int env_dial_sealed(const struct transport_env *env, int peer, uint64_t tag, struct session *session)
+static int env_dial_sealed(const struct transport_env *env, int peer, uint64_t tag, struct net_limit limit,
+                           struct session *session)
 {
 	struct world *w = env->world;
 	struct hello h = hello_of(w, HELLO_DATA, tag);
-	return door_dial(w->door, &w->contacts[peer], &h, false, dial_limit(w), session);
+	return door_dial(w->door, &w->contacts[peer], &h, false, limit, session);
 }
 
 static struct session env_take_sealed(const struct transport_env *env, int peer, uint64_t tag)
@@ -96,7 +85,7 @@ static int env_give(const struct transport_env *env, uint64_t tag, int fd)
 static int env_ask(const struct transport_env *env, int peer, uint64_t tag, int *fd)
 {
 	struct world *w = env->world;
-	return door_ask(w->door, &w->contacts[peer], tag, dial_limit(w), fd);
+	return door_ask(w->door, &w->contacts[peer], tag, w->limit, fd);
 }
 
 static void env_silent(const struct transport_env *env, int peer, const char *how)
@@ -573,75 +562,6 @@ static int start_waiting(struct world *w)
 	return TUTTI_OK;
 }
 
-/* ---- the progress thread ---------------------------------------------------------------------------------------------- */
-
-static struct tutti_comm *busy(struct world *w)
-{
-	for (struct tutti_comm *c = w->comms; c; c = c->world_next)
-		if (atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
-			return c;
-	return NULL;
-}
-
-static void nothing_to_say(void *ctx, uint64_t waited_ns)
-{
-	(void)ctx;
-	(void)waited_ns;
-}
-
-/*
- * The progress thread: asleep while nothing is queued. It lets go of the lock between looks, so that others get in, and then
- * holds on to no communicator: each watches its own deadline when it is moved.
- */
-static void *drive(void *arg)
-{
-	struct world *w = arg;
-	struct alarm none = {0};
-	struct wait_site site = {&w->wait, &none, UINT64_MAX, NULL, nothing_to_say, nothing_to_say};
-	struct waiter wait;
-	wait_begin(&wait, &site);
-	pthread_mutex_lock(&w->lock);
-	while (!w->stop) {
-		bool moved = false;
-		if (!busy(w)) {
-			pthread_cond_wait(&w->work, &w->lock);
-			wait_begin(&wait, &site);
-			continue;
-		}
-		for (struct tutti_comm *c = w->comms; c; c = c->world_next)
-			moved |= comm_progress(c);
-		pthread_mutex_unlock(&w->lock);
-		if (moved)
-			wait_moved(&wait);
-		else
-			(void)wait_step(&wait);
-		pthread_mutex_lock(&w->lock);
-	}
-	pthread_mutex_unlock(&w->lock);
-	return NULL;
-}
-
-static int start_driver(struct world *w)
-{
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int rc = pthread_create(&w->driver, NULL, drive, w);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	atomic_store_explicit(&w->driven, rc == 0, memory_order_relaxed);
-	errno = rc;
-	return rc ? fail_errno("start the progress thread") : TUTTI_OK;
-}
-
-static void stop_driver(struct world *w)
-{
-	world_lock(w);
-	w->stop = true;
-	pthread_cond_signal(&w->work);
-	world_unlock(w);
-	pthread_join(w->driver, NULL);
-}
-
 /* ---- coming up ------------------------------------------------------------------------------------------------------- */
 
 static int agree(struct world *w)
@@ -786,12 +706,8 @@ int world_create(struct world **out, const struct world_start *start, struct par
 	w->nranks = start->nranks;
 	atomic_init(&w->refs, 1);
 	w->wait.queue = -1;
-	pthread_mutexattr_t recursive;
-	pthread_mutexattr_init(&recursive);
-	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
-	pthread_mutex_init(&w->lock, &recursive);
-	pthread_mutexattr_destroy(&recursive);
-	pthread_cond_init(&w->work, NULL);
+	pthread_mutex_init(&w->lock, NULL);
+	progress_open(&w->progress, &w->wait);
 	w->limit = (struct net_limit){now_ns() + (uint64_t)(start->seconds * 1e9), NULL};
 	int rc = auth_init();
 	if (!rc)
@@ -828,8 +744,7 @@ void world_unref(struct world *w)
 		return;
 	bool forked = w->forks != service_forks;
 	if (!forked) {
-		if (atomic_load_explicit(&w->driven, memory_order_relaxed))
-			stop_driver(w);
+		progress_close(&w->progress);
 		control_close(w->control);
 		for (int i = 0; i < w->ntransports; i++)
 			if (w->transport[i].t && w->transport[i].ctx)
@@ -873,7 +788,7 @@ void world_look(struct world *w)
 	pthread_mutex_unlock(&w->lock);
 }
 
-/* ---- its communicators ------------------------------------------------------------------------------------------------ */
+/* ---- its lock ------------------------------------------------------------------------------------------------ */
 
 void world_lock(struct world *w)
 {
@@ -883,52 +798,6 @@ void world_lock(struct world *w)
 void world_unlock(struct world *w)
 {
 	pthread_mutex_unlock(&w->lock);
-}
-
-bool world_progress_others(struct world *w, const struct tutti_comm *but)
-{
-	if (pthread_mutex_trylock(&w->lock) != 0)
-		return false;
-	bool moved = false;
-	for (struct tutti_comm *c = w->comms; c; c = c->world_next)
-		if (c != but && atomic_load_explicit(&c->queued, memory_order_acquire)) /* A12 */
-			moved |= comm_progress(c);
-	pthread_mutex_unlock(&w->lock);
-	return moved;
-}
-
-int world_enlist(struct world *w, struct tutti_comm *c)
-{
-	world_lock(w);
-	c->world_next = w->comms;
-	w->comms = c;
-	atomic_fetch_add_explicit(&w->ncomms, 1, memory_order_relaxed);
-	bool driven = atomic_load_explicit(&w->driven, memory_order_relaxed);
-	int rc = c->progress == TUTTI_PROGRESS_THREAD && !driven ? start_driver(w) : TUTTI_OK;
-	world_unlock(w);
-	return rc;
-}
-
-void world_delist(struct world *w, struct tutti_comm *c)
-{
-	world_lock(w);
-	for (struct tutti_comm **at = &w->comms; *at; at = &(*at)->world_next)
-		if (*at == c) {
-			*at = c->world_next;
-			atomic_fetch_sub_explicit(&w->ncomms, 1, memory_order_relaxed);
-			break;
-		}
-	world_unlock(w);
-}
-
-void world_work(struct world *w)
-{
-	if (!atomic_load_explicit(&w->driven,
-	                          memory_order_relaxed)) /* set before this communicator was there, or no matter */
-		return;
-	world_lock(w);
-	pthread_cond_signal(&w->work);
-	world_unlock(w);
 }
 
 const char *world_via(const struct world *w, int rank)

@@ -14,6 +14,7 @@
 #include "../segment/segment.h"
 #include "../transport.h"
 #include "../tuner/costs.h"
+#include "progress.h"
 
 #include <pthread.h>
 
@@ -48,19 +49,13 @@ struct world {
 	struct wait_policy wait;
 	struct world_transport *pump[WORLD_TRANSPORTS]; /* those that must be pumped and reach some rank */
 	int npumps;
-	struct costs costs;            /* rank 0's: the same on all ranks, as is what follows */
-	int *place;                    /* of each rank in rings, by rank 0's TUTTI_TOPO_FILE; NULL: none is given */
-	int sockets;                   /* that a rank may spend on one plan */
-	int peers;                     /* that every rank can be connected to */
-	struct net_limit limit;        /* of start-up */
-	struct tutti_comm *connecting; /* whose links are being made; guarded by the lock */
-	pthread_mutex_t lock;          /* transports and segment; the list of communicators */
-	struct tutti_comm *comms;
-	_Atomic int ncomms;  /* read without the lock, as a hint */
-	pthread_t driver;    /* the progress thread, when a communicator asked for one */
-	_Atomic bool driven; /* it runs; read without the lock, as a hint */
-	bool stop;
-	pthread_cond_t work;
+	struct costs costs;       /* rank 0's: the same on all ranks, as is what follows */
+	int *place;               /* of each rank in rings, by rank 0's TUTTI_TOPO_FILE; NULL: none is given */
+	int sockets;              /* that a rank may spend on one plan */
+	int peers;                /* that every rank can be connected to */
+	struct net_limit limit;   /* of start-up */
+	pthread_mutex_t lock;     /* transports and segment */
+	struct progress progress; /* what is to be moved for this rank */
 	_Atomic int refs;
 };
 
@@ -85,12 +80,9 @@ int world_pump(struct world *w);
 /** A call has waited for a while: do the hosts of peers answer? Tells the control plane which do not. */
 void world_look(struct world *w);
 
-/** Recursive. Guards transports, segment and the list of communicators. */
+/** Guards transports and segment. */
 void world_lock(struct world *w);
 void world_unlock(struct world *w);
-/** Communicators of this rank; the first one that wants it starts the progress thread. */
-int world_enlist(struct world *w, struct tutti_comm *c);
-void world_delist(struct world *w, struct tutti_comm *c);
 /**
  * A communicator of this world is about to be made, whose id is not known yet: said before another rank can be a member; then
  * that it was made, or was not. A world begins with one that is about to be.
@@ -100,14 +92,6 @@ static inline void world_making(struct world *w, bool begins)
 	if (w->segment)
 		segment_making(w->segment, begins);
 }
-/** Moves the queues of all communicators but `but`; true when something moved. Nothing to do when it is the only one. */
-bool world_progress_others(struct world *w, const struct tutti_comm *but);
-static inline bool world_progress(struct world *w, const struct tutti_comm *but)
-{
-	return atomic_load_explicit(&w->ncomms, memory_order_relaxed) > 1 && world_progress_others(w, but);
-}
-/** Something was queued: the progress thread, if there is one, wakes up. */
-void world_work(struct world *w);
 /** The kind of link between two ranks; the same on all ranks. */
 enum cost_link world_link(const struct world *w, int a, int b);
 /** Name of the transport that reaches a rank, "self" for oneself. */

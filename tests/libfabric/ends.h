@@ -58,8 +58,11 @@ struct world {
 	void *ctx[2];
 };
 
-static inline int dial(const struct transport_env *env, int peer, uint64_t tag, int *fd)
+static const struct net_limit no_limit = {UINT64_MAX, NULL};
+
+static inline int dial(const struct transport_env *env, int peer, uint64_t tag, struct net_limit limit, int *fd)
 {
+	(void)limit;
 	struct world *w = env->world;
 
 	(void)peer;
@@ -75,7 +78,7 @@ static inline int take(const struct transport_env *env, int peer, uint64_t tag)
 {
 	int fd = -1;
 
-	(void)dial(env, peer, tag, &fd);
+	(void)dial(env, peer, tag, no_limit, &fd);
 	return fd;
 }
 
@@ -161,8 +164,8 @@ static inline void join(struct world *w, int from, int lane, uint32_t payload, u
 	int a = LINK_PENDING, b = LINK_PENDING;
 
 	for (uint64_t end = patience(); a || b;) {
-		a = a ? t->connect(w->ctx[from], &send, out) : a;
-		b = b ? t->connect(w->ctx[1 - from], &receive, in) : b;
+		a = a ? t->connect(w->ctx[from], &send, no_limit, out) : a;
+		b = b ? t->connect(w->ctx[1 - from], &receive, no_limit, in) : b;
 		assert_true(now_ns() < end);
 		check(a == LINK_PENDING ? TUTTI_OK : a);
 		check(b == LINK_PENDING ? TUTTI_OK : b);

@@ -10,8 +10,8 @@ static int links_up(struct world *w, int self, struct link *out, struct link *in
 	int a = LINK_PENDING, b = LINK_PENDING;
 
 	for (uint64_t end = patience(); (a || b) && a <= 0 && b <= 0 && now_ns() < end;) {
-		a = a ? t->connect(w->ctx[self], &send, out) : a;
-		b = b ? t->connect(w->ctx[self], &receive, in) : b;
+		a = a ? t->connect(w->ctx[self], &send, no_limit, out) : a;
+		b = b ? t->connect(w->ctx[self], &receive, no_limit, in) : b;
 	}
 	return a ? a : b;
 }

@@ -90,8 +90,11 @@ static void make_pair(const struct world *w, int fd[2])
 	}
 }
 
-static int dial(const struct transport_env *env, int peer, uint64_t tag, int *fd)
+static const struct net_limit no_limit = {UINT64_MAX, NULL};
+
+static int dial(const struct transport_env *env, int peer, uint64_t tag, struct net_limit limit, int *fd)
 {
+	(void)limit;
 	struct world *w = env->world;
 	int pair[2];
 
@@ -181,11 +184,11 @@ static void join(struct world *w, int from, int lane, uint32_t payload, uint32_t
 	struct link_spec send = spec_of(from, from, lane, payload, nslots);
 	struct link_spec receive = spec_of(from, 1 - from, lane, payload, nslots);
 
-	int rc = transport_tcp.connect(w->ctx[1 - from], &receive, in);
+	int rc = transport_tcp.connect(w->ctx[1 - from], &receive, no_limit, in);
 
-	check(transport_tcp.connect(w->ctx[from], &send, out));
+	check(transport_tcp.connect(w->ctx[from], &send, no_limit, out));
 	if (rc == LINK_PENDING) /* the higher rank waits for the lower one's dial */
-		rc = transport_tcp.connect(w->ctx[1 - from], &receive, in);
+		rc = transport_tcp.connect(w->ctx[1 - from], &receive, no_limit, in);
 	check(rc);
 	assert_true(out->ready && in->ready);
 	assert_int_equal(out->tag, in->tag);
@@ -326,7 +329,7 @@ static int raw_sender(struct world *w, uint32_t payload, uint32_t nslots, struct
 {
 	struct link_spec spec = spec_of(1, 0, 0, payload, nslots);
 
-	check(transport_tcp.connect(w->ctx[0], &spec, in));
+	check(transport_tcp.connect(w->ctx[0], &spec, no_limit, in));
 	assert_int_equal(w->nkept, 1);
 	return w->kept[--w->nkept].fd;
 }
@@ -567,7 +570,7 @@ static void test_place_of_an_ended_link(void **state)
 
 		if (both) { /* the stream lives on, for the other direction */
 			struct link_spec spec = spec_of(0, 0, 0, 9000, 4);
-			check(transport_tcp.connect(w->ctx[0], &spec, &back));
+			check(transport_tcp.connect(w->ctx[0], &spec, no_limit, &back));
 		}
 		wish_for(&x, lens, 2);
 		tell(&in, &x, lens, 2);
@@ -939,7 +942,7 @@ static void test_life(void **state)
 	w->contacts[1].naddrs = 0;
 	assert_int_equal(transport_tcp.fabric(w->ctx[1]), 0);
 	w->dial_status = TUTTI_ETIMEOUT;
-	assert_int_equal(transport_tcp.connect(w->ctx[0], &spec, &link), TUTTI_ETIMEOUT);
+	assert_int_equal(transport_tcp.connect(w->ctx[0], &spec, no_limit, &link), TUTTI_ETIMEOUT);
 	assert_string_equal(fail_text(), "no route");
 	assert_false(link.ready);
 	transport_tcp.disconnect(w->ctx[0], &link);

@@ -119,9 +119,10 @@ static uint64_t inproc_fabric(void *ctx)
 	return c->segment ? c->nonce : 0;
 }
 
-static int inproc_connect(void *ctx, const struct link_spec *spec, struct link *link)
+static int inproc_connect(void *ctx, const struct link_spec *spec, struct net_limit limit, struct link *link)
 {
 	struct inproc *c = ctx;
+	(void)limit; /* nothing is dialled */
 	return segment_connect(c->segment, spec, c->env->rank, c->local[spec->peer], link);
 }
 

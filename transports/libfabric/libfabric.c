@@ -291,12 +291,12 @@ static bool is_in_use(const struct wire *w)
 	return !w->ended;
 }
 
-static int fabric_connect(void *ctx, const struct link_spec *spec, struct link *link)
+static int fabric_connect(void *ctx, const struct link_spec *spec, struct net_limit limit, struct link *link)
 {
 	struct fabric *f = ctx;
 	struct wire *w = fabric_find(f, spec->peer, link_tag(spec, f->env->rank), spec->outgoing, is_in_use);
 	const struct peer *p = &f->peers[spec->peer];
-	int rc = peer_greet(f, spec->peer);
+	int rc = peer_greet(f, spec->peer, limit);
 	bool moved = false;
 
 	if (rc == TUTTI_OK && !w)

@@ -33,14 +33,14 @@ static int say_hello(struct fabric *f, struct peer *p)
 	return rc;
 }
 
-static int open_channel(struct fabric *f, int rank)
+static int open_channel(struct fabric *f, int rank, struct net_limit limit)
 {
 	const struct transport_env *env = f->env;
 	struct peer *p = &f->peers[rank];
 	int fd, rc;
 
 	if (env->rank < rank) {
-		rc = env->dial(env, rank, PAIR_NAME, &fd);
+		rc = env->dial(env, rank, PAIR_NAME, limit, &fd);
 		if (rc == TUTTI_EPEER)
 			env->lost(env, rank, fail_text());
 		if (rc != TUTTI_OK)
@@ -57,13 +57,13 @@ static int open_channel(struct fabric *f, int rank)
 
 static int hear(struct fabric *f, int rank);
 
-int peer_greet(struct fabric *f, int rank)
+int peer_greet(struct fabric *f, int rank, struct net_limit limit)
 {
 	struct peer *p = &f->peers[rank];
 	int rc = TUTTI_OK;
 
 	if (p->channel.fd < 0 && !p->watched)
-		rc = open_channel(f, rank);
+		rc = open_channel(f, rank, limit);
 	channel_flush(&p->channel);
 	if (rc == TUTTI_OK)
 		rc = hear(f, rank);

@@ -47,7 +47,7 @@ struct fabric {
 /* ---- peer.c ------------------------------------------------------------------------------------------------------ */
 
 /** Makes the side channel with a peer, on first use, and hears it; LINK_PENDING until there is one. */
-int peer_greet(struct fabric *f, int rank);
+int peer_greet(struct fabric *f, int rank, struct net_limit limit);
 /** Looks at all side channels that have something, and sends what they kept. */
 int peers_look(struct fabric *f);
 /** The peer's offer for the other end of w, if it came before w was made. */

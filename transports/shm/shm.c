@@ -121,9 +121,10 @@ static uint64_t shm_fabric(void *ctx)
 	return c->segment ? c->nonce : 0;
 }
 
-static int shm_connect(void *ctx, const struct link_spec *spec, struct link *link)
+static int shm_connect(void *ctx, const struct link_spec *spec, struct net_limit limit, struct link *link)
 {
 	struct shm *c = ctx;
+	(void)limit; /* nothing is dialled */
 	int peer = spec->peer;
 	if (!spec->outgoing && spec->lane >= 0) /* still? */
 		segment_reads(c->segment, c->local[peer], probe(&c->env->contacts[peer], c->env->index));

@@ -203,11 +203,11 @@ static bool has_aes(const struct tcp *t, int rank)
 	return t->env->contacts[rank].transport[t->env->index][0] & HAS_AES;
 }
 
-static int dial(const struct tcp *t, int peer, uint64_t tag, struct session *session)
+static int dial(const struct tcp *t, int peer, uint64_t tag, struct net_limit limit, struct session *session)
 {
 	*session = SESSION_NONE;
-	return encrypts(t) ? t->env->dial_sealed(t->env, peer, tag, session)
-	                   : t->env->dial(t->env, peer, tag, &session->fd);
+	return encrypts(t) ? t->env->dial_sealed(t->env, peer, tag, limit, session)
+	                   : t->env->dial(t->env, peer, tag, limit, &session->fd);
 }
 
 static struct session take(const struct tcp *t, int peer, uint64_t tag)
@@ -252,7 +252,7 @@ static int new_stream(struct tcp *t, struct session session, int peer, uint64_t 
 }
 
 /* The stream that this rank has dialled, or dials now. */
-static int own_stream(struct tcp *t, int peer, uint64_t tag, struct stream **out)
+static int own_stream(struct tcp *t, int peer, uint64_t tag, struct net_limit limit, struct stream **out)
 {
 	struct session session;
 	int rc;
@@ -260,7 +260,7 @@ static int own_stream(struct tcp *t, int peer, uint64_t tag, struct stream **out
 	*out = kept_stream(t, peer, tag, true);
 	if (*out)
 		return TUTTI_OK;
-	rc = dial(t, peer, tag, &session);
+	rc = dial(t, peer, tag, limit, &session);
 	if (rc == TUTTI_EPEER)
 		t->env->lost(t->env, peer, fail_text());
 	if (rc == TUTTI_OK)
@@ -282,7 +282,8 @@ static int peers_stream(struct tcp *t, int peer, uint64_t tag, struct stream **o
 	return session.fd < 0 ? LINK_PENDING : new_stream(t, session, peer, tag, out);
 }
 
-static int stream_to_send(struct tcp *t, const struct link_spec *spec, uint64_t tag, struct stream **out)
+static int stream_to_send(struct tcp *t, const struct link_spec *spec, uint64_t tag, struct net_limit limit,
+                          struct stream **out)
 {
 	bool lower = t->env->rank < spec->peer;
 	int rc;
@@ -293,11 +294,12 @@ static int stream_to_send(struct tcp *t, const struct link_spec *spec, uint64_t 
 	rc = peers_stream(t, spec->peer, tag, out);
 	if (rc != LINK_PENDING || (!lower && now_ns() - spec->wanted_ns < MOMENT_NS))
 		return rc;
-	return own_stream(t, spec->peer, tag, out);
+	return own_stream(t, spec->peer, tag, limit, out);
 }
 
 /* What has come is looked at first: a stream that the peer dialled before it closed the other one is in the door by then. */
-static int stream_to_receive(struct tcp *t, const struct link_spec *spec, uint64_t tag, struct stream **out)
+static int stream_to_receive(struct tcp *t, const struct link_spec *spec, uint64_t tag, struct net_limit limit,
+                             struct stream **out)
 {
 	struct stream *own = kept_stream(t, spec->peer, tag, true);
 	bool has_come = own && stream_has_come(own);
@@ -305,7 +307,7 @@ static int stream_to_receive(struct tcp *t, const struct link_spec *spec, uint64
 
 	if (rc != LINK_PENDING)
 		return rc;
-	if (!own && t->env->rank < spec->peer && (rc = own_stream(t, spec->peer, tag, &own)) != TUTTI_OK)
+	if (!own && t->env->rank < spec->peer && (rc = own_stream(t, spec->peer, tag, limit, &own)) != TUTTI_OK)
 		return rc;
 	*out = own;
 	if (has_come)
@@ -318,13 +320,15 @@ static int stream_to_receive(struct tcp *t, const struct link_spec *spec, uint64
 }
 
 /* The stream of the lane: the one that the link the other way made, or a new one. */
-static int find_stream(struct tcp *t, const struct link_spec *spec, struct stream **out)
+static int find_stream(struct tcp *t, const struct link_spec *spec, struct net_limit limit, struct stream **out)
 {
 	uint64_t tag = lane_tag(spec->comm, spec->lane);
 
 	if (spec->lane < 0)
-		return spec->outgoing ? stream_to_send(t, spec, tag, out) : stream_to_receive(t, spec, tag, out);
-	return t->env->rank < spec->peer ? own_stream(t, spec->peer, tag, out) : peers_stream(t, spec->peer, tag, out);
+		return spec->outgoing ? stream_to_send(t, spec, tag, limit, out)
+		                      : stream_to_receive(t, spec, tag, limit, out);
+	return t->env->rank < spec->peer ? own_stream(t, spec->peer, tag, limit, out)
+	                                 : peers_stream(t, spec->peer, tag, out);
 }
 
 /* Streams from which messages were to come that did not, and what peers have dialled for calls that this rank never made. */
@@ -339,11 +343,11 @@ static void tcp_left(void *ctx, uint64_t comm)
 	t->env->forget(t->env, tag, ~LANE);
 }
 
-static int tcp_connect(void *ctx, const struct link_spec *spec, struct link *link)
+static int tcp_connect(void *ctx, const struct link_spec *spec, struct net_limit limit, struct link *link)
 {
 	struct tcp *t = ctx;
 	struct stream *s;
-	int rc = find_stream(t, spec, &s);
+	int rc = find_stream(t, spec, limit, &s);
 
 	if (rc != TUTTI_OK)
 		return rc;

@@ -245,7 +245,7 @@ static uint64_t dial_tag(const struct verbs *v, const struct rail *l, int peer)
 	return PAIR_TAG + (common ? (uint64_t)l->number : 0);
 }
 
-static int make_pair(struct verbs *v, struct rail *l, int peer)
+static int make_pair(struct verbs *v, struct rail *l, int peer, struct net_limit limit)
 {
 	const struct transport_env *env = v->env;
 	struct verbs_address a = address_of(v, peer);
@@ -255,7 +255,7 @@ static int make_pair(struct verbs *v, struct rail *l, int peer)
 	if (l->device.broken[0])
 		return fail(TUTTI_ESYSTEM, "%s", l->device.broken);
 	if (env->rank < peer) {
-		rc = env->dial(env, peer, dial_tag(v, l, peer), &fd);
+		rc = env->dial(env, peer, dial_tag(v, l, peer), limit, &fd);
 		if (rc == TUTTI_EPEER)
 			env->lost(env, peer, fail_text());
 		if (rc != TUTTI_OK)
@@ -409,13 +409,13 @@ static bool take_all_back(struct verbs *v, struct rail *l)
 	return true;
 }
 
-static int verbs_connect(void *ctx, const struct link_spec *spec, struct link *link)
+static int verbs_connect(void *ctx, const struct link_spec *spec, struct net_limit limit, struct link *link)
 {
 	struct verbs *v = ctx;
 	struct rail *l = rail_to(v, spec->peer, spec->lane);
 	struct link_spec lane = *spec;
 	uint64_t tag;
-	int rc = l->pairs[spec->peer] ? TUTTI_OK : make_pair(v, l, spec->peer);
+	int rc = l->pairs[spec->peer] ? TUTTI_OK : make_pair(v, l, spec->peer, limit);
 
 	if (rc != TUTTI_OK)
 		return rc;
