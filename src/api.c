@@ -8,7 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/call.h"
+#include "comm/choose.h"
 #include "comm/comm.h"
+#include "comm/finish.h"
+#include "comm/group.h"
+#include "comm/mem.h"
+#include "comm/split.h"
 #include "kernel/wire.h"
 #include "util/cancel.h"
 #include "util/error.h"
@@ -31,7 +37,13 @@ static int keep(struct tutti_comm *c, int rc)
 	return rc;
 }
 
-static int check_comm(const struct tutti_comm *c)
+static __attribute__((noinline)) int refused(struct tutti_comm *c, int rc)
+{
+	group_failed(rc);
+	return keep(c, rc);
+}
+
+static inline int check_comm(const struct tutti_comm *c)
 {
 	if (!c)
 		return fail(TUTTI_EINVAL, "the communicator is NULL");
@@ -41,23 +53,14 @@ static int check_comm(const struct tutti_comm *c)
 	return TUTTI_OK;
 }
 
-static int call(struct tutti_comm *c, const struct op *op, struct tutti_request **req)
+static inline int make_call(struct tutti_comm *c, const struct args *a, struct tutti_request **req)
 {
-	struct recipe *recipe;
 	if (req)
 		*req = NULL;
 	int rc = check_comm(c);
-	if (rc)
-		return rc;
-	rc = recipe_of(c, op, &recipe);
 	if (!rc)
-		rc = call_check_buffers(op, &recipe->touches);
-	rc = rc ? fail_while(rc, "tutti_%s%s", coll_name(op->coll), op->counts ? "v" : "")
-	        : request_start(c, op, recipe, req);
-	if (rc == TUTTI_OK)
-		return TUTTI_OK;
-	group_failed(rc);
-	return keep(c, rc);
+		rc = call(c, a, req);
+	return __builtin_expect(!rc, 1) ? TUTTI_OK : refused(c, rc);
 }
 
 /* ---- collectives ------------------------------------------------------------------------------------------------------ */
@@ -65,23 +68,24 @@ static int call(struct tutti_comm *c, const struct op *op, struct tutti_request 
 int tutti_allreduce(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op, struct tutti_comm *c,
                     struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_ALLREDUCE, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = -1};
-	return call(c, &o, req);
+	struct args o = {
+	        .coll = COLL_ALLREDUCE, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = -1};
+	return make_call(c, &o, req);
 }
 
 int tutti_allgather(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
                     struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_ALLGATHER, .in = in, .out = out, .count = count, .dtype = t, .root = -1};
-	return call(c, &o, req);
+	struct args o = {.coll = COLL_ALLGATHER, .in = in, .out = out, .count = count, .dtype = t, .root = -1};
+	return make_call(c, &o, req);
 }
 
 int tutti_reduce_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op,
                          struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {
+	struct args o = {
 	        .coll = COLL_REDUCE_SCATTER, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = -1};
-	return call(c, &o, req);
+	return make_call(c, &o, req);
 }
 
 /* -1 is "no root" inside; a caller's -1 must not pass for it. */
@@ -93,37 +97,38 @@ static int root_of(int root)
 int tutti_broadcast(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
                     struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_BROADCAST, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
-	return call(c, &o, req);
+	struct args o = {
+	        .coll = COLL_BROADCAST, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
+	return make_call(c, &o, req);
 }
 
 int tutti_reduce(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op, int root,
                  struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {
+	struct args o = {
 	        .coll = COLL_REDUCE, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = root_of(root)};
-	return call(c, &o, req);
+	return make_call(c, &o, req);
 }
 
 int tutti_gather(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
                  struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_GATHER, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
-	return call(c, &o, req);
+	struct args o = {.coll = COLL_GATHER, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
+	return make_call(c, &o, req);
 }
 
 int tutti_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
                   struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_SCATTER, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
-	return call(c, &o, req);
+	struct args o = {.coll = COLL_SCATTER, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
+	return make_call(c, &o, req);
 }
 
 int tutti_alltoall(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
                    struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_ALLTOALL, .in = in, .out = out, .count = count, .dtype = t, .root = -1};
-	return call(c, &o, req);
+	struct args o = {.coll = COLL_ALLTOALL, .in = in, .out = out, .count = count, .dtype = t, .root = -1};
+	return make_call(c, &o, req);
 }
 
 /* A v-form without its counts must not pass for the even form. */
@@ -139,94 +144,87 @@ static int need_counts(struct tutti_comm *c, const size_t *counts, struct tutti_
 int tutti_allgatherv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t,
                      struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_ALLGATHER,
-	               .in = in,
-	               .out = out,
-	               .dtype = t,
-	               .root = -1,
-	               .counts = counts,
-	               .displs = displs};
+	struct args o = {.coll = COLL_ALLGATHER,
+	                 .in = in,
+	                 .out = out,
+	                 .dtype = t,
+	                 .root = -1,
+	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : call(c, &o, req);
+	return rc ? rc : make_call(c, &o, req);
 }
 
 int tutti_reduce_scatterv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t,
                           enum tutti_op op, struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_REDUCE_SCATTER,
-	               .in = in,
-	               .out = out,
-	               .dtype = t,
-	               .op = op,
-	               .root = -1,
-	               .counts = counts,
-	               .displs = displs};
+	struct args o = {.coll = COLL_REDUCE_SCATTER,
+	                 .in = in,
+	                 .out = out,
+	                 .dtype = t,
+	                 .op = op,
+	                 .root = -1,
+	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : call(c, &o, req);
+	return rc ? rc : make_call(c, &o, req);
 }
 
 int tutti_gatherv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t, int root,
                   struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_GATHER,
-	               .in = in,
-	               .out = out,
-	               .dtype = t,
-	               .root = root_of(root),
-	               .counts = counts,
-	               .displs = displs};
+	struct args o = {.coll = COLL_GATHER,
+	                 .in = in,
+	                 .out = out,
+	                 .dtype = t,
+	                 .root = root_of(root),
+	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : call(c, &o, req);
+	return rc ? rc : make_call(c, &o, req);
 }
 
 int tutti_scatterv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t, int root,
                    struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_SCATTER,
-	               .in = in,
-	               .out = out,
-	               .dtype = t,
-	               .root = root_of(root),
-	               .counts = counts,
-	               .displs = displs};
+	struct args o = {.coll = COLL_SCATTER,
+	                 .in = in,
+	                 .out = out,
+	                 .dtype = t,
+	                 .root = root_of(root),
+	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : call(c, &o, req);
+	return rc ? rc : make_call(c, &o, req);
 }
 
 int tutti_alltoallv(const void *in, const size_t *sendcounts, const size_t *senddispls, void *out,
                     const size_t *recvcounts, const size_t *recvdispls, enum tutti_dtype t, struct tutti_comm *c,
                     struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_ALLTOALL,
-	               .in = in,
-	               .out = out,
-	               .dtype = t,
-	               .root = -1,
-	               .counts = sendcounts,
-	               .displs = senddispls,
-	               .rcounts = recvcounts,
-	               .rdispls = recvdispls};
+	struct args o = {.coll = COLL_ALLTOALL,
+	                 .in = in,
+	                 .out = out,
+	                 .dtype = t,
+	                 .root = -1,
+	                 .parts = &(struct parts){sendcounts, senddispls, recvcounts, recvdispls}};
 	int rc = need_counts(c, sendcounts && recvcounts ? sendcounts : NULL, req);
-	return rc ? rc : call(c, &o, req);
+	return rc ? rc : make_call(c, &o, req);
 }
 
 int tutti_barrier(struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_BARRIER, .dtype = TUTTI_U8, .root = -1};
-	return call(c, &o, req);
+	struct args o = {.coll = COLL_BARRIER, .dtype = TUTTI_U8, .root = -1};
+	return make_call(c, &o, req);
 }
 
 int tutti_send(const void *in, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c,
                struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_SEND, .in = in, .count = count, .dtype = t, .root = root_of(peer)};
-	return call(c, &o, req);
+	struct args o = {.coll = COLL_SEND, .in = in, .count = count, .dtype = t, .root = root_of(peer)};
+	return make_call(c, &o, req);
 }
 
 int tutti_recv(void *out, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c, struct tutti_request **req)
 {
-	struct op o = {.coll = COLL_RECV, .out = out, .count = count, .dtype = t, .root = root_of(peer)};
-	return call(c, &o, req);
+	struct args o = {.coll = COLL_RECV, .out = out, .count = count, .dtype = t, .root = root_of(peer)};
+	return make_call(c, &o, req);
 }
 
 int tutti_group_begin(void)
@@ -259,7 +257,7 @@ int tutti_test(struct tutti_request **req, int *done)
 		return fail(TUTTI_EINVAL, "tutti_test: %s is NULL", req ? "done" : "req");
 	int rc = check_requests(req, 1);
 	int was = cancel_disable();
-	return cancel_restore(was, rc ? rc : request_test(req, done));
+	return cancel_restore(was, rc ? rc : finish_test(req, done));
 }
 
 int tutti_wait(struct tutti_request **req)
@@ -268,7 +266,7 @@ int tutti_wait(struct tutti_request **req)
 		return fail(TUTTI_EINVAL, "tutti_wait: req is NULL");
 	int rc = check_requests(req, 1);
 	int was = cancel_disable();
-	return cancel_restore(was, rc ? rc : request_wait(req, 1, false));
+	return cancel_restore(was, rc ? rc : finish_wait(req, 1, false));
 }
 
 int tutti_wait_all(struct tutti_request **reqs, int n)
@@ -277,17 +275,17 @@ int tutti_wait_all(struct tutti_request **reqs, int n)
 		return fail(TUTTI_EINVAL, "tutti_wait_all: %d requests at %p", n, (void *)reqs);
 	int rc = check_requests(reqs, n);
 	int was = cancel_disable();
-	return cancel_restore(was, rc ? rc : request_wait(reqs, n, false));
+	return cancel_restore(was, rc ? rc : finish_wait(reqs, n, false));
 }
 
 static int wait_any(struct tutti_request **reqs, int n, int *index)
 {
-	(void)request_wait(reqs, n, true);
+	(void)finish_wait(reqs, n, true);
 	for (int i = 0; i < n; i++) {
 		int done = 0;
 		if (!reqs[i])
 			continue;
-		int rc = request_test(&reqs[i], &done);
+		int rc = finish_test(&reqs[i], &done);
 		if (done) {
 			*index = i;
 			return rc;
@@ -312,7 +310,7 @@ int tutti_progress(struct tutti_comm *c)
 	if (rc)
 		return rc;
 	int was = cancel_disable();
-	comm_look(c);
+	poll_look(c);
 	return cancel_restore(was, tutti_comm_error(c));
 }
 
@@ -321,7 +319,7 @@ int tutti_comm_fd(struct tutti_comm *c)
 	if (check_comm(c))
 		return -1;
 	int was = cancel_disable();
-	return cancel_restore(was, comm_fd(c));
+	return cancel_restore(was, poll_fd(c));
 }
 
 int tutti_work(struct tutti_request *req, int i, int k)
@@ -330,7 +328,7 @@ int tutti_work(struct tutti_request *req, int i, int k)
 		return fail(TUTTI_EINVAL, "tutti_work: member %d of a team of %d, request %p", i, k, (void *)req);
 	int rc = check_requests(&req, 1);
 	int was = cancel_disable();
-	return cancel_restore(was, rc ? rc : request_work(req));
+	return cancel_restore(was, rc ? rc : finish_work(req));
 }
 
 /* ---- communicators ------------------------------------------------------------------------------------------------------- */
@@ -442,12 +440,12 @@ static int explain(const struct tutti_comm *comm, const char *coll, size_t count
 		rc = fail(TUTTI_EINVAL, "tutti_comm_explain: no collective \"%s\", or no room for text",
 		          coll ? coll : "NULL");
 	if (!rc)
-		rc = call_check_type(t);
+		rc = args_check_dtype(t);
 	if (!rc && coll_reduces((enum coll)kind))
-		rc = call_check_op(op);
+		rc = args_check_op(op);
 	if (rc)
 		return rc;
-	struct op o = {.coll = (enum coll)kind, .count = count, .dtype = t, .op = op, .root = -1};
+	struct args o = {.coll = (enum coll)kind, .count = count, .dtype = t, .op = op, .root = -1};
 	struct choice choice;
 	char ways[64] = "";
 	for (int i = 0; i < c->world->ntransports; i++)
@@ -462,7 +460,7 @@ static int explain(const struct tutti_comm *comm, const char *coll, size_t count
 		snprintf(text, cap, "copy");
 		return TUTTI_OK;
 	}
-	if ((rc = call_choose(c, &o, &choice)) != TUTTI_OK)
+	if ((rc = choose(c, &o, &choice)) != TUTTI_OK)
 		return rc;
 	snprintf(text, cap, "%s%s%s %s x%d, predicted %.2f us", ways, choice.codec ? " as " : "",
 	         choice.codec ? choice.codec->name : "",

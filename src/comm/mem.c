@@ -1,8 +1,6 @@
-/*
- * tutti_mem_alloc: memory that peers of the same host can read in place, and network cards as far as their transport knows
- * how. It comes from the shared segment where there is one, otherwise from the system. And tutti_mem_register: memory of the
- * application's, which network cards are told of likewise. Both belong to a communicator and end with it.
- */
+/* Memory of a communicator. See mem.h. */
+#include "mem.h"
+
 #include <stdlib.h>
 #include <sys/mman.h>
 

@@ -1,525 +1,326 @@
-/*
- * Requests: which calls run at once and which wait for others, in which order they move, and who waits for them.
- *
- * Collectives of a communicator run one after the other, in issue order; messages to and from each peer likewise, each
- * direction a queue of its own. A blocking call on an idle communicator runs on the caller's stack, without queue or lock.
- */
-#include <sched.h>
+/* One call in motion: its run of a plan or of the direct tier, and what moves it. See request.h. */
+#include "request.h"
+
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "../os/os.h"
-#include "../util/cancel.h"
 #include "../util/clock.h"
 #include "../util/error.h"
-#include "../util/fd.h"
+#include "../util/service.h"
 #include "comm.h"
+#include "mismatch.h"
 
-/* ---- a thread's group ----------------------------------------------------------------------------------------------- */
+/* ---- making a run --------------------------------------------------------------------------------------------------------- */
 
-/* initial-exec: a few bytes that each call looks at, without asking the dynamic linker where they are */
-static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
-	int depth, n, cap, rc;      /* rc: of the first call that could not start */
-	struct tutti_request **req; /* blocking calls of the group: done when it ends */
-} group;
-
-/* The alarm has gone off: its status, with its text as the thread's message. The first to see it dumps the recorder. */
-static int heed(struct tutti_comm *c, int status)
+static int scratch_for(struct tutti_comm *c, struct run *x, const struct plan *p, size_t payload)
 {
-	int was = cancel_disable();
-	if (c->world->params.flight && !atomic_exchange_explicit(&c->dumped, true, memory_order_relaxed))
-		comm_dump(c);
-	return cancel_restore(was, fail(status, "%s", c->alarm.text));
-}
-
-static inline int alarmed(struct tutti_comm *c)
-{
-	int status = atomic_load_explicit(&c->alarm.status, memory_order_acquire); /* A5 */
-	return __builtin_expect(!status, 1) ? TUTTI_OK : heed(c, status);
-}
-
-static void finish_record(struct tutti_comm *c, const struct tutti_request *r)
-{
-	if (is_message(r->op.coll))
-		flight_message_done(&c->flight);
-	else
-		flight_finish(&c->flight, r->call.number);
-}
-
-/* ---- a blocking call on an idle communicator ----------------------------------------------------------------------------- */
-
-static int run_here(struct tutti_comm *c, struct tutti_request *r)
-{
-	struct waiter w;
-	int was = cancel_disable();
-	wait_begin(&w, &c->site);
-	c->message = is_message(r->op.coll) ? r : NULL;
-	for (;;) {
-		enum advance a = run_advance(c, r);
-		if (a == ADVANCE_DONE)
-			break;
-		if (a == ADVANCE_FAILED) {
-			run_raise(c, r, r->status);
-			break;
-		}
-		if (a == ADVANCE_MOVED)
-			wait_moved(&w);
-		else if (progress_others(&c->world->progress, &c->job)
-		                 ? wait_look(&w)
-		                 : wait_step(&w)) /* others' moves are not this one's */
-			break;
+	size_t tmp = p->uses_tmp ? (size_t)p->nstrands * (size_t)p->nblocks * x->chunk * x->esize : 0;
+	size_t fixed = x->codec ? 3 * payload : payload, need = fixed + tmp;
+	if (need > c->memory.scratch_bytes) {
+		uint8_t *s = aligned_alloc(4096, (need + 4095) / 4096 * 4096);
+		if (!s)
+			return fail(TUTTI_ENOMEM, "out of memory: %zu bytes of scratch", need);
+		free(c->memory.scratch);
+		c->memory.scratch = s;
+		c->memory.scratch_bytes = need;
 	}
-	bool finished = run_finished(r);
-	c->message = NULL;
-	if (finished)
-		finish_record(c, r);
-	run_release(r);
-	return cancel_restore(was, finished ? TUTTI_OK : alarmed(c));
-}
-
-/* ---- the queue --------------------------------------------------------------------------------------------------------------- */
-
-/* It ticks until the owner has collected all requests: who sleeps on it has not seen what another thread completed. */
-static void arm_timer(struct tutti_comm *c, bool on)
-{
-	if (c->timer < 0)
-		return;
-	os_timer_set(c->timer, on ? 1000000 : 0);
-}
-
-static void keep_open(struct tutti_comm *c, struct tutti_request *r)
-{
-	if (!c->open)
-		arm_timer(c, true);
-	r->open_next = c->open;
-	r->open_at = &c->open;
-	if (c->open)
-		c->open->open_at = &r->open_next;
-	c->open = r;
-}
-
-/* Its owner has finished it, or its communicator ends: each goes on without the other. */
-static void let_go(struct tutti_request *r)
-{
-	struct tutti_comm *c = r->comm;
-	if (!c)
-		return;
-	*r->open_at = r->open_next;
-	if (r->open_next)
-		r->open_next->open_at = r->open_at;
-	if (!c->open)
-		arm_timer(c, false);
-	r->comm = NULL;
-}
-
-static void enqueue(struct tutti_comm *c, struct tutti_request *r)
-{
-	struct lane *l = &c->lanes[r->lane];
-	comm_lock(c);
-	if (!c->busy)
-		wait_begin(&c->poll, &c->site_locked);
-	if (!l->head) {
-		l->tail = &l->head;
-		l->next = NULL;
-		*c->busy_tail = l;
-		c->busy_tail = &l->next;
-	}
-	*l->tail = r;
-	l->tail = &r->next;
-	(void)atomic_fetch_add_explicit(&c->job.queued, 1, memory_order_release); /* R12 */
-	comm_unlock(c);
-	keep_open(c, r);
-	progress_wake(&c->world->progress);
-}
-
-/* Takes the first request out of its lane. With the lock held. why: text of a failure. */
-static void complete(struct tutti_comm *c, struct lane *l, int status, const char *why)
-{
-	struct tutti_request *r = l->head;
-	l->head = r->next;
-	if (!status)
-		finish_record(c, r);
-	run_release(r);
-	r->next = NULL;
-	r->status = status;
-	r->why = status ? strdup(why) : NULL;
-	(void)atomic_fetch_sub_explicit(&c->job.queued, 1, memory_order_release); /* R12 */
-	atomic_store_explicit(&r->done, true, memory_order_release); /* R10: from here on the owner may free it */
-}
-
-static void fail_all(struct tutti_comm *c, int status, const char *why)
-{
-	for (struct lane *l = c->busy; l; l = l->next)
-		while (l->head)
-			complete(c, l, status, why);
-	c->busy = NULL;
-	c->busy_tail = &c->busy;
-}
-
-void comm_orphan_all(struct tutti_comm *c)
-{
-	fail_all(c, TUTTI_EABORTED, "the communicator was destroyed while the request was in flight");
-	while (c->open)
-		let_go(c->open);
-}
-
-#define TOGETHER 16 /* requests of a lane that are under way at a time */
-
-/* Those behind the first request that need not wait for its end. */
-static enum advance move_behind(struct tutti_comm *c, struct lane *l)
-{
-	enum advance got = ADVANCE_STUCK;
-	struct tutti_request *r = l->head;
-	for (int i = 1; i < TOGETHER && r->run && r->next; i++) {
-		r = r->next;
-		if (!r->run && !run_joins(c, l->head, r))
-			break;
-		enum advance a = run_advance_behind(c, r);
-		if (a == ADVANCE_FAILED) {
-			run_raise(c, r, r->status);
-			return a;
-		}
-		if (a == ADVANCE_MOVED)
-			got = a;
-	}
-	return got;
-}
-
-/* Moves the first request of a lane, those that are under way with it, and those behind as they become the first. */
-static enum advance move_lane(struct tutti_comm *c, struct lane *l)
-{
-	enum advance got = ADVANCE_STUCK;
-	while (l->head) {
-		enum advance a = run_advance(c, l->head);
-		if (a == ADVANCE_FAILED)
-			run_raise(c, l->head, l->head->status);
-		if (a == ADVANCE_STUCK || a == ADVANCE_MOVED) {
-			enum advance b = l->head->run ? move_behind(c, l) : ADVANCE_STUCK;
-			a = b == ADVANCE_STUCK ? a : b;
-		}
-		if (a != ADVANCE_DONE)
-			return a == ADVANCE_STUCK ? got : a;
-		complete(c, l, TUTTI_OK, NULL);
-		got = ADVANCE_MOVED;
-	}
-	return ADVANCE_DONE;
-}
-
-static bool move_queue(struct tutti_comm *c)
-{
-	bool moved = false;
-	for (struct lane **at = &c->busy; *at;) {
-		struct lane *l = *at;
-		enum advance a = move_lane(c, l);
-		if (a == ADVANCE_FAILED)
-			return true;
-		moved |= a != ADVANCE_STUCK;
-		if (a != ADVANCE_DONE) {
-			at = &l->next;
-			continue;
-		}
-		*at = l->next;
-		if (!*at)
-			c->busy_tail = at;
-	}
-	return moved;
-}
-
-bool comm_progress(struct tutti_comm *c)
-{
-	if (!atomic_load_explicit(&c->job.queued, memory_order_acquire) || !comm_trylock(c)) /* A12 */
-		return false;
-	int status = alarmed(c);
-	bool moved = true;
-	if (c->timer >= 0)
-		os_timer_rest(c->timer); /* not readable again before the next tick */
-	if (status)
-		fail_all(c, status, c->alarm.text);
-	else
-		moved = move_queue(c);
-	if (moved)
-		wait_moved(&c->poll);
-	else
-		(void)wait_look(&c->poll);
-	comm_unlock(c);
-	return moved;
-}
-
-/* ---- starting ------------------------------------------------------------------------------------------------------------------ */
-
-/* Room for one more call in the group; asked for before the call counts. */
-static int group_room(void)
-{
-	if (group.n < group.cap)
-		return TUTTI_OK;
-	int cap = group.cap ? 2 * group.cap : 16;
-	struct tutti_request **more = realloc(group.req, (size_t)cap * sizeof(*more));
-	if (!more)
-		return fail(TUTTI_ENOMEM, "out of memory");
-	group.req = more;
-	group.cap = cap;
+	x->bounce = c->memory.scratch;
+	x->plain = x->codec ? c->memory.scratch + payload : NULL;
+	x->code = x->codec ? c->memory.scratch + 2 * payload : NULL;
+	x->tmp = c->memory.scratch + fixed;
 	return TUTTI_OK;
 }
 
-void group_failed(int rc)
+/* Memory for a run: that of the one which ended last, as a rule. */
+static struct run *take_run(struct tutti_comm *c, const struct plan *p)
 {
-	if (group.depth && !group.rc)
-		group.rc = rc;
+	struct run *x = c->memory.spare;
+	if (!x || c->memory.spare_bytes < engine_bytes(p))
+		return malloc(engine_bytes(p));
+	c->memory.spare = NULL;
+	return x;
 }
 
-/* Nothing else is in flight: on the caller's stack. */
-static __attribute__((noinline)) int start_here(struct tutti_comm *c, const struct op *op, struct recipe *p)
+static void put_run(struct tutti_comm *c, struct run *x, const struct plan *p)
 {
-	struct tutti_request here;
-	if (is_message(op->coll) && op->root == c->rank)
-		return fail(TUTTI_EINVAL,
-		            "tutti_%s with oneself would block for ever: the other end is not in flight; "
-		            "use a group or a request",
-		            coll_name(op->coll));
-	int rc = run_prepare(c, &here, op, p, false);
-	return rc ? rc : run_here(c, &here);
+	free(c->memory.spare);
+	c->memory.spare = x;
+	c->memory.spare_bytes = engine_bytes(p);
 }
 
-/* A call of the direct tier that must wait for longer than a moment. */
-static __attribute__((noinline)) int go_on_here(struct tutti_comm *c, const struct op *op, const struct recipe *p)
+static int make_run(struct tutti_comm *c, struct tutti_request *r)
 {
-	struct tutti_request here;
-	run_direct_on(c, &here, op, p);
-	return run_here(c, &here);
-}
-
-static int enqueue_new(struct tutti_comm *c, const struct op *op, struct recipe *p, struct tutti_request **req)
-{
-	bool in_group = !req && group.depth;
-	struct tutti_request *r = malloc(sizeof(*r));
-	int rc = !r ? fail(TUTTI_ENOMEM, "out of memory") : in_group ? group_room() : TUTTI_OK;
-	if (!rc)
-		rc = run_prepare(c, r, op, p, true);
-	if (rc) {
-		free(r);
-		return rc;
-	}
-	if (in_group)
-		group.req[group.n++] = r;
-	enqueue(c, r);
-	if (req) {
-		*req = r;
-		(void)comm_progress(c);
-		return TUTTI_OK;
-	}
-	return in_group ? TUTTI_OK : request_wait(&r, 1, false);
-}
-
-static __attribute__((noinline)) int start_queued(struct tutti_comm *c, const struct op *op, struct recipe *p,
-                                                  struct tutti_request **req)
-{
-	int was = cancel_disable();
-	return cancel_restore(was, enqueue_new(c, op, p, req));
-}
-
-int request_start(struct tutti_comm *c, const struct op *op, struct recipe *p, struct tutti_request **req)
-{
-	int rc = alarmed(c);
+	const struct prepared *q = r->prepared;
+	const struct args *args = &q->args;
+	const struct plan *p = q->plan->plan;
+	struct cut cut = q->cut;
+	int rc = cut.chunk ? TUTTI_OK : prepared_cut(c, args, p, &cut);
 	if (rc)
 		return rc;
-	if (req || group.depth || atomic_load_explicit(&c->job.queued, memory_order_acquire)) /* A12 */
-		return start_queued(c, op, p, req);
-	if (p->kind == RUN_DIRECT && c->direct_is_ready)
-		return run_direct(c, op, p) ? TUTTI_OK : go_on_here(c, op, p);
-	return start_here(c, op, p);
+	struct run *x = take_run(c, p);
+	if (!x)
+		return fail(TUTTI_ENOMEM, "out of memory");
+	const struct kernel_table *k = kernel_table();
+	enum tutti_op step = args->op == TUTTI_AVG ? TUTTI_SUM : args->op;
+	*x = (struct run){
+	        .plan = p,
+	        .links = q->plan->links,
+	        .layout = args_layout(args, c->rank, p),
+	        .in = r->in,
+	        .out = r->out,
+	        .esize = dtype_bytes(args->dtype),
+	        .chunk = cut.chunk,
+	        .nchunks = cut.nchunks,
+	        .divisor = (uint32_t)c->size,
+	        .sig = r->sig,
+	        .crew = &c->crew,
+	        .codec = q->codec,
+	        .rounds = args->coll == COLL_ALLREDUCE,
+	        .reduce = k->two[args->dtype][step],
+	        .final = k->two[args->dtype][args->op],
+	        .meets = args->parts || !args->count,
+	        .pairs = args->coll == COLL_ALLTOALL && args->parts,
+	};
+	x->places = q->plan->places && p->written_once && (args->parts || args->count * x->esize >= PLACE_BYTES);
+	if (!is_message(args->coll))
+		rc = scratch_for(c, x, p, (size_t)c->world->params.slot);
+	if (rc) {
+		free(x);
+		return rc;
+	}
+	engine_begin(x);
+	r->run = x;
+	return TUTTI_OK;
 }
 
-/* ---- waiting ------------------------------------------------------------------------------------------------------------------- */
-
-/* A finished request's status, with its text as the thread's message. Its communicator may be gone by now. */
-static int outcome(const struct tutti_request *r)
+void request_release(struct tutti_request *r)
 {
-	return r->status ? fail(r->status, "%s", r->why ? r->why : "out of memory") : TUTTI_OK;
+	bool forked = r->comm->world->forks != service_forks; /* the call goes on, in the parent */
+	if (!forked && r->run && engine_end(r->run))
+		links_cut(r->comm);
+	if (!forked && r->prepared->kind == RUN_DIRECT && r->comm->direct)
+		direct_end(r->comm->direct, &r->direct);
+	if (r->run)
+		put_run(r->comm, r->run, r->prepared->plan->plan);
+	r->run = NULL;
 }
 
-static int finish(struct tutti_request **at)
+/* ---- moving ----------------------------------------------------------------------------------------------------------------- */
+
+void request_raise(struct tutti_comm *c, const struct tutti_request *r, int status)
 {
-	struct tutti_request *r = *at;
-	int status = outcome(r);
-	let_go(r);
-	*at = NULL;
-	free(r->why);
-	free(r);
-	return status;
+	char text[900], what[160];
+	struct call record = request_record(r);
+	snprintf(text, sizeof(text), "rank %d in %s: %s", c->rank, call_text(&record, what, sizeof(what)), fail_text());
+	control_raise(c->control, status, text);
 }
 
-static bool is_done(const struct tutti_request *r)
+static enum advance failed(struct tutti_request *r, int status)
 {
-	return !r || atomic_load_explicit(&r->done, memory_order_acquire); /* A10 */
+	r->status = status;
+	return ADVANCE_FAILED;
 }
 
-/* Moves the communicators of a request's world, its own one first. */
-static bool move_world_of(struct tutti_request *r)
+/* Why a peer can't be reached, the control plane knows best: that it died, or left. It has a moment to say so. */
+static int connect_links(struct tutti_comm *c, struct tutti_request *r)
 {
-	return comm_progress(r->comm) || progress_others(&r->comm->world->progress, &r->comm->job);
+	if (r->unreached_ns && now_ns() - r->unreached_ns < VERDICT_NS)
+		return LINK_PENDING;
+	int rc = links_connect(c, r->prepared->plan);
+	if (rc != TUTTI_EPEER || r->unreached_ns)
+		return rc;
+	r->unreached_ns = now_ns();
+	return LINK_PENDING;
 }
 
-/* The worlds of all requests that are not done: more than one only where a process plays several ranks. */
-static bool move_for(struct tutti_request **reqs, int n)
+static bool verdict_due(struct tutti_request *r)
 {
-	struct world *last = NULL;
-	bool moved = false;
-	for (int i = 0; i < n; i++) {
-		if (is_done(reqs[i]) || reqs[i]->comm->world == last)
+	uint64_t now = now_ns();
+	if (!r->unreached_ns)
+		r->unreached_ns = now;
+	return now - r->unreached_ns >= VERDICT_NS;
+}
+
+/* The buffer that a link of this run can't read or write, if there is one; otherwise it is another call's. */
+static int find_fault(struct tutti_comm *c, const struct tutti_request *r)
+{
+	for (int i = 0; r->run && i < r->prepared->plan->plan->nlinks; i++) {
+		struct link *l = r->run->links[i];
+		if (!atomic_load_explicit(&l->fault, memory_order_relaxed))
 			continue;
-		last = reqs[i]->comm->world;
-		moved |= move_world_of(reqs[i]);
+		if (!l->outgoing)
+			return fail(TUTTI_ESYSTEM,
+			            "this rank's buffer can't be written at %p, where it receives from rank %d: %s",
+			            (void *)l->places[l->pos & l->mask].at, comm_rank_of(c, l->peer), strerror(EFAULT));
+		uint64_t taken = atomic_load_explicit(l->credit, memory_order_acquire); /* A2 */
+		const struct slot_ref *ref = (const struct slot_ref *)link_slot_at(l, taken)->data;
+		return fail(TUTTI_ESYSTEM,
+		            "this rank's buffer can't be read at 0x%llx, from where it sends to rank %d: %s",
+		            (unsigned long long)ref->addr, comm_rank_of(c, l->peer), strerror(EFAULT));
 	}
-	return moved;
+	return TUTTI_OK;
 }
 
-static bool are_of_one_world(struct tutti_request **reqs, int n)
+/* Moves the network. */
+static int pump_for(struct tutti_comm *c, const struct tutti_request *r)
 {
-	struct world *first = NULL;
-	for (int i = 0; i < n; i++) {
-		if (!reqs[i] || !reqs[i]->comm)
-			continue;
-		if (first && reqs[i]->comm->world != first)
-			return false;
-		first = reqs[i]->comm->world;
+	int rc = world_pump(c->world);
+	return rc == LINK_FAULT ? find_fault(c, r) : rc;
+}
+
+static int whose_fault(const struct tutti_comm *c, const struct run *x)
+{
+	return x->failed_on ? fail_while(x->status, "rank %d", comm_rank_of(c, x->failed_on->peer)) : x->status;
+}
+
+/* pump: moves the network, too. */
+static enum advance advance_plan(struct tutti_comm *c, struct tutti_request *r, bool pump)
+{
+	int rc;
+	if (!r->run) {
+		rc = connect_links(c, r);
+		if (rc == LINK_PENDING)
+			return (rc = pump_for(c, r)) ? failed(r, rc) : ADVANCE_STUCK;
+		if (rc || (rc = make_run(c, r)) != TUTTI_OK)
+			return failed(r, rc);
 	}
-	return true;
-}
-
-/* One look of a wait for r, one of the requests. */
-static void look(struct waiter *w, struct tutti_request *r, struct tutti_request **reqs, int n, bool one_world)
-{
-	if (w->site != &r->comm->site)
-		wait_begin(w, &r->comm->site);
-	if (one_world ? move_world_of(r) : move_for(reqs, n))
-		wait_moved(w);
-	else
-		(void)wait_step(w); /* an alarm completes the requests in the next round */
-}
-
-/* A finished request that the caller still holds; NULL: none is. *open: one that is not; NULL: all are. */
-static struct tutti_request *find_done(struct tutti_request **reqs, int n, struct tutti_request **open)
-{
-	*open = NULL;
-	for (int i = 0; i < n; i++) {
-		if (reqs[i] && is_done(reqs[i]))
-			return reqs[i];
-		if (reqs[i])
-			*open = reqs[i];
+	enum advance a = engine_advance(r->run);
+	if (pump && (a == ADVANCE_MOVED || a == ADVANCE_STUCK)) {
+		if ((rc = pump_for(c, r)) != TUTTI_OK)
+			return failed(r, rc);
+		/* what came just now: who yields its core first waits for its turn twice */
+		if (a == ADVANCE_STUCK && c->world->npumps)
+			a = engine_advance(r->run);
 	}
-	return NULL;
+	if (a == ADVANCE_FAILED) /* a peer's memory can't be read: it is tried again until the verdict is due */
+		return verdict_due(r) ? failed(r, whose_fault(c, r->run)) : ADVANCE_STUCK;
+	if (r->run->foreign) {
+		struct link *l = r->run->foreign;
+		r->run->foreign = NULL;
+		mismatch_found(c, r, l);
+	}
+	return a;
 }
 
-/* Each request is looked at until it is done and then no more, so that the wait takes as long as what it waits for. */
-int request_wait(struct tutti_request **reqs, int n, bool any)
+/* The memory of the direct tier, made on first use: TUTTI_OK, LINK_PENDING, or an error. */
+static int direct_tier(struct tutti_comm *c)
 {
-	struct waiter w = {0};
-	struct tutti_request *open;
-	bool one_world = are_of_one_world(reqs, n);
-	if (any) {
-		while (!find_done(reqs, n, &open) && open)
-			look(&w, open, reqs, n, one_world);
+	if (c->direct_is_ready)
 		return TUTTI_OK;
-	}
-	for (int i = 0; i < n; i++) {
-		while (!is_done(reqs[i]))
-			look(&w, reqs[i], reqs, n, one_world);
-		wait_moved(&w); /* perhaps by another thread */
-	}
+	world_lock(c->world);
 	int rc = TUTTI_OK;
-	for (int i = 0; i < n; i++) {
-		int status = reqs[i] ? finish(&reqs[i]) : TUTTI_OK;
-		rc = rc ? rc : status;
+	if (!c->direct) {
+		int *local = calloc((size_t)(c->size > 0 ? c->size : 1), sizeof(int));
+		for (int r = 0; local && r < c->size; r++)
+			local[r] = c->world->local[c->members[r]];
+		rc = local ? direct_open(&c->direct, c->world->segment, c->id, local, c->size, c->rank,
+		                         (size_t)c->world->params.direct_max)
+		           : fail(TUTTI_ENOMEM, "out of memory");
+		free(local);
 	}
+	if (!rc)
+		rc = direct_ready(c->direct);
+	world_unlock(c->world);
+	c->direct_is_ready = rc == TUTTI_OK;
 	return rc;
 }
 
-/* A loop of tests on a crowded host must not keep the core from the rank that it waits for. */
-int request_test(struct tutti_request **req, int *done)
+static enum advance advance_direct(struct tutti_comm *c, struct tutti_request *r)
 {
-	if (!is_done(*req) && !move_world_of(*req) && wait_crowded(&(*req)->comm->world->wait))
-		sched_yield();
-	*done = is_done(*req);
-	return *req && *done ? finish(req) : TUTTI_OK;
-}
-
-/*
- * A team: whoever holds the communicator's lock moves the run and shares out what is long, the others help. All leave when
- * the request is done (or the communicator has failed).
- */
-int request_work(struct tutti_request *r)
-{
-	if (is_done(r))
-		return outcome(r);
-	struct tutti_comm *c = r->comm;
-	struct waiter w;
-	wait_begin(&w, &c->site);
-	crew_enter(&c->crew);
-	while (!is_done(r)) {
-		if (crew_help(&c->crew) || comm_progress(c))
-			wait_moved(&w);
-		else
-			(void)wait_step(&w);
+	int rc = direct_tier(c);
+	if (rc)
+		return rc == LINK_PENDING ? ADVANCE_STUCK : failed(r, rc);
+	enum advance a = direct_advance(c->direct, &r->direct);
+	if (r->direct.foreign) {
+		r->direct.foreign = false;
+		mismatch_found(c, r, NULL);
 	}
-	crew_leave(&c->crew);
-	return outcome(r);
+	return a == ADVANCE_FAILED ? failed(r, r->direct.broken ? TUTTI_EPEER : TUTTI_ENOMEM) : a;
 }
 
-void group_begin(void)
+/* A message to oneself is a copy, made when both of its ends are first in their lanes; then each is done when seen next. */
+static enum advance advance_self(struct tutti_comm *c, struct tutti_request *r)
 {
-	group.depth++;
+	int sends_lane = 1 + 2 * c->rank;
+	struct tutti_request *other =
+	        c->queue.lanes[r->prepared->lane == sends_lane ? sends_lane + 1 : sends_lane].head;
+	if (r->copied)
+		return ADVANCE_DONE;
+	if (!other || other->copied)
+		return ADVANCE_STUCK;
+	bool sends = r->prepared->args.coll == COLL_SEND;
+	struct args send = request_args(sends ? r : other), recv = request_args(sends ? other : r);
+	if (send.count != recv.count || send.dtype != recv.dtype)
+		return failed(r, fail(TUTTI_EMISMATCH, "message %llu to oneself: %zu x %s are sent, %zu x %s received",
+		                      (unsigned long long)r->number, send.count, dtype_name(send.dtype), recv.count,
+		                      dtype_name(recv.dtype)));
+	if (send.count)
+		memcpy(recv.out, send.in, send.count * tutti_dtype_size(send.dtype));
+	r->copied = other->copied = true;
+	return ADVANCE_DONE;
 }
 
-int group_end(void)
+enum advance request_advance(struct tutti_comm *c, struct tutti_request *r)
 {
-	if (group.depth == 0)
-		return fail(TUTTI_EUSAGE, "tutti_group_end without tutti_group_begin in this thread");
-	if (--group.depth)
-		return TUTTI_OK;
-	int done = request_wait(group.req, group.n, false), started = group.rc;
-	free(group.req);
-	memset(&group, 0, sizeof(group));
-	return started ? started : done;
-}
-
-/* ---- sleeping in the caller's own loop --------------------------------------------------------------------------------------- */
-
-/*
- * Networks are in the world's queue of events. Memory cannot make a descriptor readable, nor can another thread that
- * finishes a request, so a timer ticks each millisecond while the owner has requests to finish, and only then.
- */
-static int make_fd(struct tutti_comm *c)
-{
-	int fd = fd_keep(os_queue_open()), timer = fd_keep(os_timer_open());
-	if (fd < 0 || timer < 0 || os_queue_watch(fd, timer, 0, OS_READ, 0) < 0) {
-		(void)fail_errno("make a descriptor for poll loops");
-		fd_close(fd);
-		fd_close(timer);
-		return -1;
+	switch (r->prepared->kind) {
+	case RUN_SELF:
+		return advance_self(c, r);
+	case RUN_PLAN:
+		return advance_plan(c, r, true);
+	case RUN_DIRECT:
+		return advance_direct(c, r);
+	default:
+		return ADVANCE_DONE;
 	}
-	if (c->world->wait.queue >= 0)
-		(void)os_queue_watch(fd, c->world->wait.queue, 0, OS_READ, 0);
-	c->timer = timer;
-	if (c->open)
-		arm_timer(c, true);
-	return fd;
 }
 
-int comm_fd(struct tutti_comm *c)
+static bool meet(const uint8_t *a, size_t a_bytes, const uint8_t *b, size_t b_bytes)
 {
-	comm_lock(c);
-	if (c->fd < 0)
-		c->fd = make_fd(c);
-	comm_unlock(c);
-	return c->fd;
+	return a_bytes && b_bytes && a < b + b_bytes && b < a + a_bytes;
 }
 
-void comm_look(struct tutti_comm *c)
+/* Does one of them write what the other reads or writes? Then they run one after the other, as they were issued. */
+static bool share_memory(const struct tutti_request *a, const struct tutti_request *b)
 {
-	(void)comm_progress(c);
-	(void)progress_others(&c->world->progress, &c->job);
-	(void)world_pump(
-	        c->world); /* also what came early for calls that are not made yet: it keeps the descriptor readable */
+	const struct extent *x = &a->prepared->touches, *y = &b->prepared->touches;
+	return meet(a->out, x->out, b->out, y->out) || meet(a->out, x->out, b->in, y->in) ||
+	       meet(a->in, x->in, b->out, y->out);
+}
+
+/* The communicator's scratch is the first run's: others may pass through its bounce, which holds nothing between steps. */
+static bool needs_scratch(const struct tutti_comm *c, const struct tutti_request *r)
+{
+	bool bounces = !request_is_message(r) && c->memory.scratch_bytes < (size_t)c->world->params.slot;
+	return r->prepared->codec || r->prepared->plan->plan->uses_tmp || bounces;
+}
+
+bool request_joins(const struct tutti_comm *c, const struct tutti_request *first, const struct tutti_request *r)
+{
+	if (r->prepared->kind != RUN_PLAN || needs_scratch(c, r))
+		return false;
+	for (const struct tutti_request *q = first; q != r; q = q->next)
+		if (q->prepared->kind != RUN_PLAN || !q->run || q->prepared->codec || share_memory(q, r))
+			return false;
+	return true;
+}
+
+enum advance request_advance_behind(struct tutti_comm *c, struct tutti_request *r)
+{
+	return advance_plan(c, r, false);
+}
+
+bool request_finished(const struct tutti_request *r)
+{
+	switch (r->prepared->kind) {
+	case RUN_PLAN:
+		return r->run && r->run->left == 0;
+	case RUN_DIRECT:
+		return direct_finished(&r->direct);
+	case RUN_SELF:
+		return r->copied;
+	default:
+		return true;
+	}
 }

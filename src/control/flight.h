@@ -55,17 +55,18 @@ struct flight {
 
 uint64_t flight_clock(void);
 
-static inline void flight_start(struct flight *f, const struct call *c)
+/** Call `number`, which is *c otherwise, has begun. */
+static inline void flight_start(struct flight *f, const struct call *c, uint64_t number)
 {
-	struct flight_slot *s = &f->slot[c->number % FLIGHT_CALLS];
+	struct flight_slot *s = &f->slot[number % FLIGHT_CALLS];
 	atomic_store_explicit(&s->number, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->count, c->count, memory_order_release);    /* R6 */
 	atomic_store_explicit(&s->way, c->way, memory_order_release);        /* R6 */
 	atomic_store_explicit(&s->word, call_word(c), memory_order_release); /* R6 */
 	if (f->timed)
 		atomic_store_explicit(&s->begin_ns, flight_clock(), memory_order_relaxed);
-	atomic_store_explicit(&s->number, c->number, memory_order_release);  /* R6 pairs with A6 in flight_read */
-	atomic_store_explicit(&f->started, c->number, memory_order_release); /* R13 */
+	atomic_store_explicit(&s->number, number, memory_order_release);  /* R6 pairs with A6 in flight_read */
+	atomic_store_explicit(&f->started, number, memory_order_release); /* R13 */
 }
 
 static inline void flight_finish(struct flight *f, uint64_t number)

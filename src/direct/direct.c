@@ -78,16 +78,23 @@ struct direct_volume direct_volume(enum coll coll, int n, bool two_shot)
 	}
 }
 
-/* From here on, a copy costs more than waiting until all others have read. */
-static size_t long_bytes(const struct direct *d)
+/* Of one of the buffers that a rank of n shows: a line of each rank's block at least. */
+static size_t buffer_bytes(size_t wanted, int n)
 {
-	return d->buffer / 2;
+	size_t bytes = (wanted + APART - 1) / APART * APART, least = (size_t)(n > 0 ? n : 0) * APART;
+	return bytes < least ? least : bytes;
+}
+
+/* From here on, a copy costs more than waiting until all others have read. */
+static size_t long_bytes(size_t buffer)
+{
+	return buffer / 2;
 }
 
 static void set_ready(struct direct *d)
 {
 	d->ready = segment_depth(d->own, &d->shape);
-	d->plain = d->ready < long_bytes(d) ? d->ready : long_bytes(d) - 1;
+	d->plain = d->ready < long_bytes(d->buffer) ? d->ready : long_bytes(d->buffer) - 1;
 }
 
 /* Memory for so many bytes of each buffer: twice as much as before at least, since calls of a kind come in all lengths. */
@@ -109,8 +116,7 @@ int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int
 		return fail(TUTTI_ENOMEM, "out of memory");
 	size_t m = n > 0 ? (size_t)n : 0;
 	*d = (struct direct){.seg = seg, .key = (id * 0x9e3779b97f4a7c15u) | 1 << 20, .n = n, .me = me, .found = 0};
-	d->buffer = (buffer + APART - 1) / APART * APART;
-	d->buffer = d->buffer < m * APART ? m * APART : d->buffer; /* a line of each rank's block at least */
+	d->buffer = buffer_bytes(buffer, n);
 	d->area = calloc(m, sizeof(*d->area));
 	d->shift = calloc(m, sizeof(*d->shift));
 	d->peer = calloc(m, sizeof(*d->peer));
@@ -185,69 +191,69 @@ struct stretch {
 };
 
 /* Blocks that stand side by side in a buffer: a reduce-scatter publishes one for each member. */
-static size_t blocks_in_buffer(const struct direct *d, const struct direct_run *x)
+static size_t blocks_in_buffer(const struct direct_call *call, int n)
 {
-	return x->coll == COLL_REDUCE_SCATTER ? (size_t)d->n : 1;
+	return call->coll == COLL_REDUCE_SCATTER ? (size_t)n : 1;
 }
 
 static bool is_long(const struct direct *d, const struct direct_run *x)
 {
-	return x->bytes >= long_bytes(d);
+	return x->call->bytes >= long_bytes(d->buffer);
 }
 
 static bool publishes(const struct direct *d, const struct direct_run *x)
 {
-	return x->coll != COLL_BROADCAST || x->root == d->me;
+	return x->call->coll != COLL_BROADCAST || x->call->root == d->me;
 }
 
 /* Bytes of member i's block; and where it stands in this rank's buffer that holds the blocks of all. */
-static size_t block_bytes(const struct direct_run *x, int i)
+static size_t block_bytes(const struct direct_call *call, int i)
 {
-	return x->counts ? x->counts[i] * x->esize : x->bytes;
+	return call->counts ? call->counts[i] * call->esize : call->bytes;
 }
 
-static size_t block_place(const struct direct_run *x, int i)
+static size_t block_place(const struct direct_call *call, int i)
 {
-	return x->displs ? x->displs[i] * x->esize : (size_t)i * x->bytes;
+	return call->displs ? call->displs[i] * call->esize : (size_t)i * call->bytes;
 }
 
 /* From block to block in a buffer. */
-static size_t spacing(const struct direct_run *x)
+static size_t spacing(const struct direct_call *call)
 {
-	return x->piece < x->bytes ? x->piece : x->bytes;
+	return call->piece < call->bytes ? call->piece : call->bytes;
 }
 
 /* A reduce-scatter's input is lent only with its blocks side by side: others don't know this rank's displacements. */
-static void look_at_parts(const struct direct *d, struct direct_run *x)
+static void look_at_parts(struct direct_call *call, int n, int me)
 {
-	bool blocks = x->coll == COLL_REDUCE_SCATTER;
+	bool blocks = call->coll == COLL_REDUCE_SCATTER;
 	size_t at = 0;
-	x->own_at = 0;
-	x->packed = true;
-	for (int i = 0; i < d->n; at += block_bytes(x, i++)) {
-		x->packed &= !blocks || !x->counts || block_place(x, i) == at;
-		if (blocks && i == d->me)
-			x->own_at = at;
+	call->own_at = 0;
+	call->packed = true;
+	for (int i = 0; i < n; at += block_bytes(call, i++)) {
+		call->packed &= !blocks || !call->counts || block_place(call, i) == at;
+		if (blocks && i == me)
+			call->own_at = at;
 	}
-	x->lendable = blocks ? at : block_bytes(x, d->me);
+	call->lendable = blocks ? at : block_bytes(call, me);
 }
 
-void direct_cut(const struct direct *d, struct direct_run *x)
+void direct_cut(struct direct_call *call, int n, int me, size_t buffer)
 {
-	size_t room = d->buffer / blocks_in_buffer(d, x);
-	size_t most = room / LINE * LINE;
-	most = most < x->esize ? x->esize : most;
-	x->npieces = x->bytes ? (x->bytes + most - 1) / most : 1;
+	size_t room = buffer_bytes(buffer, n), longs = long_bytes(room), blocks = blocks_in_buffer(call, n);
+	size_t most = room / blocks / LINE * LINE;
+	most = most < call->esize ? call->esize : most;
+	call->npieces = call->bytes ? (call->bytes + most - 1) / most : 1;
 	/* equal pieces, whole lines */
-	size_t even = (x->bytes + x->npieces - 1) / x->npieces;
-	x->piece = (even + LINE - 1) / LINE * LINE;
-	x->piece = x->piece > most ? most : x->piece;
-	x->inlined = x->bytes * blocks_in_buffer(d, x) <= SLOT_INLINE && !x->two_shot;
-	x->at_once = x->inlined && x->bytes && x->coll == COLL_ALLREDUCE && !x->stepwise;
-	look_at_parts(d, x);
-	x->fills = x->inlined ? 0 : blocks_in_buffer(d, x) * spacing(x);
-	if (is_long(d, x) && x->fills < long_bytes(d))
-		x->fills = long_bytes(d);
+	size_t even = (call->bytes + call->npieces - 1) / call->npieces;
+	call->piece = (even + LINE - 1) / LINE * LINE;
+	call->piece = call->piece > most ? most : call->piece;
+	call->inlined = call->bytes * blocks <= SLOT_INLINE && !call->two_shot;
+	call->at_once = call->inlined && call->bytes && call->coll == COLL_ALLREDUCE && !call->stepwise;
+	look_at_parts(call, n, me);
+	call->fills = call->inlined ? 0 : blocks * spacing(call);
+	if (call->bytes >= longs && call->fills < longs)
+		call->fills = longs;
 }
 
 static void look_for_loans(const struct direct *d, struct direct_run *x)
@@ -255,24 +261,22 @@ static void look_for_loans(const struct direct *d, struct direct_run *x)
 	if (!is_long(d, x))
 		return;
 	/* a fold in one shot writes where others may still have to read */
-	bool kept = x->coll != COLL_ALLREDUCE || x->two_shot || x->in != x->out;
-	x->lends_in = kept && x->packed && publishes(d, x) && segment_reaches(d->seg, x->in, x->lendable);
-	x->lends_out = x->two_shot && segment_reaches(d->seg, x->out, x->bytes);
+	bool kept = x->call->coll != COLL_ALLREDUCE || x->call->two_shot || x->in != x->out;
+	x->lends_in = kept && x->call->packed && publishes(d, x) && segment_reaches(d->seg, x->in, x->call->lendable);
+	x->lends_out = x->call->two_shot && segment_reaches(d->seg, x->out, x->call->bytes);
 }
 
 /* false: no memory for what the call puts into a buffer; it has not begun. */
 static bool start(struct direct *d, struct direct_run *x)
 {
-	if (!x->npieces)
-		direct_cut(d, x);
-	if (x->fills > d->plain) {
+	if (x->call->fills > d->plain) {
 		look_for_loans(d, x);
-		bool copies = (publishes(d, x) && !x->lends_in) || (x->two_shot && !x->lends_out);
-		if (copies && !make_ready(d, x->fills))
+		bool copies = (publishes(d, x) && !x->lends_in) || (x->call->two_shot && !x->lends_out);
+		if (copies && !make_ready(d, x->call->fills))
 			return false;
 	}
 	x->first = d->epoch + 1;
-	d->epoch += x->npieces;
+	d->epoch += x->call->npieces;
 	x->started = true;
 	return true;
 }
@@ -280,9 +284,9 @@ static bool start(struct direct *d, struct direct_run *x)
 /* What piece k moves of member i's block. */
 static struct stretch stretch_of(const struct direct_run *x, size_t k, int i)
 {
-	size_t at = x->piece * k, bytes = block_bytes(x, i);
+	size_t at = x->call->piece * k, bytes = block_bytes(x->call, i);
 	at = at < bytes ? at : bytes;
-	return (struct stretch){at, bytes - at < x->piece ? bytes - at : x->piece};
+	return (struct stretch){at, bytes - at < x->call->piece ? bytes - at : x->call->piece};
 }
 
 /* The share of member i in a two-shot stretch: whole lines but for the last. */
@@ -301,7 +305,7 @@ static uint8_t *buffer_of(const struct direct *d, const struct direct_run *x, in
 {
 	struct direct_area *a = d->area[i];
 	size_t b = e % DIRECT_BUFFERS;
-	return x->inlined ? a->input[b].line.data : a->buffers + b * d->buffer;
+	return x->call->inlined ? a->input[b].line.data : a->buffers + b * d->buffer;
 }
 
 /* `len` bytes from `at` on of what member i lent with a flag of its, as this rank sees them; NULL: not where it may be read. */
@@ -317,7 +321,7 @@ static const uint8_t *lent(const struct direct *d, struct direct_run *x, const s
 	           "rank %d lends %zu bytes at an address that is not in the memory shared with it (%#llx): is that "
 	           "process "
 	           "broken?",
-	           i, x->bytes, (unsigned long long)theirs);
+	           i, x->call->bytes, (unsigned long long)theirs);
 	return NULL;
 }
 
@@ -325,10 +329,10 @@ static const uint8_t *lent(const struct direct *d, struct direct_run *x, const s
 static inline const uint8_t *input_at(const struct direct *d, struct direct_run *x, int i, uint64_t e, struct stretch s)
 {
 	const struct slot *flag = &d->area[i]->input[e % DIRECT_BUFFERS].line;
-	size_t block = x->coll == COLL_REDUCE_SCATTER ? (size_t)d->me : 0;
+	size_t block = x->call->coll == COLL_REDUCE_SCATTER ? (size_t)d->me : 0;
 	if (slot_len(flag) & SLOT_REF)
-		return lent(d, x, flag, i, x->own_at + s.at, s.len);
-	return buffer_of(d, x, i, e) + block * spacing(x);
+		return lent(d, x, flag, i, x->call->own_at + s.at, s.len);
+	return buffer_of(d, x, i, e) + block * spacing(x->call);
 }
 
 /* ---- flags -------------------------------------------------------------------------------------------------------- */
@@ -365,7 +369,7 @@ static void raise_flag(struct direct *d, struct direct_run *x, struct slot *flag
 	flag->sig = x->sig;
 	flag->len = lend ? SLOT_REF : 0;
 	if (lend)
-		*(struct slot_ref *)flag->data = (struct slot_ref){(uint64_t)(uintptr_t)lend, x->bytes};
+		*(struct slot_ref *)flag->data = (struct slot_ref){(uint64_t)(uintptr_t)lend, x->call->bytes};
 	atomic_store_explicit(&flag->seq, e, memory_order_release); /* R3 */
 	wake_all(d);
 }
@@ -396,7 +400,7 @@ static inline bool all_inputs_there(struct direct *d, struct direct_run *x, uint
 static void finish(struct direct *d, struct direct_run *x, uint64_t e)
 {
 	atomic_store_explicit(&d->own->done.epoch, e, memory_order_release); /* R4 */
-	if (x->coll == COLL_BROADCAST || is_long(d, x))
+	if (x->call->coll == COLL_BROADCAST || is_long(d, x))
 		wake_all(d);
 	x->finished++;
 }
@@ -415,15 +419,15 @@ static void fold_stepwise(const struct folding *f, size_t from, size_t end)
 {
 	const struct direct *d = f->d;
 	const struct direct_run *x = f->x;
-	enum tutti_op step = x->op == TUTTI_AVG ? TUTTI_SUM : x->op;
+	enum tutti_op step = x->call->op == TUTTI_AVG ? TUTTI_SUM : x->call->op;
 	uint8_t part[4096], *to = part; /* out may be one of the sources */
 	for (size_t at = from; at < end; at += sizeof(part)) {
 		size_t len = end - at < sizeof(part) ? end - at : sizeof(part);
 		const uint8_t *left = (const uint8_t *)d->source[0] + at;
 		for (int i = 1; i < d->n; i++) {
-			enum tutti_op op = i == d->n - 1 ? x->op : step;
-			x->kernels->two[x->dtype][op](to, left, (const uint8_t *)d->source[i] + at, len / x->esize,
-			                              (uint32_t)d->n);
+			enum tutti_op op = i == d->n - 1 ? x->call->op : step;
+			x->call->kernels->two[x->call->dtype][op](to, left, (const uint8_t *)d->source[i] + at,
+			                                          len / x->call->esize, (uint32_t)d->n);
 			left = to;
 		}
 		memcpy(f->out + at, part, len);
@@ -433,18 +437,18 @@ static void fold_stepwise(const struct folding *f, size_t from, size_t end)
 static inline void fold_from(const struct direct *d, const struct direct_run *x, uint8_t *out,
                              const void *const *source, size_t bytes)
 {
-	size_t count = bytes >> __builtin_ctzll(x->esize);
+	size_t count = bytes >> __builtin_ctzll(x->call->esize);
 	if (d->n == 2)
-		x->two(out, source[0], source[1], count, 2);
+		x->call->two(out, source[0], source[1], count, 2);
 	else
-		x->many(out, source, d->n, count, (uint32_t)d->n);
+		x->call->many(out, source, d->n, count, (uint32_t)d->n);
 }
 
 static void fold_slice(const void *job, size_t from, size_t end)
 {
 	const struct folding *f = job;
 	const void *moved[MOST_SHARED];
-	if (f->d->n > 2 && f->x->stepwise) {
+	if (f->d->n > 2 && f->x->call->stepwise) {
 		fold_stepwise(f, from, end);
 		return;
 	}
@@ -457,7 +461,7 @@ static void fold_slice(const void *job, size_t from, size_t end)
 static void fold(const struct direct *d, const struct direct_run *x, uint8_t *out, size_t bytes)
 {
 	struct folding job = {d, x, out};
-	crew_do(d->n <= MOST_SHARED ? x->crew : NULL, bytes, fold_slice, &job);
+	crew_do(d->n <= MOST_SHARED ? x->call->crew : NULL, bytes, fold_slice, &job);
 }
 
 /* ---- one-shot ----------------------------------------------------------------------------------------------------- */
@@ -467,7 +471,8 @@ static void fill_blocks(struct direct *d, struct direct_run *x, uint8_t *to)
 	for (int i = 0; i < d->n; i++) {
 		struct stretch s = stretch_of(x, x->published, i);
 		if (i != d->me && s.len)
-			crew_copy(x->crew, to + (size_t)i * spacing(x), x->in + block_place(x, i) + s.at, s.len);
+			crew_copy(x->call->crew, to + (size_t)i * spacing(x->call),
+			          x->in + block_place(x->call, i) + s.at, s.len);
 	}
 }
 
@@ -480,14 +485,15 @@ static bool publish(struct direct *d, struct direct_run *x)
 	uint8_t *to = buffer_of(d, x, d->me, e);
 	if (x->lends_in) {
 		/* it is there already */
-	} else if (x->coll == COLL_REDUCE_SCATTER) {
+	} else if (x->call->coll == COLL_REDUCE_SCATTER) {
 		fill_blocks(d, x, to);
-	} else if (x->two_shot) {
+	} else if (x->call->two_shot) {
 		struct stretch own = share_of(d, s, d->me); /* read by nobody else: it will hold the result */
-		crew_copy(x->crew, to, x->in + s.at, own.at);
-		crew_copy(x->crew, to + own.at + own.len, x->in + s.at + own.at + own.len, s.len - own.at - own.len);
+		crew_copy(x->call->crew, to, x->in + s.at, own.at);
+		crew_copy(x->call->crew, to + own.at + own.len, x->in + s.at + own.at + own.len,
+		          s.len - own.at - own.len);
 	} else if (s.len) {
-		crew_copy(x->crew, to, x->in + s.at, s.len);
+		crew_copy(x->call->crew, to, x->in + s.at, s.len);
 	}
 	raise_flag(d, x, &d->own->input[e % DIRECT_BUFFERS].line, e, x->lends_in ? x->in : NULL);
 	x->published++;
@@ -506,7 +512,7 @@ static enum advance collect_fold(struct direct *d, struct direct_run *x, uint64_
 	for (int i = 0; i < d->n; i++)
 		if (i != d->me && !(d->source[i] = input_at(d, x, i, e, s)))
 			return ADVANCE_FAILED;
-	d->source[d->me] = x->in + (x->coll == COLL_REDUCE_SCATTER ? block_place(x, d->me) : 0) + s.at;
+	d->source[d->me] = x->in + (x->call->coll == COLL_REDUCE_SCATTER ? block_place(x->call, d->me) : 0) + s.at;
 	fold(d, x, x->out + s.at, s.len);
 	return ADVANCE_MOVED;
 }
@@ -519,11 +525,11 @@ static enum advance collect_gather(struct direct *d, struct direct_run *x, uint6
 		int i = (d->me + k) % d->n;
 		struct stretch s = stretch_of(x, x->finished, i);
 		const uint8_t *from = i == d->me ? x->in + s.at : input_at(d, x, i, e, s);
-		uint8_t *to = x->out + block_place(x, i) + s.at;
+		uint8_t *to = x->out + block_place(x->call, i) + s.at;
 		if (!from && s.len)
 			return ADVANCE_FAILED;
 		if (s.len && to != from)
-			crew_copy(x->crew, to, from, s.len);
+			crew_copy(x->call->crew, to, from, s.len);
 	}
 	return ADVANCE_MOVED;
 }
@@ -531,17 +537,17 @@ static enum advance collect_gather(struct direct *d, struct direct_run *x, uint6
 static enum advance collect_broadcast(struct direct *d, struct direct_run *x, uint64_t e)
 {
 	struct stretch s = stretch_of(x, x->finished, d->me);
-	if (d->me == x->root) {
+	if (d->me == x->call->root) {
 		if (s.len && x->out != x->in)
-			crew_copy(x->crew, x->out + s.at, x->in + s.at, s.len);
+			crew_copy(x->call->crew, x->out + s.at, x->in + s.at, s.len);
 		return ADVANCE_MOVED;
 	}
-	if (!input_there(x, d->area[x->root], e))
+	if (!input_there(x, d->area[x->call->root], e))
 		return ADVANCE_STUCK;
-	const uint8_t *from = input_at(d, x, x->root, e, s);
+	const uint8_t *from = input_at(d, x, x->call->root, e, s);
 	if (!from)
 		return ADVANCE_FAILED;
-	crew_copy(x->crew, x->out + s.at, from, s.len);
+	crew_copy(x->call->crew, x->out + s.at, from, s.len);
 	return ADVANCE_MOVED;
 }
 
@@ -549,7 +555,7 @@ static enum advance collect(struct direct *d, struct direct_run *x)
 {
 	uint64_t e = x->first + x->finished;
 	enum advance a;
-	switch (x->coll) {
+	switch (x->call->coll) {
 	case COLL_ALLGATHER:
 		a = collect_gather(d, x, e);
 		break;
@@ -585,7 +591,7 @@ static enum advance fold_share(struct direct *d, struct direct_run *x)
 	if (own.len) {
 		fold(d, x, to, own.len);
 		if (to != out)
-			crew_copy(x->crew, out, to, own.len);
+			crew_copy(x->call->crew, out, to, own.len);
 	}
 	raise_flag(d, x, &d->own->share[e % DIRECT_BUFFERS].line, e, x->lends_out ? x->out : NULL);
 	x->folded++;
@@ -616,7 +622,7 @@ static enum advance collect_shares(struct direct *d, struct direct_run *x)
 		const uint8_t *from = share_at(d, x, i, e, s.at, v);
 		if (!from)
 			return ADVANCE_FAILED;
-		crew_copy(x->crew, x->out + s.at + v.at, from, v.len);
+		crew_copy(x->call->crew, x->out + s.at + v.at, from, v.len);
 	}
 	finish(d, x, e);
 	return ADVANCE_MOVED;
@@ -649,12 +655,12 @@ static enum advance borrow(struct direct *d, struct direct_run *x,
 /* Have all others read all that this rank lent? */
 static bool returned(struct direct *d, const struct direct_run *x)
 {
-	return !(x->lends_in || x->lends_out) || all_done(d, x->first + x->npieces - 1);
+	return !(x->lends_in || x->lends_out) || all_done(d, x->first + x->call->npieces - 1);
 }
 
 void direct_end(struct direct *d, struct direct_run *x)
 {
-	if (!x->started || !(x->lends_in || x->lends_out) || (x->finished == x->npieces && returned(d, x)))
+	if (!x->started || !(x->lends_in || x->lends_out) || (x->finished == x->call->npieces && returned(d, x)))
 		return;
 	(void)atomic_fetch_or_explicit(&d->own->lease.epoch, LEASE_REVOKED, memory_order_seq_cst); /* R18 */
 	/* threads: the reader is there, and done in a moment; a process that reads finds out afterwards */
@@ -680,7 +686,7 @@ static enum advance advance_inlined(struct direct *d, struct direct_run *x)
 		struct slot *own = &d->own->input[b].line;
 		if (!buffer_free(d, e))
 			return ADVANCE_STUCK;
-		memcpy(own->data, x->in, x->bytes);
+		memcpy(own->data, x->in, x->call->bytes);
 		raise_flag(d, x, own, e, NULL);
 		x->published = 1;
 	}
@@ -689,7 +695,7 @@ static enum advance advance_inlined(struct direct *d, struct direct_run *x)
 	struct direct_area **area = d->area, **end = area + d->n;
 	for (const void **to = d->source; area < end; area++)
 		*to++ = (*area)->input[b].line.data;
-	fold_from(d, x, x->out, d->source, x->bytes);
+	fold_from(d, x, x->out, d->source, x->call->bytes);
 	atomic_store_explicit(&d->own->done.epoch, e, memory_order_release); /* R4 */
 	x->finished = 1;
 	return ADVANCE_DONE;
@@ -713,7 +719,7 @@ static enum advance advance_short(struct direct *d, struct direct_run *x)
 static enum advance collect_more(struct direct *d, struct direct_run *x)
 {
 	enum advance a = ADVANCE_STUCK, b = ADVANCE_STUCK;
-	if (!x->two_shot)
+	if (!x->call->two_shot)
 		return x->finished < x->published ? borrow(d, x, collect) : ADVANCE_STUCK;
 	if (x->folded < x->published)
 		a = borrow(d, x, fold_share);
@@ -726,32 +732,32 @@ static enum advance advance_long(struct direct *d, struct direct_run *x)
 {
 	bool moved = false, again;
 	if (!publishes(d, x))
-		x->published = x->npieces;
+		x->published = x->call->npieces;
 	do {
 		again = false;
 		/* one piece ahead: the peers find it while this rank still works on the one before */
-		if (x->published < x->npieces && x->published <= x->finished + 1 && publishes(d, x))
+		if (x->published < x->call->npieces && x->published <= x->finished + 1 && publishes(d, x))
 			again |= publish(d, x);
 		enum advance a = collect_more(d, x);
 		if (a == ADVANCE_FAILED)
 			return a;
 		again |= a == ADVANCE_MOVED;
 		moved |= again;
-	} while (again && x->finished < x->npieces);
-	return x->finished == x->npieces && returned(d, x) ? ADVANCE_DONE : moved ? ADVANCE_MOVED : ADVANCE_STUCK;
+	} while (again && x->finished < x->call->npieces);
+	return x->finished == x->call->npieces && returned(d, x) ? ADVANCE_DONE : moved ? ADVANCE_MOVED : ADVANCE_STUCK;
 }
 
 /* Apart from the short way, whose frame and registers shall be few. */
 static __attribute__((noinline)) enum advance advance_at_length(struct direct *d, struct direct_run *x)
 {
-	return x->npieces == 1 && !x->two_shot ? advance_short(d, x) : advance_long(d, x);
+	return x->call->npieces == 1 && !x->call->two_shot ? advance_short(d, x) : advance_long(d, x);
 }
 
 enum advance direct_advance(struct direct *d, struct direct_run *x)
 {
 	if (!x->started && !start(d, x))
 		return ADVANCE_FAILED;
-	if (x->at_once)
+	if (x->call->at_once)
 		return x->finished ? ADVANCE_DONE : advance_inlined(d, x);
 	return advance_at_length(d, x);
 }

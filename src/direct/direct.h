@@ -28,13 +28,14 @@
 struct crew;
 struct direct;
 
-/** What one call needs. Blocks are `bytes` long, or at most so long where parts differ: the whole vector, or one rank's part of it. */
-struct direct_run {
+/**
+ * What calls of one shape have in common; made once, read by all of them. Blocks are `bytes` long, or at most so long where parts
+ * differ: the whole vector, or one rank's part of it.
+ */
+struct direct_call {
 	enum coll coll;
 	bool two_shot;
 	bool stepwise; /* round after each addition, as plans do: TUTTI_REPRODUCIBLE */
-	const uint8_t *in;
-	uint8_t *out;
 	size_t bytes, esize;
 	const size_t *counts, *displs; /* of the members' parts, in elements; NULL: even parts, side by side */
 	const struct kernel_table *kernels;
@@ -44,33 +45,45 @@ struct direct_run {
 	enum tutti_dtype dtype;
 	enum tutti_op op;
 	int root;
-	uint32_t sig;
-	/* progress: pieces published, folded (two-shot: own shares published), finished */
-	size_t piece, npieces, published, folded, finished;
-	size_t fills;    /* so many bytes of a buffer at most; more than a buffer's half in long calls */
-	size_t own_at;   /* where the block for this rank stands in what another one lends */
-	size_t lendable; /* bytes of the input that others may read */
-	bool packed;     /* this rank's input can be lent: its blocks stand side by side */
-	bool inlined;    /* the flag's line has room for the bytes */
-	bool at_once;    /* an allreduce of such: it has a way of its own */
-	uint64_t first;  /* epoch of piece 0 */
-	bool started, foreign;
-	bool lends_in, lends_out; /* others read this rank's buffers in place */
-	bool spoilt;              /* what another rank lent was taken back: the call has failed there */
-	bool broken;              /* another rank lent what it does not share */
+	/* what direct_cut adds */
+	size_t npieces, piece; /* pieces, and bytes of a block in each but the last */
+	size_t fills;          /* so many bytes of a buffer at most; more than a buffer's half in long calls */
+	size_t own_at;         /* where the block for this rank stands in what another one lends */
+	size_t lendable;       /* bytes of the input that others may read */
+	bool packed;           /* this rank's input can be lent: its blocks stand side by side */
+	bool inlined;          /* the flag's line has room for the bytes */
+	bool at_once;          /* an allreduce of such: it has a way of its own */
 };
 
-/** A run of that shape, from its beginning. */
-static inline void direct_begin(struct direct_run *x, const void *in, void *out, uint32_t sig)
+/** One call in motion. */
+struct direct_run {
+	const struct direct_call *call;
+	const uint8_t *in;
+	uint8_t *out;
+	uint32_t sig;
+	bool started, foreign;
+	bool lends_in, lends_out;           /* others read this rank's buffers in place */
+	bool spoilt;                        /* what another rank lent was taken back: the call has failed there */
+	bool broken;                        /* another rank lent what it does not share */
+	size_t published, folded, finished; /* pieces; folded: own shares published (two-shot) */
+	uint64_t first;                     /* epoch of piece 0 */
+};
+
+/** Cuts a call of n members into pieces for member `me`; buffer: as for direct_open. */
+void direct_cut(struct direct_call *call, int n, int me, size_t buffer);
+
+/** A run of the call, from its beginning. */
+static inline struct direct_run direct_begin(const struct direct_call *call, const void *in, void *out, uint32_t sig)
 {
-	x->in = in;
-	x->out = out;
-	x->sig = sig;
-	x->published = x->folded = x->finished = 0;
-	x->started = x->foreign = x->lends_in = x->lends_out = x->spoilt = x->broken = false;
+	return (struct direct_run){.call = call, .in = in, .out = out, .sig = sig};
 }
 
-/** local[i]: index in the segment of member i. buffer: bytes of one of the buffers. Publishes the own area. */
+static inline bool direct_finished(const struct direct_run *x)
+{
+	return x->started && x->finished == x->call->npieces;
+}
+
+/** local[i]: index in the segment of member i. buffer: bytes of one of the buffers, rounded up. Publishes the own area. */
 int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int *local, int n, int me, size_t buffer);
 /** TUTTI_OK when all members' areas were found, LINK_PENDING before; EPEER names a member whose directory is broken. */
 int direct_ready(struct direct *d);
@@ -84,9 +97,6 @@ struct direct_volume {
 	int rounds, read, reduced, copied;
 };
 struct direct_volume direct_volume(enum coll coll, int n, bool two_shot);
-
-/** How a run is cut into pieces: part of what is kept of a call that repeats; else done when it starts. */
-void direct_cut(const struct direct *d, struct direct_run *run);
 
 /** Before the caller gets its buffers back: where a call ended early, no other rank uses what was lent to it any more. */
 void direct_end(struct direct *d, struct direct_run *run);

@@ -411,8 +411,8 @@ static void test_small_files(void **state)
 static int kept(const struct tutti_comm *c, size_t count)
 {
 	int n = 0;
-	for (const struct recipe *p = c->recipes[0].oldest; p; p = p->younger)
-		n += p->op.count == count;
+	for (const struct prepared *p = c->prepared.even.oldest; p; p = p->younger)
+		n += p->args.count == count;
 	return n;
 }
 
@@ -436,7 +436,7 @@ static int calls_of_one_count(struct tutti_comm *c, void *arg)
 	return 0;
 }
 
-static void test_recipes_stand_side_by_side(void **state)
+static void test_prepared_calls_stand_side_by_side(void **state)
 {
 	(void)state;
 	run_near(2, false, NULL, calls_of_one_count);
@@ -481,13 +481,13 @@ static int v_shape(struct tutti_comm *c, int i)
 static int shapes_in_turn(struct tutti_comm *c, void *arg)
 {
 	(void)arg;
-	uint64_t made = c->recipes[0].made;
+	uint64_t made = c->prepared.even.made;
 	for (int i = 0; i < 3 * 63; i++)
 		RANK_OK(shape(c, i % 63));
-	RANK_CHECK(c->recipes[0].made - made == 63);
+	RANK_CHECK(c->prepared.even.made - made == 63);
 	for (int i = 0; i < 3 * 64; i++)
 		RANK_OK(v_shape(c, i % 64));
-	RANK_CHECK(c->recipes[1].made == 64);
+	RANK_CHECK(c->prepared.vector.made == 64);
 	return 0;
 }
 
@@ -542,7 +542,7 @@ static int v_forms_of_all_lengths(struct tutti_comm *c, void *arg)
 		for (int apart = 0; apart < 2; apart++)
 			if (v_forms(c, most[i], apart) != 0)
 				return 1;
-	for (const struct recipe *p = c->recipes[1].oldest; p; p = p->younger)
+	for (const struct prepared *p = c->prepared.vector.oldest; p; p = p->younger)
 		RANK_CHECK(p->kind == RUN_DIRECT);
 	return 0;
 }
@@ -567,12 +567,13 @@ static int endless_shapes(struct tutti_comm *c, void *arg)
 		RANK_OK(tutti_allreduce(&mine, &sum, 1, TUTTI_I32, TUTTI_SUM, c, NULL));
 		RANK_CHECK(sum == 1);
 	}
+	const struct prepared_table *tables[] = {&c->prepared.even, &c->prepared.vector};
 	for (int i = 0; i < 2; i++)
-		RANK_CHECK(c->recipes[i].bytes <= RECIPES_BYTES && c->recipes[i].made >= 5000);
+		RANK_CHECK(tables[i]->bytes <= PREPARED_BYTES && tables[i]->made >= 5000);
 	return 0;
 }
 
-static void test_recipes_are_bounded(void **state)
+static void test_prepared_calls_are_bounded(void **state)
 {
 	(void)state;
 	run_near(2, false, NULL, endless_shapes);
@@ -810,9 +811,9 @@ int main(void)
 	        cmocka_unit_test(test_at_the_edge),
 	        cmocka_unit_test(test_forked_child),
 	        cmocka_unit_test(test_small_files),
-	        cmocka_unit_test(test_recipes_stand_side_by_side),
+	        cmocka_unit_test(test_prepared_calls_stand_side_by_side),
 	        cmocka_unit_test(test_no_shape_evicts_another),
-	        cmocka_unit_test(test_recipes_are_bounded),
+	        cmocka_unit_test(test_prepared_calls_are_bounded),
 	        cmocka_unit_test(test_v_forms_take_the_direct_way),
 	        cmocka_unit_test(test_communicators_one_after_the_other),
 	        cmocka_unit_test(test_communicators_side_by_side),

@@ -108,7 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	from.c = &c;
 	if (!flight || !alarm || control_join(&cc, &c, COMM, "fuzz", members, RANKS, 2, flight, alarm) != TUTTI_OK)
 		abort();
-	flight_start(flight, &call);
+	flight_start(flight, &call, call.number);
 	cc->shrink.waiting = mode & 2;
 	cc->shrink.round = 1;
 	if (mode & 1)

@@ -377,7 +377,7 @@ static void rings_follow_the_file(void **state)
 		fail_msg("%s", tutti_last_error(NULL));
 	unsetenv("TUTTI_TOPO_FILE");
 	for (int r = 0; r < THREADS; r++) {
-		struct comm_plan *p = comm_plan(c[r], COLL_ALLREDUCE, algo_by_name("ring"), 0, 1);
+		struct comm_plan *p = links_plan(c[r], COLL_ALLREDUCE, algo_by_name("ring"), 0, 1);
 		assert_non_null(p);
 		for (int i = 0; i < p->plan->nlinks; i++)
 			if (p->plan->links[i].outgoing)

@@ -338,7 +338,7 @@ static int end_world(void **state)
 
 static void call_on(int r, int comm, struct call call)
 {
-	flight_start(&stage->seat[r].flight[comm], &call);
+	flight_start(&stage->seat[r].flight[comm], &call, call.number);
 }
 
 static struct call collective(enum coll coll, uint64_t number, uint64_t count, enum tutti_dtype t)
@@ -984,11 +984,11 @@ static void records_are_kept_for_a_while(void **state)
 	(void)state;
 	assert_false(flight_read(&f, 0, &out));
 	assert_false(flight_read(&f, 1, &out));
-	flight_start(&f, &c);
+	flight_start(&f, &c, c.number);
 	assert_true(flight_read(&f, 1, &out));
 	assert_true(out.number == 1 && out.count == 7 && out.root == -1 && call_word(&out) == call_word(&c));
 	c.number = 1 + FLIGHT_CALLS;
-	flight_start(&f, &c);
+	flight_start(&f, &c, c.number);
 	assert_false(flight_read(&f, 1, &out));
 	assert_true(flight_read(&f, 1 + FLIGHT_CALLS, &out));
 }
@@ -1005,7 +1005,7 @@ static void dumps_are_json_lines(void **state)
 	alarm.status = TUTTI_EPEER;
 	for (c.number = 1; c.number <= 70; c.number++) {
 		c.count = c.number * 2;
-		flight_start(&f, &c);
+		flight_start(&f, &c, c.number);
 		if (c.number < 70)
 			flight_finish(&f, c.number);
 	}

@@ -17,6 +17,7 @@
 struct pair {
 	struct segment *seg[2];
 	struct direct *d[2];
+	struct direct_call call[2];
 	struct direct_run run[2];
 	float in[2][COUNT], out[2][COUNT];
 };
@@ -31,18 +32,17 @@ static void begin(struct pair *p, enum coll coll, bool two_shot)
 		assert_int_equal(direct_open(&p->d[r], p->seg[r], 1, local, 2, r, BUFFER), TUTTI_OK);
 		for (int i = 0; i < COUNT; i++)
 			p->in[r][i] = (float)(i + r);
-		p->run[r] = (struct direct_run){.coll = coll,
-		                                .two_shot = two_shot,
-		                                .in = (uint8_t *)p->in[r],
-		                                .out = (uint8_t *)p->out[r],
-		                                .bytes = sizeof(p->in[0]),
-		                                .esize = sizeof(float),
-		                                .kernels = kernel_table(),
-		                                .two = kernel_table()->two[TUTTI_F32][TUTTI_SUM],
-		                                .many = kernel_table()->many[TUTTI_F32][TUTTI_SUM],
-		                                .dtype = TUTTI_F32,
-		                                .op = TUTTI_SUM,
-		                                .sig = 5};
+		p->call[r] = (struct direct_call){.coll = coll,
+		                                  .two_shot = two_shot,
+		                                  .bytes = sizeof(p->in[0]),
+		                                  .esize = sizeof(float),
+		                                  .kernels = kernel_table(),
+		                                  .two = kernel_table()->two[TUTTI_F32][TUTTI_SUM],
+		                                  .many = kernel_table()->many[TUTTI_F32][TUTTI_SUM],
+		                                  .dtype = TUTTI_F32,
+		                                  .op = TUTTI_SUM};
+		direct_cut(&p->call[r], 2, r, BUFFER);
+		p->run[r] = direct_begin(&p->call[r], p->in[r], p->out[r], 5);
 	}
 	assert_int_equal(direct_ready(p->d[0]), TUTTI_OK);
 	assert_int_equal(direct_ready(p->d[1]), TUTTI_OK);
@@ -118,12 +118,15 @@ static void lender_waits(void **state)
 	static struct pair p;
 	(void)state;
 	begin(&p, COLL_ALLGATHER, false);
-	p.run[0].bytes = p.run[1].bytes = sizeof(float) * COUNT / 2;
+	for (int r = 0; r < 2; r++) {
+		p.call[r].bytes = sizeof(float) * COUNT / 2;
+		direct_cut(&p.call[r], 2, r, BUFFER);
+	}
 	(void)go(&p, 1);
 	(void)go(&p, 0);
-	for (int i = 0; i < 10 && p.run[1].finished < p.run[1].npieces; i++) {
+	for (int i = 0; i < 10 && p.run[1].finished < p.call[1].npieces; i++) {
 		(void)go(&p, 1);
-		if (p.run[0].finished < p.run[0].npieces)
+		if (p.run[0].finished < p.call[0].npieces)
 			assert_int_not_equal(go(&p, 1), ADVANCE_DONE);
 		(void)go(&p, 0);
 	}

@@ -101,8 +101,7 @@ static int sample(struct meter *m, size_t bytes, double *figure)
 /* Recipes made under other overrides are forgotten. */
 static int allow(struct meter *m, const char *algo, int channels)
 {
-	recipes_clear(&m->c->recipes[0]);
-	recipes_clear(&m->c->recipes[1]);
+	prepared_clear(&m->c->prepared);
 	m->c->tuner.channels = channels;
 	return tuner_allow(&m->c->tuner, algo);
 }
