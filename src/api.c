@@ -27,42 +27,6 @@ int tutti_version(void)
 	return TUTTI_VERSION;
 }
 
-/* ---- checks --------------------------------------------------------------------------------------------------------- */
-
-/* Keeps the thread's message as the communicator's, for tutti_last_error. */
-static int keep(struct tutti_comm *c, int rc)
-{
-	if (rc && c && !atomic_load_explicit(&c->alarm.status, memory_order_acquire)) /* A5 */
-		snprintf(c->error, sizeof(c->alarm.text), "%s", fail_text());
-	return rc;
-}
-
-static __attribute__((noinline)) int refused(struct tutti_comm *c, int rc)
-{
-	group_failed(rc);
-	return keep(c, rc);
-}
-
-static inline int check_comm(const struct tutti_comm *c)
-{
-	if (!c)
-		return fail(TUTTI_EINVAL, "the communicator is NULL");
-	if (c->world->forks != service_forks)
-		return fail(TUTTI_EUSAGE, "communicator %s was made before fork(): a child process must make its own",
-		            c->name);
-	return TUTTI_OK;
-}
-
-static inline int make_call(struct tutti_comm *c, const struct args *a, struct tutti_request **req)
-{
-	if (req)
-		*req = NULL;
-	int rc = check_comm(c);
-	if (!rc)
-		rc = call(c, a, req);
-	return __builtin_expect(!rc, 1) ? TUTTI_OK : refused(c, rc);
-}
-
 /* ---- collectives ------------------------------------------------------------------------------------------------------ */
 
 int tutti_allreduce(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op, struct tutti_comm *c,
@@ -70,14 +34,14 @@ int tutti_allreduce(const void *in, void *out, size_t count, enum tutti_dtype t,
 {
 	struct args o = {
 	        .coll = COLL_ALLREDUCE, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = -1};
-	return make_call(c, &o, req);
+	return call(c, &o, req);
 }
 
 int tutti_allgather(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
                     struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_ALLGATHER, .in = in, .out = out, .count = count, .dtype = t, .root = -1};
-	return make_call(c, &o, req);
+	return call(c, &o, req);
 }
 
 int tutti_reduce_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op,
@@ -85,7 +49,7 @@ int tutti_reduce_scatter(const void *in, void *out, size_t count, enum tutti_dty
 {
 	struct args o = {
 	        .coll = COLL_REDUCE_SCATTER, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = -1};
-	return make_call(c, &o, req);
+	return call(c, &o, req);
 }
 
 /* -1 is "no root" inside; a caller's -1 must not pass for it. */
@@ -99,7 +63,7 @@ int tutti_broadcast(const void *in, void *out, size_t count, enum tutti_dtype t,
 {
 	struct args o = {
 	        .coll = COLL_BROADCAST, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
-	return make_call(c, &o, req);
+	return call(c, &o, req);
 }
 
 int tutti_reduce(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op, int root,
@@ -107,28 +71,28 @@ int tutti_reduce(const void *in, void *out, size_t count, enum tutti_dtype t, en
 {
 	struct args o = {
 	        .coll = COLL_REDUCE, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = root_of(root)};
-	return make_call(c, &o, req);
+	return call(c, &o, req);
 }
 
 int tutti_gather(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
                  struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_GATHER, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
-	return make_call(c, &o, req);
+	return call(c, &o, req);
 }
 
 int tutti_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
                   struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_SCATTER, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
-	return make_call(c, &o, req);
+	return call(c, &o, req);
 }
 
 int tutti_alltoall(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
                    struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_ALLTOALL, .in = in, .out = out, .count = count, .dtype = t, .root = -1};
-	return make_call(c, &o, req);
+	return call(c, &o, req);
 }
 
 /* A v-form without its counts must not pass for the even form. */
@@ -151,7 +115,7 @@ int tutti_allgatherv(const void *in, void *out, const size_t *counts, const size
 	                 .root = -1,
 	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : make_call(c, &o, req);
+	return rc ? rc : call(c, &o, req);
 }
 
 int tutti_reduce_scatterv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t,
@@ -165,7 +129,7 @@ int tutti_reduce_scatterv(const void *in, void *out, const size_t *counts, const
 	                 .root = -1,
 	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : make_call(c, &o, req);
+	return rc ? rc : call(c, &o, req);
 }
 
 int tutti_gatherv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t, int root,
@@ -178,7 +142,7 @@ int tutti_gatherv(const void *in, void *out, const size_t *counts, const size_t 
 	                 .root = root_of(root),
 	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : make_call(c, &o, req);
+	return rc ? rc : call(c, &o, req);
 }
 
 int tutti_scatterv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t, int root,
@@ -191,7 +155,7 @@ int tutti_scatterv(const void *in, void *out, const size_t *counts, const size_t
 	                 .root = root_of(root),
 	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : make_call(c, &o, req);
+	return rc ? rc : call(c, &o, req);
 }
 
 int tutti_alltoallv(const void *in, const size_t *sendcounts, const size_t *senddispls, void *out,
@@ -205,26 +169,26 @@ int tutti_alltoallv(const void *in, const size_t *sendcounts, const size_t *send
 	                 .root = -1,
 	                 .parts = &(struct parts){sendcounts, senddispls, recvcounts, recvdispls}};
 	int rc = need_counts(c, sendcounts && recvcounts ? sendcounts : NULL, req);
-	return rc ? rc : make_call(c, &o, req);
+	return rc ? rc : call(c, &o, req);
 }
 
 int tutti_barrier(struct tutti_comm *c, struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_BARRIER, .dtype = TUTTI_U8, .root = -1};
-	return make_call(c, &o, req);
+	return call(c, &o, req);
 }
 
 int tutti_send(const void *in, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c,
                struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_SEND, .in = in, .count = count, .dtype = t, .root = root_of(peer)};
-	return make_call(c, &o, req);
+	return call(c, &o, req);
 }
 
 int tutti_recv(void *out, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c, struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_RECV, .out = out, .count = count, .dtype = t, .root = root_of(peer)};
-	return make_call(c, &o, req);
+	return call(c, &o, req);
 }
 
 int tutti_group_begin(void)
@@ -247,7 +211,7 @@ static int check_requests(struct tutti_request *const *reqs, int n)
 	int rc = TUTTI_OK;
 	for (int i = 0; i < n && !rc; i++)
 		if (reqs[i] && reqs[i]->comm)
-			rc = check_comm(reqs[i]->comm);
+			rc = comm_check(reqs[i]->comm);
 	return rc;
 }
 
@@ -306,7 +270,7 @@ int tutti_wait_any(struct tutti_request **reqs, int n, int *index)
 
 int tutti_progress(struct tutti_comm *c)
 {
-	int rc = check_comm(c);
+	int rc = comm_check(c);
 	if (rc)
 		return rc;
 	int was = cancel_disable();
@@ -316,7 +280,7 @@ int tutti_progress(struct tutti_comm *c)
 
 int tutti_comm_fd(struct tutti_comm *c)
 {
-	if (check_comm(c))
+	if (comm_check(c))
 		return -1;
 	int was = cancel_disable();
 	return cancel_restore(was, poll_fd(c));
@@ -357,7 +321,7 @@ const char *tutti_last_error(const struct tutti_comm *c)
 
 int tutti_comm_abort(struct tutti_comm *c, const char *why)
 {
-	int rc = check_comm(c);
+	int rc = comm_check(c);
 	if (rc)
 		return rc;
 	char text[600];
@@ -379,16 +343,16 @@ int tutti_comm_destroy(struct tutti_comm *c)
 
 int tutti_comm_split(struct tutti_comm *c, int color, int key, struct tutti_comm **out)
 {
-	int rc = check_comm(c);
+	int rc = comm_check(c);
 	if (!rc && !out)
 		rc = fail(TUTTI_EINVAL, "tutti_comm_split: out is NULL");
 	int was = cancel_disable();
-	return cancel_restore(was, rc ? rc : keep(c, comm_split(c, color, key, out)));
+	return cancel_restore(was, rc ? rc : comm_keep_error(c, comm_split(c, color, key, out)));
 }
 
 int tutti_comm_shrink(struct tutti_comm *c, struct tutti_comm **out)
 {
-	int rc = check_comm(c);
+	int rc = comm_check(c);
 	if (!rc && !out)
 		rc = fail(TUTTI_EINVAL, "tutti_comm_shrink: out is NULL");
 	int was = cancel_disable();
@@ -399,34 +363,34 @@ int tutti_comm_shrink(struct tutti_comm *c, struct tutti_comm **out)
 
 int tutti_mem_alloc(struct tutti_comm *c, size_t bytes, void **ptr)
 {
-	int rc = check_comm(c);
+	int rc = comm_check(c);
 	if (!rc && !ptr)
 		rc = fail(TUTTI_EINVAL, "tutti_mem_alloc: ptr is NULL");
 	int was = cancel_disable();
-	return cancel_restore(was, rc ? rc : keep(c, mem_alloc(c, bytes, ptr)));
+	return cancel_restore(was, rc ? rc : comm_keep_error(c, mem_alloc(c, bytes, ptr)));
 }
 
 int tutti_mem_free(struct tutti_comm *c, void *ptr)
 {
-	int rc = check_comm(c);
+	int rc = comm_check(c);
 	int was = cancel_disable();
-	return cancel_restore(was, rc || !ptr ? rc : keep(c, mem_free(c, ptr)));
+	return cancel_restore(was, rc || !ptr ? rc : comm_keep_error(c, mem_free(c, ptr)));
 }
 
 int tutti_mem_register(struct tutti_comm *c, void *ptr, size_t bytes)
 {
-	int rc = check_comm(c);
+	int rc = comm_check(c);
 	if (!rc && (!ptr || !bytes))
 		rc = fail(TUTTI_EINVAL, "tutti_mem_register: %zu bytes at %p are no memory", bytes, ptr);
 	int was = cancel_disable();
-	return cancel_restore(was, rc ? rc : keep(c, mem_register(c, ptr, bytes)));
+	return cancel_restore(was, rc ? rc : comm_keep_error(c, mem_register(c, ptr, bytes)));
 }
 
 int tutti_mem_deregister(struct tutti_comm *c, void *ptr)
 {
-	int rc = check_comm(c);
+	int rc = comm_check(c);
 	int was = cancel_disable();
-	return cancel_restore(was, rc ? rc : keep(c, mem_deregister(c, ptr)));
+	return cancel_restore(was, rc ? rc : comm_keep_error(c, mem_deregister(c, ptr)));
 }
 
 /* ---- explaining ------------------------------------------------------------------------------------------------------------ */
@@ -435,7 +399,7 @@ static int explain(const struct tutti_comm *comm, const char *coll, size_t count
                    char *text, size_t cap)
 {
 	struct tutti_comm *c = (struct tutti_comm *)(uintptr_t)comm;
-	int rc = check_comm(c), kind = coll ? coll_by_name(coll) : -1;
+	int rc = comm_check(c), kind = coll ? coll_by_name(coll) : -1;
 	if (!rc && (kind < 0 || kind >= COLL_COUNT || !text || !cap))
 		rc = fail(TUTTI_EINVAL, "tutti_comm_explain: no collective \"%s\", or no room for text",
 		          coll ? coll : "NULL");

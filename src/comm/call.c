@@ -69,21 +69,6 @@ static __attribute__((noinline)) int wait_here(struct tutti_comm *c, struct tutt
 	return cancel_restore(was, finished ? TUTTI_OK : alarmed(c));
 }
 
-/*
- * What the peers of a direct call wait for is published before anything is written down. As a rule they come soon: a few looks
- * follow, before it becomes a wait like any other.
- */
-static inline bool done_at_once(struct tutti_comm *c, struct tutti_request *r)
-{
-	enum advance a = direct_advance(c->direct, &r->direct);
-	flight_start(&c->flight, &r->prepared->record, r->number);
-	for (int i = 0; a < ADVANCE_DONE && i < WAIT_EAGER && !wait_crowded(c->site.how); i++)
-		a = direct_advance(c->direct, &r->direct);
-	if (a == ADVANCE_DONE)
-		flight_finish(&c->flight, r->number);
-	return a == ADVANCE_DONE;
-}
-
 static uint64_t *counter_of(struct tutti_comm *c, const struct args *a)
 {
 	return is_message(a->coll) ? &c->p2p[2 * a->root + (a->coll == COLL_RECV)] : &c->number;
@@ -113,10 +98,31 @@ static __attribute__((noinline)) int run_here(struct tutti_comm *c, const struct
 	return wait_here(c, &here);
 }
 
+/* A direct call that has begun, as a request. */
+static __attribute__((noinline)) int go_on_here(struct tutti_comm *c, const struct prepared *p,
+                                                const struct direct_run *x)
+{
+	struct tutti_request here = request_of(c, p, x->in, x->out, c->number);
+	here.direct = *x;
+	return wait_here(c, &here);
+}
+
+/*
+ * What the peers of a direct call wait for is published before anything is written down. As a rule theirs is there, or comes
+ * soon: a few looks follow before it becomes a wait like any other.
+ */
 static inline int run_direct_here(struct tutti_comm *c, const struct args *a, const struct prepared *p)
 {
-	struct tutti_request here = request_of(c, p, a->in, a->out, ++c->number);
-	return done_at_once(c, &here) ? TUTTI_OK : wait_here(c, &here);
+	uint64_t number = ++c->number;
+	struct direct_run x = direct_begin(&p->direct, a->in, a->out, call_signature(p->salt, number));
+	enum advance got = direct_advance(c->direct, &x);
+	flight_start(&c->flight, &p->record, number);
+	for (int i = 0; got < ADVANCE_DONE && i < WAIT_EAGER && !wait_crowded(c->site.how); i++)
+		got = direct_advance(c->direct, &x);
+	if (got != ADVANCE_DONE)
+		return go_on_here(c, p, &x);
+	flight_finish(&c->flight, number);
+	return TUTTI_OK;
 }
 
 /* ---- into the queue ---------------------------------------------------------------------------------------------------- */
@@ -152,22 +158,34 @@ static __attribute__((noinline)) int run_queued(struct tutti_comm *c, const stru
 
 /* ---- both -------------------------------------------------------------------------------------------------------------- */
 
-static __attribute__((noinline)) int refuse(const struct args *a, int rc)
+static __attribute__((noinline)) int refused(struct tutti_comm *c, int rc)
 {
-	return fail_while(rc, "tutti_%s%s", coll_name(a->coll), a->parts ? "v" : "");
+	group_failed(rc);
+	return comm_keep_error(c, rc);
+}
+
+static __attribute__((noinline)) int invalid(struct tutti_comm *c, const struct args *a, int rc)
+{
+	return refused(c, fail_while(rc, "tutti_%s%s", coll_name(a->coll), a->parts ? "v" : ""));
 }
 
 int call(struct tutti_comm *c, const struct args *a, struct tutti_request **req)
 {
 	const struct prepared *p;
-	int rc = prepared_of(c, &c->prepared, a, &p);
+	if (req)
+		*req = NULL;
+	int rc = comm_check(c);
+	if (rc)
+		return refused(c, rc);
+	rc = prepared_of(c, &c->prepared, a, &p);
 	if (!rc)
 		rc = args_check_buffers(a, &p->touches);
 	if (rc)
-		return refuse(a, rc);
-	if ((rc = alarmed(c)) != TUTTI_OK)
-		return rc;
-	if (req || group_is_open() || queue_length(&c->queue))
-		return run_queued(c, a, p, req);
-	return p->kind == RUN_DIRECT && c->direct_is_ready ? run_direct_here(c, a, p) : run_here(c, a, p);
+		return invalid(c, a, rc);
+	rc = alarmed(c);
+	if (!rc && !req && !group_is_open() && !queue_length(&c->queue))
+		rc = p->kind == RUN_DIRECT && c->direct_is_ready ? run_direct_here(c, a, p) : run_here(c, a, p);
+	else if (!rc)
+		rc = run_queued(c, a, p, req);
+	return __builtin_expect(!rc, 1) ? TUTTI_OK : refused(c, rc);
 }

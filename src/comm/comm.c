@@ -193,6 +193,23 @@ out:
 	return rc;
 }
 
+int comm_check_well(const struct tutti_comm *c)
+{
+	if (!c)
+		return fail(TUTTI_EINVAL, "the communicator is NULL");
+	if (c->world->forks != service_forks)
+		return fail(TUTTI_EUSAGE, "communicator %s was made before fork(): a child process must make its own",
+		            c->name);
+	return TUTTI_OK;
+}
+
+int comm_keep_error(struct tutti_comm *c, int rc)
+{
+	if (rc && c && !atomic_load_explicit(&c->alarm.status, memory_order_acquire)) /* A5 */
+		snprintf(c->error, sizeof(c->alarm.text), "%s", fail_text());
+	return rc;
+}
+
 int comm_rank_of(const struct tutti_comm *c, int world_rank)
 {
 	int r = 0;

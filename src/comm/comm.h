@@ -21,6 +21,7 @@
 #include "../control/control.h"
 #include "../engine/crew.h"
 #include "../tuner/tuner.h"
+#include "../util/service.h"
 #include "../world/world.h"
 #include "links.h"
 #include "poll.h"
@@ -77,11 +78,19 @@ struct comm_spec {
 	struct entry *listed; /* as in tutti_comm; taken over, also on error. NULL: not yet */
 };
 
+int comm_check_well(const struct tutti_comm *c);
 int comm_make(struct tutti_comm **out, const struct comm_spec *spec);
 void comm_free(struct tutti_comm *c);
 /** Lists this rank as a member of communicator `id`, for the ranks that share memory; *at stays NULL where none is shared. */
 int comm_list_member(struct world *w, uint64_t id, struct entry **at);
 void comm_delist_member(struct world *w, struct entry *listed);
+/** EINVAL, EUSAGE: this is none, or one of a parent process. */
+static inline int comm_check(const struct tutti_comm *c)
+{
+	return __builtin_expect(c && c->world->forks == service_forks, 1) ? TUTTI_OK : comm_check_well(c);
+}
+/** Keeps the thread's message as the communicator's, for tutti_last_error, if rc is a failure; returns rc. */
+int comm_keep_error(struct tutti_comm *c, int rc);
 /** Writes the flight record that TUTTI_FLIGHT asks for; what fails is a warning. */
 void comm_dump(struct tutti_comm *c);
 /** The rank here of a rank of the world. */

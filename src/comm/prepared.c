@@ -190,6 +190,13 @@ static bool same_parts(const struct prepared *p, const struct parts *want, int n
 	       same_side(v->rcounts, v->rdispls, p->rpacked, want->rcounts, want->rdispls, n);
 }
 
+/* Counts are mostly multiples of large powers of two: only the uppermost bits of a product depend on all of them. */
+static inline uint64_t hash_even(const struct args *a)
+{
+	return (a->count ^ (uint64_t)a->coll << 40 ^ (uint64_t)a->dtype << 48 ^ (uint64_t)(unsigned)a->root << 52) *
+	       0x9e3779b97f4a7c15u;
+}
+
 static inline uint64_t hash_array(uint64_t h, const size_t *a, int n)
 {
 	for (int i = 0; a && i < n; i++)
@@ -200,7 +207,7 @@ static inline uint64_t hash_array(uint64_t h, const size_t *a, int n)
 static uint64_t hash_with_parts(const struct args *a, int n)
 {
 	const struct parts *v = a->parts;
-	uint64_t h = prepared_hash(a);
+	uint64_t h = hash_even(a);
 	if (!v)
 		return h;
 	h = hash_array(hash_array(h, v->counts, n), v->displs, n);
@@ -241,6 +248,7 @@ int prepared_open(struct prepared_calls *p)
 
 void prepared_clear(struct prepared_calls *p)
 {
+	p->last = NULL;
 	clear_table(&p->even);
 	clear_table(&p->vector);
 }
@@ -292,10 +300,8 @@ static void insert(struct prepared_table *t, struct prepared *p)
 	t->made++;
 }
 
-int prepared_further(struct tutti_comm *c, struct prepared_calls *calls, const struct args *a,
-                     const struct prepared **out)
+static int find(struct tutti_comm *c, struct prepared_table *t, const struct args *a, const struct prepared **out)
 {
-	struct prepared_table *t = a->parts ? &calls->vector : &calls->even;
 	uint64_t h = hash_with_parts(a, c->size);
 	for (struct prepared *p = t->bucket[h >> t->shift]; p; p = p->next)
 		if (p->hash == h && prepared_is(p, a) && same_parts(p, a->parts, c->size)) {
@@ -316,4 +322,14 @@ int prepared_further(struct tutti_comm *c, struct prepared_calls *calls, const s
 	insert(t, p);
 	*out = p;
 	return TUTTI_OK;
+}
+
+int prepared_look(struct tutti_comm *c, struct prepared_calls *calls, const struct args *a, const struct prepared **out)
+{
+	if (a->parts)
+		return find(c, &calls->vector, a, out);
+	calls->last = NULL; /* it may be dropped to make room */
+	int rc = find(c, &calls->even, a, out);
+	calls->last = rc ? NULL : *out;
+	return rc;
 }

@@ -71,6 +71,7 @@ struct prepared_table {
 
 /** A communicator has two: the v-forms, whose counts and places are part of the key, have one for themselves. */
 struct prepared_calls {
+	const struct prepared *last; /* the even call that was looked for last; NULL: none */
 	struct prepared_table even, vector;
 };
 
@@ -86,30 +87,20 @@ static inline const struct prepared *prepared_hold(const struct prepared *p)
 }
 void prepared_release(const struct prepared *p);
 
-/* Counts are mostly multiples of large powers of two: only the uppermost bits of a product depend on all of them. */
-static inline uint64_t prepared_hash(const struct args *a)
-{
-	return (a->count ^ (uint64_t)a->coll << 40 ^ (uint64_t)a->dtype << 48 ^ (uint64_t)(unsigned)a->root << 52) *
-	       0x9e3779b97f4a7c15u;
-}
-
 static inline bool prepared_is(const struct prepared *p, const struct args *a)
 {
 	return memcmp(&p->args, a, offsetof(struct args, in)) == 0; /* the compiler makes a few compares of it */
 }
 
-int prepared_further(struct tutti_comm *c, struct prepared_calls *t, const struct args *a, const struct prepared **out);
+int prepared_look(struct tutti_comm *c, struct prepared_calls *t, const struct args *a, const struct prepared **out);
 
 /** What a call comes to, valid until the next call of this. EINVAL says what is wrong with it; ENOMEM. */
 static inline int prepared_of(struct tutti_comm *c, struct prepared_calls *t, const struct args *a,
                               const struct prepared **out)
 {
-	/* mostly the first of an even call's bucket: no function, few instructions */
-	const struct prepared *p = t->even.bucket[prepared_hash(a) >> t->even.shift];
-	if (a->parts || !p || !prepared_is(p, a))
-		return prepared_further(c, t, a, out);
-	*out = p;
-	return TUTTI_OK;
+	/* mostly the same as before: no function, few instructions */
+	*out = t->last;
+	return t->last && !a->parts && prepared_is(t->last, a) ? TUTTI_OK : prepared_look(c, t, a, out);
 }
 
 /** How the blocks of a plan are cut for this call. Errors of engine_cut. */

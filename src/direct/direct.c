@@ -250,6 +250,7 @@ void direct_cut(struct direct_call *call, int n, int me, size_t buffer)
 	call->piece = call->piece > most ? most : call->piece;
 	call->inlined = call->bytes * blocks <= SLOT_INLINE && !call->two_shot;
 	call->at_once = call->inlined && call->bytes && call->coll == COLL_ALLREDUCE && !call->stepwise;
+	call->count = call->bytes / call->esize;
 	look_at_parts(call, n, me);
 	call->fills = call->inlined ? 0 : blocks * spacing(call);
 	if (call->bytes >= longs && call->fills < longs)
@@ -673,6 +674,37 @@ void direct_end(struct direct *d, struct direct_run *x)
 
 /* ---- a call -------------------------------------------------------------------------------------------------------- */
 
+/* At most a flag's line. A function call would take longer than the copy. */
+static inline void copy_inlined(uint8_t *to, const uint8_t *from, size_t bytes)
+{
+	for (; bytes >= 8; bytes -= 8, to += 8, from += 8)
+		memcpy(to, from, 8);
+	if (bytes & 4) {
+		memcpy(to, from, 4);
+		to += 4, from += 4;
+	}
+	if (bytes & 2) {
+		memcpy(to, from, 2);
+		to += 2, from += 2;
+	}
+	if (bytes & 1)
+		*to = *from;
+}
+
+/* The fold of what stands in the lines of all. */
+static inline void fold_inlined(struct direct *d, const struct direct_run *x, size_t b)
+{
+	const struct direct_call *call = x->call;
+	struct direct_area **area = d->area;
+	if (d->n == 2) {
+		call->two(x->out, area[0]->input[b].line.data, area[1]->input[b].line.data, call->count, 2);
+		return;
+	}
+	for (int i = 0; i < d->n; i++)
+		d->source[i] = area[i]->input[b].line.data;
+	call->many(x->out, d->source, d->n, call->count, (uint32_t)d->n);
+}
+
 /*
  * An allreduce of what fits into a flag's line, a decoder's smallest calls: the general way, less all that is about pieces,
  * buffers and lending. At this size instructions count: docs/performance.md.
@@ -686,16 +718,13 @@ static enum advance advance_inlined(struct direct *d, struct direct_run *x)
 		struct slot *own = &d->own->input[b].line;
 		if (!buffer_free(d, e))
 			return ADVANCE_STUCK;
-		memcpy(own->data, x->in, x->call->bytes);
+		copy_inlined(own->data, x->in, x->call->bytes);
 		raise_flag(d, x, own, e, NULL);
 		x->published = 1;
 	}
 	if (!all_inputs_there(d, x, e))
 		return moved ? ADVANCE_MOVED : ADVANCE_STUCK;
-	struct direct_area **area = d->area, **end = area + d->n;
-	for (const void **to = d->source; area < end; area++)
-		*to++ = (*area)->input[b].line.data;
-	fold_from(d, x, x->out, d->source, x->call->bytes);
+	fold_inlined(d, x, b);
 	atomic_store_explicit(&d->own->done.epoch, e, memory_order_release); /* R4 */
 	x->finished = 1;
 	return ADVANCE_DONE;

@@ -53,6 +53,7 @@ struct direct_call {
 	bool packed;           /* this rank's input can be lent: its blocks stand side by side */
 	bool inlined;          /* the flag's line has room for the bytes */
 	bool at_once;          /* an allreduce of such: it has a way of its own */
+	size_t count;          /* then: elements */
 };
 
 /** One call in motion. */
