@@ -14,13 +14,8 @@
 #define TUTTI_CONTROL_H
 
 #include "../bootstrap/door.h"
+#include "../util/alarm.h"
 #include "flight.h"
-
-/** Raised once: the first wins. Readers load status with acquire, then read text. */
-struct alarm {
-	_Atomic int status; /* TUTTI_OK: healthy */
-	char text[1000];
-};
 
 struct control;
 struct control_comm;

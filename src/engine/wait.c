@@ -7,8 +7,8 @@
 
 #include <sched.h>
 
-#include "../control/control.h"
 #include "../os/os.h"
+#include "../util/alarm.h"
 #include "../util/clock.h"
 #include "link.h"
 

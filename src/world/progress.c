@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../control/control.h"
+#include "../util/alarm.h"
 #include "../util/error.h"
 
 void progress_open(struct progress *p, struct wait_policy *how)
