@@ -9,34 +9,6 @@
 #include "finish.h"
 #include "group.h"
 
-/* The first to see the alarm dumps the recorder. */
-static __attribute__((noinline)) int heed(struct tutti_comm *c, int status)
-{
-	int was = cancel_disable();
-	if (c->world->params.flight && !atomic_exchange_explicit(&c->dumped, true, memory_order_relaxed))
-		comm_dump(c);
-	return cancel_restore(was, fail(status, "%s", c->alarm.text));
-}
-
-static inline int alarmed(struct tutti_comm *c)
-{
-	int status = atomic_load_explicit(&c->alarm.status, memory_order_acquire); /* A5 */
-	return __builtin_expect(!status, 1) ? TUTTI_OK : heed(c, status);
-}
-
-int call_alarmed(struct tutti_comm *c)
-{
-	return alarmed(c);
-}
-
-void call_ended(struct tutti_comm *c, const struct tutti_request *r)
-{
-	if (request_is_message(r))
-		flight_message_done(&c->flight);
-	else
-		flight_finish(&c->flight, r->number);
-}
-
 /* ---- on the caller's stack --------------------------------------------------------------------------------------------- */
 
 /* Until the call has ended, or the communicator. */
@@ -64,9 +36,9 @@ static __attribute__((noinline)) int wait_here(struct tutti_comm *c, struct tutt
 	bool finished = request_finished(r);
 	c->message = NULL;
 	if (finished)
-		call_ended(c, r);
+		request_ended(c, r);
 	request_release(r);
-	return cancel_restore(was, finished ? TUTTI_OK : alarmed(c));
+	return cancel_restore(was, finished ? TUTTI_OK : comm_alarmed(c));
 }
 
 static uint64_t *counter_of(struct tutti_comm *c, const struct args *a)
@@ -182,7 +154,7 @@ int call(struct tutti_comm *c, const struct args *a, struct tutti_request **req)
 		rc = args_check_buffers(a, &p->touches);
 	if (rc)
 		return invalid(c, a, rc);
-	rc = alarmed(c);
+	rc = comm_alarmed(c);
 	if (!rc && !req && !group_is_open() && !queue_length(&c->queue))
 		rc = p->kind == RUN_DIRECT && c->direct_is_ready ? run_direct_here(c, a, p) : run_here(c, a, p);
 	else if (!rc)

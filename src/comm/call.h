@@ -15,9 +15,4 @@ struct tutti_comm;
  */
 int call(struct tutti_comm *c, const struct args *a, struct tutti_request **req);
 
-/** The alarm of a communicator has gone off: its status, with its text as the thread's message; or TUTTI_OK. */
-int call_alarmed(struct tutti_comm *c);
-/** Writes down that a call or a message is over. */
-void call_ended(struct tutti_comm *c, const struct tutti_request *r);
-
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../topo/ring.h"
+#include "../util/cancel.h"
 #include "../util/error.h"
 #include "../util/log.h"
 #include "../util/service.h"
@@ -201,6 +202,15 @@ int comm_check_well(const struct tutti_comm *c)
 		return fail(TUTTI_EUSAGE, "communicator %s was made before fork(): a child process must make its own",
 		            c->name);
 	return TUTTI_OK;
+}
+
+/* The first to see the alarm dumps the recorder. */
+int comm_heed(struct tutti_comm *c, int status)
+{
+	int was = cancel_disable();
+	if (c->world->params.flight && !atomic_exchange_explicit(&c->dumped, true, memory_order_relaxed))
+		comm_dump(c);
+	return cancel_restore(was, fail(status, "%s", c->alarm.text));
 }
 
 int comm_keep_error(struct tutti_comm *c, int rc)

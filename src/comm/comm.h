@@ -89,6 +89,13 @@ static inline int comm_check(const struct tutti_comm *c)
 {
 	return __builtin_expect(c && c->world->forks == service_forks, 1) ? TUTTI_OK : comm_check_well(c);
 }
+int comm_heed(struct tutti_comm *c, int status);
+/** TUTTI_OK; or, once the alarm has gone off, its status, with its text as the thread's message. */
+static inline int comm_alarmed(struct tutti_comm *c)
+{
+	int status = atomic_load_explicit(&c->alarm.status, memory_order_acquire); /* A5 */
+	return __builtin_expect(!status, 1) ? TUTTI_OK : comm_heed(c, status);
+}
 /** Keeps the thread's message as the communicator's, for tutti_last_error, if rc is a failure; returns rc. */
 int comm_keep_error(struct tutti_comm *c, int rc);
 /** Writes the flight record that TUTTI_FLIGHT asks for; what fails is a warning. */

@@ -4,7 +4,6 @@
 #include "../os/os.h"
 #include "../util/error.h"
 #include "../util/fd.h"
-#include "../util/service.h"
 #include "comm.h"
 
 void poll_tick(struct tutti_comm *c, bool on)

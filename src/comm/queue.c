@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "../util/error.h"
-#include "call.h"
 #include "comm.h"
 
 static bool move_job(struct progress_job *job)
@@ -86,7 +85,7 @@ static void complete(struct tutti_comm *c, struct lane *l, int status, const cha
 	struct tutti_request *r = l->head;
 	l->head = r->next;
 	if (!status)
-		call_ended(c, r);
+		request_ended(c, r);
 	request_release(r);
 	r->next = NULL;
 	r->status = status;
@@ -177,7 +176,7 @@ bool queue_move(struct tutti_comm *c)
 {
 	if (!queue_length(&c->queue) || !comm_trylock(c))
 		return false;
-	int status = call_alarmed(c);
+	int status = comm_alarmed(c);
 	bool moved = true;
 	poll_seen(c);
 	if (status)

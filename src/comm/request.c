@@ -324,3 +324,11 @@ bool request_finished(const struct tutti_request *r)
 		return true;
 	}
 }
+
+void request_ended(struct tutti_comm *c, const struct tutti_request *r)
+{
+	if (request_is_message(r))
+		flight_message_done(&c->flight);
+	else
+		flight_finish(&c->flight, r->number);
+}

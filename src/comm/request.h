@@ -90,6 +90,8 @@ bool request_joins(const struct tutti_comm *c, const struct tutti_request *first
 enum advance request_advance_behind(struct tutti_comm *c, struct tutti_request *r);
 /** Has all of it been done on this rank? */
 bool request_finished(const struct tutti_request *r);
+/** Writes down that the call or message is over. */
+void request_ended(struct tutti_comm *c, const struct tutti_request *r);
 /** Before the caller gets its buffers back: ends the run, finished or not. */
 void request_release(struct tutti_request *r);
 /** What one rank can't do any more ends the call on all of them; the text is the thread's message. */
