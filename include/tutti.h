@@ -1,37 +1,50 @@
 /*
- * Tutti: collective communication for tensors that live in ordinary memory.
+ * Tutti: collective communication for tensors in ordinary memory.
  *
- * This is the whole public interface. It is plain C, usable from C11, C++17 and any foreign-function interface: handles
- * are opaque, every function but the few that return a size or a string returns a status (TUTTI_OK == 0).
+ * This header is the whole public interface. It is plain C and can be used from C11, C++17 and any foreign-function
+ * interface. Handles are opaque. Functions return a status (TUTTI_OK == 0), except the few that return a size, a number
+ * or a string.
  *
- * Conventions that hold for every collective
- *   - Ranks of a communicator are 0 .. size-1. All of them call the same collectives in the same order.
- *   - `count` is in elements. Where a buffer holds one part per rank, `count` is the length of one part.
- *   - Buffers need no alignment. They must not overlap, except for the in-place forms named with each call.
- *   - `req == NULL`: the call blocks until this rank's buffers may be used again and its result is there.
- *     Otherwise it returns at once and fills `*req`; finish it with tutti_test, tutti_wait, tutti_wait_all or
- *     tutti_wait_any, and leave the buffers alone until then.
- *   - All ranks receive identical bits. The floating-point environment of the calling threads (rounding mode, flushing of
- *     subnormals, unmasked exceptions) has no effect on results: Tutti computes in the default environment and restores the
- *     caller's. Inputs such as NaN or subnormals never raise SIGFPE. Which exception flags are set afterwards is unspecified.
- *   - What each computes is what the MPI standard (4.0, chapters 3 and 6) gives its namesake; the order of arguments and
- *     the in-place forms are NCCL's. Algorithms are chosen per call; `tutti-info --algorithms` lists them with their sources.
- *   - Threads: one thread at a time may be inside calls on one communicator (different communicators are independent);
- *     tutti_comm_abort and tutti_comm_error may be called by any thread at any time.
- *   - Cancellation (pthread_cancel): no call is a cancellation point. A thread that is cancelled in a call finishes it, and
- *     cancellation acts at the thread's next cancellation point after it. To end a call sooner, abort its communicator. The
- *     caller's own functions (tutti_oob, log) run with cancellation disabled. PTHREAD_CANCEL_ASYNCHRONOUS is not supported
- *     in calls.
- *   - The end of a process that has not destroyed its communicators: when it returns from main or calls exit after its last
- *     call, calls that it took part in end well on all ranks, and a further one fails with EPEER, which names it. When it is
- *     killed, crashes or calls _exit, it died, and calls under way on other ranks may fail. docs/errors.md says more.
+ * Collectives
+ *   - The ranks of a communicator are 0 to size-1. All of them must call the same collectives in the same order.
+ *   - `count` is a number of elements. Where a buffer holds one part per rank, `count` is the length of one part.
+ *   - Buffers need no alignment. Buffers must not overlap, except in the in-place forms listed with each function.
+ *   - With `req == NULL` the call blocks until its result is available and this rank's buffers can be reused. Otherwise
+ *     the call returns at once and stores a request in `*req`. Do not touch the buffers until the request is complete.
+ *     Complete it with tutti_test, tutti_wait, tutti_wait_all or tutti_wait_any.
+ *   - All ranks receive bit-identical results. The floating-point environment of the calling thread (rounding mode,
+ *     flushing of subnormals, unmasked exceptions) does not affect them: Tutti computes in the default environment and
+ *     restores the caller's. NaN and subnormal inputs never raise SIGFPE. The exception flags are unspecified after a
+ *     call.
+ *   - Each collective computes what its namesake in the MPI standard (4.0, chapters 3 and 6) computes. The argument
+ *     order and the in-place forms are NCCL's. Tutti chooses an algorithm for each call. `tutti-info --algorithms`
+ *     lists the algorithms and their sources.
+ *
+ * Threads
+ *   - Only one thread at a time may be inside a call on a given communicator. Different communicators are independent.
+ *   - Any thread may call tutti_comm_abort and tutti_comm_error at any time. Several threads may be inside tutti_work
+ *     for the same request.
+ *   - No call is a cancellation point. If a thread is cancelled (pthread_cancel) inside a call, the call completes, and
+ *     the cancellation acts at the thread's next cancellation point. Abort the communicator to end a call sooner.
+ *     Functions that the caller supplies (tutti_oob, log) run with cancellation disabled. Calls do not support
+ *     PTHREAD_CANCEL_ASYNCHRONOUS.
+ *
+ * Processes that end without destroying their communicators
+ *   - If the process returns from main or calls exit after its last call has completed, the calls it took part in
+ *     complete on all ranks. A later call fails with TUTTI_EPEER, and the error text names the process.
+ *   - If the process is killed, crashes or calls _exit, it counts as dead, and calls in progress on other ranks may
+ *     fail.
+ *   See docs/errors.md.
  *
  * Errors
- *   TUTTI_EINVAL means that nothing happened and the communicator is as healthy as before. Every other error puts the
- *   communicator out of use: it can be aborted, shrunk or destroyed, and each further call returns the same error; except
- *   TUTTI_EUSAGE, and the TUTTI_ENOMEM of tutti_mem_alloc, which concern that one call.
- *   Any collective or message may end with EPEER, ETIMEOUT, EMISMATCH, EABORTED, EAUTH, ENOMEM, ESYSTEM or EUNSUPPORTED.
- *   tutti_last_error says what was tried, on what, with whom, and what to do.
+ *   - TUTTI_EINVAL means that the call had no effect. The communicator can still be used.
+ *   - TUTTI_EUSAGE, and TUTTI_ENOMEM from tutti_mem_alloc and tutti_mem_register, affect only the call that returns
+ *     them.
+ *   - Any other error disables the communicator: every further call on it returns the same error. It can then only be
+ *     aborted, shrunk or destroyed.
+ *   - Any collective or message can fail with EPEER, ETIMEOUT, EMISMATCH, EABORTED, EAUTH, ENOMEM, ESYSTEM or
+ *     EUNSUPPORTED.
+ *   - tutti_last_error returns a text that says what was attempted, on what, with which rank, and what to do.
  */
 #ifndef TUTTI_H
 #define TUTTI_H
@@ -59,28 +72,29 @@ extern "C" {
 
 enum tutti_status {
 	TUTTI_OK = 0,
-	TUTTI_EINVAL = 1,        /* a bad argument: nothing happened, *req stays NULL */
-	TUTTI_EUSAGE = 2,        /* a call out of place: a forked child, a destroyed or nested use */
+	TUTTI_EINVAL = 1,        /* invalid argument; the call had no effect, *req is NULL */
+	TUTTI_EUSAGE = 2,        /* not allowed here, for example in a forked child */
 	TUTTI_ENOMEM = 3,        /* out of memory or shared memory */
-	TUTTI_ESYSTEM = 4,       /* a system call failed; the message names it and its errno */
-	TUTTI_ETIMEOUT = 5,      /* a deadline passed; the message names who is late */
-	TUTTI_EPEER = 6,         /* a rank died or can't be reached */
-	TUTTI_EMISMATCH = 7,     /* ranks called different things */
+	TUTTI_ESYSTEM = 4,       /* a system call failed; the text names it and its errno */
+	TUTTI_ETIMEOUT = 5,      /* a deadline passed; the text names the late rank */
+	TUTTI_EPEER = 6,         /* a rank died or is unreachable */
+	TUTTI_EMISMATCH = 7,     /* ranks made different calls */
 	TUTTI_EABORTED = 8,      /* tutti_comm_abort was called, here or by another rank */
 	TUTTI_EAUTH = 9,         /* a secret is missing or wrong */
-	TUTTI_EUNSUPPORTED = 10, /* this build or machine can't do it */
+	TUTTI_EUNSUPPORTED = 10, /* not supported by this build or machine */
 	TUTTI_STATUS_MAX_ = 0x7fffffff
 };
 
-/** Short name and meaning of a status. Never NULL; any thread. */
+/** Return the name and meaning of a status. Never returns NULL. Any thread may call it. */
 TUTTI_API const char *tutti_strerror(int status);
 
 struct tutti_comm;
 struct tutti_request;
 
 /**
- * The full text of the last error: of communicator `c`, or of this thread's last failed call when `c` is NULL. Never
- * NULL; "" when nothing failed. The text stays valid until the next call on `c` (or of this thread).
+ * Return the text of the last error of communicator `c`, or of the calling thread's last failed call if `c` is NULL.
+ * Never returns NULL; returns "" if nothing failed. The text is valid until the next call on `c` (until the thread's
+ * next call if `c` is NULL).
  */
 TUTTI_API const char *tutti_last_error(const struct tutti_comm *c);
 
@@ -99,15 +113,15 @@ enum tutti_dtype {
 	TUTTI_BF16 = 9,
 	TUTTI_F32 = 10,
 	TUTTI_F64 = 11,
-	TUTTI_F8E4M3 = 12, /* OCP FP8: no infinity, overflow becomes NaN */
+	TUTTI_F8E4M3 = 12, /* OCP FP8 without infinity: overflow becomes NaN */
 	TUTTI_F8E5M2 = 13, /* OCP FP8: overflow becomes infinity */
 	TUTTI_DTYPE_MAX_ = 0x7fffffff
 };
 
 /**
- * Integers wrap; AVG is the sum divided by the number of ranks once, last (integers truncate towards zero). MIN and MAX
- * order -0 before +0 and propagate NaN; every NaN result is the type's canonical quiet NaN. Values from 0x100 are
- * reserved.
+ * Reduction operations. Integer overflow wraps around. AVG divides the complete sum once by the number of ranks;
+ * integer division truncates towards zero. MIN and MAX order -0 before +0 and propagate NaN. Every NaN result is the
+ * canonical quiet NaN of its type. Values from 0x100 are reserved.
  */
 enum tutti_op {
 	TUTTI_SUM = 0,
@@ -118,23 +132,23 @@ enum tutti_op {
 	TUTTI_OP_MAX_ = 0x7fffffff
 };
 
-/** Bytes of one element; 0 for an unknown type. Any thread. */
+/** Return the size of one element in bytes, or 0 for an unknown type. Any thread may call it. */
 TUTTI_API size_t tutti_dtype_size(enum tutti_dtype t);
 
-/** TUTTI_VERSION of the library that is linked. */
+/** Return the TUTTI_VERSION of the library in use. Any thread may call it. */
 TUTTI_API int tutti_version(void);
 
 /* ---- communicators ----------------------------------------------------------------------------------------------- */
 
-/** What the processes of a job need to find each other: rank 0's address and the job's secret. Hand it over privately. */
+/** Rank 0's address and the job's secret, which all processes of the job need. Distribute it over a private channel. */
 struct tutti_unique_id {
 	char bytes[128];
 };
 
-/** Who drives a request while the application computes. */
+/** How a request makes progress while the application computes. */
 enum tutti_progress_mode {
-	TUTTI_PROGRESS_CALLER = 0, /* it moves inside any Tutti call of the thread that issued it */
-	TUTTI_PROGRESS_THREAD = 1, /* also by itself, by a thread that sleeps while nothing is in flight */
+	TUTTI_PROGRESS_CALLER = 0, /* only inside Tutti calls of the thread that issued it */
+	TUTTI_PROGRESS_THREAD = 1, /* also in a background thread, which sleeps when idle */
 	TUTTI_PROGRESS_MAX_ = 0x7fffffff
 };
 
@@ -147,27 +161,28 @@ enum tutti_log_level {
 };
 
 /**
- * The caller's own all-gather, in place of Tutti's rendezvous: each rank gives `bytes` bytes at `in` and receives
- * nranks * bytes at `out`, in rank order. It returns 0, or anything else for failure. It must be private to the job:
- * the job's secret travels in it. It is called only from inside tutti_comm_create.
+ * An all-gather supplied by the caller, used instead of Tutti's rendezvous. Each rank contributes `bytes` bytes at `in`
+ * and receives nranks * bytes bytes at `out`, in rank order. It returns 0 on success and any other value on failure. It
+ * must be private to the job, because it carries the job's secret. Tutti calls it only while a communicator is being
+ * created.
  */
 struct tutti_oob {
 	void *ctx;
 	int (*allgather)(void *ctx, const void *in, void *out, size_t bytes);
 };
 
-/** Options of a communicator. Initialise with TUTTI_CONFIG_INIT, then set fields; zero means the default. */
+/** Options of a communicator. Initialize with TUTTI_CONFIG_INIT, then set fields. Zero means the default. */
 struct tutti_config {
 	size_t size;          /* sizeof(struct tutti_config) */
-	const char *name;     /* shown in messages; default "world" */
-	double timeout;       /* seconds a rank waits in one collective; default TUTTI_TIMEOUT or 600 */
+	const char *name;     /* appears in error and log texts; default "world" */
+	double timeout;       /* seconds a collective may stand still; default TUTTI_TIMEOUT or 600 */
 	double start_timeout; /* seconds for start-up; default TUTTI_START_TIMEOUT or 60 */
 	enum tutti_progress_mode progress;
-	const char *transport; /* as TUTTI_TRANSPORT, which it overrides: "shm,tcp" or "^shm" */
+	const char *transport; /* overrides TUTTI_TRANSPORT, same syntax: "shm,tcp" or "^shm" */
 	struct tutti_oob oob;
-	void (*log)(void *ctx, enum tutti_log_level level, const char *line); /* default: TUTTI_LOG to stderr */
+	void (*log)(void *ctx, enum tutti_log_level level, const char *line); /* default: stderr, at level TUTTI_LOG */
 	void *log_ctx;
-	int encrypt; /* 1: as TUTTI_ENCRYPT=1, on all ranks: data between hosts is encrypted */
+	int encrypt; /* 1: encrypt data between hosts, as TUTTI_ENCRYPT=1; same on all ranks */
 };
 #ifdef __cplusplus
 #define TUTTI_CONFIG_INIT                                                                                              \
@@ -182,107 +197,164 @@ struct tutti_config {
 #endif
 
 /**
- * Make the communicator that the launcher's environment describes; alone, without a launcher, one of size 1. The
- * environments understood, in order: TUTTI_RANK/SIZE/ROOT, torchrun, PMI (MPICH), Open MPI, Slurm, MLX.
- * cfg may be NULL. A process may call it again, after destroying what it made or beside it: each call makes a communicator
- * of all ranks, which make them in the same order; calls of several threads take turns. Errors: EINVAL (a variable is
- * malformed), EAUTH, ETIMEOUT, EMISMATCH, EPEER, ESYSTEM, ENOMEM.
+ * Create a communicator from the launcher's environment. Without a launcher, the communicator has size 1. Environments
+ * are recognized in this order: TUTTI_RANK/SIZE/ROOT, torchrun, PMI (MPICH), Open MPI, Slurm, MLX. cfg may be NULL.
+ *
+ * A process may call this several times, before or after destroying earlier communicators. Each call creates a
+ * communicator of all ranks, and all ranks must create them in the same order. Any thread may call it; concurrent calls
+ * are serialized.
+ *
+ * Errors: EINVAL (a variable is malformed), EAUTH, ETIMEOUT, EMISMATCH, EPEER, ESYSTEM, ENOMEM.
  */
 TUTTI_API int tutti_comm_from_env(struct tutti_comm **comm, const struct tutti_config *cfg);
 
 /**
- * Make an id and open its listener; the calling process must then become rank 0. Errors: EINVAL (id is NULL, a variable is
- * malformed), ESYSTEM, ENOMEM. Any thread.
+ * Create an id and open the listener it names. The calling process must then become rank 0. Any thread may call it.
+ *
+ * Errors: EINVAL (id is NULL, or a variable is malformed), ESYSTEM, ENOMEM.
  */
 TUTTI_API int tutti_unique_id_create(struct tutti_unique_id *id);
 
 /**
- * Make a communicator of nranks processes or threads that all call this with the same id. With cfg->oob set, `id` may
- * be NULL. Blocks until all ranks are there or start_timeout passes. On error *comm is NULL and nothing is left open.
- * Errors: as of tutti_comm_from_env; EUSAGE (rank 0 is not in the process that made the id).
+ * Create a communicator of nranks processes or threads that all call this with the same id. `id` may be NULL if
+ * cfg->oob is set. cfg may be NULL. Blocks until all ranks have joined or start_timeout has passed. On error *comm is
+ * NULL and all resources are released.
+ *
+ * Errors: those of tutti_comm_from_env, and EUSAGE (rank 0 is not in the process that created the id).
  */
 TUTTI_API int tutti_comm_create(struct tutti_comm **comm, int nranks, const struct tutti_unique_id *id, int rank,
                                 const struct tutti_config *cfg);
 
 /**
- * Make nranks communicators of one world whose ranks are threads of this process: comms[i] is rank i's. Called by one
- * thread; each communicator is then used by a thread of its own. Errors: EINVAL, ENOMEM, ESYSTEM; all comms are NULL then.
+ * Create nranks communicators whose ranks are threads of this process. comms[i] belongs to rank i. One thread calls
+ * this. Each communicator is then used by its own thread. On error all comms[i] are NULL.
+ *
+ * Errors: EINVAL, ENOMEM, ESYSTEM.
  */
 TUTTI_API int tutti_comm_create_threads(struct tutti_comm **comms, int nranks, const struct tutti_config *cfg);
 
 /**
- * Collective over `comm`: ranks of equal color form a new communicator, ordered by key, then by old rank. A negative
- * color gives *out == NULL. Errors: EINVAL, and those of any collective.
+ * Split `comm`. Ranks with the same color form a new communicator, ordered by key and then by rank in `comm`. A rank
+ * that passes a negative color gets *out == NULL. All ranks of `comm` must call this.
+ *
+ * Errors: EINVAL, and those of any collective.
  */
 TUTTI_API int tutti_comm_split(struct tutti_comm *comm, int color, int key, struct tutti_comm **out);
 
 /**
- * After a failure: called by every survivor, makes a communicator of the living, in their old order. The old one stays
- * to be destroyed. A partition without a majority of the old ranks gets TUTTI_EPEER; ETIMEOUT names survivors that did not
- * call it within the start-up timeout, and it may be called again.
+ * Create a communicator of the surviving ranks after a failure. Every survivor must call this. The survivors keep their
+ * order. The caller still has to destroy the old communicator.
+ *
+ * Errors: EPEER on ranks that are not in a majority partition of the old ranks (see docs/errors.md). ETIMEOUT if a
+ * survivor does not call this within the start-up timeout; the text names it, and the caller may try again.
  */
 TUTTI_API int tutti_comm_shrink(struct tutti_comm *comm, struct tutti_comm **out);
 
-/** This process's rank; the number of ranks. -1 for NULL. */
+/** Return the caller's rank in `comm`, or -1 if `comm` is NULL. */
 TUTTI_API int tutti_comm_rank(const struct tutti_comm *comm);
+
+/** Return the number of ranks of `comm`, or -1 if `comm` is NULL. */
 TUTTI_API int tutti_comm_size(const struct tutti_comm *comm);
 
-/** TUTTI_OK while the communicator is healthy, else the status that every call returns. Any thread. */
+/** Return TUTTI_OK if `comm` can be used, else the status that every call on it returns. Any thread may call it. */
 TUTTI_API int tutti_comm_error(const struct tutti_comm *comm);
 
-/** From any thread: all calls in progress, on every rank, return TUTTI_EABORTED with `why`. Frees nothing. */
+/**
+ * Abort `comm`. All calls in progress, on every rank, return TUTTI_EABORTED. `why` appears in their error texts; it may
+ * be NULL. The communicator still has to be destroyed. Any thread may call it.
+ *
+ * Errors: EINVAL (comm is NULL), EUSAGE.
+ */
 TUTTI_API int tutti_comm_abort(struct tutti_comm *comm, const char *why);
 
-/** Local, never hangs. No thread may be inside a call on it; requests that are left complete with TUTTI_EABORTED. */
+/**
+ * Destroy `comm`. This is a local operation and never hangs. No other thread may be inside a call on `comm`. Requests
+ * that are still pending complete with TUTTI_EABORTED.
+ *
+ * Errors: EINVAL (comm is NULL).
+ */
 TUTTI_API int tutti_comm_destroy(struct tutti_comm *comm);
 
 /**
- * Write to `text` how a call would be done here and now: transports, algorithm, channels, chunk. `coll` is the name of
- * the call without its prefix ("allreduce"), the other arguments are the call's; `op` is ignored where there is none.
- * The text is for people, always terminated, cut at `cap` bytes. Local; every rank gets the same choice. Errors: EINVAL.
+ * Describe how a call would be carried out: transports, algorithm, channels and predicted time. `coll` is the name of
+ * the call without its prefix, for example "allreduce". `count`, `t` and `op` are the call's arguments; `op` is ignored
+ * if the call does not reduce. The text is meant for people. It is truncated to `cap` bytes, including the terminating
+ * zero. This is a local operation. The choice is the same on every rank.
+ *
+ * Errors: EINVAL.
  */
 TUTTI_API int tutti_comm_explain(const struct tutti_comm *c, const char *coll, size_t count, enum tutti_dtype t,
                                  enum tutti_op op, char *text, size_t cap);
 
 /* ---- collectives ------------------------------------------------------------------------------------------------- */
 
-/** out[i] = op over ranks of in[i], on every rank. in, out: count elements. In place: in == out. */
+/*
+ * Errors of every function in this section: EINVAL, EUSAGE, and those listed under "Errors" at the top of this header.
+ * Buffer lengths are in elements. `size` is the number of ranks, `rank` is the caller's rank.
+ */
+
+/**
+ * Reduce `in` element by element over all ranks and store the result in `out` on every rank.
+ * in: count. out: count. In place: in == out.
+ */
 TUTTI_API int tutti_allreduce(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op,
                               struct tutti_comm *c, struct tutti_request **req);
 
-/** out = the ranks' parts in rank order. in: count; out: size * count. In place: in == out + rank * count. */
+/**
+ * Gather the `in` of all ranks, in rank order, into `out` on every rank.
+ * in: count. out: size * count. In place: in == out + rank * count.
+ */
 TUTTI_API int tutti_allgather(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
                               struct tutti_request **req);
 
-/** out = part `rank` of the reduction. in: size * count; out: count. In place: out == in + rank * count. */
+/**
+ * Reduce `in` element by element over all ranks and store part `rank` of the result in `out`.
+ * in: size * count. out: count. In place: out == in + rank * count.
+ */
 TUTTI_API int tutti_reduce_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op,
                                    struct tutti_comm *c, struct tutti_request **req);
 
-/** out on every rank = in on root. in is read on root only. In place: in == out. */
+/**
+ * Copy the root's `in` to `out` on every rank. `in` is used on root only.
+ * in: count. out: count. In place: in == out.
+ */
 TUTTI_API int tutti_broadcast(const void *in, void *out, size_t count, enum tutti_dtype t, int root,
                               struct tutti_comm *c, struct tutti_request **req);
 
-/** out on root = the reduction of all in. out is used on root only. In place on root: in == out. */
+/**
+ * Reduce `in` element by element over all ranks and store the result in the root's `out`. `out` is used on root only.
+ * in: count. out: count. In place on root: in == out.
+ */
 TUTTI_API int tutti_reduce(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op, int root,
                            struct tutti_comm *c, struct tutti_request **req);
 
-/** out on root = the ranks' parts in rank order. in: count; out: size * count, root only. In place: in == out + root * count. */
+/**
+ * Gather the `in` of all ranks, in rank order, into the root's `out`. `out` is used on root only.
+ * in: count. out: size * count. In place on root: in == out + root * count.
+ */
 TUTTI_API int tutti_gather(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
                            struct tutti_request **req);
 
-/** out = part `rank` of root's in. in: size * count, root only; out: count. In place: out == in + root * count on root. */
+/**
+ * Copy part `rank` of the root's `in` to `out`. `in` is used on root only.
+ * in: size * count. out: count. In place on root: out == in + root * count.
+ */
 TUTTI_API int tutti_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
                             struct tutti_request **req);
 
-/** Part j of in goes to part `rank` of rank j's out. in, out: size * count. No in-place form. */
+/**
+ * Copy part j of `in` to part `rank` of rank j's `out`, for every rank j.
+ * in: size * count. out: size * count. There is no in-place form.
+ */
 TUTTI_API int tutti_alltoall(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
                              struct tutti_request **req);
 
 /*
- * The v-forms: rank j's part has counts[j] elements (the same array on every rank) and stands at displs[j] elements in
- * the buffer that holds all parts; displs == NULL means packed. Only a rank's own displs matter to it. Zero counts are
- * allowed, and compared like others: ranks whose counts differ get EMISMATCH. The displs of such parts are ignored. The arrays
- * are copied before the call returns. In place: as above, with displs[rank] in place of rank * count.
+ * The v-forms. Rank j's part has counts[j] elements and starts at element displs[j] of the buffer that holds all parts.
+ * displs == NULL means that the parts are packed in rank order. `counts` must be the same on every rank, including
+ * zeros, else the ranks get EMISMATCH. `displs` may differ between ranks. The displacement of an empty part is ignored.
+ * Both arrays are copied before the call returns. The in-place forms are those above, with displs[rank] in place of
+ * rank * count.
  */
 TUTTI_API int tutti_allgatherv(const void *in, void *out, const size_t *counts, const size_t *displs,
                                enum tutti_dtype t, struct tutti_comm *c, struct tutti_request **req);
@@ -295,30 +367,36 @@ TUTTI_API int tutti_scatterv(const void *in, void *out, const size_t *counts, co
                              int root, struct tutti_comm *c, struct tutti_request **req);
 
 /**
- * sendcounts[j] elements at in + senddispls[j] go to rank j, whose recvcounts[rank] must be equal, also where it is 0
- * (else EMISMATCH on all ranks); they stand there at recvdispls[rank]. displs: in elements, NULL means packed. The
- * arrays are copied. No in-place form.
+ * Copy sendcounts[j] elements, starting at element senddispls[j] of `in`, to rank j. There they start at element
+ * recvdispls[rank] of `out`. Rank j's recvcounts[rank] must equal sendcounts[j], also if it is 0, else all ranks get
+ * EMISMATCH. Displacements that are NULL mean packed parts. All arrays are copied before the call returns. There is no
+ * in-place form.
  */
 TUTTI_API int tutti_alltoallv(const void *in, const size_t *sendcounts, const size_t *senddispls, void *out,
                               const size_t *recvcounts, const size_t *recvdispls, enum tutti_dtype t,
                               struct tutti_comm *c, struct tutti_request **req);
 
-/** Returns when every rank has entered it. */
+/** Complete once every rank has entered the barrier. */
 TUTTI_API int tutti_barrier(struct tutti_comm *c, struct tutti_request **req);
 
-/** Bytes of a message that its sender need not wait with for the receiver: see tutti_send. */
+/** Largest message, in bytes, that tutti_send completes without waiting for the receiver. */
 #define TUTTI_EAGER_BYTES 4096
 
 /**
- * Point to point. Messages between two ranks match in the order in which they were issued; count and type must be equal
- * on both sides (else EMISMATCH on both; a message of no elements is compared like any other). A send to oneself pairs
- * with a receive from oneself.
+ * Send `count` elements to rank `peer`, or receive them from it. Messages between two ranks match in the order in which
+ * they were issued. Count and type must be equal on both sides, also for empty messages, else both ranks get EMISMATCH.
+ * A send to the caller's own rank matches a receive from it.
  *
- * A send of up to TUTTI_EAGER_BYTES is done when it has left, the first one to a rank like later ones: whether that rank is
- * about to receive it, or is in a call at all, makes no difference, as long as fewer than four messages of this rank wait to
- * be received there. It arrives also when this rank destroys the communicator meanwhile. A longer send may wait for its
- * receive: exchange those inside a group. Over verbs and libfabric the first send of a pair on a communicator also waits
- * until the other rank sends to or receives from this one, or, when the two have exchanged something before, is in any call.
+ * A send of up to TUTTI_EAGER_BYTES completes as soon as it has left this rank. The receiver need not have issued the
+ * receive or be inside any call, and the first message to a rank is no exception. The message arrives even if the
+ * sender destroys the communicator in the meantime. This holds while fewer than four messages of this rank are waiting
+ * at the receiver; beyond that, a send may wait.
+ *
+ * A longer send may wait for its receive. Use a group to exchange long messages.
+ *
+ * Over verbs and libfabric, the first send from one rank to another on a communicator also waits for the other rank to
+ * send to or receive from this rank. If the two have communicated before, it is enough that the other rank is inside
+ * any call.
  */
 TUTTI_API int tutti_send(const void *in, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c,
                          struct tutti_request **req);
@@ -326,64 +404,79 @@ TUTTI_API int tutti_recv(void *out, size_t count, enum tutti_dtype t, int peer, 
                          struct tutti_request **req);
 
 /**
- * Between begin and end, of one thread, calls only start: sends, receives and collectives of several communicators then
- * run concurrently. Calls with req == NULL are done when tutti_group_end returns. Groups nest; the outermost end counts.
- * tutti_group_end returns the first error.
+ * Group calls. Calls that a thread makes between tutti_group_begin and tutti_group_end only start; they may belong to
+ * several communicators, and they run concurrently. Calls with req == NULL are complete when tutti_group_end returns.
+ * Groups nest; only the outermost tutti_group_end completes calls. tutti_group_end returns the first error.
  */
 TUTTI_API int tutti_group_begin(void);
 TUTTI_API int tutti_group_end(void);
 
 /* ---- requests ---------------------------------------------------------------------------------------------------- */
 
-/** Make progress; *done = 1 and *req = NULL once finished. Returns the operation's status. NULL *req is done. */
+/**
+ * Make progress without blocking. If the request is complete, set *done to 1 and *req to NULL and return the status of
+ * the operation. Otherwise set *done to 0. A NULL *req counts as complete.
+ */
 TUTTI_API int tutti_test(struct tutti_request **req, int *done);
 
-/** Block until finished; sets *req = NULL, also on error. */
+/**
+ * Block until the request is complete and return its status. Sets *req to NULL, also on error. NULL *req is complete.
+ */
 TUTTI_API int tutti_wait(struct tutti_request **req);
 
-/** Block until all are finished; returns the first error. NULL entries are done. */
+/** Block until all n requests are complete and return the first error. NULL entries count as complete. */
 TUTTI_API int tutti_wait_all(struct tutti_request **reqs, int n);
 
-/** Block until one is finished; *index says which (-1 when all entries are NULL). */
+/**
+ * Block until one request is complete, store its index in *index and return its status. If all are NULL, *index is -1.
+ */
 TUTTI_API int tutti_wait_any(struct tutti_request **reqs, int n, int *index);
 
-/** Move whatever is in flight on `c`, without blocking. Returns TUTTI_OK or the communicator's error. */
+/** Make progress on all requests of `c` without blocking. Returns TUTTI_OK or the communicator's error. */
 TUTTI_API int tutti_progress(struct tutti_comm *c);
 
 /**
- * A descriptor that polls readable when tutti_progress or tutti_test would help, for epoll, kqueue or poll loops. When it
- * is readable call tutti_progress, which makes it quiet until there is more, then test what is in flight. It belongs to the
- * communicator; do not read or close it. -1 on failure.
+ * Return a file descriptor for poll, epoll or kqueue, or -1 on failure. It is readable when tutti_progress or
+ * tutti_test can make progress. When it is readable, call tutti_progress, which clears it until there is more to do,
+ * and then test the pending requests. The communicator owns the descriptor; do not read or close it.
  */
 TUTTI_API int tutti_comm_fd(struct tutti_comm *c);
 
 /**
- * Member i of a team of k threads helps with `req` until it is finished: long copies and reductions are shared out among
- * the members that are there. Each member may come when it is ready; ranks may have teams of different sizes, or none.
- * After all members have returned, tutti_wait or tutti_test by one thread ends the request; nobody does before. Returns the
- * operation's status. Errors: EINVAL (k < 1, i not in 0..k-1, no request). Threads: this is the one call that several
- * threads make on a request at once.
+ * Help to complete `req` as member i of a team of k threads, and return its status once it is complete. Members that
+ * are inside this call share long copies and reductions. Members may enter at different times. Ranks may have teams of
+ * different sizes, or none. Complete the request from one thread with tutti_wait or tutti_test, after every member has
+ * returned. This is the only function that several threads may call on the same request at the same time.
+ *
+ * Errors: EINVAL (req is NULL, k < 1, or i is not in 0..k-1), and those of the operation.
  */
 TUTTI_API int tutti_work(struct tutti_request *req, int i, int k);
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 /**
- * Memory that peers on the same host can read in place, and RDMA cards can send from; zeroed, aligned to 4096 bytes. A local
- * call. What is not freed ends with the communicator; freed is what no call uses; freeing NULL is no error. Errors: EINVAL
- * (ptr is NULL; freed is what was not allocated), ENOMEM.
+ * Allocate memory that peers on the same host can read in place and that RDMA cards can send from. It is zeroed and
+ * aligned to 4096 bytes. Both functions are local. Memory still allocated is released when the communicator is
+ * destroyed. Do not free a buffer that a call is still using. Freeing NULL is a no-op.
+ *
+ * Errors: EINVAL (ptr is NULL in tutti_mem_alloc; the memory was not allocated on this communicator), ENOMEM.
  */
 TUTTI_API int tutti_mem_alloc(struct tutti_comm *c, size_t bytes, void **ptr);
 TUTTI_API int tutti_mem_free(struct tutti_comm *c, void *ptr);
 
 /**
- * Registers memory of your own with the RDMA cards that this rank uses: long messages, and long pieces that a collective only
- * sends, then go from where they stand, as they do from tutti_mem_alloc. A local call. The range stays mapped until
- * tutti_mem_deregister of the same ptr, or until the communicator ends: a card keeps on reading the pages that it was told of,
- * also when the address has got others. A range that is registered twice is deregistered twice.
- * It does nothing, and is no error, where nothing would be gained: on one host peers read your memory in place anyway; TCP and
- * libfabric take no registrations; and a card that has no room for the range gets copies, as without.
- * Errors: EINVAL (ptr is NULL or bytes is 0; ptr is not registered on this communicator), ENOMEM.
+ * Register the caller's own memory with the RDMA cards that this rank uses. Cards can then send long messages, and long
+ * pieces that a collective only forwards, directly from it, as from tutti_mem_alloc. Both functions are local.
+ *
+ * Keep the range mapped until tutti_mem_deregister is called with the same ptr or the communicator is destroyed: a card
+ * continues to read the registered pages even if other pages are mapped at that address. A range that is registered
+ * twice must be deregistered twice.
+ *
+ * Registration is a hint. It succeeds without effect where it cannot help: peers on the same host read any memory in
+ * place, and TCP and libfabric do not use registrations. If a card has no room for the range, data is copied as without
+ * it.
+ *
+ * Errors: EINVAL (ptr is NULL, bytes is 0, or ptr is not registered on this communicator), ENOMEM.
  */
 TUTTI_API int tutti_mem_register(struct tutti_comm *c, void *ptr, size_t bytes);
 TUTTI_API int tutti_mem_deregister(struct tutti_comm *c, void *ptr);
