@@ -1,6 +1,6 @@
 /* Worlds for tests: see ranks.h. */
-#include "../src/os/os.h"
 #include "ranks.h"
+#include "../src/os/os.h"
 
 #include <arpa/inet.h>
 #include <poll.h>

@@ -10,9 +10,9 @@
 #include "../src/bootstrap/contact.h"
 #include "../src/comm/comm.h"
 #include "../src/kernel/kernel.h"
-#include "check/plan_check.h"
 #include "../src/util/error.h"
 #include "../src/util/param.h"
+#include "check/plan_check.h"
 #include "cli/cli.h"
 #include "doctor/doctor.h"
 #include "tune/tune.h"
@@ -66,17 +66,9 @@ static const struct cli_option options[] = {
 static const struct cli cli = {
         .name = "tutti-info",
         .usage = "[options]",
-        .what = "Says what this build of Tutti is and what it can do on this machine. Without options: version, "
-                "transports, "
-                "kernels. Under a launcher it makes a communicator and says what reaches whom.",
+        .what = "Says what this build of Tutti is and what it can do on this machine. Without options: version, transports, kernels. Under a launcher it makes a communicator and says what reaches whom.",
         .options = options,
-        .more = "Without --tune algorithms are chosen by priors. It takes some seconds. Run it as the ranks of a job "
-                "on "
-                "the hosts that matter: a pair of ranks is measured for each kind of link between them; memory and "
-                "sockets within this machine are measured between threads where the job has no such ranks. Rank 0 "
-                "writes the table, and the rank 0 of a later job on this machine reads it for all: the file that "
-                "TUTTI_TUNE_FILE names, or tutti/tune-HOSTNAME in $XDG_CACHE_HOME, by default ~/.cache. "
-                "TUTTI_TUNE_FILE=none ignores it.\n\n"
+        .more = "Without --tune algorithms are chosen by priors. It takes some seconds. Run it as the ranks of a job on the hosts that matter: a pair of ranks is measured for each kind of link between them; memory and sockets within this machine are measured between threads where the job has no such ranks. Rank 0 writes the table, and the rank 0 of a later job on this machine reads it for all: the file that TUTTI_TUNE_FILE names, or tutti/tune-HOSTNAME in $XDG_CACHE_HOME, by default ~/.cache. TUTTI_TUNE_FILE=none ignores it.\n\n"
                 "Examples:\n\n"
                 "tutti-info --params\n\n"
                 "tutti-info --check allreduce:ring -n 8\n\n"

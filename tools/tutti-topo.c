@@ -49,12 +49,9 @@ static const struct cli_option options[] = {
         {OPT_JSON, 0, "json", "FILE",
          "Also write all of it as JSON; - writes it to the standard output in place of the text."},
         {OPT_LOAD, 0, "load", "FILE",
-         "Look at nothing: take all from a file that --json wrote, or that hwloc exported as XML (lstopo FILE.xml). "
-         "/dev/stdin reads a pipe."},
+         "Look at nothing: take all from a file that --json wrote, or that hwloc exported as XML (lstopo FILE.xml). /dev/stdin reads a pipe."},
         {OPT_PLAN, 0, "plan", NULL,
-         "Also say what a communicator chooses: ring, leaders, algorithm and predicted time for each size; and what "
-         "cables "
-         "are missing."},
+         "Also say what a communicator chooses: ring, leaders, algorithm and predicted time for each size; and what cables are missing."},
         {OPT_HOSTFILE, 0, "hostfile", "FILE", "Write a host file for tutti-run, with hosts in the order of the ring."},
         {OPT_FORMAT, 0, "format", "KIND", "Of the host file: tutti, or mlx for mlx.launch (tutti)."},
         {OPT_DRAW, 0, "draw", "FILE",
@@ -67,8 +64,7 @@ static const struct cli_option options[] = {
          "Predict over numbers of ranks, the first ones of the cluster, at the size of -e, in place of sizes: 2,4,8."},
         {OPT_PLOT, 0, "plot", "FILE", "Also draw what is predicted, as SVG, with gnuplot."},
         {OPT_CHOOSE, 0, "choose", "FILE",
-         "Also write what is the fastest for each size into a table for TUTTI_TUNE_FILE, beside the costs that were "
-         "measured: communicators of as many ranks on as many hosts choose it."},
+         "Also write what is the fastest for each size into a table for TUTTI_TUNE_FILE, beside the costs that were measured: communicators of as many ranks on as many hosts choose it."},
         {OPT_MIN, 'b', NULL, "SIZE", "Least size of the larger buffer of --predict; K, M, G are powers of 1024 (4K)."},
         {OPT_MAX, 'e', NULL, "SIZE", "Largest size (64M)."},
         {OPT_FACTOR, 'f', NULL, "X", "Factor between sizes (4)."},
@@ -81,16 +77,9 @@ static const struct cli_option options[] = {
 static const struct cli cli = {
         .name = "tutti-topo",
         .usage = "[options]",
-        .what = "Shows this machine: packages, memories, caches, cores, network devices, and how much of it this "
-                "process may use. Under a launcher, run as the ranks of a job, it shows every host, what the ranks "
-                "share, the latency and bandwidth between all pairs, and the order in which they should form a ring. "
-                "Memories are read and copied by one core and by all at once.",
+        .what = "Shows this machine: packages, memories, caches, cores, network devices, and how much of it this process may use. Under a launcher, run as the ranks of a job, it shows every host, what the ranks share, the latency and bandwidth between all pairs, and the order in which they should form a ring. Memories are read and copied by one core and by all at once.",
         .options = options,
-        .more = "Latency is half a round trip of 8 bytes, the median. Bandwidth is that of messages of 1 MiB sent back "
-                "to back, until the last one was acknowledged; GB are 10^9 bytes. Pairs are measured at once, and one "
-                "at a "
-                "time: of up to 8 ranks all, of more some that stand for their class. It takes some twelve "
-                "seconds.\n\n"
+        .more = "Latency is half a round trip of 8 bytes, the median. Bandwidth is that of messages of 1 MiB sent back to back, until the last one was acknowledged; GB are 10^9 bytes. Pairs are measured at once, and one at a time: of up to 8 ranks all, of more some that stand for their class. It takes some twelve seconds.\n\n"
                 "Examples:\n\n"
                 "tutti-topo\n\n"
                 "tutti-run -n 4 tutti-topo\n\n"

@@ -481,8 +481,7 @@ static size_t parse_size(const char *text)
 static int usage(void)
 {
 	fputs("usage: floor [--only line|exchange|memcpy|tcp] [--max SIZE] [--json FILE]\n"
-	      "Measures what two cores of this machine can do: exchange a cache line and larger blocks, copy, "
-	      "loopback.\n"
+	      "Measures what two cores of this machine can do: exchange a cache line and larger blocks, copy, loopback.\n"
 	      "SIZE, at least 64, takes K, M, G (powers of 1024).\n",
 	      stderr);
 	return 2;

@@ -91,12 +91,7 @@ static const struct cli_option cli_options[] = {
 static const struct cli cli = {
         .name = "tutti-perf",
         .usage = "COLLECTIVE [options]",
-        .what = "Times calls of one collective over a range of sizes, out of place and in place, and verifies every "
-                "bit of "
-                "the results. Output and options follow nccl-tests; under nccl-tests' names (all_reduce_perf, ...) the "
-                "collective is implied. Run it under tutti-run or any launcher that Tutti knows, or with -t for ranks "
-                "that "
-                "are threads.",
+        .what = "Times calls of one collective over a range of sizes, out of place and in place, and verifies every bit of the results. Output and options follow nccl-tests; under nccl-tests' names (all_reduce_perf, ...) the collective is implied. Run it under tutti-run or any launcher that Tutti knows, or with -t for ranks that are threads.",
         .options = cli_options,
 };
 
@@ -330,9 +325,9 @@ static struct cli with_names(char *more, size_t size)
 	for (int i = 0; collective_at(i) && at < size; i++)
 		at += (size_t)snprintf(more + at, size - at, " %s", collective_at(i)->name);
 	if (at < size)
-		snprintf(more + at, size - at,
-		         ".\nExit status: 0 when all results were right, 1 when one was wrong or a "
-		         "call failed, 2 for a wrong command line.");
+		snprintf(
+		        more + at, size - at,
+		        ".\nExit status: 0 when all results were right, 1 when one was wrong or a call failed, 2 for a wrong command line.");
 	full.more = more;
 	return full;
 }

@@ -46,8 +46,7 @@ static void print_head(const struct options *o, int nranks)
 	printf("# %s: %d rank%s%s, Tutti %d.%d.%d\n", o->coll->name, nranks, nranks > 1 ? "s" : "",
 	       o->threads > 1 ? " in threads" : "", tutti_version() / 10000, tutti_version() / 100 % 100,
 	       tutti_version() % 100);
-	printf("# minimum %zu maximum %zu %s %.10g, warm-up %d, iterations %d x %d, time: %s over ranks, verify "
-	       "%d\n#\n",
+	printf("# minimum %zu maximum %zu %s %.10g, warm-up %d, iterations %d x %d, time: %s over ranks, verify %d\n#\n",
 	       o->min, o->max, o->factor > 0 ? "factor" : "step", o->factor > 0 ? o->factor : (double)o->step,
 	       o->warmup, o->iters, o->aggregate, averages[o->average], o->check);
 	printf("# %58s  %-*s  %s\n", "", width - 2, "out-of-place", "in-place");
@@ -197,8 +196,7 @@ int report_open(struct report *r, const struct options *o, int nranks, int argc,
 
 void report_reduced(size_t max)
 {
-	printf("# Reducing maxBytes to %zu due to memory limitation: more than that does not fit into the memory of a "
-	       "host\n",
+	printf("# Reducing maxBytes to %zu due to memory limitation: more than that does not fit into the memory of a host\n",
 	       max);
 }
 

@@ -113,10 +113,10 @@ int preset_change(struct config *c, const char *changes, struct problem *p)
 		value = changes[length] ? strtol(changes + length + 1, &end, 10) : -1;
 		if (i == FIELDS || end == changes + length + 1 || value < !fields[i].is_flag || value > 1 << 24 ||
 		    (*end && *end != ','))
-			return problem(p,
-			               "%s: expected NAME=NUMBER,..., of hidden, mlp, layers, heads, kv_heads, "
-			               "head_dim, vocab, positions, tied, attention_bias, mlp_bias",
-			               changes);
+			return problem(
+			        p,
+			        "%s: expected NAME=NUMBER,..., of hidden, mlp, layers, heads, kv_heads, head_dim, vocab, positions, tied, attention_bias, mlp_bias",
+			        changes);
 		if (fields[i].is_flag)
 			*(bool *)((char *)c + fields[i].offset) = value != 0;
 		else

@@ -160,16 +160,14 @@ static void refuse_what_is_left(struct reader *r, const char *const *ignored, si
 	json_t *v;
 	size_t i;
 
-	json_object_foreach(r->left, name, v)
-	{
+	json_object_foreach (r->left, name, v) {
 		for (i = 0; i < n && strcmp(ignored[i], name) != 0; i++)
 			;
 		if (i < n || json_is_null(v))
 			continue;
 		r->bad = true;
 		problem(r->problem,
-		        "%s: \"%s%s\" is not known and could change the result; if it changes nothing, delete it from "
-		        "config.json",
+		        "%s: \"%s%s\" is not known and could change the result; if it changes nothing, delete it from config.json",
 		        r->path, r->of, name);
 	}
 }

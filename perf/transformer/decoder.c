@@ -79,10 +79,10 @@ int decoder_open(struct decoder *d, const struct weights *w, struct tutti_comm *
 		return problem(p, "%d tokens were asked for; the model's sequences have at most %d", context,
 		               w->config.positions);
 	if (w->config.window && context > w->config.window)
-		return problem(p,
-		               "%d tokens were asked for; the model's tokens look back at a window of %d, and longer "
-		               "sequences can't be computed",
-		               context, w->config.window);
+		return problem(
+		        p,
+		        "%d tokens were asked for; the model's tokens look back at a window of %d, and longer sequences can't be computed",
+		        context, w->config.window);
 	if (!allocate(d)) {
 		decoder_close(d);
 		return problem(p, "out of memory for activations: %d sequences of %d tokens, steps of %d", sequences,

@@ -43,8 +43,9 @@ int compute_open(struct compute *c, int threads, struct problem *why)
 	blas.tried = true;
 	pthread_mutex_unlock(&blas.lock);
 	if (!blas.sgemm)
-		return problem(why, "libopenblas.so.0 can't be loaded (Debian: apt install libopenblas0-pthread): "
-		                    "products of a prefill take plain loops, and many times longer");
+		return problem(
+		        why,
+		        "libopenblas.so.0 can't be loaded (Debian: apt install libopenblas0-pthread): products of a prefill take plain loops, and many times longer");
 	c->sgemm = blas.sgemm;
 	return 0;
 }

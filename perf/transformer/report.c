@@ -47,8 +47,7 @@ static void print_head(const struct results *r)
 
 	printf("# %s: %d layer%s, hidden %d, %d heads of %d (%d for keys and values), MLP %d, %s weights\n", r->s->dir,
 	       c->layers, c->layers > 1 ? "s" : "", c->hidden, c->heads, c->head_dim, c->kv_heads, c->mlp, r->type);
-	printf("# %d rank%s%s, shares %s; products: %s%s%s; prompt %d, batch %d, %d tokens each, %d rounds, "
-	       "pieces %d\n",
+	printf("# %d rank%s%s, shares %s; products: %s%s%s; prompt %d, batch %d, %d tokens each, %d rounds, pieces %d\n",
 	       r->ranks, r->ranks > 1 ? "s" : "", r->s->ranks > 1 ? " in threads" : "",
 	       r->s->shares ? r->s->shares : "equal", r->compute->loops->name, r->compute->sgemm ? ", OpenBLAS" : "",
 	       r->s->pretend ? "; PRODUCTS ARE SLEPT, for as long as they took one rank at a time" : "", r->s->prompt,
@@ -78,8 +77,7 @@ static void print_rates(const struct results *r)
 		print_rate(predicted(r, p, r->expected[p]));
 		putchar('\n');
 	}
-	printf("# silent: without all-reduces; foreseen: that and all-reduces as fast as with nothing else to do; "
-	       "model: as fast as the library's table of costs says\n#\n");
+	printf("# silent: without all-reduces; foreseen: that and all-reduces as fast as with nothing else to do; model: as fast as the library's table of costs says\n#\n");
 }
 
 static void print_sections(const struct results *r)
@@ -97,8 +95,7 @@ static void print_sections(const struct results *r)
 		printf(" %10.1f %10.1f %8.1f%% %9.2f us\n", s->wait * 1e6, s->seconds * 1e6,
 		       (s->section[REDUCE] + s->wait) / s->seconds * 100, r->reduce[p] * 1e6);
 	}
-	printf("# means over ranks; wait: in all-reduces, for the last rank to come; norm: with residuals and SwiGLU; "
-	       "one call: an all-reduce with nothing else to do, of %zu and %zu bytes\n",
+	printf("# means over ranks; wait: in all-reduces, for the last rank to come; norm: with residuals and SwiGLU; one call: an all-reduce with nothing else to do, of %zu and %zu bytes\n",
 	       r->floats[PREFILL] * 4, r->floats[DECODE] * 4);
 }
 

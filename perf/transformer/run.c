@@ -188,8 +188,7 @@ static int report(struct rank *r, const int *tokens, int n, const float *logits)
 		if (compare(r, tokens, n, logits, &e) != 0)
 			return -1;
 		bad = differ || e.not_finite || !(e.worst <= CHECK_LIMIT * e.largest);
-		printf("# %d ranks, %s weights, %d tokens, %zu logits: largest error %.3g of the largest logit (limit "
-		       "%g); not finite %zu; other choices %d; ranks with other bits %d: %s\n",
+		printf("# %d ranks, %s weights, %d tokens, %zu logits: largest error %.3g of the largest logit (limit %g); not finite %zu; other choices %d; ranks with other bits %d: %s\n",
 		       tutti_comm_size(r->comm), weights_type(&r->weights), n, (size_t)n * r->weights.config.vocab,
 		       e.worst / e.largest, CHECK_LIMIT, e.not_finite, e.other_choice, differ, bad ? "FAILED" : "OK");
 	}

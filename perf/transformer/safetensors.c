@@ -109,8 +109,7 @@ static int read_tensors(struct header *h, uint64_t data, const char *name, struc
 	h->tensor = calloc(json_object_size(h->json) + 1, sizeof(*h->tensor));
 	if (!h->tensor)
 		return problem(p, "%s: out of memory", name);
-	json_object_foreach(h->json, key, v)
-	{
+	json_object_foreach (h->json, key, v) {
 		if (strcmp(key, "__metadata__") == 0)
 			continue;
 		h->tensor[h->n].name = key;
@@ -215,16 +214,14 @@ static int open_listed(struct checkpoint *c, const char *dir, const char *path, 
 
 	if (!json_is_object(map) || json_object_size(map) == 0)
 		return problem(p, "%s: no \"weight_map\"", path);
-	json_object_foreach(map, tensor, v)
-	{
+	json_object_foreach (map, tensor, v) {
 		file = json_string_value(v);
 		if (!file || !*file || strchr(file, '/'))
 			return problem(p, "%s: tensor %s: a file beside this one must be named", path, tensor);
 		if (!is_open(c, file) && open_file(c, dir, file, p) != 0)
 			return -1;
 	}
-	json_object_foreach(map, tensor, v)
-	{
+	json_object_foreach (map, tensor, v) {
 		const struct tensor *t = checkpoint_find(c, tensor);
 
 		if (!t || strcmp(strrchr(c->file[t->file].path, '/') + 1, json_string_value(v)) != 0)

@@ -297,9 +297,9 @@ static int check_tied(struct loader *l)
 	    (!l->memory || memcmp(checkpoint_data(l->from, t) + own.begin * row,
 	                          checkpoint_data(l->from, e) + own.begin * row, span_size(own) * row) == 0))
 		return 0;
-	return problem(l->problem,
-	               "lm_head.weight is not model.embed_tokens.weight, though \"tie_word_embeddings\" is true "
-	               "in config.json");
+	return problem(
+	        l->problem,
+	        "lm_head.weight is not model.embed_tokens.weight, though \"tie_word_embeddings\" is true in config.json");
 }
 
 static int walk(struct loader *l)
@@ -355,8 +355,7 @@ static int check_rest(struct loader *l)
 			continue;
 		return problem(
 		        l->problem,
-		        "the checkpoint has tensor %s, and a model of type %s with this config.json has none: the "
-		        "result would be another without it",
+		        "the checkpoint has tensor %s, and a model of type %s with this config.json has none: the result would be another without it",
 		        t->name, config_family(&l->w->config));
 	}
 	return 0;
@@ -375,10 +374,10 @@ static int load(struct loader *l, int n, int rank)
 	w->bytes = l->at;
 	at = mmap(NULL, w->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (at == MAP_FAILED)
-		return problem(l->problem,
-		               "no memory for part %d of %d of the weights, %.1f MiB: %s; more ranks make "
-		               "parts smaller",
-		               rank, n, (double)w->bytes / 1048576, strerror(errno));
+		return problem(
+		        l->problem,
+		        "no memory for part %d of %d of the weights, %.1f MiB: %s; more ranks make parts smaller", rank,
+		        n, (double)w->bytes / 1048576, strerror(errno));
 	w->memory = l->memory = at;
 	os_memory_large_pages(at, w->bytes);
 	l->at = 0;

@@ -171,8 +171,7 @@ static void on_latecomer(void *arg, struct session session, const struct hello *
 		return;
 	}
 	fail(TUTTI_EMISMATCH,
-	     "the job at this rendezvous runs already and has its rank %d: is another one left over there, or started "
-	     "twice?",
+	     "the job at this rendezvous runs already and has its rank %d: is another one left over there, or started twice?",
 	     hello->from);
 	notice_fail(&session, TUTTI_EMISMATCH);
 }
@@ -525,10 +524,10 @@ static int hear_root(struct bootstrap *b, const struct session *root, enum notic
 	if (rc == TUTTI_OK || told)
 		return rc;
 	if (rc == TUTTI_ETIMEOUT)
-		return fail(rc,
-		            "rank 0 accepted rank %d, but did not start the job within %.3g s: it knows which ranks "
-		            "are missing",
-		            b->rank, b->seconds);
+		return fail(
+		        rc,
+		        "rank 0 accepted rank %d, but did not start the job within %.3g s: it knows which ranks are missing",
+		        b->rank, b->seconds);
 	if (rc == TUTTI_EPEER)
 		return fail(rc, "rank 0 left while the job was starting");
 	return fail_while(rc, "rank %d, joining", b->rank);
@@ -676,10 +675,10 @@ static int join_job(struct bootstrap *b, const struct rendezvous *root, const st
 		if (!b->early)
 			return rc;
 		if (now_ns() + pause >= b->limit.deadline)
-			return fail(TUTTI_ETIMEOUT,
-			            "rank 0 at %s has not come to the next world within %.3g s: it is still in the one "
-			            "before, in which rank %d was with it",
-			            root->text, b->seconds, b->rank);
+			return fail(
+			        TUTTI_ETIMEOUT,
+			        "rank 0 at %s has not come to the next world within %.3g s: it is still in the one before, in which rank %d was with it",
+			        root->text, b->seconds, b->rank);
 		rc = net_wait(-1, 0, at_most(b->limit, pause));
 		if (rc == TUTTI_EABORTED)
 			return rc;

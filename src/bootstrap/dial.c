@@ -33,11 +33,10 @@ static int explain(const struct door_self *d, const struct contact *to, const st
 	case VERDICT_WELCOME:
 		return TUTTI_OK;
 	case VERDICT_SECRET:
-		return fail(TUTTI_EAUTH,
-		            "rank %d does not know the same secret as rank %d: check that TUTTI_SECRET, or the secret "
-		            "file, is "
-		            "the same on all ranks",
-		            to->rank, d->rank);
+		return fail(
+		        TUTTI_EAUTH,
+		        "rank %d does not know the same secret as rank %d: check that TUTTI_SECRET, or the secret file, is the same on all ranks",
+		        to->rank, d->rank);
 	case VERDICT_SIZE:
 		return fail(TUTTI_EMISMATCH, "rank %d is in a job of %d ranks, this is rank %d of %d: check TUTTI_SIZE",
 		            answer->rank, answer->size, d->rank, d->size);
@@ -213,8 +212,7 @@ static void begun(struct dial *d, struct attempt *a)
 	if (verdict == VERDICT_VERSION)
 		end_at(a,
 		       fail(TUTTI_EMISMATCH,
-		            "rank %d speaks version %u of the wire, rank %d version %d: install the same Tutti on all "
-		            "hosts",
+		            "rank %d speaks version %u of the wire, rank %d version %d: install the same Tutti on all hosts",
 		            d->to->rank, version, d->self->rank, WIRE_VERSION));
 	else if (verdict != VERDICT_WELCOME)
 		end_at(a, explain(d->self, d->to, NULL, verdict));
@@ -431,11 +429,10 @@ static int all_failed(const struct dial *d, bool *silent)
 	}
 	if (loopback && !door_is_same_host(d->self, d->to)) {
 		size_t used = strlen(text);
-		snprintf(text + used, sizeof(text) - used,
-		         "; rank %d listens on its loopback only: does TUTTI_IFACE allow no other interface there, or "
-		         "was "
-		         "none up?",
-		         d->to->rank);
+		snprintf(
+		        text + used, sizeof(text) - used,
+		        "; rank %d listens on its loopback only: does TUTTI_IFACE allow no other interface there, or was none up?",
+		        d->to->rank);
 	}
 	return fail(status, "can't reach %s: %s", contact_text(d->to, who, sizeof(who)), text);
 }

@@ -393,8 +393,7 @@ struct session door_take(struct door *d, enum hello_kind kind, int from, uint64_
 	if (atomic_load_explicit(&d->nkept, memory_order_relaxed) == 0)
 		return session;
 	service_lock();
-	TAILQ_FOREACH(g, &d->kept, link)
-	{
+	TAILQ_FOREACH (g, &d->kept, link) {
 		const struct hello *hello = &g->hs.proof.hello;
 		if (hello->kind == (uint32_t)kind && hello->from == from && hello->tag == tag)
 			break;
@@ -572,9 +571,9 @@ static struct guest *least_welcome(struct door *d)
 {
 	struct guest *g;
 
-	TAILQ_FOREACH(g, &d->pending, link)
-	if (!g->greeted)
-		return g;
+	TAILQ_FOREACH (g, &d->pending, link)
+		if (!g->greeted)
+			return g;
 	return TAILQ_FIRST(&d->pending);
 }
 
@@ -828,11 +827,10 @@ static int check_adoptable(const struct door *d, int fd, struct net_addr *at)
 		return fail(TUTTI_EINVAL, "descriptor %d, which was to be rank %d's listener, is not a TCP socket", fd,
 		            d->self.rank);
 	if (d->self.key->open && !net_is_loopback(at))
-		return fail(TUTTI_EAUTH,
-		            "rank %d may not listen on %s, which others can reach, without a secret: set TUTTI_SECRET "
-		            "on all "
-		            "ranks, or use a loopback address",
-		            d->self.rank, net_text(at, text));
+		return fail(
+		        TUTTI_EAUTH,
+		        "rank %d may not listen on %s, which others can reach, without a secret: set TUTTI_SECRET on all ranks, or use a loopback address",
+		        d->self.rank, net_text(at, text));
 	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return fail_errno("can't use descriptor %d as a listener", fd);
 	return TUTTI_OK;

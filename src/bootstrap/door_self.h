@@ -9,7 +9,7 @@ struct paths;
 /** Who a door's rank is. Fixed while it is open, but for the key, which the bootstrap may set, and what it learns of paths. */
 struct door_self {
 	int rank, size;
-	uint64_t nonce; /* its contact's, which is its world's name where this is rank 0 */
+	uint64_t nonce;       /* its contact's, which is its world's name where this is rank 0 */
 	struct auth_key *key; /* secret memory */
 	char *iface;
 	uint8_t host_hint[16];

@@ -74,8 +74,7 @@ static void part(struct session *s, const struct notice *head, const char *text,
 	struct net_limit limit = {.deadline = now_ns() + FAREWELL};
 	char rest[4096];
 
-	if (session_write(s, head, sizeof(*head), limit) == TUTTI_OK &&
-	    session_write(s, text, len, limit) == TUTTI_OK)
+	if (session_write(s, head, sizeof(*head), limit) == TUTTI_OK && session_write(s, text, len, limit) == TUTTI_OK)
 		shutdown(s->fd, SHUT_WR);
 	while (recv(s->fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
 		continue;

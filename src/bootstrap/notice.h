@@ -16,7 +16,7 @@ enum notice_kind {
 	NOTICE_DOWN,       /* all-gather: all of it, to the children */
 	NOTICE_KEY,        /* from rank 0, before JOIN: the job's key, where no secret was given */
 	NOTICE_FAIL,       /* instead of any: status and text */
-	NOTICE_LATER,      /* from rank 0, before JOIN is heard: it is still in the world that the joiner was in; dial again */
+	NOTICE_LATER, /* from rank 0, before JOIN is heard: it is still in the world that the joiner was in; dial again */
 };
 
 struct notice {

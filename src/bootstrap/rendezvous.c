@@ -52,10 +52,10 @@ static int listen_local(const struct rendezvous *root, struct door *door, const 
 		if (rc != TUTTI_EPEER)
 			return rc;
 	}
-	return fail(TUTTI_ESYSTEM,
-	            "%s: is another job, or another user's process, there? Set TUTTI_SECRET on all ranks, "
-	            "or choose another port",
-	            fail_text());
+	return fail(
+	        TUTTI_ESYSTEM,
+	        "%s: is another job, or another user's process, there? Set TUTTI_SECRET on all ranks, or choose another port",
+	        fail_text());
 }
 
 static int listen_everywhere(struct door *door, uint16_t port)

@@ -173,7 +173,8 @@ int unique_id_read(const struct tutti_unique_id *id, int rank, struct rendezvous
 		return rc;
 	root->listen_fd = take_listener(id);
 	if (root->listen_fd < 0)
-		return fail(TUTTI_EUSAGE, "rank 0 must be in the process that made the unique id, and a unique id "
-		                          "makes one communicator");
+		return fail(
+		        TUTTI_EUSAGE,
+		        "rank 0 must be in the process that made the unique id, and a unique id makes one communicator");
 	return TUTTI_OK;
 }

@@ -475,11 +475,10 @@ static void end_by_loss(void)
 	for (struct control *c = planes; c; c = c->next) {
 		wires_lose(c);
 		for (struct control_comm *cc = c->comms; cc; cc = cc->next) {
-			snprintf(text, sizeof(text),
-			         "%s%s closed descriptors that it had not opened, the library's among them: a program "
-			         "may "
-			         "close only what it has opened",
-			         cc->prefix, who(cc, cc->me, name));
+			snprintf(
+			        text, sizeof(text),
+			        "%s%s closed descriptors that it had not opened, the library's among them: a program may close only what it has opened",
+			        cc->prefix, who(cc, cc->me, name));
 			raise_all(cc, TUTTI_ESYSTEM, text);
 		}
 		wires_send(c);

@@ -86,9 +86,9 @@ struct wire {
 	struct control *c;
 	struct seal *seal;
 	int rank, fd, process; /* process: readable when it has ended; -1 where the peer's process can't be watched */
-	int error;           /* of a failed send, for the reader to tell */
-	bool reading, full;  /* full: the peer does not read, the service says when it does */
-	bool greeted;        /* the peer has spoken: it is no plane that was closing as we came */
+	int error;             /* of a failed send, for the reader to tell */
+	bool reading, full;    /* full: the peer does not read, the service says when it does */
+	bool greeted;          /* the peer has spoken: it is no plane that was closing as we came */
 	size_t nin, nout, cap_out;
 	char *out;
 	char in[8 * FRAME_MOST];

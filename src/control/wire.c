@@ -208,8 +208,7 @@ static const char *consume(struct wire *w)
 		if (n == 0)
 			break;
 		if (n < 0)
-			why = "a control message is not what its rank said: somebody on its way changes, repeats or "
-			      "adds bytes";
+			why = "a control message is not what its rank said: somebody on its way changes, repeats or adds bytes";
 		else if (message_parse(plain, len, w->c->n, &m) != (int)len)
 			why = "malformed control message";
 		else {

@@ -106,8 +106,7 @@ static int bad_address(int64_t pid, const uint8_t *to, uint64_t from)
 		            strerror(EFAULT));
 	return fail(
 	        TUTTI_ESYSTEM,
-	        "the buffer of the sender, process %lld, can't be read at 0x%llx: was it unmapped while its call was "
-	        "under way?",
+	        "the buffer of the sender, process %lld, can't be read at 0x%llx: was it unmapped while its call was under way?",
 	        (long long)pid, (unsigned long long)from);
 }
 
@@ -464,8 +463,7 @@ static int read_incoming(const struct run *x, struct work *w, const struct link 
 		return link_refused(l)
 		               ? TUTTI_EUNSUPPORTED
 		               : fail(TUTTI_EPEER,
-		                      "it refers to %zu bytes at an address that is not in memory shared with it "
-		                      "(%#llx): is that process broken?",
+		                      "it refers to %zu bytes at an address that is not in memory shared with it (%#llx): is that process broken?",
 		                      w->in_bytes, (unsigned long long)addr);
 	if (s->src == BUF_NONE && !w->to && s->dst_set.n == 1) {
 		struct piece p = piece_of(x, s->dst, w->strand, w->chunk, block_at(x->plan, s->dst_set, 0));

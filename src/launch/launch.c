@@ -307,8 +307,8 @@ static int read_slurm(struct reader *r, bool *found)
 	if (rc != TUTTI_OK || r->out->size == 1)
 		return rc;
 	if (!step)
-		log_warn("SLURM_STEP_ID is not set: was this process started by srun? If it is to run alone, set "
-		         "TUTTI_RANK=0 TUTTI_SIZE=1");
+		log_warn(
+		        "SLURM_STEP_ID is not set: was this process started by srun? If it is to run alone, set TUTTI_RANK=0 TUTTI_SIZE=1");
 	if (!nodes)
 		nodes = value_of(r, "SLURM_NNODES");
 	r->one_host = nodes && strcmp(nodes, "1") == 0;
@@ -467,10 +467,10 @@ static int find_launcher(struct reader *r)
 		}
 	}
 	if (r->p->root)
-		return fail(TUTTI_EINVAL,
-		            "TUTTI_ROOT=%.100s, but nothing says which rank this is: set TUTTI_RANK and "
-		            "TUTTI_SIZE, or use a launcher",
-		            r->p->root);
+		return fail(
+		        TUTTI_EINVAL,
+		        "TUTTI_ROOT=%.100s, but nothing says which rank this is: set TUTTI_RANK and TUTTI_SIZE, or use a launcher",
+		        r->p->root);
 	return stray ? alone_but_for(r, stray) : TUTTI_OK;
 }
 
@@ -504,10 +504,10 @@ static int settle_root(struct reader *r)
 	}
 	if (r->out->root.text[0])
 		return TUTTI_OK;
-	return fail(TUTTI_EINVAL,
-	            "%s says that this is rank %d of %d, but not where rank 0 is: give all ranks "
-	            "TUTTI_ROOT=host:port, with rank 0's host and a free port",
-	            r->launcher, r->out->rank, r->out->size);
+	return fail(
+	        TUTTI_EINVAL,
+	        "%s says that this is rank %d of %d, but not where rank 0 is: give all ranks TUTTI_ROOT=host:port, with rank 0's host and a free port",
+	        r->launcher, r->out->rank, r->out->size);
 }
 
 /* Ranks of another job that has the same secret, or none, must not get in. */

@@ -694,10 +694,10 @@ int segment_find(struct segment *s, int local, uint64_t key, const struct area_s
 		return LINK_PENDING;
 	uint64_t offset = atomic_load_explicit(&e->offset, memory_order_relaxed);
 	if (!may_stand(s->map, local, offset, shape))
-		return fail(TUTTI_EPEER,
-		            "its directory of shared memory names offset %#llx, where nothing of its own can stand: is "
-		            "that process broken?",
-		            (unsigned long long)offset);
+		return fail(
+		        TUTTI_EPEER,
+		        "its directory of shared memory names offset %#llx, where nothing of its own can stand: is that process broken?",
+		        (unsigned long long)offset);
 	*area = s->map->base + offset;
 	return TUTTI_OK;
 }

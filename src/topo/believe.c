@@ -120,8 +120,7 @@ static int place_ranks(const struct believed *b, const char *path, int n, const 
 		if (place[r] < 0)
 			return fail(
 			        TUTTI_EINVAL,
-			        "TUTTI_TOPO_FILE=%s: rank %d is on a host \"%s\" that the file has no rank on; measure "
-			        "these hosts with tutti-topo --json",
+			        "TUTTI_TOPO_FILE=%s: rank %d is on a host \"%s\" that the file has no rank on; measure these hosts with tutti-topo --json",
 			        path, r, name[r]);
 	}
 	return TUTTI_OK;

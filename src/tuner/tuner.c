@@ -76,10 +76,10 @@ int tuner_allow(struct tuner *t, const char *text)
 			memcpy(coll, p, name);
 		int c = coll_by_name(coll);
 		if (name == len || c < 0)
-			return fail(TUTTI_EINVAL,
-			            "TUTTI_ALGO=%s: \"%.*s\" is not of the form collective:algorithm (as in "
-			            "allreduce:ring)",
-			            text, (int)len, p);
+			return fail(
+			        TUTTI_EINVAL,
+			        "TUTTI_ALGO=%s: \"%.*s\" is not of the form collective:algorithm (as in allreduce:ring)",
+			        text, (int)len, p);
 		int rc = allow_for(t, (enum coll)c, p + name + 1, len - name - 1, text);
 		if (rc)
 			return rc;

@@ -152,10 +152,10 @@ int auth_key_from_file(struct auth_key *key, const char *path)
 		path = standard;
 	fd = fd_keep(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 	if (fd < 0 && errno == ENOENT)
-		return fail(TUTTI_EAUTH,
-		            "there is no secret file %s: type `tutti-run --make-secret` on one host and copy the file "
-		            "to the others, or set TUTTI_SECRET_FILE",
-		            path);
+		return fail(
+		        TUTTI_EAUTH,
+		        "there is no secret file %s: type `tutti-run --make-secret` on one host and copy the file to the others, or set TUTTI_SECRET_FILE",
+		        path);
 	if (fd < 0) {
 		fail_errno("can't open the secret file %s", path);
 		return TUTTI_EAUTH;

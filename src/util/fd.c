@@ -81,8 +81,8 @@ bool fd_is_ours(int fd)
 
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return false;
-	return !ino || (ino == st.st_ino &&
-	                atomic_load_explicit(&id->dev, memory_order_relaxed) == (uint64_t)st.st_dev);
+	return !ino ||
+	       (ino == st.st_ino && atomic_load_explicit(&id->dev, memory_order_relaxed) == (uint64_t)st.st_dev);
 }
 
 void fd_close(int fd)

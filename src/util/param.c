@@ -274,8 +274,8 @@ int params_read(struct params *p)
 	}
 	if (p->wire && p->reproducible) {
 		params_free(p);
-		return fail(TUTTI_EINVAL, "TUTTI_WIRE rounds by where ranks are, TUTTI_REPRODUCIBLE=1 forbids that: "
-		                          "set one of them");
+		return fail(TUTTI_EINVAL,
+		            "TUTTI_WIRE rounds by where ranks are, TUTTI_REPRODUCIBLE=1 forbids that: set one of them");
 	}
 	if (log_level_parse(p->log, &level))
 		log_set_level(level);

@@ -140,8 +140,9 @@ int session_write(const struct session *s, const void *buf, size_t n, struct net
 
 static int does_not_open(void)
 {
-	return fail(TUTTI_EAUTH, "what came over the connection is not what the other side said: somebody on its way "
-	                         "changes, repeats or adds bytes");
+	return fail(
+	        TUTTI_EAUTH,
+	        "what came over the connection is not what the other side said: somebody on its way changes, repeats or adds bytes");
 }
 
 int session_read(const struct session *s, void *buf, size_t n, struct net_limit limit)

@@ -375,8 +375,7 @@ static void test_reference_pairs(void **state)
 	uint64_t values[MAX_SPECIALS + 256];
 
 	(void)state;
-	EACH_ROW(t, op)
-	{
+	EACH_ROW (t, op) {
 		size_t n = sample(t, values, 150);
 		struct pairs p = all_pairs(t, values, n, values, n);
 		for (size_t d = 0; d < (op == TUTTI_AVG ? NDIVISORS : 1); d++)
@@ -392,8 +391,7 @@ static void test_reference_many(void **state)
 	const void *src[MAX_SRC];
 
 	(void)state;
-	EACH_ROW(t, op)
-	{
+	EACH_ROW (t, op) {
 		for (int nsrc = 1; nsrc <= MAX_SRC; nsrc++) {
 			for (int k = 0; k < nsrc; k++) {
 				fill(t, buf[k], 2000);
@@ -426,8 +424,7 @@ static void test_all_values_of_16_bits(void **state)
 		p = all_pairs(t, all, 65536, special, (size_t)specials(t, special));
 		for (int op = 0; op < KERNEL_OPS; op++) {
 			c->two[t][op](want, p.a, p.b, p.count, 3);
-			EACH_ISA(table)
-			{
+			EACH_ISA (table) {
 				table->two[t][op](got, p.a, p.b, p.count, 3);
 				expect_equal(table->isa, t, op, 2, got, want, p.count);
 			}
@@ -444,15 +441,13 @@ static void test_isa_pairs(void **state)
 	uint64_t values[MAX_SPECIALS + 256];
 
 	(void)state;
-	EACH_ROW(t, op)
-	{
+	EACH_ROW (t, op) {
 		size_t n = sample(t, values, 200);
 		struct pairs p = all_pairs(t, values, n, values, n);
 		void *got = malloc(p.count * 8), *want = malloc(p.count * 8);
 		for (size_t d = 0; d < (op == TUTTI_AVG ? NDIVISORS : 1); d++) {
 			c->two[t][op](want, p.a, p.b, p.count, divisors[d]);
-			EACH_ISA(table)
-			{
+			EACH_ISA (table) {
 				table->two[t][op](got, p.a, p.b, p.count, divisors[d]);
 				expect_equal(table->isa, t, op, 2, got, want, p.count);
 			}
@@ -518,33 +513,33 @@ static void test_isa_tails(void **state)
 	static const int many[] = {1, 2, 3, 4, 5, 8, 9, MAX_SRC};
 
 	(void)state;
-	EACH_ISA(table) EACH_ROW(t, op)
-	{
-		size_t most = 2 * 64 / tutti_dtype_size((enum tutti_dtype)t) + 5;
-		for (size_t count = 0; count <= most; count++) {
-			for (int i = 0; i < 3; i++)
-				check_random_alignment(table, t, op, true, 2, count);
-			for (size_t i = 0; i < sizeof many / sizeof many[0]; i++)
-				check_random_alignment(table, t, op, false, many[i], count);
+	EACH_ISA (table)
+		EACH_ROW (t, op) {
+			size_t most = 2 * 64 / tutti_dtype_size((enum tutti_dtype)t) + 5;
+			for (size_t count = 0; count <= most; count++) {
+				for (int i = 0; i < 3; i++)
+					check_random_alignment(table, t, op, true, 2, count);
+				for (size_t i = 0; i < sizeof many / sizeof many[0]; i++)
+					check_random_alignment(table, t, op, false, many[i], count);
+			}
+			check_random_alignment(table, t, op, true, 2, 4096 + random_below(4096));
+			check_random_alignment(table, t, op, false, 3, 4096 + random_below(4096));
 		}
-		check_random_alignment(table, t, op, true, 2, 4096 + random_below(4096));
-		check_random_alignment(table, t, op, false, 3, 4096 + random_below(4096));
-	}
 }
 
 static void test_isa_alignments(void **state)
 {
 	(void)state;
-	EACH_ISA(table) EACH_ROW(t, op)
-	{
-		size_t count = 3 * 64 / tutti_dtype_size((enum tutti_dtype)t) - 1;
-		for (size_t offset = 0; offset <= 64; offset++)
-			for (int moved = 0; moved < 3; moved++)
-				for (int place = -1; place < 2; place++)
-					check_call(table, t, op, true, 2, count, place,
-					           (size_t[]){moved == 0 ? offset : 0, moved == 1 ? offset : 0,
-					                      moved == 2 ? offset : 0});
-	}
+	EACH_ISA (table)
+		EACH_ROW (t, op) {
+			size_t count = 3 * 64 / tutti_dtype_size((enum tutti_dtype)t) - 1;
+			for (size_t offset = 0; offset <= 64; offset++)
+				for (int moved = 0; moved < 3; moved++)
+					for (int place = -1; place < 2; place++)
+						check_call(table, t, op, true, 2, count, place,
+						           (size_t[]){moved == 0 ? offset : 0, moved == 1 ? offset : 0,
+						                      moved == 2 ? offset : 0});
+		}
 }
 
 /* Arrays that end where the mapping ends: a load or store too wide faults. */
@@ -560,23 +555,23 @@ static void test_isa_end_of_memory(void **state)
 		assert_int_equal(mprotect(p + page, page, PROT_NONE), 0);
 		end[k] = p + page;
 	}
-	EACH_ISA(table) EACH_ROW(t, op)
-	{
-		size_t size = tutti_dtype_size((enum tutti_dtype)t);
-		for (size_t count = 0; count <= 2 * 64 / size + 1; count++) {
-			unsigned char *a = end[0] - count * size, *b = end[1] - count * size;
-			unsigned char *d = end[2] - count * size;
-			fill(t, a, count);
-			fill(t, b, count);
-			kernel_table_isa("c")->two[t][op](wanted, a, b, count, 3);
-			table->two[t][op](d, a, b, count, 3);
-			expect_equal(table->isa, t, op, 2, d, wanted, count);
-			table->many[t][op](d, (const void *[]){a, b}, 2, count, 3);
-			expect_equal(table->isa, t, op, 2, d, wanted, count);
-			table->copy(d, a, count * size);
-			assert_memory_equal(d, a, count * size);
+	EACH_ISA (table)
+		EACH_ROW (t, op) {
+			size_t size = tutti_dtype_size((enum tutti_dtype)t);
+			for (size_t count = 0; count <= 2 * 64 / size + 1; count++) {
+				unsigned char *a = end[0] - count * size, *b = end[1] - count * size;
+				unsigned char *d = end[2] - count * size;
+				fill(t, a, count);
+				fill(t, b, count);
+				kernel_table_isa("c")->two[t][op](wanted, a, b, count, 3);
+				table->two[t][op](d, a, b, count, 3);
+				expect_equal(table->isa, t, op, 2, d, wanted, count);
+				table->many[t][op](d, (const void *[]){a, b}, 2, count, 3);
+				expect_equal(table->isa, t, op, 2, d, wanted, count);
+				table->copy(d, a, count * size);
+				assert_memory_equal(d, a, count * size);
+			}
 		}
-	}
 	for (int k = 0; k < 3; k++)
 		munmap(end[k] - page, 2 * page);
 }
@@ -589,8 +584,7 @@ static void test_copy(void **state)
 	(void)state;
 	for (size_t i = 0; i < ROOM; i++)
 		from[i] = (unsigned char)random_bits();
-	EACH_ISA(table)
-	{
+	EACH_ISA (table) {
 		for (size_t near = 0; near <= 4096; near = near ? near * 4 : 1024)
 			for (size_t bytes = near ? near - 70 : 0; bytes <= near + 140; bytes += 1 + bytes % 3)
 				for (int i = 0; i < 8; i++) {
@@ -694,8 +688,7 @@ static void test_tables(void **state)
 		if (!table)
 			continue;
 		assert_string_equal(table->isa, *isa);
-		EACH_ROW(t, op)
-		{
+		EACH_ROW (t, op) {
 			assert_non_null(table->two[t][op]);
 			assert_non_null(table->many[t][op]);
 		}
@@ -784,8 +777,7 @@ static int bench(const char *isa_name, const char *type, const char *op_wanted)
 		const struct kernel_table *table = kernel_table_isa(*isa);
 		if (!table || (isa_name && strcmp(isa_name, "all") != 0 && strcmp(isa_name, *isa) != 0))
 			continue;
-		EACH_ROW(t, op)
-		{
+		EACH_ROW (t, op) {
 			if (type && strcmp(type, "all") != 0 && strcmp(type, dtype_name((enum tutti_dtype)t)) != 0)
 				continue;
 			if (!op_wanted || strcmp(op_wanted, op_name((enum tutti_op)op)) == 0)

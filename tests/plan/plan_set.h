@@ -13,8 +13,8 @@
 #include <cmocka.h>
 
 #include "../../src/algo/algo.h"
-#include "../../tools/check/plan_check.h"
 #include "../../src/topo/ring.h"
+#include "../../tools/check/plan_check.h"
 
 #define MAX_RANKS 1000
 #define WHY       1500

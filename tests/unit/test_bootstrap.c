@@ -115,7 +115,11 @@ static void prepare(struct rank *r, int n)
 	assert_int_equal(net_listen(&at, &fd), TUTTI_OK);
 	memset(r, 0, (size_t)n * sizeof(*r));
 	for (int i = 0; i < n; i++) {
-		r[i] = (struct rank){.rank = i, .size = n, .secret = "one that is as long as random ones are", .seconds = LONG, .bytes = 100};
+		r[i] = (struct rank){.rank = i,
+		                     .size = n,
+		                     .secret = "one that is as long as random ones are",
+		                     .seconds = LONG,
+		                     .bytes = 100};
 		r[i].root.listen_fd = i == 0 ? fd : -1;
 		snprintf(r[i].root.text, sizeof(r[i].root.text), "%s", net_text(&at, text));
 	}

@@ -7,9 +7,9 @@
 #include <cmocka.h>
 #undef fail /* ours is a function of util/error.h */
 
+#include "../../src/util/error.h"
 #include "../../tools/machine/machine.h"
 #include "../../tools/machine/system.h"
-#include "../../src/util/error.h"
 #include "../../tools/topo/memory.h"
 
 #include <ftw.h>

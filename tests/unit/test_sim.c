@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "../../tools/sim/sim.h"
 #include "../../src/util/error.h" /* before cmocka, which has a macro of that name */
+#include "../../tools/sim/sim.h"
 
 #include <cmocka.h>
 

@@ -95,9 +95,7 @@ static void look_at_memlock(void)
 		fine("memory that may be locked: %llu KiB, which does not bind root",
 		     (unsigned long long)limit.rlim_cur >> 10);
 	else
-		fault("memory that may be locked: %llu KiB. RDMA needs it for its rings: `ulimit -l unlimited`, or "
-		      "memlock "
-		      "in /etc/security/limits.conf",
+		fault("memory that may be locked: %llu KiB. RDMA needs it for its rings: `ulimit -l unlimited`, or memlock in /etc/security/limits.conf",
 		      (unsigned long long)limit.rlim_cur >> 10);
 }
 
@@ -140,8 +138,7 @@ static void look_at_port(const char *port, void *arg)
 	if (strstr(state, "ACTIVE"))
 		fine("%s port %s is active", device, port);
 	else
-		fault("%s port %s is in state \"%s\": check cable, switch and network interface (`rdma link`, "
-		      "`ip link`); InfiniBand also needs a subnet manager",
+		fault("%s port %s is in state \"%s\": check cable, switch and network interface (`rdma link`, `ip link`); InfiniBand also needs a subnet manager",
 		      device, port, state);
 	if (strstr(state, "ACTIVE"))
 		look_at_gids(device, port);
@@ -181,9 +178,7 @@ static void look_at_machine(void)
 	devices = each(INFINIBAND, look_at_device, NULL);
 	each("/dev/infiniband", look_at_node, &nodes);
 	if (!devices)
-		fault("the kernel shows no RDMA device: is there a card, and is its driver loaded? Soft-RoCE over "
-		      "Ethernet: "
-		      "`rdma link add rxe0 type rxe netdev eth0`");
+		fault("the kernel shows no RDMA device: is there a card, and is its driver loaded? Soft-RoCE over Ethernet: `rdma link add rxe0 type rxe netdev eth0`");
 	else if (!nodes)
 		fault("there is no /dev/infiniband/uverbs*: `modprobe ib_uverbs`; in a container it must be passed in");
 	each("/sys/class/net", look_at_interface, NULL);

@@ -291,10 +291,10 @@ static int cant_read(const struct machine_source *from)
 {
 	unsigned ours = hwloc_get_api_version(), version = xml_version(from);
 	if (version > ours >> 16)
-		return fail(TUTTI_EINVAL,
-		            "%s: it was exported by hwloc %u, and this program runs with hwloc %u.%u, which can't read "
-		            "it: export it with 'lstopo --export-xml-flags v2'",
-		            from->xml, version, ours >> 16, ours >> 8 & 0xff);
+		return fail(
+		        TUTTI_EINVAL,
+		        "%s: it was exported by hwloc %u, and this program runs with hwloc %u.%u, which can't read it: export it with 'lstopo --export-xml-flags v2'",
+		        from->xml, version, ours >> 16, ours >> 8 & 0xff);
 	return fail(TUTTI_EINVAL, "%s: not a file that hwloc exported (lstopo FILE.xml), or unreadable", from->xml);
 }
 

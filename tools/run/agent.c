@@ -170,7 +170,8 @@ static bool open_pipes(struct pipes *p, bool with_input)
 	memset(p, -1, sizeof(*p));
 	if (with_input ? os_pipe(p->in) < 0 : (p->in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
 		return false;
-	return os_pipe(p->out) == 0 && os_pipe(p->err) == 0 && os_pipe(p->failed) == 0 && os_message_pair(p->joins) == 0;
+	return os_pipe(p->out) == 0 && os_pipe(p->err) == 0 && os_pipe(p->failed) == 0 &&
+	       os_message_pair(p->joins) == 0;
 }
 
 static void close_pipes(struct pipes *p)

@@ -139,10 +139,10 @@ static int check_slots(struct span item, struct span count, bool colon, int *slo
 		            "'%.*s': expected host:slots with 1 to %d slots; a port stands in ~/.ssh/config",
 		            shown(item), item.at, PORT_LIKE - 1);
 	if (*slots >= PORT_LIKE)
-		return fail(TUTTI_EINVAL,
-		            "'%.*s': is %d a port? The number after the colon is slots. Give a port with --rsh "
-		            "'ssh -p %d' or in ~/.ssh/config; if you mean slots, write 'slots=%d' in a host file",
-		            shown(item), item.at, *slots, *slots, *slots);
+		return fail(
+		        TUTTI_EINVAL,
+		        "'%.*s': is %d a port? The number after the colon is slots. Give a port with --rsh 'ssh -p %d' or in ~/.ssh/config; if you mean slots, write 'slots=%d' in a host file",
+		        shown(item), item.at, *slots, *slots, *slots);
 	return TUTTI_OK;
 }
 
@@ -288,14 +288,12 @@ static int add_json_root(struct hosts *hosts, const json_t *root)
 		return fail(TUTTI_EINVAL, "expected a list of hosts, or {\"hosts\": [...]}");
 	if (envs && !json_is_array(envs))
 		return fail(TUTTI_EINVAL, "\"envs\" must be a list of \"NAME=VALUE\"");
-	json_array_foreach(list, i, entry)
-	{
+	json_array_foreach (list, i, entry) {
 		rc = add_json_host(hosts, entry);
 		if (rc != TUTTI_OK)
 			return fail_while(rc, "hosts[%zu]", i);
 	}
-	json_array_foreach(envs, i, entry)
-	{
+	json_array_foreach (envs, i, entry) {
 		rc = add_json_env(hosts, entry);
 		if (rc != TUTTI_OK)
 			return rc;

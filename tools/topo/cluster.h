@@ -5,8 +5,8 @@
 #ifndef TUTTI_TOPO_CLUSTER_H
 #define TUTTI_TOPO_CLUSTER_H
 
-#include "../sim/sim.h"
 #include "../../src/tuner/costs.h"
+#include "../sim/sim.h"
 #include "cluster_file.h"
 
 struct cluster {

@@ -63,8 +63,8 @@ static void draw_host(FILE *f, const struct survey *s, const struct units *u, in
 	units_name(u, s, i, name, sizeof(name));
 	units_ranks(u, s, i, ranks, sizeof(ranks));
 	fprintf(f,
-	        "<<TABLE BORDER=\"1\" CELLBORDER=\"0\" CELLSPACING=\"4\" STYLE=\"ROUNDED\" COLOR=\"#9aa5b1\""
-	        " BGCOLOR=\"" CARD "\"><TR><TD COLSPAN=\"%u\"><B>",
+	        "<<TABLE BORDER=\"1\" CELLBORDER=\"0\" CELLSPACING=\"4\" STYLE=\"ROUNDED\" COLOR=\"#9aa5b1\" BGCOLOR=\"" CARD
+	        "\"><TR><TD COLSPAN=\"%u\"><B>",
 	        m->packages ? m->packages : 1);
 	if (u->unit[i].hosts > 1)
 		fprintf(f, "%d hosts: ", u->unit[i].hosts);

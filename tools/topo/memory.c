@@ -5,9 +5,9 @@
  */
 #include "memory.h"
 #include "../../src/os/os.h"
-#include "../machine/system.h"
 #include "../../src/util/clock.h"
 #include "../../src/util/error.h"
+#include "../machine/system.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -390,8 +390,7 @@ static void judge_places(struct look *l, int host)
 	}
 	if (far)
 		add(l, (struct odd){ODD_FAR_DEVICE, -1, -1, host, ""},
-		    "host %d (%s): ranks %s run on another package than package %d, near which its fastest device %s "
-		    "is",
+		    "host %d (%s): ranks %s run on another package than package %d, near which its fastest device %s is",
 		    host, survey_host(s, host), cpus_text(&ranks, list, sizeof(list)),
 		    m->node[package_of(m, far->near)].os, far->name);
 }

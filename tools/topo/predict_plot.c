@@ -52,8 +52,7 @@ static void write_script(FILE *f, const struct prediction *p, const char *file)
 	quoted(f, p->title);
 	fprintf(f,
 	        " noenhanced\nset logscale y\nset logscale x 2\nset grid\nset key outside right noenhanced\n"
-	        "set xlabel '%s'\nset ylabel 'microseconds, simulated'\nset format y '%%g'\nset datafile missing "
-	        "'nan'\n",
+	        "set xlabel '%s'\nset ylabel 'microseconds, simulated'\nset format y '%%g'\nset datafile missing 'nan'\n",
 	        p->asked->ranks ? "ranks" : "bytes of the larger buffer");
 	fprintf(f, "set format x '%s'\n", p->asked->ranks ? "%g" : "%.0b%BB");
 	write_data(f, p);

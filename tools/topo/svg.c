@@ -36,8 +36,8 @@ const char *svg_ink_on(struct colour c)
 void svg_begin(FILE *f, double width, double height)
 {
 	fprintf(f,
-	        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f "
-	        "%.0f\" " FONT ">\n<rect width=\"100%%\" height=\"100%%\" fill=\"" PAPER "\"/>\n",
+	        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" " FONT
+	        ">\n<rect width=\"100%%\" height=\"100%%\" fill=\"" PAPER "\"/>\n",
 	        width, height, width, height);
 }
 

@@ -184,12 +184,10 @@ static void print_speeds(FILE *f, const struct survey *s, int host)
 static void print_unknown(FILE *f, const struct survey *s, const struct machine *m)
 {
 	if (m->unknown & MACHINE_FOREIGN && !s->file)
-		fputs("  described by hwloc's variables (HWLOC_XMLFILE and the like): not the machine that this runs "
-		      "on\n",
+		fputs("  described by hwloc's variables (HWLOC_XMLFILE and the like): not the machine that this runs on\n",
 		      f);
 	if (m->unknown & MACHINE_NO_IO)
-		fputs("  hwloc shows no devices, for want of support or permission: PCI addresses and places are "
-		      "unknown\n",
+		fputs("  hwloc shows no devices, for want of support or permission: PCI addresses and places are unknown\n",
 		      f);
 	if (m->unknown & MACHINE_NO_SYS)
 		fputs("  no /sys here: speed and state of devices are unknown\n", f);

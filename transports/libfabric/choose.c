@@ -49,8 +49,8 @@ int choices_worth_a_look(const struct choice_rules *rules)
 	if (rules->provider || rules->any || has_entries("/sys/class/infiniband") || has_entries("/sys/class/cxi") ||
 	    has_entries("/sys/class/hfi1"))
 		return TUTTI_OK;
-	return fail(TUTTI_EUNSUPPORTED, "no fabric device on this machine (TUTTI_LIBFABRIC_PROVIDER names a provider "
-	                                "that needs none)");
+	return fail(TUTTI_EUNSUPPORTED,
+	            "no fabric device on this machine (TUTTI_LIBFABRIC_PROVIDER names a provider that needs none)");
 }
 
 /* ---- asking libfabric -------------------------------------------------------------------------------------------- */
@@ -186,8 +186,7 @@ static int none(const struct fabric_calls *fi, const struct choice_rules *rules,
 
 	if (found && rules->loopback_only)
 		return fail(TUTTI_EUNSUPPORTED,
-		            "the job has no secret, and libfabric%s%s reaches beyond this machine: "
-		            "set TUTTI_SECRET",
+		            "the job has no secret, and libfabric%s%s reaches beyond this machine: set TUTTI_SECRET",
 		            rules->provider ? "'s " : "", rules->provider ? rules->provider : "");
 	if (found && !rules->provider && !rules->any)
 		return fail(TUTTI_EUNSUPPORTED, "no provider of libfabric has a fabric of its own here");

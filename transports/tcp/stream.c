@@ -14,12 +14,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define GATHER 16 /* slots in one system call */
-#define ROUNDS 4  /* system calls of one visit */
-#define STAGE  (32u << 10)
-#define DIRECT (8u << 10) /* longer frames are read into their slot, without a copy */
+#define GATHER     16 /* slots in one system call */
+#define ROUNDS     4  /* system calls of one visit */
+#define STAGE      (32u << 10)
+#define DIRECT     (8u << 10)           /* longer frames are read into their slot, without a copy */
 #define SILENCE_NS UINT64_C(4000000000) /* unanswered for so long, the other host is out of reach */
-#define ALONE  (4u << 10) /* the end of so many bytes does not wait for more */
+#define ALONE      (4u << 10)           /* the end of so many bytes does not wait for more */
 
 static struct slot *slot_at(const struct direction *d, uint64_t pos)
 {
@@ -110,11 +110,10 @@ static void broken(struct stream *s, const char *how, int error)
 	s->lost = error != EPIPE;
 	errno = error;
 	if (error == EBADMSG)
-		(void)fail(TUTTI_EAUTH,
-		           "what came over the encrypted TCP connection with rank %d is not what that rank sent: "
-		           "somebody on its "
-		           "way changes, repeats or cuts it",
-		           s->peer);
+		(void)fail(
+		        TUTTI_EAUTH,
+		        "what came over the encrypted TCP connection with rank %d is not what that rank sent: somebody on its way changes, repeats or cuts it",
+		        s->peer);
 	else if (s->lost)
 		(void)fail_errno("the TCP connection with rank %d broke while %s", s->peer, how);
 }
@@ -137,8 +136,8 @@ bool stream_is_silent(struct stream *s)
 	(void)net_local_end(s->fd, &here);
 	(void)net_far_end(s->fd, &there);
 	s->closed = s->lost = true;
-	(void)fail(TUTTI_EPEER, "nothing has come from rank %d's host for %.1f s, from %s to %s", s->peer, (double)ns * 1e-9,
-	           net_text(&there, to), net_text(&here, from));
+	(void)fail(TUTTI_EPEER, "nothing has come from rank %d's host for %.1f s, from %s to %s", s->peer,
+	           (double)ns * 1e-9, net_text(&there, to), net_text(&here, from));
 	return true;
 }
 

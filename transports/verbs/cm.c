@@ -141,8 +141,8 @@ static int find_address(struct cm *cm)
 	freeifaddrs(all);
 	return cm->listener
 	               ? TUTTI_OK
-	               : fail(TUTTI_EUNSUPPORTED, "no IP address of this machine is its own, as rdma_cm sees it: give "
-	                                          "its network interface one");
+	               : fail(TUTTI_EUNSUPPORTED,
+	                      "no IP address of this machine is its own, as rdma_cm sees it: give its network interface one");
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
@@ -330,10 +330,10 @@ static int went_wrong(const struct cm *cm, const struct pair *p, const struct rd
 {
 	char text[INET6_ADDRSTRLEN];
 
-	return fail(TUTTI_EPEER,
-	            "%s: rdma_cm can't connect to rank %d at %s: %s (status %d); is that address reached from "
-	            "this device's? ping it; or TUTTI_VERBS_CONNECT=exchange",
-	            cm->device->name, p->peer, address_text(&p->place, text), cm->event_str(e->event), e->status);
+	return fail(
+	        TUTTI_EPEER,
+	        "%s: rdma_cm can't connect to rank %d at %s: %s (status %d); is that address reached from this device's? ping it; or TUTTI_VERBS_CONNECT=exchange",
+	        cm->device->name, p->peer, address_text(&p->place, text), cm->event_str(e->event), e->status);
 }
 
 static void happened(struct cm *cm, struct rdma_cm_event *e)

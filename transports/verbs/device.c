@@ -47,10 +47,10 @@ static int knobs_read(struct verbs_knobs *k, const char *text)
 		while (i < nrows && (strlen(rows[i].name) != len || memcmp(rows[i].name, p, len) != 0))
 			i++;
 		if (i == nrows || !end || (*end && *end != ',') || value < rows[i].least || value > rows[i].most)
-			return fail(TUTTI_EINVAL,
-			            "TUTTI_VERBS_QP=%s: at \"%s\" expected name=number; the names are mtu (256 to "
-			            "4096), pkey, sl, tc, timeout (1 to 31), retry and rnr (0 to 7)",
-			            text, p);
+			return fail(
+			        TUTTI_EINVAL,
+			        "TUTTI_VERBS_QP=%s: at \"%s\" expected name=number; the names are mtu (256 to 4096), pkey, sl, tc, timeout (1 to 31), retry and rnr (0 to 7)",
+			        text, p);
 		*(int *)((char *)k + rows[i].at) = (int)value;
 		p = end;
 	}

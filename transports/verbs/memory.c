@@ -57,10 +57,10 @@ static int cannot_register(const struct device *d, size_t bytes)
 
 	if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
 	    (error == ENOMEM || error == EPERM || error == EAGAIN))
-		return fail(TUTTI_ENOMEM,
-		            "cannot register %zu KiB of memory: this process may lock %llu KiB; raise the limit "
-		            "(ulimit -l, or memlock in /etc/security/limits.conf)",
-		            bytes >> 10, (unsigned long long)limit.rlim_cur >> 10);
+		return fail(
+		        TUTTI_ENOMEM,
+		        "cannot register %zu KiB of memory: this process may lock %llu KiB; raise the limit (ulimit -l, or memlock in /etc/security/limits.conf)",
+		        bytes >> 10, (unsigned long long)limit.rlim_cur >> 10);
 	errno = error;
 	return fail_errno("register %zu KiB of memory (%d regions of %d are in use)", bytes >> 10, d->nregions,
 	                  d->limits.max_mr);

@@ -284,8 +284,7 @@ static const char *advice(enum ibv_wc_status status)
 {
 	switch (status) {
 	case IBV_WC_RETRY_EXC_ERR:
-		return "; the peer does not answer: its process or port is gone, the GID is one that does not reach it "
-		       "(TUTTI_VERBS_GID), or the fabric drops (RoCE wants lossless or retransmitting switches)";
+		return "; the peer does not answer: its process or port is gone, the GID is one that does not reach it (TUTTI_VERBS_GID), or the fabric drops (RoCE wants lossless or retransmitting switches)";
 	case IBV_WC_RNR_RETRY_EXC_ERR:
 		return "; the peer had no receive posted";
 	case IBV_WC_LOC_LEN_ERR:

@@ -51,11 +51,10 @@ int qp_make(struct pair *p)
 	if (!p->qp) {
 		int error = errno;
 		(void)fail_errno("make a queue pair on %s", d->name);
-		return fail(error == ENOMEM || error == ENOSPC || error == EMFILE ? TUTTI_EUNSUPPORTED : TUTTI_ESYSTEM,
-		            "%s: rank %d has %d, needs one for each of up to %d peers that it exchanges data with, and "
-		            "the device has %d for all processes; choose algorithms with fewer peers "
-		            "(TUTTI_ALGO=allreduce:ring), or TUTTI_TRANSPORT=^verbs",
-		            fail_text(), p->env->rank, d->npairs, p->env->nranks - 1, d->limits.max_qp);
+		return fail(
+		        error == ENOMEM || error == ENOSPC || error == EMFILE ? TUTTI_EUNSUPPORTED : TUTTI_ESYSTEM,
+		        "%s: rank %d has %d, needs one for each of up to %d peers that it exchanges data with, and the device has %d for all processes; choose algorithms with fewer peers (TUTTI_ALGO=allreduce:ring), or TUTTI_TRANSPORT=^verbs",
+		        fail_text(), p->env->rank, d->npairs, p->env->nranks - 1, d->limits.max_qp);
 	}
 	d->npairs++;
 	if (d->lib.modify_qp(p->qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS) != 0)
@@ -154,8 +153,7 @@ int qp_agrees(const struct pair *p, const struct greeting *peer)
 		return TUTTI_OK;
 	return fail(
 	        TUTTI_EMISMATCH,
-	        "the verbs transport of rank %d has version %u, mode %u, window %u, rdma_cm %d; here they are %d, %d, "
-	        "%u, %d: install the same Tutti on all hosts",
+	        "the verbs transport of rank %d has version %u, mode %u, window %u, rdma_cm %d; here they are %d, %d, %u, %d: install the same Tutti on all hosts",
 	        p->peer, peer->version, peer->mode, peer->window, peer->place.port != 0, GREETING_VERSION, d->mode,
 	        p->window, d->by_cm);
 }
@@ -167,9 +165,9 @@ int qp_connect(struct pair *p, const struct greeting *peer)
 
 	if (to_receive(p, peer) == 0 && to_send(p) == 0)
 		return TUTTI_OK;
-	return fail_errno("connect a queue pair of %s, %s, to rank %d (is the GID one that reaches it? "
-	                  "TUTTI_VERBS_GID)",
-	                  d->name, gid_text(d, gid), p->peer);
+	return fail_errno(
+	        "connect a queue pair of %s, %s, to rank %d (is the GID one that reaches it? TUTTI_VERBS_GID)", d->name,
+	        gid_text(d, gid), p->peer);
 }
 
 void qp_stop(struct pair *p)

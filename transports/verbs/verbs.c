@@ -51,8 +51,8 @@ _Static_assert(sizeof(struct verbs_address) <= CONTACT_BLOB, "an address has its
 /* What the queue of events tells of: a rail's number among ours, and one of these. */
 enum { WATCH_EVENTS, WATCH_COMPLETIONS, WATCH_CM, WATCH_PAIR /* + rank */ };
 
-#define each_rail(l, v)    (struct rail *l = (v)->rails; l < (v)->rails + (v)->nrails; l++)
-#define each_pair(p, l, v) (struct pair **p = (l)->pairs; p && p < (l)->pairs + (v)->env->nranks; p++)
+#define each_rail(l, v)    for (struct rail *l = (v)->rails; l < (v)->rails + (v)->nrails; l++)
+#define each_pair(p, l, v) for (struct pair **p = (l)->pairs; p && p < (l)->pairs + (v)->env->nranks; p++)
 
 static void let_arrive(struct verbs *v);
 
@@ -63,14 +63,13 @@ static void verbs_close(void *ctx)
 	if (!v)
 		return;
 	let_arrive(v);
-	for
-		each_rail(l, v)
-		{
-		for
-			each_pair(p, l, v) if (*p) pair_destroy(*p);
+	each_rail (l, v) {
+		each_pair (p, l, v)
+			if (*p)
+				pair_destroy(*p);
 		device_close(&l->device);
 		free(l->pairs);
-		}
+	}
 	fd_close(v->queue);
 	free(v);
 }
@@ -151,8 +150,8 @@ static void verbs_address(void *ctx, uint8_t blob[CONTACT_BLOB])
 	struct verbs *v = ctx;
 	struct verbs_address a = {.window = v->window};
 
-	for
-		each_rail(l, v) a.fabric[l->number] = (uint32_t)device_fabric(&l->device) | 1;
+	each_rail (l, v)
+		a.fabric[l->number] = (uint32_t)device_fabric(&l->device) | 1;
 	memset(blob, 0, CONTACT_BLOB);
 	memcpy(blob, &a, sizeof(a));
 }
@@ -210,8 +209,9 @@ static int verbs_attach(void *ctx)
 	v->queue = fd_keep(os_queue_open());
 	if (v->queue < 0)
 		return fail_errno("create a queue of events");
-	for
-		each_rail(l, v) if (rc == TUTTI_OK) rc = attach_rail(v, l, peers);
+	each_rail (l, v)
+		if (rc == TUTTI_OK)
+			rc = attach_rail(v, l, peers);
 	return rc;
 }
 
@@ -230,8 +230,9 @@ static struct rail *rail_to(struct verbs *v, int peer, int lane)
 	struct rail *common[RAILS_MAX];
 	unsigned n = 0;
 
-	for
-		each_rail(l, v) if (ours.fabric[l->number] == theirs.fabric[l->number]) common[n++] = l;
+	each_rail (l, v)
+		if (ours.fabric[l->number] == theirs.fabric[l->number])
+			common[n++] = l;
 	return n ? common[(unsigned)abs(lane) % n] : v->rails;
 }
 
@@ -275,9 +276,8 @@ static int make_pair(struct verbs *v, struct rail *l, int peer, struct net_limit
 static void break_all(struct verbs *v, struct rail *l)
 {
 	snprintf(l->device.broken, sizeof(l->device.broken), "%s", fail_text());
-	for
-		each_pair(p, l, v) if (*p)
-		{
+	each_pair (p, l, v)
+		if (*p) {
 			(void)fail(TUTTI_EPEER, "%s", l->device.broken);
 			pair_break(*p);
 		}
@@ -373,8 +373,9 @@ static int poll_completions(struct verbs *v, struct rail *l)
 /* The completion queue was empty. */
 static void sweep(struct verbs *v, struct rail *l)
 {
-	for
-		each_pair(p, l, v) if (*p) pair_sweep(*p);
+	each_pair (p, l, v)
+		if (*p)
+			pair_sweep(*p);
 }
 
 /* Channels that both sides have left give their rings back, so that those who come and go don't add up. */
@@ -442,8 +443,10 @@ static void verbs_left(void *ctx, uint64_t comm)
 {
 	struct verbs *v = ctx;
 
-	for
-		each_rail(l, v) for each_pair(p, l, v) if (*p) pair_leave(*p, comm);
+	each_rail (l, v)
+		each_pair (p, l, v)
+			if (*p)
+				pair_leave(*p, comm);
 }
 
 /* ---- progress ---------------------------------------------------------------------------------------------------- */
@@ -452,15 +455,13 @@ static void verbs_left(void *ctx, uint64_t comm)
 static int look_and_arm(struct verbs *v)
 {
 	look_around(v);
-	for
-		each_rail(l, v)
-		{
-			if (l->armed || !l->device.channel)
-				continue;
-			if (ibv_req_notify_cq(l->device.cq, 0) != 0)
-				return fail_errno("ask %s to tell of completions", l->device.name);
-			l->armed = true;
-		}
+	each_rail (l, v) {
+		if (l->armed || !l->device.channel)
+			continue;
+		if (ibv_req_notify_cq(l->device.cq, 0) != 0)
+			return fail_errno("ask %s to tell of completions", l->device.name);
+		l->armed = true;
+	}
 	return TUTTI_OK;
 }
 
@@ -476,8 +477,9 @@ static int move_rail(struct verbs *v, struct rail *l)
 	}
 	if (!n)
 		sweep(v, l);
-	for
-		each_pair(p, l, v) if (*p) pair_move(*p);
+	each_pair (p, l, v)
+		if (*p)
+			pair_move(*p);
 	return n;
 }
 
@@ -488,15 +490,13 @@ static int verbs_pump(void *ctx)
 
 	if (v->idle++ % LOOK_EVERY == LOOK_EVERY - 1)
 		rc = look_and_arm(v);
-	for
-		each_rail(l, v)
-		{
-			int n = move_rail(v, l);
-			if (n < 0)
-				return fail(TUTTI_ESYSTEM, "polling the completion queue of %s failed", l->device.name);
-			if (n)
-				v->idle = 0;
-		}
+	each_rail (l, v) {
+		int n = move_rail(v, l);
+		if (n < 0)
+			return fail(TUTTI_ESYSTEM, "polling the completion queue of %s failed", l->device.name);
+		if (n)
+			v->idle = 0;
+	}
 	return rc;
 }
 
@@ -504,12 +504,12 @@ static void let_arrive(struct verbs *v)
 {
 	uint64_t until = now_ns() + LINGER_NS;
 
-	for
-		each_rail(l, v) for (bool all = false; !all && l->pairs && l->device.cq && now_ns() < until;)
-		{
+	each_rail (l, v)
+		for (bool all = false; !all && l->pairs && l->device.cq && now_ns() < until;) {
 			all = poll_completions(v, l) <= 0;
-			for
-				each_pair(p, l, v) if (*p) all &= pair_flushed(*p);
+			each_pair (p, l, v)
+				if (*p)
+					all &= pair_flushed(*p);
 		}
 }
 
@@ -517,8 +517,9 @@ static int verbs_sleep_fd(void *ctx)
 {
 	struct verbs *v = ctx;
 
-	for
-		each_rail(l, v) if (!l->device.channel) return -1;
+	each_rail (l, v)
+		if (!l->device.channel)
+			return -1;
 	return v->queue;
 }
 
@@ -527,14 +528,12 @@ static void verbs_memory(void *ctx, void *p, size_t bytes, bool given)
 {
 	struct verbs *v = ctx;
 
-	for
-		each_rail(l, v)
-		{
-			if (given && l->device.mode == VERBS_WRITE)
-				lent_add(&l->device, p, bytes);
-			if (!given)
-				take_back(v, l, p, bytes);
-		}
+	each_rail (l, v) {
+		if (given && l->device.mode == VERBS_WRITE)
+			lent_add(&l->device, p, bytes);
+		if (!given)
+			take_back(v, l, p, bytes);
+	}
 }
 
 /* The card's queue pairs, shared by the ranks of this machine that use it. */
@@ -546,8 +545,8 @@ static int verbs_peers(void *ctx)
 
 	for (int r = 0; r < v->env->nranks; r++)
 		sharing += is_usable(v, r) && memcmp(all[r].host_hint, me->host_hint, sizeof(me->host_hint)) == 0;
-	for
-		each_rail(l, v) most = !most || l->device.limits.max_qp < most ? l->device.limits.max_qp : most;
+	each_rail (l, v)
+		most = !most || l->device.limits.max_qp < most ? l->device.limits.max_qp : most;
 	most /= sharing ? sharing : 1;
 	return most ? most : 1;
 }
