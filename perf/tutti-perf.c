@@ -160,7 +160,7 @@ static int check_launch(const struct options *o)
 	if (!name)
 		return 0;
 	fprintf(stderr,
-	        "tutti-perf: -t and -g make ranks within one process, and %s=%s says that a launcher started several; start one process, or leave out -t and -g\n",
+	        "tutti-perf: -t and -g create ranks within one process, but %s=%s means that a launcher started several processes; start one process, or drop -t and -g\n",
 	        name, getenv(name));
 	return -1;
 }

@@ -18,7 +18,7 @@ static int make(const struct settings *s)
 	struct config c;
 
 	if (!preset(s->make, &c)) {
-		fprintf(stderr, "tutti-transformer: --make %s: there is no such preset; there are:", s->make);
+		fprintf(stderr, "tutti-transformer: --make %s: unknown preset; known presets:", s->make);
 		for (int i = 0; preset_name(i); i++)
 			fprintf(stderr, " %s", preset_name(i));
 		fputc('\n', stderr);

@@ -53,7 +53,7 @@ static int unknown(const char *text, const char *name, size_t len)
 	for (int i = 0; transport_table[i]; i++)
 		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i ? ", " : "",
 		         transport_table[i]->name);
-	return fail(TUTTI_EINVAL, "TUTTI_TRANSPORT=%s: there is no transport \"%.*s\"; the names are %s", text,
+	return fail(TUTTI_EINVAL, "TUTTI_TRANSPORT=%s: unknown transport \"%.*s\"; known transports: %s", text,
 	            (int)len, name, names);
 }
 

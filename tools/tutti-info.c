@@ -39,36 +39,46 @@ enum {
 };
 
 static const struct cli_option options[] = {
-        {OPT_TRANSPORTS, 't', "transports", NULL, "Transports, and for each that cannot be used the reason."},
+        {OPT_TRANSPORTS, 't', "transports", NULL, "List the transports, and why a transport can't be used."},
         {OPT_DEVICES, 'd', "devices", NULL,
-         "Devices of the network transports: which would be used, as what, why not."},
+         "List the devices of the network transports, and which ones are used or why not."},
         {OPT_DOCTOR, 0, "doctor", NULL,
-         "Look for the usual faults of RDMA here; under a launcher also whether its ranks reach each other."},
-        {OPT_PARAMS, 'p', "params", NULL, "Every TUTTI_ variable: default, meaning, value set here."},
-        {OPT_ALGOS, 'a', "algorithms", NULL, "Algorithms, the collectives that they serve, their source."},
-        {OPT_KERNELS, 'k', "kernels", NULL, "Instruction sets of the reduction kernels, and the one in use."},
-        {OPT_PLAN, 0, "plan", "COLL:ALGO", "Print the plan of an algorithm: --plan allreduce:ring -n 8."},
+         "Check this machine for common RDMA faults. Under a launcher, also check that the ranks reach each other."},
+        {OPT_PARAMS, 'p', "params", NULL, "List all TUTTI_ variables: meaning, default and current value."},
+        {OPT_ALGOS, 'a', "algorithms", NULL,
+         "List the algorithms, the collectives that they serve, and their sources."},
+        {OPT_KERNELS, 'k', "kernels", NULL, "List the instruction sets of the reduction kernels, and the one in use."},
+        {OPT_PLAN, 0, "plan", "COLL:ALGO", "Print the plan of an algorithm, for example --plan allreduce:ring -n 8."},
         {OPT_CHECK, 0, "check", "COLL:ALGO",
-         "Prove the plan of every rank: right sums, nothing overwritten, no deadlock."},
+         "Prove that the plans of all ranks are correct: right sums, nothing overwritten too early, no deadlock."},
         {OPT_TUNE, 0, "tune", NULL,
-         "Measure what the links of this job cost, and write the table by which algorithms are chosen from then on."},
-        {OPT_RANKS, 'n', "ranks", "N", "Ranks of the plan. Default: 4."},
-        {OPT_RANK, 'r', "rank", "R", "Only this rank's plan. Default: all up to 8 ranks, else rank 0."},
+         "Measure the cost of the job's links and write the cost table, from which algorithms are chosen afterwards."},
+        {OPT_RANKS, 'n', "ranks", "N", "Number of ranks of the plan. Default: 4."},
+        {OPT_RANK, 'r', "rank", "R", "Rank whose plan to print. Default: all with up to 8 ranks, else rank 0."},
         {OPT_ROOT, 0, "root", "R", "Root of a rooted collective. Default: 0."},
-        {OPT_CHANNELS, 'c', "channels", "C", "Channels of the plan. Default: 1."},
-        {OPT_HOSTS, 0, "hosts", "H", "Hosts over which the ranks are spread evenly. Default: 1; hierarchy needs 2."},
-        {OPT_HELP, 'h', "help", NULL, "This text."},
-        {OPT_MAN, 0, "man", NULL, "The manual page."},
-        {OPT_VERSION, 'V', "version", NULL, "The version."},
+        {OPT_CHANNELS, 'c', "channels", "C", "Number of channels of the plan. Default: 1."},
+        {OPT_HOSTS, 0, "hosts", "H", "Number of hosts, with the ranks spread evenly. Default: 1. hierarchy needs 2."},
+        {OPT_HELP, 'h', "help", NULL, "Print this help."},
+        {OPT_MAN, 0, "man", NULL, "Print the manual page."},
+        {OPT_VERSION, 'V', "version", NULL, "Print the version."},
         {0},
 };
 
 static const struct cli cli = {
         .name = "tutti-info",
         .usage = "[options]",
-        .what = "Says what this build of Tutti is and what it can do on this machine. Without options: version, transports, kernels. Under a launcher it makes a communicator and says what reaches whom.",
+        .what = "Shows what this build of Tutti contains and what it can do on this machine. "
+                "Without options: version, transports and kernels. "
+                "Under a launcher, it creates a communicator and shows which transport connects the ranks.",
         .options = options,
-        .more = "Without --tune algorithms are chosen by priors. It takes some seconds. Run it as the ranks of a job on the hosts that matter: a pair of ranks is measured for each kind of link between them; memory and sockets within this machine are measured between threads where the job has no such ranks. Rank 0 writes the table, and the rank 0 of a later job on this machine reads it for all: the file that TUTTI_TUNE_FILE names, or tutti/tune-HOSTNAME in $XDG_CACHE_HOME, by default ~/.cache. TUTTI_TUNE_FILE=none ignores it.\n\n"
+        .more = "--tune takes some seconds. "
+                "Without a cost table, algorithms are chosen by default costs. "
+                "Run it as the ranks of a job on the hosts that matter. "
+                "One pair of ranks is measured for each kind of link between the ranks. "
+                "Memory and sockets within this machine are measured between threads if the job has no such pair. "
+                "Rank 0 writes the table to TUTTI_TUNE_FILE, or to tutti/tune-HOSTNAME in $XDG_CACHE_HOME (default: ~/.cache). "
+                "In later jobs, the rank 0 on this machine reads it for all ranks. "
+                "TUTTI_TUNE_FILE=none ignores it.\n\n"
                 "Examples:\n\n"
                 "tutti-info --params\n\n"
                 "tutti-info --check allreduce:ring -n 8\n\n"
@@ -150,7 +160,8 @@ static int examine(void)
 	                                NULL)) == TUTTI_OK)
 		rc = tutti_allreduce(&one, &sum, 1, TUTTI_I32, TUTTI_SUM, c, NULL);
 	if (rc) {
-		fprintf(stderr, "tutti-info: the job's ranks do not reach each other: %s\n", tutti_last_error(NULL));
+		fprintf(stderr, "tutti-info: the ranks of the job can't reach each other: %s\n",
+		        tutti_last_error(NULL));
 		return 1;
 	}
 	if (c->rank == 0) {
@@ -209,7 +220,7 @@ static bool read_plan(const char *text, struct plan_args *args, const struct alg
 	int kind = coll_by_name(coll);
 	*algo = colon ? algo_by_name(colon + 1) : NULL;
 	if (kind < 0 || kind >= COLL_COUNT || !*algo) {
-		fprintf(stderr, "tutti-info: %s is not COLLECTIVE:ALGORITHM (see --algorithms)\n", text);
+		fprintf(stderr, "tutti-info: %s is not of the form COLLECTIVE:ALGORITHM (see --algorithms)\n", text);
 		return false;
 	}
 	args->coll = (enum coll)kind;

@@ -45,41 +45,48 @@ enum {
 };
 
 static const struct cli_option options[] = {
-        {OPT_NO_MEASURE, 0, "no-measure", NULL, "Say what is there and what is shared, and time nothing."},
+        {OPT_NO_MEASURE, 0, "no-measure", NULL, "Show the hardware and what ranks share, but measure nothing."},
         {OPT_JSON, 0, "json", "FILE",
-         "Also write all of it as JSON; - writes it to the standard output in place of the text."},
+         "Also write everything as JSON. With -, write JSON to the standard output instead of the text."},
         {OPT_LOAD, 0, "load", "FILE",
-         "Look at nothing: take all from a file that --json wrote, or that hwloc exported as XML (lstopo FILE.xml). /dev/stdin reads a pipe."},
+         "Read a file written by --json, or XML exported by hwloc (lstopo FILE.xml), instead of inspecting this machine. /dev/stdin reads a pipe."},
         {OPT_PLAN, 0, "plan", NULL,
-         "Also say what a communicator chooses: ring, leaders, algorithm and predicted time for each size; and what cables are missing."},
-        {OPT_HOSTFILE, 0, "hostfile", "FILE", "Write a host file for tutti-run, with hosts in the order of the ring."},
-        {OPT_FORMAT, 0, "format", "KIND", "Of the host file: tutti, or mlx for mlx.launch (tutti)."},
+         "Also show what a communicator would choose: ring, leaders, algorithm and predicted time for each size. Lists missing cables, too."},
+        {OPT_HOSTFILE, 0, "hostfile", "FILE", "Write a host file for tutti-run with the hosts in ring order."},
+        {OPT_FORMAT, 0, "format", "KIND", "Format of the host file: tutti, or mlx for mlx.launch. Default: tutti."},
         {OPT_DRAW, 0, "draw", "FILE",
-         "Draw hosts, what is in them, links and the ring: FILE.svg, or FILE.dot for dot."},
-        {OPT_HEAT, 0, "heat", "FILE", "Draw latency and bandwidth of all pairs as heat maps: FILE.svg."},
+         "Draw the hosts, their hardware, the links and the ring, as FILE.svg, or as FILE.dot for Graphviz."},
+        {OPT_HEAT, 0, "heat", "FILE", "Draw latency and bandwidth of all pairs as heat maps, as FILE.svg."},
         {OPT_PREDICT, 0, "predict", "COLLECTIVE",
-         "How long it would take on the cluster that --cluster describes, by each algorithm: simulated."},
-        {OPT_CLUSTER, 0, "cluster", "FILE", "The description, JSON: docs/topology.md."},
+         "Simulate a collective on the cluster of --cluster and show the time of each algorithm."},
+        {OPT_CLUSTER, 0, "cluster", "FILE", "Description of the cluster in JSON; see docs/topology.md."},
         {OPT_RANKS, 0, "ranks", "LIST",
-         "Predict over numbers of ranks, the first ones of the cluster, at the size of -e, in place of sizes: 2,4,8."},
-        {OPT_PLOT, 0, "plot", "FILE", "Also draw what is predicted, as SVG, with gnuplot."},
+         "Predict for several numbers of ranks, for example 2,4,8, at the size of -e, instead of for several sizes. Uses the first ranks of the cluster."},
+        {OPT_PLOT, 0, "plot", "FILE", "Also plot the prediction as SVG. Needs gnuplot."},
         {OPT_CHOOSE, 0, "choose", "FILE",
-         "Also write what is the fastest for each size into a table for TUTTI_TUNE_FILE, beside the costs that were measured: communicators of as many ranks on as many hosts choose it."},
-        {OPT_MIN, 'b', NULL, "SIZE", "Least size of the larger buffer of --predict; K, M, G are powers of 1024 (4K)."},
-        {OPT_MAX, 'e', NULL, "SIZE", "Largest size (64M)."},
-        {OPT_FACTOR, 'f', NULL, "X", "Factor between sizes (4)."},
-        {OPT_HELP, 'h', "help", NULL, "This text."},
-        {OPT_MAN, 0, "man", NULL, "The manual page."},
-        {OPT_VERSION, 'V', "version", NULL, "The version."},
+         "Write the fastest algorithm per size to FILE, for use as TUTTI_TUNE_FILE. The rest is copied from the current table. Applies to communicators with the same number of ranks and hosts."},
+        {OPT_MIN, 'b', NULL, "SIZE",
+         "Smallest size of the larger buffer for --predict; K, M, G are powers of 1024. Default: 4K."},
+        {OPT_MAX, 'e', NULL, "SIZE", "Largest size. Default: 64M."},
+        {OPT_FACTOR, 'f', NULL, "X", "Factor between sizes. Default: 4."},
+        {OPT_HELP, 'h', "help", NULL, "Print this help."},
+        {OPT_MAN, 0, "man", NULL, "Print the manual page."},
+        {OPT_VERSION, 'V', "version", NULL, "Print the version."},
         {0},
 };
 
 static const struct cli cli = {
         .name = "tutti-topo",
         .usage = "[options]",
-        .what = "Shows this machine: packages, memories, caches, cores, network devices, and how much of it this process may use. Under a launcher, run as the ranks of a job, it shows every host, what the ranks share, the latency and bandwidth between all pairs, and the order in which they should form a ring. Memories are read and copied by one core and by all at once.",
+        .what = "Shows this machine: packages, memories, caches, cores, network devices, and how much of it this process may use. "
+                "As the ranks of a job, it shows every host, what the ranks share, the latency and bandwidth between all pairs, and the best order of the ranks in a ring. "
+                "It also measures memory bandwidth, with one core and with all cores at once.",
         .options = options,
-        .more = "Latency is half a round trip of 8 bytes, the median. Bandwidth is that of messages of 1 MiB sent back to back, until the last one was acknowledged; GB are 10^9 bytes. Pairs are measured at once, and one at a time: of up to 8 ranks all, of more some that stand for their class. It takes some twelve seconds.\n\n"
+        .more = "Latency is half the median round trip of 8 bytes. "
+                "Bandwidth is measured with messages of 1 MiB sent back to back until the last one is acknowledged; 1 GB is 10^9 bytes. "
+                "Pairs are measured both concurrently and one at a time. "
+                "With more than 8 ranks, only representatives of each class are measured one at a time. "
+                "The measurement takes about 12 seconds.\n\n"
                 "Examples:\n\n"
                 "tutti-topo\n\n"
                 "tutti-run -n 4 tutti-topo\n\n"
@@ -165,7 +172,7 @@ static bool read_size(const char *text, size_t *size)
 {
 	int64_t v;
 	if (!parse_size(text, &v) || v < 4) {
-		fprintf(stderr, "tutti-topo: %s: a size is expected, 4 at least\n", text);
+		fprintf(stderr, "tutti-topo: %s: expected a size of at least 4\n", text);
 		return false;
 	}
 	*size = (size_t)v;
@@ -175,7 +182,7 @@ static bool read_size(const char *text, size_t *size)
 static int predict(struct asked *q)
 {
 	if (!q->predict.coll || !q->predict.cluster) {
-		fprintf(stderr, "tutti-topo: --predict and --cluster go together\n");
+		fprintf(stderr, "tutti-topo: --predict and --cluster must be used together\n");
 		return 2;
 	}
 	q->predict.json = q->json;
@@ -205,7 +212,7 @@ static int read_options(struct asked *q, int argc, char **argv)
 			break;
 		case OPT_FORMAT:
 			if (strcmp(value, "tutti") != 0 && strcmp(value, "mlx") != 0) {
-				fprintf(stderr, "tutti-topo: --format %s: tutti or mlx is expected\n", value);
+				fprintf(stderr, "tutti-topo: --format %s: expected tutti or mlx\n", value);
 				return 2;
 			}
 			q->format = strcmp(value, "mlx") == 0 ? HOSTFILE_MLX : HOSTFILE_TUTTI;
@@ -238,7 +245,7 @@ static int read_options(struct asked *q, int argc, char **argv)
 			break;
 		case OPT_FACTOR:
 			if (!parse_decimal(value, &q->predict.factor) || q->predict.factor <= 1) {
-				fprintf(stderr, "tutti-topo: -f %s: a number above 1 is expected\n", value);
+				fprintf(stderr, "tutti-topo: -f %s: expected a number above 1\n", value);
 				return 2;
 			}
 			break;

@@ -14,51 +14,51 @@
  * their help is the reason.
  */
 #define OPTIONS(D, N, I)                                                                                               \
-	D(min, 'b', "minbytes", SIZE, "SIZE", "32M", "least size, of the larger buffer; K, M, G are powers of 1024")   \
+	D(min, 'b', "minbytes", SIZE, "SIZE", "32M", "smallest size of the larger buffer; K, M, G are powers of 1024") \
 	D(max, 'e', "maxbytes", SIZE, "SIZE", "32M", "largest size")                                                   \
 	D(step, 'i', "stepbytes", SIZE, "SIZE", "1M", "step between sizes")                                            \
-	D(factor, 'f', "stepfactor", REAL, "X", "0", "factor between sizes, in place of a step")                       \
-	D(iters, 'n', "iters", INT, "N", "20", "timed calls of each row")                                              \
-	D(warmup, 'w', "warmup_iters", INT, "N", "1", "calls before them")                                             \
-	D(aggregate, 'm', "agg_iters", INT, "N", "1", "calls in one group, timed together")                            \
-	D(cycles, 'N', "run_cycles", INT, "N", "1", "times to go through all rows; 0: for ever")                       \
+	D(factor, 'f', "stepfactor", REAL, "X", "0", "factor between sizes; replaces the step")                        \
+	D(iters, 'n', "iters", INT, "N", "20", "timed calls per row")                                                  \
+	D(warmup, 'w', "warmup_iters", INT, "N", "1", "untimed calls before them")                                     \
+	D(aggregate, 'm', "agg_iters", INT, "N", "1", "calls per group, timed together")                               \
+	D(cycles, 'N', "run_cycles", INT, "N", "1", "number of passes over all rows; 0: endless")                      \
 	D(op, 'o', "op", OP, "OP", "sum", "sum, prod, min, max, avg or all")                                           \
 	D(type, 'd', "datatype", TYPE, "TYPE", "float",                                                                \
 	  "int8 uint8 int16 uint16 int32 uint32 int64 uint64 half bfloat16 float double f8e4m3 f8e5m2 or all")         \
 	D(root, 'r', "root", ROOT, "RANK", "0", "root of rooted collectives, or all")                                  \
 	D(threads, 't', "nthreads", INT, "N", "1",                                                                     \
-	  "ranks as threads of this process; with 1, the launcher's environment says who we are")                      \
-	D(gpus, 'g', "ngpus", INT, "N", "1", "ranks of each of these threads, as threads: -t times -g are all")        \
-	D(check, 'c', "check", INT, "N", "1", "calls verified to the last bit, each on data of its own; 0: none")      \
-	N(cpu, 'C', "report_cputime", SWITCH, FLAG, "add the CPU time burned in a call")                               \
-	D(average, 'a', "average", RANKS, "WHICH", "avg", "time over ranks: rank0, avg, min, max, or 0 to 3")          \
-	D(timeout, 'T', "timeout", REAL, "SECONDS", "0", "deadline of a call; 0: the library's")                       \
+	  "ranks as threads of this process; with 1, rank and size come from the launcher")                            \
+	D(gpus, 'g', "ngpus", INT, "N", "1", "multiplies the number of ranks: -t times -g in total")                   \
+	D(check, 'c', "check", INT, "N", "1", "number of calls to verify bit by bit, each with its own data; 0: none") \
+	N(cpu, 'C', "report_cputime", SWITCH, FLAG, "add the CPU time of a call")                                      \
+	D(average, 'a', "average", RANKS, "WHICH", "avg",                                                              \
+	  "how to combine the ranks' times: rank0, avg, min, max, or 0 to 3")                                          \
+	D(timeout, 'T', "timeout", REAL, "SECONDS", "0", "deadline of a call; 0: the library's default")               \
 	N(stats, 'I', "iter_stats", SWITCH, FLAG, "add min, p50, p95, p99, max over the calls")                        \
-	N(json, 'J', "json", TEXT, "FILE", "write the results as JSON, too")                                           \
-	N(memory, 'M', "memory", SWITCH, FLAG, "report rank 0's memory at the end")                                    \
+	N(json, 'J', "json", TEXT, "FILE", "also write the results as JSON")                                           \
+	N(memory, 'M', "memory", SWITCH, FLAG, "report the memory of rank 0 at the end")                               \
 	D(unalign, 'u', "unalign", INT, "BYTES", "0",                                                                  \
-	  "sources start BYTES behind a page boundary, results three times as far")                                    \
+	  "offset of inputs from a page boundary; results get three times this offset")                                \
 	N(registered, 'R', "local_register", LEVEL, "[=0|1|2]",                                                        \
-	  "register the buffers with RDMA cards; 2: like --alloc, so that peers read them in place")                   \
+	  "register buffers with RDMA cards; 2: allocate them like --alloc, so that peers read them in place")         \
 	N(stamps, 'S', "report_timestamps", SWITCH, FLAG, "add the time of day to each row")                           \
-	I(parallel_init, 'p', "parallel_init", IGNORED, "N", "no meaning here: ranks always start at the same time")   \
-	I(blocking, 'z', "blocking", IGNORED, "N", "no meaning here: a call blocks, but for --nonblocking")            \
-	I(stream_null, 'y', "stream_null", IGNORED, "N", "no meaning here: there are no streams")                      \
-	I(cudagraph, 'G', "cudagraph", IGNORED, "N", "no meaning here: a repeated call is prepared once anyway")       \
-	I(cta_policy, 'x', "cta_policy", IGNORED, "N", "no meaning here: there are no thread blocks")                  \
-	I(cta_count, 'V', "device_cta_count", IGNORED, "N", "no meaning here: there are no thread blocks")             \
-	I(unknown, 'K', NULL, IGNORED, "N", "no meaning here: taken for nccl-tests' sake")                             \
-	I(device, 'D', "device_implementation", REFUSED, "N",                                                          \
-	  "only 0: a kernel on a device would communicate by itself, and there is none")                               \
-	N(alloc, 0, "alloc", SWITCH, FLAG, "buffers from tutti_mem_alloc")                                             \
-	D(buffers, 0, "buffers", INT, "N", "1", "pairs of buffers to take in turn")                                    \
-	D(team, 0, "team", INT, "N", "1", "threads of each rank that work on a call together")                         \
-	N(nonblocking, 0, "nonblocking", SWITCH, FLAG, "issue with requests, then wait")                               \
-	D(busy, 0, "busy", REAL, "US", "0", "compute between calls, as a decoder does")                                \
+	I(parallel_init, 'p', "parallel_init", IGNORED, "N", "ignored: ranks always start at the same time")           \
+	I(blocking, 'z', "blocking", IGNORED, "N", "ignored: calls block unless --nonblocking is given")               \
+	I(stream_null, 'y', "stream_null", IGNORED, "N", "ignored: there are no streams")                              \
+	I(cudagraph, 'G', "cudagraph", IGNORED, "N", "ignored: repeated calls are prepared only once anyway")          \
+	I(cta_policy, 'x', "cta_policy", IGNORED, "N", "ignored: there are no thread blocks")                          \
+	I(cta_count, 'V', "device_cta_count", IGNORED, "N", "ignored: there are no thread blocks")                     \
+	I(unknown, 'K', NULL, IGNORED, "N", "ignored: accepted for compatibility with nccl-tests")                     \
+	I(device, 'D', "device_implementation", REFUSED, "N", "only 0 is accepted: there are no device kernels")       \
+	N(alloc, 0, "alloc", SWITCH, FLAG, "allocate buffers with tutti_mem_alloc")                                    \
+	D(buffers, 0, "buffers", INT, "N", "1", "pairs of buffers, used in turn")                                      \
+	D(team, 0, "team", INT, "N", "1", "threads per rank that work on a call together")                             \
+	N(nonblocking, 0, "nonblocking", SWITCH, FLAG, "issue calls with requests, then wait")                         \
+	D(busy, 0, "busy", REAL, "US", "0", "time to compute between calls, as a decoder does")                        \
 	N(cold, 0, "cold", SWITCH, FLAG, "empty the caches between calls")                                             \
-	D(skew, 0, "skew", REAL, "US", "0", "each rank starts each call up to US late, at random")                     \
-	N(explain, 0, "explain", SWITCH, FLAG, "print how each call is done, and the predicted time")                  \
-	N(help, 'h', "help", SWITCH, NULL, "print this text")                                                          \
+	D(skew, 0, "skew", REAL, "US", "0", "start each call up to US late, at random on each rank")                   \
+	N(explain, 0, "explain", SWITCH, FLAG, "print how each call is carried out, and its predicted time")           \
+	N(help, 'h', "help", SWITCH, NULL, "print this help")                                                          \
 	N(man, 0, "man", SWITCH, NULL, "print the manual page")
 
 enum kind { SIZE, INT, REAL, TEXT, SWITCH, LEVEL, TYPE, OP, ROOT, RANKS, IGNORED, REFUSED };
@@ -91,7 +91,10 @@ static const struct cli_option cli_options[] = {
 static const struct cli cli = {
         .name = "tutti-perf",
         .usage = "COLLECTIVE [options]",
-        .what = "Times calls of one collective over a range of sizes, out of place and in place, and verifies every bit of the results. Output and options follow nccl-tests; under nccl-tests' names (all_reduce_perf, ...) the collective is implied. Run it under tutti-run or any launcher that Tutti knows, or with -t for ranks that are threads.",
+        .what = "Times one collective over a range of sizes, out of place and in place, and verifies every bit of the results. "
+                "Options and output follow nccl-tests. "
+                "If started under a name of nccl-tests, such as all_reduce_perf, the name selects the collective. "
+                "Run it under tutti-run or any launcher that Tutti supports, or with -t to run ranks as threads.",
         .options = cli_options,
 };
 
@@ -277,7 +280,7 @@ static int check(struct options *o, bool max_given)
 	if (o->help || o->man)
 		return 0;
 	if (!o->coll)
-		return complain("which collective", "none was named");
+		return complain("which collective", "no collective given");
 	if (o->min > o->max && !max_given)
 		o->max = o->min;
 	if (o->min > o->max)
@@ -291,7 +294,7 @@ static int check(struct options *o, bool max_given)
 	o->threads *= o->gpus;
 	o->alloc |= o->registered == 2;
 	if (o->team > 1 && (o->nonblocking || o->aggregate > 1))
-		return complain("--team", "works on one call at a time: not with -m or --nonblocking");
+		return complain("--team", "works on one call at a time: can't be combined with -m or --nonblocking");
 	if (o->unalign > 1024)
 		return complain("-u", "must be at most 1024");
 	return 0;
@@ -320,14 +323,14 @@ int options_parse(struct options *o, int argc, char **argv)
 static struct cli with_names(char *more, size_t size)
 {
 	struct cli full = cli;
-	size_t at = (size_t)snprintf(more, size, "The collectives:");
+	size_t at = (size_t)snprintf(more, size, "Collectives:");
 
 	for (int i = 0; collective_at(i) && at < size; i++)
 		at += (size_t)snprintf(more + at, size - at, " %s", collective_at(i)->name);
 	if (at < size)
 		snprintf(
 		        more + at, size - at,
-		        ".\nExit status: 0 when all results were right, 1 when one was wrong or a call failed, 2 for a wrong command line.");
+		        ".\nExit status: 0 if all results are correct, 1 if a result is wrong or a call failed, 2 if the command line is wrong.");
 	full.more = more;
 	return full;
 }

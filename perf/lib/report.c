@@ -196,7 +196,7 @@ int report_open(struct report *r, const struct options *o, int nranks, int argc,
 
 void report_reduced(size_t max)
 {
-	printf("# Reducing maxBytes to %zu due to memory limitation: more than that does not fit into the memory of a host\n",
+	printf("# Reducing maxBytes to %zu due to memory limitation: larger buffers do not fit into the memory of a host\n",
 	       max);
 }
 
@@ -263,7 +263,7 @@ int report_close(struct report *r, bool failed)
 	int unwritten = 0;
 
 	if (failed)
-		printf("# Stopped by an error  : the rows above are all that there are\n");
+		printf("# Stopped by an error  : the results above are incomplete\n");
 	if (r->o->check > 0)
 		print_sums(r);
 	printf("# Avg bus bandwidth    : %g\n", bus);

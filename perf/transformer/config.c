@@ -151,7 +151,7 @@ static void only(struct reader *r, const char *name, const char *want)
 	if (!is || strcmp(is, want) == 0)
 		return;
 	r->bad = true;
-	problem(r->problem, "%s: \"%s%s\" is %s; only \"%s\" can be computed", r->path, r->of, name, is, want);
+	problem(r->problem, "%s: \"%s%s\" is %s; only \"%s\" is supported", r->path, r->of, name, is, want);
 }
 
 static void refuse_what_is_left(struct reader *r, const char *const *ignored, size_t n)
@@ -167,7 +167,7 @@ static void refuse_what_is_left(struct reader *r, const char *const *ignored, si
 			continue;
 		r->bad = true;
 		problem(r->problem,
-		        "%s: \"%s%s\" is not known and could change the result; if it changes nothing, delete it from config.json",
+		        "%s: \"%s%s\" is unknown and could change the result; if it does not, delete it from config.json",
 		        r->path, r->of, name);
 	}
 }
@@ -184,7 +184,7 @@ static void read_family(struct reader *r, struct config *c)
 		i++;
 	if (i == FAMILIES) {
 		r->bad = true;
-		problem(r->problem, "%s: \"model_type\" is %s; llama, mistral, qwen2 and qwen3 can be computed",
+		problem(r->problem, "%s: \"model_type\" is %s; llama, mistral, qwen2 and qwen3 are supported",
 		        r->path, type ? type : "missing");
 		return;
 	}
@@ -197,7 +197,7 @@ static void read_family(struct reader *r, struct config *c)
 		if (name && strcmp(name, families[i].architecture) == 0)
 			continue;
 		r->bad = true;
-		problem(r->problem, "%s: \"architectures\" names %s; with \"model_type\" %s only %s can be computed",
+		problem(r->problem, "%s: \"architectures\" names %s; with \"model_type\" %s only %s is supported",
 		        r->path, name ? name : "no text", type, families[i].architecture);
 	}
 }
@@ -283,7 +283,7 @@ static void read_rope_object(struct reader *r, struct config *c, bool said)
 		read_stretch(r, c);
 	} else if (strcmp(type, "default") != 0) {
 		r->bad = true;
-		problem(r->problem, "%s: \"%srope_type\" is %s; only \"default\" and \"llama3\" can be computed",
+		problem(r->problem, "%s: \"%srope_type\" is %s; only \"default\" and \"llama3\" are supported",
 		        r->path, r->of, type);
 	}
 	refuse_what_is_left(r, NULL, 0);
@@ -373,7 +373,7 @@ int config_read(struct config *c, const char *dir, struct problem *p)
 	if (c->heads % c->kv_heads != 0)
 		return problem(p, "%s: %d heads can't share %d key-value heads evenly", path, c->heads, c->kv_heads);
 	if ((long long)c->heads * c->head_dim > 1 << 24)
-		return problem(p, "%s: %d heads of %d values are beyond all sense", path, c->heads, c->head_dim);
+		return problem(p, "%s: %d heads of %d values are implausible", path, c->heads, c->head_dim);
 	if (c->head_dim % 2 != 0)
 		return problem(p, "%s: a head of %d values can't be rotated by pairs", path, c->head_dim);
 	return 0;

@@ -76,12 +76,12 @@ int decoder_open(struct decoder *d, const struct weights *w, struct tutti_comm *
 	d->shares = shares;
 	d->pieces = 1;
 	if (context > w->config.positions)
-		return problem(p, "%d tokens were asked for; the model's sequences have at most %d", context,
+		return problem(p, "%d tokens requested; the model's sequences have at most %d", context,
 		               w->config.positions);
 	if (w->config.window && context > w->config.window)
 		return problem(
 		        p,
-		        "%d tokens were asked for; the model's tokens look back at a window of %d, and longer sequences can't be computed",
+		        "%d tokens requested; the model uses a sliding window of %d tokens, and longer sequences are not supported",
 		        context, w->config.window);
 	if (!allocate(d)) {
 		decoder_close(d);

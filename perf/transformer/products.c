@@ -45,7 +45,7 @@ int compute_open(struct compute *c, int threads, struct problem *why)
 	if (!blas.sgemm)
 		return problem(
 		        why,
-		        "libopenblas.so.0 can't be loaded (Debian: apt install libopenblas0-pthread): products of a prefill take plain loops, and many times longer");
+		        "libopenblas.so.0 can't be loaded (Debian: apt install libopenblas0-pthread): prefill uses plain loops, which are many times slower");
 	c->sgemm = blas.sgemm;
 	return 0;
 }

@@ -77,7 +77,7 @@ static void print_rates(const struct results *r)
 		print_rate(predicted(r, p, r->expected[p]));
 		putchar('\n');
 	}
-	printf("# silent: without all-reduces; foreseen: that and all-reduces as fast as with nothing else to do; model: as fast as the library's table of costs says\n#\n");
+	printf("# silent: without all-reduces; foreseen: silent plus all-reduces timed alone; model: silent plus all-reduces as priced by the cost table\n#\n");
 }
 
 static void print_sections(const struct results *r)

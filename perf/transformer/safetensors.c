@@ -49,7 +49,7 @@ static const char *read_shape(struct tensor *t, const json_t *shape, uint64_t *b
 	for (int i = 0; i < t->dims; i++)
 		if (!get_size(json_array_get(shape, (size_t)i), &t->shape[i]) ||
 		    __builtin_mul_overflow(*bytes, t->shape[i], bytes))
-			return "a dimension that is no size";
+			return "a dimension that is not a size";
 	return NULL;
 }
 
@@ -133,15 +133,15 @@ int header_parse(struct header *h, const void *at, uint64_t bytes, uint64_t size
 	for (int i = 7; i >= 0; i--)
 		length = length << 8 | b[i];
 	if (length > HEADER_MAX || length > size - 8 || length > bytes - 8)
-		return problem(p, "%s: a header of %llu bytes is announced, the file has %llu", name,
+		return problem(p, "%s: the header should have %llu bytes, but the file has %llu", name,
 		               (unsigned long long)length, (unsigned long long)size);
 	h->json = json_loadb((const char *)b + 8, length, JSON_REJECT_DUPLICATES, &e);
 	if (!h->json)
-		return problem(p, "%s: the header is no JSON: %s (byte %d)", name, e.text, e.position);
+		return problem(p, "%s: the header is not JSON: %s (byte %d)", name, e.text, e.position);
 	if (json_is_object(h->json) && read_tensors(h, size - 8 - length, name, p) == 0)
 		return 0;
 	header_free(h);
-	return problem(p, "%s: the header is no JSON object", name);
+	return problem(p, "%s: the header is not a JSON object", name);
 }
 
 void header_free(struct header *h)
@@ -217,7 +217,7 @@ static int open_listed(struct checkpoint *c, const char *dir, const char *path, 
 	json_object_foreach (map, tensor, v) {
 		file = json_string_value(v);
 		if (!file || !*file || strchr(file, '/'))
-			return problem(p, "%s: tensor %s: a file beside this one must be named", path, tensor);
+			return problem(p, "%s: tensor %s: expected the name of a file in the same directory", path, tensor);
 		if (!is_open(c, file) && open_file(c, dir, file, p) != 0)
 			return -1;
 	}

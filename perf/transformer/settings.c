@@ -9,36 +9,36 @@
 #include "../../tools/cli/cli.h"
 
 /* X: field, letter, word, kind, argument, default (NULL: zero), help */
-#define SETTINGS(X)                                                                                                                             \
-	X(make, 0, "make", TEXT, "PRESET", NULL, "write a random model to DIR and end: tiny, small, 1b or 8b-layer")                            \
-	X(set, 0, "set", TEXT, "NAME=N,...", NULL,                                                                                              \
-	  "with --make: hidden, mlp, layers, heads, kv_heads, head_dim, vocab, positions, tied, attention_bias, mlp_bias")                      \
-	X(type, 0, "type", TEXT, "TYPE", "bf16", "with --make: weights as bf16 or f32 (bf16)")                                                  \
-	X(files, 0, "files", INT, "N", "1", "with --make: spread over N files and an index (1)")                                                \
-	X(seed, 0, "seed", INT, "N", "1", "with --make: another number, another model (1)")                                                     \
-	X(tokens, 'p', "tokens", TEXT, "ID,...", "1,2,3,4,5,6,7,8", "the prompt, as token ids (1 to 8)")                                        \
-	X(generate, 'n', "generate", INT, "N", "16", "tokens to decode, each sequence (16)")                                                    \
-	X(shares, 's', "shares", TEXT, "N,...", NULL,                                                                                           \
-	  "each rank's share of heads, columns and vocabulary, in any unit (equal)")                                                            \
-	X(ranks, 't', "ranks", INT, "N", "1",                                                                                                   \
-	  "ranks as threads of this process (1: the launcher's environment says who we are)")                                                   \
-	X(threads, 0, "threads", INT, "N", "1", "threads of each rank's large products, those of a prefill (1)")                                \
-	X(pieces, 0, "pieces", INT, "N", "1",                                                                                                   \
-	  "cut steps of many tokens into N: one's all-reduce runs while the next is computed (1: none)")                                        \
-	X(plain, 0, "plain", SWITCH, NULL, NULL, "no OpenBLAS: plain loops for all products")                                                   \
-	X(timeout, 'T', "timeout", REAL, "SECONDS", "0", "deadline of a collective (the library's)")                                            \
-	X(check, 0, "check", SWITCH, NULL, NULL,                                                                                                \
-	  "compare all logits with a reference in doubles, and the ranks' bits with each other")                                                \
-	X(bench, 0, "bench", SWITCH, NULL, NULL, "measure prefill and decode, and where their time goes")                                       \
-	X(prompt, 0, "prompt", INT, "N", "512", "with --bench: tokens of the prefill of each sequence (512)")                                   \
-	X(batch, 'b', "batch", INT, "N", "1", "with --bench: sequences that are decoded together (1)")                                          \
-	X(rounds, 'r', "rounds", INT, "N", "3", "with --bench: rounds, of which figures are medians (3)")                                       \
-	X(single, 0, "single", INT, "0|1", "1",                                                                                                 \
-	  "with --bench: measure rank 0 alone with the whole model, too, in turn (1)")                                                          \
-	X(pretend, 0, "pretend", SWITCH, NULL, NULL,                                                                                            \
-	  "with --bench: sleep for as long as products take one rank that has the machine to itself; for ranks that have no core of their own") \
-	X(json, 'J', "json", TEXT, "FILE", NULL, "with --bench: write the figures as JSON, too")                                                \
-	X(help, 'h', "help", SWITCH, NULL, NULL, "print this text")                                                                             \
+#define SETTINGS(X)                                                                                                    \
+	X(make, 0, "make", TEXT, "PRESET", NULL, "write a random model to DIR and exit: tiny, small, 1b or 8b-layer")  \
+	X(set, 0, "set", TEXT, "NAME=N,...", NULL,                                                                     \
+	  "with --make: change hidden, mlp, layers, heads, kv_heads, head_dim, vocab, positions, tied, *_bias")        \
+	X(type, 0, "type", TEXT, "TYPE", "bf16", "with --make: type of the weights, bf16 or f32 (bf16)")               \
+	X(files, 0, "files", INT, "N", "1", "with --make: number of weight files, with an index (1)")                  \
+	X(seed, 0, "seed", INT, "N", "1", "with --make: seed of the random weights (1)")                               \
+	X(tokens, 'p', "tokens", TEXT, "ID,...", "1,2,3,4,5,6,7,8", "the prompt, as token ids (1 to 8)")               \
+	X(generate, 'n', "generate", INT, "N", "16", "tokens to decode per sequence (16)")                             \
+	X(shares, 's', "shares", TEXT, "N,...", NULL,                                                                  \
+	  "each rank's share of heads, columns and vocabulary, in any unit (equal shares)")                            \
+	X(ranks, 't', "ranks", INT, "N", "1",                                                                          \
+	  "ranks as threads of this process (1: rank and size come from the launcher)")                                \
+	X(threads, 0, "threads", INT, "N", "1", "threads per rank for the large products of a prefill (1)")            \
+	X(pieces, 0, "pieces", INT, "N", "1",                                                                          \
+	  "split large steps into N pieces; a piece's all-reduce overlaps the next piece (1: no split)")               \
+	X(plain, 0, "plain", SWITCH, NULL, NULL, "use plain loops instead of OpenBLAS for all products")               \
+	X(timeout, 'T', "timeout", REAL, "SECONDS", "0", "deadline of a collective (the library's default)")           \
+	X(check, 0, "check", SWITCH, NULL, NULL,                                                                       \
+	  "compare all logits with a reference in double precision, and the ranks' bits with each other")              \
+	X(bench, 0, "bench", SWITCH, NULL, NULL, "measure prefill and decoding, and where the time goes")              \
+	X(prompt, 0, "prompt", INT, "N", "512", "with --bench: prompt tokens per sequence (512)")                      \
+	X(batch, 'b', "batch", INT, "N", "1", "with --bench: sequences decoded together (1)")                          \
+	X(rounds, 'r', "rounds", INT, "N", "3", "with --bench: rounds; figures are medians over them (3)")             \
+	X(single, 0, "single", INT, "0|1", "1",                                                                        \
+	  "with --bench: also measure rank 0 alone with the whole model, alternating (1)")                             \
+	X(pretend, 0, "pretend", SWITCH, NULL, NULL,                                                                   \
+	  "with --bench: sleep for as long as products take a lone rank, for ranks that share cores")                  \
+	X(json, 'J', "json", TEXT, "FILE", NULL, "with --bench: also write the figures as JSON")                       \
+	X(help, 'h', "help", SWITCH, NULL, NULL, "print this help")                                                    \
 	X(man, 0, "man", SWITCH, NULL, NULL, "print the manual page")
 
 enum kind { INT, REAL, TEXT, SWITCH };
@@ -63,9 +63,15 @@ static const struct cli_option cli_options[] = {
 static const struct cli cli = {
         .name = "tutti-transformer",
         .usage = "DIR [options]",
-        .what = "A Llama-style decoder in tensor parallel over Tutti: each rank loads its heads and columns of the checkpoint in DIR (config.json and safetensors) and decodes greedily; one all-reduce follows each half of a layer. Run it under tutti-run or any launcher that Tutti knows, or with -t for ranks that are threads.",
+        .what = "A Llama-style decoder with tensor parallelism over Tutti. "
+                "Each rank loads its heads and columns of the checkpoint in DIR (config.json and safetensors) and decodes greedily. "
+                "One all-reduce follows each half of a layer. "
+                "Run it under tutti-run or any launcher that Tutti supports, or with -t to run ranks as threads.",
         .options = cli_options,
-        .more = "Models of type llama, mistral, qwen2 and qwen3. Weights are f32, bf16 or f16, activations f32. OpenBLAS, when libopenblas.so.0 can be loaded, does the large products.\nExit status: 0 when all went well and a check held, 1 when not, 2 for a wrong command line.",
+        .more = "Supports models of type llama, mistral, qwen2 and qwen3. "
+                "Weights are f32, bf16 or f16; activations are f32. "
+                "Large products use OpenBLAS if libopenblas.so.0 can be loaded.\n"
+                "Exit status: 0 on success, 1 if something failed or a check did not hold, 2 if the command line is wrong.",
 };
 
 static int complain(const char *what, const char *arg)
@@ -134,7 +140,7 @@ static int read_shares(struct settings *s)
 		s->share[s->nshares++] = v;
 		all += v;
 	}
-	return s->shares && all <= 0 ? complain("--shares", "all are zero") : 0;
+	return s->shares && all <= 0 ? complain("--shares", "all shares are zero") : 0;
 }
 
 static int check(struct settings *s)
@@ -142,7 +148,7 @@ static int check(struct settings *s)
 	if (s->help || s->man)
 		return 0;
 	if (!s->dir)
-		return complain("which checkpoint", "no directory was named");
+		return complain("which checkpoint", "no directory given");
 	if (strcmp(s->type, "bf16") != 0 && strcmp(s->type, "f32") != 0)
 		return complain("--type: expected bf16 or f32", s->type);
 	if (s->batch < 1 || s->rounds < 1 || s->prompt < 1 || s->generate < 1 || s->files < 1 || s->ranks < 1 ||
@@ -165,7 +171,7 @@ int settings_parse(struct settings *s, int argc, char **argv)
 			read_value(&rows[i], rows[i].preset, s);
 	while ((id = cli_next(&cli, argc, argv, &at, &value)) != CLI_END) {
 		if (id == CLI_BAD || (id == CLI_WORD && s->dir))
-			return id == CLI_BAD ? -1 : complain("one checkpoint only", value);
+			return id == CLI_BAD ? -1 : complain("only one checkpoint is allowed", value);
 		if (id == CLI_WORD)
 			s->dir = value;
 		else if (read_value(&rows[id - 1], value, s) != 0)

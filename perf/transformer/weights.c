@@ -299,7 +299,7 @@ static int check_tied(struct loader *l)
 		return 0;
 	return problem(
 	        l->problem,
-	        "lm_head.weight is not model.embed_tokens.weight, though \"tie_word_embeddings\" is true in config.json");
+	        "lm_head.weight differs from model.embed_tokens.weight, but \"tie_word_embeddings\" is true in config.json");
 }
 
 static int walk(struct loader *l)
@@ -355,7 +355,7 @@ static int check_rest(struct loader *l)
 			continue;
 		return problem(
 		        l->problem,
-		        "the checkpoint has tensor %s, and a model of type %s with this config.json has none: the result would be another without it",
+		        "the checkpoint has tensor %s, which a model of type %s with this config.json does not use: the result would be wrong without it",
 		        t->name, config_family(&l->w->config));
 	}
 	return 0;

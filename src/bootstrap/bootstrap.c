@@ -171,7 +171,7 @@ static void on_latecomer(void *arg, struct session session, const struct hello *
 		return;
 	}
 	fail(TUTTI_EMISMATCH,
-	     "the job at this rendezvous runs already and has its rank %d: is another one left over there, or started twice?",
+	     "the job at this rendezvous already has a rank %d: is an old job still running there, or was this one started twice?",
 	     hello->from);
 	notice_fail(&session, TUTTI_EMISMATCH);
 }
@@ -285,7 +285,7 @@ static int doubled(const struct lobby *l, const struct contact *other)
 	seat_text(l, other->rank, one, sizeof(one));
 	contact_text(other, two, sizeof(two));
 	return fail(TUTTI_EMISMATCH,
-	            "two processes say that they are rank %d: %s and %s; give each process a rank of its own",
+	            "two processes claim to be rank %d: %s and %s; give each process its own rank",
 	            other->rank, one, two);
 }
 
@@ -677,7 +677,7 @@ static int join_job(struct bootstrap *b, const struct rendezvous *root, const st
 		if (now_ns() + pause >= b->limit.deadline)
 			return fail(
 			        TUTTI_ETIMEOUT,
-			        "rank 0 at %s has not come to the next world within %.3g s: it is still in the one before, in which rank %d was with it",
+			        "rank 0 at %s did not start the next world within %.3g s: it is still in the previous one, together with rank %d",
 			        root->text, b->seconds, b->rank);
 		rc = net_wait(-1, 0, at_most(b->limit, pause));
 		if (rc == TUTTI_EABORTED)
@@ -702,7 +702,7 @@ int bootstrap_open(struct bootstrap **out, const struct rendezvous *root, int ra
 	shape_tree(b);
 	b->event = fd_keep(os_event_open());
 	if (b->event < 0) {
-		rc = fail_errno("can't make rank %d's event descriptor", rank);
+		rc = fail_errno("can't create rank %d's event descriptor", rank);
 		free(b);
 		return rc;
 	}
@@ -793,7 +793,7 @@ static int blame_silent(struct bootstrap *b, const struct pollfd *p)
 {
 	for (int i = 0; i < b->nchildren; i++)
 		if (p[i].fd >= 0)
-			return blame(&b->child[i], fail(TUTTI_ETIMEOUT, "no word within %.3g s", b->seconds), false);
+			return blame(&b->child[i], fail(TUTTI_ETIMEOUT, "no message within %.3g s", b->seconds), false);
 	return TUTTI_ETIMEOUT;
 }
 

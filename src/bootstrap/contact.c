@@ -44,16 +44,16 @@ int contact_agree(const struct contact *a, const struct contact *b)
 	char na[128], nb[128];
 
 	if (b->magic == __builtin_bswap32(a->magic))
-		return fail(TUTTI_EMISMATCH, "a rank has another byte order than rank %d: a job can't mix them",
+		return fail(TUTTI_EMISMATCH, "a rank's byte order differs from that of rank %d: all hosts of a job must have the same byte order",
 		            a->rank);
 	if (b->magic != a->magic)
-		return fail(TUTTI_EMISMATCH, "what a rank sent to rank %d is not a contact: is it of this job?",
+		return fail(TUTTI_EMISMATCH, "rank %d received something that is not a contact: does the sender belong to this job?",
 		            a->rank);
 	contact_text(a, na, sizeof(na));
 	contact_text(b, nb, sizeof(nb));
 	if (b->version != a->version)
 		return fail(TUTTI_EMISMATCH,
-		            "%s speaks version %u of the wire and %s version %u: install the same Tutti on all hosts",
+		            "%s speaks protocol version %u and %s version %u: install the same Tutti on all hosts",
 		            na, a->version, nb, b->version);
 	if (b->size != a->size)
 		return fail(TUTTI_EMISMATCH, "%s is in a job of %d ranks and %s in one of %d", na, a->size, nb,

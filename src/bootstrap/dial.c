@@ -35,7 +35,7 @@ static int explain(const struct door_self *d, const struct contact *to, const st
 	case VERDICT_SECRET:
 		return fail(
 		        TUTTI_EAUTH,
-		        "rank %d does not know the same secret as rank %d: check that TUTTI_SECRET, or the secret file, is the same on all ranks",
+		        "rank %d and rank %d have different secrets: check that TUTTI_SECRET, or the secret file, is the same on all ranks",
 		        to->rank, d->rank);
 	case VERDICT_SIZE:
 		return fail(TUTTI_EMISMATCH, "rank %d is in a job of %d ranks, this is rank %d of %d: check TUTTI_SIZE",
@@ -45,7 +45,7 @@ static int explain(const struct door_self *d, const struct contact *to, const st
 	case VERDICT_JOB:
 		return fail(TUTTI_EPEER, "rank %d of another job with the same secret answered", answer->rank);
 	default:
-		return fail(TUTTI_EPEER, "what answered does not speak Tutti");
+		return fail(TUTTI_EPEER, "the process that answered does not speak Tutti's protocol");
 	}
 }
 
@@ -174,7 +174,7 @@ static void begin_local(struct dial *d, struct attempt *a)
 	int rc = net_connect_local(d->to->local, d->limit, &a->fd);
 
 	if (rc == TUTTI_OK && !door_is_our_user(a->fd))
-		rc = fail(TUTTI_EAUTH, "the local socket @%s is another user's", d->to->local);
+		rc = fail(TUTTI_EAUTH, "the local socket @%s belongs to another user", d->to->local);
 	if (rc == TUTTI_OK)
 		greet(d, a);
 	else
@@ -192,7 +192,7 @@ static void begin(struct dial *d, struct attempt *a)
 		return;
 	}
 	if (d->self->key->open && !net_is_loopback(to))
-		rc = fail(TUTTI_EAUTH, "%s is beyond this host, and there is no secret: set TUTTI_SECRET on all ranks",
+		rc = fail(TUTTI_EAUTH, "%s is not on this host, and there is no secret: set TUTTI_SECRET on all ranks",
 		          net_text(to, text));
 	else
 		rc = net_connect_begin(to, a->route.from.family ? &a->route.from : NULL, &a->fd);
@@ -212,7 +212,7 @@ static void begun(struct dial *d, struct attempt *a)
 	if (verdict == VERDICT_VERSION)
 		end_at(a,
 		       fail(TUTTI_EMISMATCH,
-		            "rank %d speaks version %u of the wire, rank %d version %d: install the same Tutti on all hosts",
+		            "rank %d speaks protocol version %u, rank %d version %d: install the same Tutti on all hosts",
 		            d->to->rank, version, d->self->rank, WIRE_VERSION));
 	else if (verdict != VERDICT_WELCOME)
 		end_at(a, explain(d->self, d->to, NULL, verdict));
@@ -431,7 +431,7 @@ static int all_failed(const struct dial *d, bool *silent)
 		size_t used = strlen(text);
 		snprintf(
 		        text + used, sizeof(text) - used,
-		        "; rank %d listens on its loopback only: does TUTTI_IFACE allow no other interface there, or was none up?",
+		        "; rank %d listens only on its loopback: does TUTTI_IFACE exclude the other interfaces there, or are they down?",
 		        d->to->rank);
 	}
 	return fail(status, "can't reach %s: %s", contact_text(d->to, who, sizeof(who)), text);

@@ -121,7 +121,7 @@ static const char *who_is(const struct guest *g, char buf[NET_TEXT])
 	if (g->local && os_peer(g->fd, &pid, &uid))
 		snprintf(buf, NET_TEXT, "local process %d of user %u", (int)pid, (unsigned)uid);
 	else
-		snprintf(buf, NET_TEXT, "somebody who has left");
+		snprintf(buf, NET_TEXT, "a peer that has left");
 	return buf;
 }
 
@@ -182,7 +182,7 @@ static void expire(void *arg)
 	uint64_t now = now_ns();
 
 	for (struct guest *g; (g = TAILQ_FIRST(&d->pending)) && g->deadline <= now;) {
-		log_stranger(g, "connected and did not introduce itself");
+		log_stranger(g, "connected but did not identify itself");
 		drop_pending(g);
 	}
 	arm(d);
@@ -266,12 +266,12 @@ int door_give(struct door *d, uint64_t tag, int fd)
 		goto out;
 	gift = malloc(sizeof(*gift));
 	if (!gift) {
-		rc = fail(TUTTI_ENOMEM, "no memory to give a descriptor to other ranks");
+		rc = fail(TUTTI_ENOMEM, "out of memory: can't offer a descriptor to other ranks");
 		goto out;
 	}
 	*gift = (struct gift){.next = d->gifts, .tag = tag, .fd = fd_keep(fcntl(fd, F_DUPFD_CLOEXEC, 0))};
 	if (gift->fd < 0) {
-		rc = fail_errno("can't keep a descriptor for other ranks");
+		rc = fail_errno("can't duplicate a descriptor for other ranks");
 		free(gift);
 		goto out;
 	}
@@ -455,14 +455,14 @@ static void refuse(struct guest *g, enum verdict verdict)
 	if (verdict == VERDICT_SECRET)
 		snprintf(text, cap, "%s does not know this job's secret", who);
 	else if (verdict == VERDICT_SIZE)
-		snprintf(text, cap, "rank %d at %s is of a job of %d ranks, not %d", hello->from, who, g->hs.greet.size,
+		snprintf(text, cap, "rank %d at %s belongs to a job of %d ranks, not %d", hello->from, who, g->hs.greet.size,
 		         d->self.size);
 	else if (verdict == VERDICT_RANK)
 		snprintf(text, cap, "rank %d at %s wanted rank %d", hello->from, who, g->hs.greet.to);
 	else if (verdict == VERDICT_JOB)
-		snprintf(text, cap, "rank %d at %s is of another job with the same secret", hello->from, who);
+		snprintf(text, cap, "rank %d at %s belongs to another job with the same secret", hello->from, who);
 	else
-		snprintf(text, cap, "%s speaks version %u of the wire, not %d", who, g->hs.greet.version, WIRE_VERSION);
+		snprintf(text, cap, "%s speaks protocol version %u, not %d", who, g->hs.greet.version, WIRE_VERSION);
 	if (worth_a_line(d))
 		log_warn("rank %d refused a connection: %s", d->self.rank, text);
 }
@@ -502,7 +502,7 @@ static void receive_proof(struct guest *g)
 	enum verdict verdict = handshake_proved(&g->hs, &g->in.proof, &answer);
 
 	if (verdict == VERDICT_GARBAGE || (g->hs.proof.hello.kind >= HELLO_GIVE && !g->local)) {
-		log_stranger(g, "asked for what there is not");
+		log_stranger(g, "requested an unknown resource");
 		drop_pending(g);
 		return;
 	}
@@ -589,7 +589,7 @@ static void admit(const struct listener *l, int fd)
 	*g = (struct guest){.door = d, .fd = fd, .local = l->local, .deadline = now_ns() + PATIENCE};
 	g->hs = (struct handshake){.key = l->key, .rank = d->self.rank, .size = d->self.size, .door = d->self.nonce};
 	if (l->local && !door_is_our_user(fd)) {
-		log_stranger(g, "may not connect");
+		log_stranger(g, "is not allowed to connect");
 		guest_free(g);
 		return;
 	}
@@ -664,7 +664,7 @@ static int add_listener(struct door *d, int fd, bool local)
 
 	if (d->nlisteners == LISTENERS) {
 		close_listener(fd, local);
-		return fail(TUTTI_EINVAL, "rank %d listens on %d addresses already", d->self.rank, LISTENERS);
+		return fail(TUTTI_EINVAL, "rank %d already listens on %d addresses", d->self.rank, LISTENERS);
 	}
 	*l = (struct listener){.door = d, .fd = fd, .local = local, .key = d->self.key};
 	rc = service_watch(fd, OS_READ, on_listener, l);
@@ -824,12 +824,12 @@ static int check_adoptable(const struct door *d, int fd, struct net_addr *at)
 	int flags = fcntl(fd, F_GETFL);
 
 	if (flags < 0 || !net_local_end(fd, at))
-		return fail(TUTTI_EINVAL, "descriptor %d, which was to be rank %d's listener, is not a TCP socket", fd,
+		return fail(TUTTI_EINVAL, "descriptor %d, given as rank %d's listener, is not a TCP socket", fd,
 		            d->self.rank);
 	if (d->self.key->open && !net_is_loopback(at))
 		return fail(
 		        TUTTI_EAUTH,
-		        "rank %d may not listen on %s, which others can reach, without a secret: set TUTTI_SECRET on all ranks, or use a loopback address",
+		        "rank %d can't listen on %s without a secret, because other hosts can reach it: set TUTTI_SECRET on all ranks, or use a loopback address",
 		        d->self.rank, net_text(at, text));
 	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return fail_errno("can't use descriptor %d as a listener", fd);
@@ -889,11 +889,11 @@ static int make_door(struct door **door, const struct door_config *cfg, const st
 	if (rc != TUTTI_OK)
 		return rc;
 	if (cfg->rank < 0 || cfg->rank >= cfg->size)
-		return fail(TUTTI_EINVAL, "rank %d is not one of a job of %d ranks: they are 0 to %d", cfg->rank,
+		return fail(TUTTI_EINVAL, "rank %d is not in a job of %d ranks: expected 0 to %d", cfg->rank,
 		            cfg->size, cfg->size - 1);
 	d = malloc(sizeof(*d));
 	if (!d)
-		return fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
+		return fail(TUTTI_ENOMEM, "out of memory for rank %d's listener", cfg->rank);
 	*d = (struct door){.forks = service_forks};
 	d->self = (struct door_self){.rank = cfg->rank, .size = cfg->size, .nonce = me->nonce};
 	TAILQ_INIT(&d->pending);
@@ -906,7 +906,7 @@ static int make_door(struct door **door, const struct door_config *cfg, const st
 	if (d->self.key)
 		*d->self.key = cfg->key;
 	if (!d->self.iface || !d->self.paths || !d->self.key)
-		rc = fail(TUTTI_ENOMEM, "no memory for rank %d's door", cfg->rank);
+		rc = fail(TUTTI_ENOMEM, "out of memory for rank %d's listener", cfg->rank);
 	else
 		rc = service_acquire();
 	if (rc == TUTTI_OK)

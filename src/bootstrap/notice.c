@@ -23,14 +23,14 @@ int notice_send(const struct session *s, enum notice_kind kind, const void *payl
 int notice_check(const struct notice *head, enum notice_kind kind, size_t bytes)
 {
 	if (head->magic != MAGIC)
-		return fail(TUTTI_EMISMATCH, "what it said is not of the bootstrap");
+		return fail(TUTTI_EMISMATCH, "it sent something that is not a bootstrap message");
 	if (head->kind == NOTICE_FAIL)
 		return head->bytes <= NOTICE_TEXT ? TUTTI_EPEER
-		                                  : fail(TUTTI_EMISMATCH, "its failure is too long to be told");
+		                                  : fail(TUTTI_EMISMATCH, "its error text is too long");
 	if (head->kind != (uint32_t)kind)
-		return fail(TUTTI_EMISMATCH, "it sent notice %u where %d was awaited", head->kind, (int)kind);
+		return fail(TUTTI_EMISMATCH, "it sent notice %u, expected %d", head->kind, (int)kind);
 	if (head->bytes != bytes)
-		return fail(TUTTI_EMISMATCH, "it sent %llu bytes where %zu were awaited",
+		return fail(TUTTI_EMISMATCH, "it sent %llu bytes, expected %zu",
 		            (unsigned long long)head->bytes, bytes);
 	return TUTTI_OK;
 }
@@ -56,7 +56,7 @@ int notice_receive(const struct session *s, enum notice_kind kind, void *payload
 		return rc;
 	if (head.magic == MAGIC && head.kind == NOTICE_LATER) {
 		*told = TOLD_LATER;
-		return fail(TUTTI_EPEER, "rank 0 is still in the world before");
+		return fail(TUTTI_EPEER, "rank 0 is still in the previous world");
 	}
 	rc = notice_check(&head, kind, bytes);
 	if (rc == TUTTI_OK)

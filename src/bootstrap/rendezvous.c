@@ -33,7 +33,7 @@ static int ports_of(const struct rendezvous *root, struct net_limit limit, uint1
 		if (net_is_loopback(&at[i]) && (*n == 0 || at[i].port != ports[*n - 1]))
 			ports[(*n)++] = at[i].port;
 	if (rc == TUTTI_OK && *n == 0)
-		rc = fail(TUTTI_EAUTH, "it is beyond this host, and there is no secret: set TUTTI_SECRET on all ranks");
+		rc = fail(TUTTI_EAUTH, "it is not on this host, and there is no secret: set TUTTI_SECRET on all ranks");
 	return rc;
 }
 
@@ -54,7 +54,7 @@ static int listen_local(const struct rendezvous *root, struct door *door, const 
 	}
 	return fail(
 	        TUTTI_ESYSTEM,
-	        "%s: is another job, or another user's process, there? Set TUTTI_SECRET on all ranks, or choose another port",
+	        "%s: does another job or another user's process use that address? Set TUTTI_SECRET on all ranks, or choose another port",
 	        fail_text());
 }
 
@@ -212,7 +212,7 @@ int rendezvous_dial(const struct rendezvous *root, struct door *door, const stru
 			return fail_while(rc == TUTTI_EPEER ? TUTTI_ETIMEOUT : rc,
 			                  "rank %d could not join rank 0 at %s within %.3g s", hello->from, root->text,
 			                  seconds);
-		log_debug("rank %d joins again soon: %s", hello->from, fail_text());
+		log_debug("rank %d will try again to join: %s", hello->from, fail_text());
 		rc = net_wait(-1, 0, within(limit, pause));
 		if (rc == TUTTI_EABORTED)
 			return rc;

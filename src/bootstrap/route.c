@@ -89,7 +89,7 @@ void routes_worked(const struct door_self *d, const struct contact *to, const st
 	pthread_mutex_unlock(&d->paths->lock);
 	if (tell)
 		log_warn(
-		        "rank %d: %s does not answer at %s; from now on %s is tried first for that host: is a cable out? TUTTI_IFACE chooses among networks",
+		        "rank %d: %s does not answer at %s; from now on %s is tried first for that host: is a cable unplugged? TUTTI_IFACE selects networks",
 		        d->rank, contact_text(to, who, sizeof(who)), net_text(&instead->to, silent),
 		        net_text(&r->to, at));
 }
@@ -196,12 +196,12 @@ static int no_route(const struct door_self *d, const struct contact *to)
 
 	contact_text(to, who, sizeof(who));
 	if (to->naddrs == 0)
-		return fail(TUTTI_EPEER, "%s has no address that this rank could use", who);
+		return fail(TUTTI_EPEER, "%s has no address that this rank can use", who);
 	net_text(&to->addrs[0], at);
 	if (d->iface[0])
 		return fail(
 		        TUTTI_EPEER,
-		        "no interface that TUTTI_IFACE=%.64s allows on rank %d's host leads to %s at %s: allow one that does",
+		        "TUTTI_IFACE=%.64s allows no interface of rank %d's host that leads to %s at %s: allow one that does",
 		        d->iface, d->rank, who, at);
 	return fail(TUTTI_EPEER, "no interface of rank %d's host leads to %s at %s", d->rank, who, at);
 }

@@ -104,7 +104,7 @@ int unique_id_make(struct tutti_unique_id *id, const char *iface)
 		return fail(TUTTI_ESYSTEM, "no network interface is up, not even the loopback");
 	k = malloc(sizeof(*k));
 	if (!k)
-		return fail(TUTTI_ENOMEM, "no memory for a unique id");
+		return fail(TUTTI_ENOMEM, "out of memory for a unique id");
 	rc = listen_for(addrs, &n, &fd);
 	if (rc != TUTTI_OK) {
 		free(k);
@@ -145,12 +145,12 @@ static int unpack(const struct tutti_unique_id *id, struct rendezvous *root, str
 
 	memcpy(&p, id->bytes, sizeof(p));
 	if (p.magic != MAGIC || p.check != checksum(&p) || p.naddrs < 1 || p.naddrs > ADDRS)
-		return fail(TUTTI_EINVAL, "this is not a unique id, or it was damaged on its way: all 128 bytes count");
+		return fail(TUTTI_EINVAL, "not a valid unique id: pass on all 128 bytes that tutti_unique_id_create wrote");
 	*root = (struct rendezvous){.naddrs = (int)p.naddrs, .listen_fd = -1};
 	for (uint32_t i = 0; i < p.naddrs; i++) {
 		struct net_addr *a = &root->addrs[i];
 		if ((p.addr[i].family != 4 && p.addr[i].family != 6) || p.addr[i].port == 0)
-			return fail(TUTTI_EINVAL, "the unique id holds an address that is none");
+			return fail(TUTTI_EINVAL, "the unique id contains an invalid address");
 		a->family = p.addr[i].family;
 		a->port = p.addr[i].port;
 		memcpy(a->ip, p.addr[i].ip, sizeof(a->ip));
@@ -175,6 +175,6 @@ int unique_id_read(const struct tutti_unique_id *id, int rank, struct rendezvous
 	if (root->listen_fd < 0)
 		return fail(
 		        TUTTI_EUSAGE,
-		        "rank 0 must be in the process that made the unique id, and a unique id makes one communicator");
+		        "rank 0 must be in the process that created the unique id, and a unique id is good for one communicator");
 	return TUTTI_OK;
 }

@@ -166,7 +166,7 @@ static void brief_ranks(struct wire *w)
 		if (c->state[a] != ALIVE)
 			tell(w, &gone);
 		for (int b = 0; b < a; b++) {
-			struct message cut = {.type = MSG_CUT, .a = a, .b = b, .text = "as others found before"};
+			struct message cut = {.type = MSG_CUT, .a = a, .b = b, .text = "reported earlier by other ranks"};
 			if (c->cut[a * c->n + b])
 				tell(w, &cut);
 		}
@@ -477,7 +477,7 @@ static void end_by_loss(void)
 		for (struct control_comm *cc = c->comms; cc; cc = cc->next) {
 			snprintf(
 			        text, sizeof(text),
-			        "%s%s closed descriptors that it had not opened, the library's among them: a program may close only what it has opened",
+			        "%s%s closed descriptors that it had not opened, including the library's: a program must close only what it has opened",
 			        cc->prefix, who(cc, cc->me, name));
 			raise_all(cc, TUTTI_ESYSTEM, text);
 		}
@@ -557,7 +557,7 @@ static void on_dial(void *arg, struct session session, const struct hello *hello
 		return;
 	}
 	if (wire_add(c, hello->from, session) != TUTTI_OK)
-		log_warn("rank %d can't be listened to: %s", hello->from, fail_text());
+		log_warn("can't receive control messages from rank %d: %s", hello->from, fail_text());
 	wires_flush(c);
 }
 
@@ -606,7 +606,7 @@ int control_open(struct control **out, const struct control_config *cfg, struct 
 	int rc;
 
 	if (cfg->nranks >= MESSAGE_TEXT * 8)
-		return fail(TUTTI_EUNSUPPORTED, "%d ranks are more than the control plane can list", cfg->nranks);
+		return fail(TUTTI_EUNSUPPORTED, "%d ranks are too many for the control plane", cfg->nranks);
 	c = plane_new(cfg);
 	if (!c)
 		return fail(TUTTI_ENOMEM, "no memory for the control plane of %d ranks", cfg->nranks);

@@ -153,7 +153,7 @@ static void doom_by_death(struct control_comm *cc, int member)
 	if (member == cc->me && !service_check())
 		return; /* the application closed our descriptors: said already */
 	if (member == cc->me)
-		doom(cc, "the other ranks hold %s for dead: was its connection reset?", who(cc, member, name));
+		doom(cc, "the other ranks consider %s dead: was its connection reset?", who(cc, member, name));
 	else {
 		cc->mourns = true;
 		doom(cc, "%s died", who(cc, member, name));
@@ -257,7 +257,7 @@ void doom_known(struct control_comm *cc)
 		for (int j = 0; j < i; j++)
 			if (c->cut[cc->members[i] * c->n + cc->members[j]]) {
 				char one[128], other[128];
-				doom(cc, "%s and %s lost each other before", who(cc, j, one), who(cc, i, other));
+				doom(cc, "%s and %s lost their connection earlier", who(cc, j, one), who(cc, i, other));
 			}
 	}
 }

@@ -175,7 +175,7 @@ static int no_majority(const struct control_comm *cc)
 	for (int i = 0; i < cc->n; i++)
 		if (cc->c->lost[cc->members[i]])
 			add(text, sizeof(text), "%s%s", text[0] ? ", " : "", who(cc, i, name));
-	return fail(TUTTI_EPEER, "%sno shrinking here: rank %d is not among a majority; out of reach of the rest: %s",
+	return fail(TUTTI_EPEER, "%scan't shrink here: rank %d is not in a majority; separated from the rest: %s",
 	            cc->prefix, cc->me, text[0] ? text : "this rank");
 }
 
@@ -187,7 +187,7 @@ static int too_late(const struct control_comm *cc)
 		if (member_living(cc, i) && cc->m[i].joined < cc->shrink.round)
 			add(text, sizeof(text), "%s%s", text[0] ? ", " : "", who(cc, i, name));
 	if (text[0])
-		return fail(TUTTI_ETIMEOUT, "%sshrinking needs every living rank to call it; missing: %s", cc->prefix,
+		return fail(TUTTI_ETIMEOUT, "%severy surviving rank must call tutti_comm_shrink; missing: %s", cc->prefix,
 		            text);
 	return fail(TUTTI_ETIMEOUT, "%sthe survivors did not agree on a list in time", cc->prefix);
 }

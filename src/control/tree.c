@@ -139,7 +139,7 @@ static void start_dialler(void *arg)
 	c->dialled = false;
 	c->dialling = pthread_create(&c->dialler, NULL, dial_missing, c) == 0;
 	if (!c->dialling)
-		log_warn("no thread to connect to another control leader: deaths may be noticed late");
+		log_warn("can't start a thread to connect to another control leader: deaths may be noticed late");
 }
 
 void tree_mend(struct control *c)

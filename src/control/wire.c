@@ -77,7 +77,7 @@ void wire_put(struct wire *w, const struct message *m)
 	if (w->fd < 0 || w->error)
 		return;
 	if (!make_room(w, m->length + SEAL_EXTRA)) {
-		log_debug("rank %d does not read its control messages; one is dropped", w->rank);
+		log_debug("rank %d does not read its control messages: dropped one", w->rank);
 		return;
 	}
 	seal_shut(w->seal, m, m->length, w->out + w->nout);
@@ -208,7 +208,7 @@ static const char *consume(struct wire *w)
 		if (n == 0)
 			break;
 		if (n < 0)
-			why = "a control message is not what its rank said: somebody on its way changes, repeats or adds bytes";
+			why = "a control message is not what its rank sent: something on the path changes, repeats or adds bytes";
 		else if (message_parse(plain, len, w->c->n, &m) != (int)len)
 			why = "malformed control message";
 		else {

@@ -106,7 +106,7 @@ static int bad_address(int64_t pid, const uint8_t *to, uint64_t from)
 		            strerror(EFAULT));
 	return fail(
 	        TUTTI_ESYSTEM,
-	        "the buffer of the sender, process %lld, can't be read at 0x%llx: was it unmapped while its call was under way?",
+	        "the buffer of the sender, process %lld, can't be read at 0x%llx: was it unmapped during the call?",
 	        (long long)pid, (unsigned long long)from);
 }
 
@@ -496,7 +496,7 @@ static enum advance failed_on(struct run *x, struct link *l, int status)
 
 static enum advance revoked(struct run *x, struct link *l)
 {
-	return failed_on(x, l, fail(TUTTI_EABORTED, "it ended its call before its memory was read"));
+	return failed_on(x, l, fail(TUTTI_EABORTED, "it ended its call before its memory had been read"));
 }
 
 static void look_for_codes(const struct run *x, struct work *w, const struct link *in, const struct link *out)

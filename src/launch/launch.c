@@ -192,7 +192,7 @@ static int read_torchrun(struct reader *r, bool *found)
 	if (rc != TUTTI_OK)
 		return rc;
 	if (strlen(host) > HOST_CAP)
-		return fail(TUTTI_EINVAL, "MASTER_ADDR=%.64s...: too long for a host's name", host);
+		return fail(TUTTI_EINVAL, "MASTER_ADDR=%.64s...: too long for a host name", host);
 	root_at(r, host, port + 1);
 	name_job(r, value_of(r, "MASTER_PORT"), run);
 	return TUTTI_OK;
@@ -364,7 +364,7 @@ static int mlx_root(struct reader *r, const struct doc_value *list)
 			local = local && address_of(v) && is_loopback(address_of(v));
 	}
 	if (!at)
-		return fail(TUTTI_EINVAL, "%s: expected host:port of rank 0; none is there", name);
+		return fail(TUTTI_EINVAL, "%s: expected host:port of rank 0, found none", name);
 	if (check_root(name, at) != TUTTI_OK)
 		return TUTTI_EINVAL;
 	snprintf(r->out->root.text, sizeof(r->out->root.text), "%s", at);
@@ -438,9 +438,9 @@ static int alone_but_for(const struct reader *r, const struct launcher *stray)
 	const char *rank = value_of(r, stray->rank);
 
 	if (strcmp(rank, "0") != 0)
-		return fail(TUTTI_EINVAL, "%s=%.64s says that there are other ranks, but %s is not set, as %s does",
+		return fail(TUTTI_EINVAL, "%s=%.64s means that there are other ranks, but %s, which %s sets, is not set",
 		            stray->rank, rank, stray->size[0], stray->name);
-	log_warn("%s=0 is set, but %s is not: the variable is ignored, and this is the only rank", stray->rank,
+	log_warn("%s=0 is set, but %s is not: ignoring the variable, this is the only rank", stray->rank,
 	         stray->size[0]);
 	return TUTTI_OK;
 }
@@ -469,7 +469,7 @@ static int find_launcher(struct reader *r)
 	if (r->p->root)
 		return fail(
 		        TUTTI_EINVAL,
-		        "TUTTI_ROOT=%.100s, but nothing says which rank this is: set TUTTI_RANK and TUTTI_SIZE, or use a launcher",
+		        "TUTTI_ROOT=%.100s is set, but this process's rank is unknown: set TUTTI_RANK and TUTTI_SIZE, or use a launcher",
 		        r->p->root);
 	return stray ? alone_but_for(r, stray) : TUTTI_OK;
 }
@@ -539,7 +539,7 @@ static int settle_key(struct reader *r)
 	else
 		rc = auth_key_from_file(key, NULL);
 	if (rc == TUTTI_EAUTH)
-		return fail_while(rc, "ranks started by %s may be on several hosts, which takes a secret", r->launcher);
+		return fail_while(rc, "ranks started by %s may be on several hosts, which requires a secret", r->launcher);
 	if (rc == TUTTI_OK)
 		bind_key(key, r->job);
 	return rc;

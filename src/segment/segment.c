@@ -183,9 +183,9 @@ static int make_shared(size_t bytes, int *fd)
 {
 	*fd = fd_keep(os_shared_open(bytes));
 	if (*fd < 0 && errno == EFBIG)
-		return fail(TUTTI_ENOMEM, "%zu MiB of shared memory are more than the limit of file sizes (ulimit -f)",
+		return fail(TUTTI_ENOMEM, "%zu MiB of shared memory exceed the limit of file sizes (raise ulimit -f)",
 		            bytes >> 20);
-	return *fd < 0 ? fail_errno("can't make %zu MiB of shared memory", bytes >> 20) : TUTTI_OK;
+	return *fd < 0 ? fail_errno("can't create %zu MiB of shared memory", bytes >> 20) : TUTTI_OK;
 }
 
 int segment_create(struct segment **seg, int nlocal, uint64_t nonce, int *fd)
@@ -224,21 +224,21 @@ static int read_head(int fd, int nlocal, uint64_t nonce, struct head *head)
 {
 	struct stat st;
 	if (fstat(fd, &st) < 0)
-		return fail_errno("look at the shared memory that was handed over");
+		return fail_errno("get the attributes of the shared memory received from this host's lowest rank");
 	if (S_ISCHR(st.st_mode))
-		return fail(TUTTI_EUNSUPPORTED, "the lowest rank of this host could not make the shared memory");
+		return fail(TUTTI_EUNSUPPORTED, "the lowest rank of this host could not create the shared memory");
 	int64_t length = os_shared_length(fd);
 	if (length < (int64_t)PAGE)
-		return fail(TUTTI_EPEER, "what was handed over is not shared memory of a fixed size");
+		return fail(TUTTI_EPEER, "the descriptor received from this host's lowest rank is not shared memory of a fixed size");
 	const struct head *first = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
 	if (first == MAP_FAILED)
-		return fail_errno("read the head of the shared memory");
+		return fail_errno("read the header of the shared memory");
 	*head = *first;
 	munmap((void *)(uintptr_t)first, PAGE);
 	if (head->nonce != nonce || head->nlocal != (uint64_t)nlocal)
-		return fail(TUTTI_EPEER, "the shared memory that was handed over is another job's");
+		return fail(TUTTI_EPEER, "the shared memory received from this host's lowest rank belongs to another job");
 	if (!has_size((size_t)length, head->stride, nlocal))
-		return fail(TUTTI_EPEER, "the shared memory that was handed over has not the size that its head says");
+		return fail(TUTTI_EPEER, "the shared memory received from this host's lowest rank does not have the size that its header states");
 	return TUTTI_OK;
 }
 
@@ -696,7 +696,7 @@ int segment_find(struct segment *s, int local, uint64_t key, const struct area_s
 	if (!may_stand(s->map, local, offset, shape))
 		return fail(
 		        TUTTI_EPEER,
-		        "its directory of shared memory names offset %#llx, where nothing of its own can stand: is that process broken?",
+		        "its directory of shared memory names offset %#llx, which is not in its own part: is that process broken?",
 		        (unsigned long long)offset);
 	*area = s->map->base + offset;
 	return TUTTI_OK;

@@ -120,7 +120,7 @@ static int place_ranks(const struct believed *b, const char *path, int n, const 
 		if (place[r] < 0)
 			return fail(
 			        TUTTI_EINVAL,
-			        "TUTTI_TOPO_FILE=%s: rank %d is on a host \"%s\" that the file has no rank on; measure these hosts with tutti-topo --json",
+			        "TUTTI_TOPO_FILE=%s: rank %d is on host \"%s\", which the file does not have; measure these hosts with tutti-topo --json",
 			        path, r, name[r]);
 	}
 	return TUTTI_OK;
@@ -139,7 +139,7 @@ int believe(const char *path, int n, const char *const *name, const int *near, i
 		rc = fail_while(rc, "TUTTI_TOPO_FILE");
 	else if (!b.place)
 		rc = fail(TUTTI_EINVAL,
-		          "TUTTI_TOPO_FILE=%s: it has no \"ring\": tutti-topo writes one with --json when it measures",
+		          "TUTTI_TOPO_FILE=%s: there is no \"ring\" in it: tutti-topo --json writes one unless --no-measure is given",
 		          path);
 	else
 		rc = place_ranks(&b, path, n, name, near, place);

@@ -97,7 +97,7 @@ static int parse_version(const char *at, const char *end, struct place where)
 	if (!next_word(&at, end, word, sizeof(word)) || !parse_size(word, &version))
 		return fail(TUTTI_EINVAL, "%s:%d: expected \"tutti-tune %d\"", where.name, where.line, VERSION);
 	if (version != VERSION)
-		return fail(TUTTI_EINVAL, "%s:%d: a table of version %lld, and this library reads version %d",
+		return fail(TUTTI_EINVAL, "%s:%d: the table has version %lld, this library reads version %d: run tutti-info --tune again",
 		            where.name, where.line, (long long)version, VERSION);
 	return TUTTI_OK;
 }
@@ -109,14 +109,14 @@ static int parse_row(struct costs *c, const char *name, const char *at, const ch
 	while (i < COST_ROWS && strcmp(rows[i].row.name, name) != 0)
 		i++;
 	if (i == COST_ROWS)
-		return fail(TUTTI_EINVAL, "%s:%d: there is no row \"%s\"", where.name, where.line, name);
+		return fail(TUTTI_EINVAL, "%s:%d: unknown row \"%s\"", where.name, where.line, name);
 	for (int k = 0; k < rows[i].row.values; k++) {
 		double ns;
 		if (!next_word(&at, end, word, sizeof(word)))
-			return fail(TUTTI_EINVAL, "%s:%d: %s has %d values, and here are %d", where.name, where.line,
+			return fail(TUTTI_EINVAL, "%s:%d: %s has %d values, found %d", where.name, where.line,
 			            name, rows[i].row.values, k);
 		if (!parse_decimal(word, &ns) || ns < LEAST_NS || ns > MOST_NS)
-			return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is no time in nanoseconds, from 0.0001 to a second",
+			return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is not a time in nanoseconds from 0.0001 to 1e9",
 			            where.name, where.line, word);
 		cost_values(c, i)[k] = ns * NS;
 	}
@@ -132,7 +132,7 @@ static int parse_row(struct costs *c, const char *name, const char *at, const ch
 int costs_choose(struct costs *c, struct cost_choice choice)
 {
 	if (c->nchoices == COST_CHOICES)
-		return fail(TUTTI_EINVAL, "a table of costs has room for %d choices", COST_CHOICES);
+		return fail(TUTTI_EINVAL, "a cost table has room for %d choices", COST_CHOICES);
 	c->choice[c->nchoices++] = choice;
 	return TUTTI_OK;
 }
@@ -194,15 +194,15 @@ static int parse_choice(struct costs *c, const char *at, const char *end, struct
 		return fail(TUTTI_EINVAL, "%s:%d: expected \"choose COLLECTIVE RANKS HOSTS BYTES ALGORITHM\"",
 		            where.name, where.line);
 	if ((coll = coll_by_name(word[0])) < 0 || coll >= COLL_COUNT)
-		return fail(TUTTI_EINVAL, "%s:%d: there is no collective \"%s\"", where.name, where.line, word[0]);
+		return fail(TUTTI_EINVAL, "%s:%d: unknown collective \"%s\"", where.name, where.line, word[0]);
 	if (!whole(word[1], INT32_MAX, &ranks) || !whole(word[2], ranks < UINT16_MAX ? ranks : UINT16_MAX, &hosts))
-		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" ranks of \"%s\" hosts are no numbers of both", where.name,
+		return fail(TUTTI_EINVAL, "%s:%d: invalid rank or host count: ranks=%s hosts=%s", where.name,
 		            where.line, word[1], word[2]);
 	if (strcmp(word[3], "*") != 0 && !whole(word[3], INT64_MAX, &bytes))
-		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is no number of bytes, and no *", where.name, where.line,
+		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is neither a number of bytes nor *", where.name, where.line,
 		            word[3]);
 	if ((algo = algo_number(word[4], coll)) < 0)
-		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is no algorithm of %s", where.name, where.line, word[4],
+		return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is not an algorithm for %s", where.name, where.line, word[4],
 		            word[0]);
 	struct cost_choice choice = {.bytes = (uint64_t)bytes,
 	                             .ranks = (uint32_t)ranks,
@@ -231,7 +231,7 @@ int costs_parse(struct costs *c, const char *text, size_t len, const char *name)
 		         : choice ? parse_choice(&new, at, end, where)
 		         : begun  ? parse_row(&new, word, at, end, where)
 		                  : fail(TUTTI_EINVAL,
-		                         "%s:%d: not a table of costs: it does not begin with \"tutti-tune %d\"", name,
+		                         "%s:%d: not a cost table: it does not begin with \"tutti-tune %d\"", name,
 		                         where.line, VERSION);
 		if (rc)
 			return rc;
@@ -251,15 +251,15 @@ int costs_read(struct costs *c, const char *path)
 	int fd = -1, rc = text ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
 	/* not to be held up by what is no plain file */
 	if (!rc && (fd = fd_keep(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK))) < 0)
-		rc = fail_errno("can't read the table %s", path);
+		rc = fail_errno("can't read the cost table %s", path);
 	while (!rc && got > 0 && len < MOST_BYTES) {
 		if ((got = read(fd, text + len, MOST_BYTES - len)) < 0)
-			rc = fail_errno("can't read the table %s", path);
+			rc = fail_errno("can't read the cost table %s", path);
 		len += got > 0 ? (size_t)got : 0;
 	}
 	if (!rc)
 		rc = len < MOST_BYTES ? costs_parse(c, text, len, path)
-		                      : fail(TUTTI_EINVAL, "%s:1: far too long for a table of costs", path);
+		                      : fail(TUTTI_EINVAL, "%s:1: too long for a cost table", path);
 	if (fd >= 0)
 		fd_close(fd);
 	free(text);
@@ -320,7 +320,7 @@ void costs_load(struct costs *c, const char *tune_file)
 	if (!costs_path(tune_file, path, sizeof(path)) || (!asked && access(path, F_OK) != 0))
 		return;
 	if (costs_read(c, path) != TUTTI_OK)
-		log_warn("%s; the choice of algorithms goes by priors (tutti-info --tune measures anew)", fail_text());
+		log_warn("%s; algorithms are chosen by default costs (run tutti-info --tune to measure)", fail_text());
 	else
-		log_debug("costs of links: %s", path);
+		log_debug("link costs: %s", path);
 }

@@ -47,12 +47,12 @@ static int allow_for(struct tuner *t, enum coll coll, const char *list, size_t l
 		uint64_t bit = bit_of(p, n, coll);
 		last = !comma;
 		if (!n)
-			return fail(TUTTI_EINVAL, "TUTTI_ALGO=%s: a comma with no algorithm %s it", text,
+			return fail(TUTTI_EINVAL, "TUTTI_ALGO=%s: no algorithm %s a comma", text,
 			            last ? "after" : "before");
 		if (!bit) {
 			char names[200];
 			names_of(coll, names, sizeof(names));
-			return fail(TUTTI_EINVAL, "TUTTI_ALGO=%s: \"%.*s\" is no algorithm of %s; there are: %s", text,
+			return fail(TUTTI_EINVAL, "TUTTI_ALGO=%s: \"%.*s\" is not an algorithm for %s; known: %s", text,
 			            (int)n, p, coll_name(coll), names);
 		}
 		bits |= bit;
@@ -193,7 +193,7 @@ static int choose(const struct tuner *t, const struct query *q, struct choice *o
 	if (!isinf(out->seconds))
 		return TUTTI_OK;
 	if (t->forced[q->coll])
-		return fail(TUTTI_EINVAL, "TUTTI_ALGO forces algorithms of %s that cannot do this call%s",
+		return fail(TUTTI_EINVAL, "TUTTI_ALGO allows only algorithms for %s that can't do this call%s",
 		            coll_name(q->coll),
 		            t->reproducible && q->fold_matters ? " with TUTTI_REPRODUCIBLE=1" : " on these ranks");
 	return fail(TUTTI_EINVAL, "TUTTI_ALGO leaves no algorithm for %s on %d ranks", coll_name(q->coll),

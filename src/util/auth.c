@@ -69,7 +69,7 @@ static int stretch(uint8_t key[AUTH_KEY], const void *secret, size_t len)
 	if (last && sodium_memcmp(last->of, of, AUTH_KEY) == 0)
 		memcpy(key, last->key, AUTH_KEY);
 	else if (crypto_pwhash(key, AUTH_KEY, secret, len, salt, 3, 4 << 20, crypto_pwhash_ALG_ARGON2ID13) != 0)
-		rc = fail(TUTTI_ENOMEM, "no memory to make a key of the secret: it takes 4 MiB for a moment");
+		rc = fail(TUTTI_ENOMEM, "out of memory while deriving a key from the secret (4 MiB are needed)");
 	else if (last || (last = secret_alloc(sizeof(*last)))) {
 		memcpy(last->of, of, AUTH_KEY);
 		memcpy(last->key, key, AUTH_KEY);
@@ -112,13 +112,13 @@ static int check_private(int fd, const char *path)
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
-		return fail_errno("can't look at the secret file %s", path);
+		return fail_errno("can't get the attributes of the secret file %s", path);
 	if (!S_ISREG(st.st_mode))
 		return fail(TUTTI_EAUTH, "the secret file %s is not a plain file", path);
 	if (st.st_uid != geteuid() && st.st_uid != 0)
-		return fail(TUTTI_EAUTH, "the secret file %s belongs to another user: make your own", path);
+		return fail(TUTTI_EAUTH, "the secret file %s belongs to another user: create your own with `tutti-run --make-secret`", path);
 	if (st.st_mode & 077)
-		return fail(TUTTI_EAUTH, "the secret file %s is open to others (mode %03o): chmod 600 %s", path,
+		return fail(TUTTI_EAUTH, "other users can access the secret file %s (mode %03o): chmod 600 %s", path,
 		            (unsigned)st.st_mode & 0777, path);
 	return TUTTI_OK;
 }
@@ -154,7 +154,7 @@ int auth_key_from_file(struct auth_key *key, const char *path)
 	if (fd < 0 && errno == ENOENT)
 		return fail(
 		        TUTTI_EAUTH,
-		        "there is no secret file %s: type `tutti-run --make-secret` on one host and copy the file to the others, or set TUTTI_SECRET_FILE",
+		        "secret file %s not found: run `tutti-run --make-secret` on one host and copy the file to the others, or set TUTTI_SECRET_FILE",
 		        path);
 	if (fd < 0) {
 		fail_errno("can't open the secret file %s", path);
@@ -171,7 +171,7 @@ int auth_key_from_file(struct auth_key *key, const char *path)
 	while (n > 0 && strchr(" \t\r\n", text[n - 1]))
 		n--;
 	if (n == 0)
-		rc = fail(TUTTI_EAUTH, "the secret file %s is empty: remove it and type `tutti-run --make-secret`",
+		rc = fail(TUTTI_EAUTH, "the secret file %s is empty: remove it and run `tutti-run --make-secret`",
 		          path);
 	else if (n > SECRET_MAX)
 		rc = fail(TUTTI_EAUTH, "the secret file %s is longer than %d bytes", path, SECRET_MAX);

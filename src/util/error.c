@@ -21,16 +21,16 @@ static const struct {
 	const char *meaning;
 } statuses[] = {
         {TUTTI_OK, "OK"},
-        {TUTTI_EINVAL, "EINVAL: a bad argument; nothing happened"},
-        {TUTTI_EUSAGE, "EUSAGE: a call out of place"},
+        {TUTTI_EINVAL, "EINVAL: invalid argument; the call had no effect"},
+        {TUTTI_EUSAGE, "EUSAGE: a call that is not allowed here"},
         {TUTTI_ENOMEM, "ENOMEM: out of memory or shared memory"},
         {TUTTI_ESYSTEM, "ESYSTEM: a system call failed"},
         {TUTTI_ETIMEOUT, "ETIMEOUT: a deadline passed"},
-        {TUTTI_EPEER, "EPEER: a rank died or can't be reached"},
-        {TUTTI_EMISMATCH, "EMISMATCH: ranks called different things"},
+        {TUTTI_EPEER, "EPEER: a rank died or is unreachable"},
+        {TUTTI_EMISMATCH, "EMISMATCH: ranks made different calls"},
         {TUTTI_EABORTED, "EABORTED: the communicator was aborted"},
         {TUTTI_EAUTH, "EAUTH: a secret is missing or wrong"},
-        {TUTTI_EUNSUPPORTED, "EUNSUPPORTED: this build or machine can't do it"},
+        {TUTTI_EUNSUPPORTED, "EUNSUPPORTED: not supported by this build or machine"},
 };
 
 const char *tutti_strerror(int status)
@@ -76,13 +76,13 @@ static const char *advice(int err)
 	case EMFILE:
 		return " (raise the limit of open files: ulimit -n)";
 	case ENFILE:
-		return " (the system's limit of open files: sysctl fs.file-max)";
+		return " (raise the system's limit of open files: sysctl fs.file-max)";
 	case ENOMEM:
 		return " (free memory, or raise the container's memory limit)";
 	case ENOSPC:
 		return " (the file system is full; for shared memory, enlarge /dev/shm)";
 	case EAGAIN:
-		return " (for threads and processes: ulimit -u)";
+		return " (raise the limit of threads and processes: ulimit -u)";
 	default:
 		return "";
 	}

@@ -402,7 +402,7 @@ int net_recv_fd(int sock, struct net_limit limit, int *fd)
 		    head->cmsg_len != CMSG_LEN(sizeof(int)))
 			return fail(
 			        TUTTI_ESYSTEM,
-			        "a descriptor was promised and did not arrive (raise the limit of open files: ulimit -n)");
+			        "an announced descriptor did not arrive (raise the limit of open files: ulimit -n)");
 		memcpy(fd, CMSG_DATA(head), sizeof(int));
 		*fd = fd_keep(*fd);
 		return *fd < 0 ? transfer_failed("receive a descriptor from") : TUTTI_OK;

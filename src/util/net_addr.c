@@ -302,7 +302,7 @@ int net_resolve(const char *host_port, struct net_addr *out, int cap, int *n, st
 		if (rc == TUTTI_EABORTED)
 			return rc;
 		if (now_ns() >= limit.deadline)
-			return fail(TUTTI_ETIMEOUT, "the name %s was not found in time: %s; is it spelt right?", host,
+			return fail(TUTTI_ETIMEOUT, "could not resolve %s in time: %s; is it spelled correctly?", host,
 			            gai_strerror(error));
 		pause = pause < 1000 * MS ? pause * 2 : pause;
 	}
@@ -380,7 +380,7 @@ static int pattern_parse(struct pattern *p, const char *text, size_t len)
 	memset(p, 0, sizeof(*p));
 	p->bits = -1;
 	if (len == 0 || len >= sizeof(p->text))
-		return fail(TUTTI_EINVAL, "TUTTI_IFACE has an empty or overlong part: \"%.*s\"", (int)len, text);
+		return fail(TUTTI_EINVAL, "TUTTI_IFACE has an empty or too long entry: \"%.*s\"", (int)len, text);
 	memcpy(p->text, text, len);
 	memcpy(ip, text, len);
 	ip[len] = '\0';
@@ -424,7 +424,7 @@ static int nothing_fits(const char *part, size_t len, const struct net_iface *al
 		if (i == 0 || strcmp(all[i].name, all[i - 1].name) != 0)
 			snprintf(names + used, sizeof(names) - used, " %s", all[i].name);
 	}
-	return fail(TUTTI_EINVAL, "TUTTI_IFACE: no interface that is up fits \"%.*s\"; there are:%s", (int)len, part,
+	return fail(TUTTI_EINVAL, "TUTTI_IFACE: no interface that is up matches \"%.*s\"; available:%s", (int)len, part,
 	            names);
 }
 

@@ -148,7 +148,7 @@ static int malformed(int id, const char *text)
 
 	switch (table[id].type) {
 	case T_int:
-		return fail(TUTTI_EINVAL, "%s=%s: expected a %s from %lld to %lld%s (K, M, G and T are understood)",
+		return fail(TUTTI_EINVAL, "%s=%s: expected a %s from %lld to %lld%s (suffixes K, M, G and T are allowed)",
 		            var, text, r->power ? "power of two" : "number", (long long)r->min,
 		            (long long)(r->max ? r->max : INT64_MAX), r->chosen ? ", or 0" : "");
 	case T_num:
@@ -245,10 +245,10 @@ static void warn_if_unknown(const char *name, size_t len)
 		}
 	}
 	if (nearest >= 0)
-		log_warn("there is no variable %.*s; did you mean %s? (tutti-info --params lists all)", (int)len, name,
+		log_warn("unknown variable %.*s; did you mean %s? (tutti-info --params lists all)", (int)len, name,
 		         table[nearest].variable);
 	else
-		log_warn("there is no variable %.*s (tutti-info --params lists all)", (int)len, name);
+		log_warn("unknown variable %.*s (tutti-info --params lists all)", (int)len, name);
 }
 
 static void warn_of_unknown(void)
@@ -275,7 +275,7 @@ int params_read(struct params *p)
 	if (p->wire && p->reproducible) {
 		params_free(p);
 		return fail(TUTTI_EINVAL,
-		            "TUTTI_WIRE rounds by where ranks are, TUTTI_REPRODUCIBLE=1 forbids that: set one of them");
+		            "TUTTI_WIRE and TUTTI_REPRODUCIBLE=1 are mutually exclusive (compressed sums depend on where ranks are): unset one");
 	}
 	if (log_level_parse(p->log, &level))
 		log_set_level(level);

@@ -142,7 +142,7 @@ static int does_not_open(void)
 {
 	return fail(
 	        TUTTI_EAUTH,
-	        "what came over the connection is not what the other side said: somebody on its way changes, repeats or adds bytes");
+	        "data received on the connection is not what the peer sent: something on the path changes, repeats or adds bytes");
 }
 
 int session_read(const struct session *s, void *buf, size_t n, struct net_limit limit)

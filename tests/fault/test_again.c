@@ -126,7 +126,7 @@ static int too_early(struct tutti_comm *c, void *arg)
 		int rc = tutti_comm_from_env(&next, &hurry);
 		atomic_store(&p->asked, 1);
 		RANK_STATUS(TUTTI_ETIMEOUT, rc);
-		RANK_CHECK(strstr(tutti_last_error(NULL), "has not come to the next world within ") ||
+		RANK_CHECK(strstr(tutti_last_error(NULL), "did not start the next world within ") ||
 		           strstr(tutti_last_error(NULL), "could not join rank 0")); /* the time ended in a dial */
 	}
 	await(&p->asked, 1);

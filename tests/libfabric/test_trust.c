@@ -51,7 +51,7 @@ static void test_nonsense(void **state)
 		if (kind == 0 && strcmp(way->mode, "write") == 0)
 			assert_lost(w, 1, "rank 0: it gave a slot that is in use");
 		else
-			assert_lost(w, 0, "rank 1: it gave back slots that it never got");
+			assert_lost(w, 0, "rank 1: it gave back slots that it never received");
 		world_down(w);
 	}
 }
@@ -70,7 +70,7 @@ static void test_second_hello(void **state)
 	for (int i = 0; i < 1000000 && rc == TUTTI_OK; i++)
 		rc = t->pump(w->ctx[1]);
 	assert_int_equal(rc, TUTTI_EPEER);
-	if (!strstr(fail_text(), "rank 0 says again"))
+	if (!strstr(fail_text(), "rank 0 sent the length"))
 		fail_msg("%s", fail_text());
 	world_down(w);
 }

@@ -215,7 +215,7 @@ static void some_stand_for_all(void **state)
 	survey_free(&s);
 	assert_string_equal(first, get());
 	free(first);
-	refused("\"ring\"", "\"measured\": [[1, 1]], \"ring\"", "measured[0]: expected two ranks, the lower one first");
+	refused("\"ring\"", "\"measured\": [[1, 1]], \"ring\"", "measured[0]: expected two ranks in ascending order");
 	refused("\"ring\"", "\"measured\": [[0, 3]], \"ring\"", "measured[0]: expected two ranks");
 	refused("\"ring\"", "\"measured\": [[0, 1], [0]], \"ring\"", "measured[1]: expected two ranks");
 	refused("\"ring\"", "\"measured\": 3, \"ring\"", "measured: expected an array");
@@ -327,7 +327,7 @@ static void hosts_are_found_by_name(void **state)
 	expect_places(4, other, (int[]){0, 1, 0, 2}, (int[]){1, 0, 1, 2});
 	/* the second "c" is another host, and the file has one only */
 	assert_int_equal(believe(path, 4, other, (int[]){0, 1, 2, 3}, place), TUTTI_EINVAL);
-	assert_non_null(strstr(fail_text(), "rank 2 is on a host \"c\""));
+	assert_non_null(strstr(fail_text(), "rank 2 is on host \"c\""));
 	assert_int_equal(believe("/nonexistent/file", 4, other, (int[]){0, 1, 2, 3}, place), TUTTI_ESYSTEM);
 	assert_non_null(strstr(fail_text(), "TUTTI_TOPO_FILE"));
 	put("{\"format\": 1, \"size\": 1, \"hosts\": [{\"name\": \"a\"}], \"ranks\": [{\"host\": 0}]}");

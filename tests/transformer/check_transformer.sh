@@ -101,7 +101,7 @@ refused() {
 }
 mistakes() {
 	"$t" "$work/m" --make tiny || return 1
-	refused 'no such preset' "$t" "$work/m2" --make huge || return 1
+	refused 'unknown preset' "$t" "$work/m2" --make huge || return 1
 	refused 'expected NAME=NUMBER' "$t" "$work/m2" --make tiny --set hiden=4 || return 1
 	refused 'can.t open\|unable to open' "$t" "$work/nowhere" || return 1
 	refused 'each below 500' "$t" "$work/m" -p 1,500 || return 1
@@ -127,7 +127,7 @@ not_computed() {
 
 # What changes the result and is not computed is refused by its name.
 unknown_keys() {
-	not_computed llama-f32 '"attn_logit_softcapping" is not known' --set '{"attn_logit_softcapping": 50.0}' &&
+	not_computed llama-f32 '"attn_logit_softcapping" is unknown' --set '{"attn_logit_softcapping": 50.0}' &&
 		not_computed llama-f32 'rope_interleaved' --set '{"rope_interleaved": true}' &&
 		not_computed llama-f32 'hidden_act' --set '{"hidden_act": "gelu"}' &&
 		not_computed llama-f32 'quantization_config' --set '{"quantization_config": {"quant_method": "fp8"}}' &&
@@ -143,9 +143,9 @@ rotations() {
 	not_computed llama-f32 '"rope_scaling.rope_type" is linear' \
 		--set '{"rope_scaling": {"type": "linear", "factor": 2}}' &&
 		not_computed llama-5 '"rope_parameters.rope_type" is yarn' --set '{"rope_parameters": {"rope_type": "yarn"}}' &&
-		not_computed llama-5 '"rope_parameters.full_attention" is not known' \
+		not_computed llama-5 '"rope_parameters.full_attention" is unknown' \
 			--set '{"rope_parameters": {"full_attention": {"rope_theta": 500}}}' &&
-		not_computed llama-5 '"rope_parameters.factor" is not known' --set '{"rope_parameters": {"factor": 4}}' &&
+		not_computed llama-5 '"rope_parameters.factor" is unknown' --set '{"rope_parameters": {"factor": 4}}' &&
 		not_computed llama-5 '"rope_parameters.factor" must be' --set '{"rope_parameters": {"rope_type": "llama3"}}' &&
 		not_computed llama-5 '"rope_parameters.type" must be the same' \
 			--set '{"rope_parameters": {"rope_type": "default", "type": "yarn"}}' &&
@@ -161,8 +161,8 @@ families() {
 		not_computed llama-f32 'names LlamaForSequenceClassification' \
 			--set '{"architectures": ["LlamaForSequenceClassification"]}' &&
 		not_computed llama-f32 'names Qwen2ForCausalLM' --set '{"architectures": ["Qwen2ForCausalLM"]}' &&
-		not_computed qwen2 'tensor model.layers.0.self_attn.[qkv]_proj.bias, and a model of type llama' --set "{$llama}" &&
-		not_computed qwen3 'tensor model.layers.0.self_attn.[qk]_norm.weight, and a model of type llama' --set "{$llama}"
+		not_computed qwen2 'tensor model.layers.0.self_attn.[qkv]_proj.bias, which a model of type llama' --set "{$llama}" &&
+		not_computed qwen3 'tensor model.layers.0.self_attn.[qk]_norm.weight, which a model of type llama' --set "{$llama}"
 }
 tensors() {
 	not_computed llama-f32 'tensor model.layers.0.self_attn.[qkvo]_proj.bias,' --set '{"attention_bias": false}' &&
@@ -171,7 +171,7 @@ tensors() {
 		not_computed llama-2 'model.layers.1.self_attn.k_norm.weight' --extra model.layers.1.self_attn.k_norm.weight:F32 &&
 		not_computed llama-2 'lm_head.bias' --extra lm_head.bias:BF16 &&
 		not_computed llama-2 'down_proj.weight_scale' --extra model.layers.0.mlp.down_proj.weight_scale:F8_E8M0 &&
-		not_computed llama-2 'lm_head.weight is not model.embed_tokens.weight' --set '{"tie_word_embeddings": true}' &&
+		not_computed llama-2 'lm_head.weight differs from model.embed_tokens.weight' --set '{"tie_word_embeddings": true}' &&
 		not_computed qwen2 'no tensor lm_head.weight' --set '{"tie_word_embeddings": false}'
 }
 

@@ -52,7 +52,7 @@ relayed() {
 	cat "$work/rank0" "$work/rank1"
 }
 a_relay_that_forwards() { relayed forward up && [ $rank0 = 0 ] && [ $rank1 = 0 ]; }
-found() { [ $rank0 != 0 ] && [ $rank1 != 0 ] && grep -q "somebody on its way changes, repeats or adds bytes" "$work/rank$1"; }
+found() { [ $rank0 != 0 ] && [ $rank1 != 0 ] && grep -q "something on the path changes, repeats or adds bytes" "$work/rank$1"; }
 a_relay_that_rewrites_contacts() { relayed rewrite up && found 0; }
 a_relay_that_rewrites_neighbours() { relayed rewrite down && found 1; }
 a_relay_that_repeats() { relayed repeat up && found 0; }
@@ -82,7 +82,7 @@ another_user_sits_at_the_rendezvous() {
 	kill $squatter
 	wait $squatter 2>/dev/null
 	cat "$work/rank0" "$work/rank1"
-	[ $rank0 != 0 ] && [ $rank1 != 0 ] && grep -q "another user's process" "$work/rank0" && grep -q "another user's" "$work/rank1"
+	[ $rank0 != 0 ] && [ $rank1 != 0 ] && grep -q "another user's process" "$work/rank0" && grep -q "another user" "$work/rank1"
 }
 another_user_joins() {
 	port=$(free_port)

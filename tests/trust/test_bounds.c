@@ -714,7 +714,7 @@ static void test_memory_that_ends_early(void **state)
 	(void)state;
 	assert_ok(join(STRIDE, 4096 + 2 * STRIDE, SEALED));
 	assert_int_equal(join(STRIDE, 4096 + 2 * STRIDE - 1, SEALED), TUTTI_EPEER);
-	assert_contains(fail_text(), "has not the size");
+	assert_contains(fail_text(), "does not have the size");
 	assert_int_equal(join(STRIDE, 4096, SEALED), TUTTI_EPEER);
 	assert_int_equal(join(STRIDE + 8, 4096 + 2 * (STRIDE + 8), SEALED), TUTTI_EPEER);
 	assert_int_equal(join(4096, 3 * 4096, SEALED), TUTTI_EPEER);

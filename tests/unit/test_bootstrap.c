@@ -223,7 +223,7 @@ static void count_retries(void *ctx, enum tutti_log_level level, const char *lin
 {
 	(void)ctx;
 	(void)level;
-	if (strstr(line, "joins again soon"))
+	if (strstr(line, "will try again to join"))
 		atomic_fetch_add(&retries, 1);
 }
 
@@ -291,7 +291,7 @@ static void test_unique_id(void **state)
 	assert_all(r, 5, TUTTI_OK, NULL);
 
 	assert_int_equal(unique_id_read(&id, 0, &root, &key), TUTTI_EUSAGE);
-	assert_contains(fail_text(), "must be in the process that made");
+	assert_contains(fail_text(), "must be in the process that created");
 	for (size_t i = 0; i < sizeof(id); i += 13) {
 		damaged = id;
 		damaged.bytes[i] ^= 4;
@@ -356,7 +356,7 @@ static void test_wrong_size(void **state)
 			continue;
 		assert_int_equal(r[i].rc, TUTTI_ETIMEOUT);
 		assert_contains(r[i].text, "rank 2 has not joined");
-		assert_contains(r[i].text, "is of a job of 5 ranks, not 4");
+		assert_contains(r[i].text, "belongs to a job of 5 ranks, not 4");
 	}
 }
 
@@ -386,7 +386,7 @@ static void test_duplicate(void **state)
 	prepare(r, 4);
 	r[3].rank = 1;
 	run_threads(r, 4);
-	assert_all(r, 4, TUTTI_EMISMATCH, "two processes say that they are rank 1: rank 1 (pid ");
+	assert_all(r, 4, TUTTI_EMISMATCH, "two processes claim to be rank 1: rank 1 (pid ");
 }
 
 static void test_rank_out_of_range(void **state)
@@ -399,7 +399,7 @@ static void test_rank_out_of_range(void **state)
 	r[1].rank = 2;
 	run_threads(r + 1, 1);
 	assert_int_equal(r[1].rc, TUTTI_EINVAL);
-	assert_contains(r[1].text, "rank 2 is not one of a job of 2 ranks");
+	assert_contains(r[1].text, "rank 2 is not in a job of 2 ranks");
 }
 
 static void test_params_differ(void **state)
@@ -422,7 +422,7 @@ static void test_bytes_differ(void **state)
 	prepare(r, 6);
 	r[5].bytes = 101;
 	run_threads(r, 6);
-	assert_all(r, 6, TUTTI_EMISMATCH, "it sent 101 bytes where 100 were awaited");
+	assert_all(r, 6, TUTTI_EMISMATCH, "it sent 101 bytes, expected 100");
 	assert_contains(r[0].text, "rank 5 (pid ");
 }
 
@@ -536,7 +536,7 @@ static void test_latecomer(void **state)
 	pthread_barrier_destroy(&hold);
 	assert_all(r, 3, TUTTI_OK, NULL);
 	assert_int_equal(late.rc, TUTTI_EMISMATCH);
-	assert_contains(late.text, "runs already and has its rank 2");
+	assert_contains(late.text, "already has a rank 2");
 }
 
 static void test_stopped(void **state)

@@ -905,7 +905,7 @@ static void only_a_majority_goes_on(void **state)
 	check_partition("ABBA", "03"); /* of two halves the one with the lowest rank */
 	check_partition("AB", "0");
 	check_partition("ABCDE", "");
-	assert_contains(stage->seat[0].text, "rank 0 is not among a majority; out of reach of the rest: rank 1 (pid ");
+	assert_contains(stage->seat[0].text, "rank 0 is not in a majority; separated from the rest: rank 1 (pid ");
 }
 
 /* ---- threads ----------------------------------------------------------------------------------------------------- */

@@ -250,8 +250,8 @@ static void test_malformed_interfaces(void **state)
 		if (strcmp(choice(bad[i], false, 16), "EINVAL") != 0)
 			flunk("\"%s\" was taken for a list of interfaces", bad[i]);
 	assert_string_equal(choice("eth0,eht1", false, 16), "EINVAL");
-	assert_contains(fail_text(), "no interface that is up fits \"eht1\"");
-	assert_contains(fail_text(), "there are: lo docker0 eth0 eth10 ib0 thunderbolt0");
+	assert_contains(fail_text(), "no interface that is up matches \"eht1\"");
+	assert_contains(fail_text(), "available: lo docker0 eth0 eth10 ib0 thunderbolt0");
 	assert_string_equal(choice("11.0.0.0/8", false, 16), "EINVAL");
 }
 

@@ -274,9 +274,9 @@ static void lists_parse(void **state)
 	        {"a;reboot", "not a host name"},
 	        {"$(x)", "not a host name"},
 	        {"a:1024", "'a:1024': is 1024 a port?"},
-	        {"b,[::1]:2222", "'[::1]:2222': is 2222 a port? The number after the colon is slots."},
+	        {"b,[::1]:2222", "'[::1]:2222': is 2222 a port? The number after the colon is the number of slots."},
 	        {"a:2222", "--rsh 'ssh -p 2222'"},
-	        {"a:22222", "a port stands in ~/.ssh/config"},
+	        {"a:22222", "set a port in ~/.ssh/config"},
 	};
 	struct hosts h;
 	char text[256];
@@ -320,8 +320,8 @@ static void files_parse(void **state)
 	        {"a slots=\n", "hosts.txt:1:"},
 	        {"a:2 slots=2\n", "hosts.txt:1: 'a:2': give the slots once"},
 	        {"[::1]:2 slots=2\n", "once"},
-	        {"\n# nothing\n", "hosts.txt: no host"},
-	        {"", "no host"},
+	        {"\n# nothing\n", "hosts.txt: the file lists no hosts"},
+	        {"", "lists no hosts"},
 	        {"{\n\"hosts\": [\n{\"ssh\": }]}", "hosts.txt:3:"},
 	        {"{\"host\": []}", "expected a list"},
 	        {"[{\"ssh\": \"a\"}, {\"name\": \"b\"}]", "hosts.txt: hosts[1]: expected {\"ssh\""},
@@ -331,7 +331,7 @@ static void files_parse(void **state)
 	        {"[{\"ssh\": \"a\", \"slots\": 0}]", "\"slots\" must"},
 	        {"{\"envs\": [\"=1\"], \"hosts\": [{\"ssh\": \"a\"}]}", "\"envs\" must"},
 	        {"{\"envs\": {}, \"hosts\": [{\"ssh\": \"a\"}]}", "\"envs\" must"},
-	        {"[]", "no host"},
+	        {"[]", "lists no hosts"},
 	        {"a slots=4096\na\n", "more than 4096 slots"},
 	};
 	struct hosts h;
@@ -1037,13 +1037,13 @@ static void unreachable_hosts_are_named(void **state)
 	assert_contains(last.err, "ended with status 255");
 	assert_int_equal(access(in_dir("ran"), F_OK), -1); /* all hosts or none */
 	assert_int_equal(RUN("--rsh", bare, "-H", "a", "true"), 125);
-	assert_contains(last.err, "host a has no tutti-run");
+	assert_contains(last.err, "tutti-run was not found on host a");
 	assert_int_equal(RUN("--rsh", babble, "-H", "a", "true"), 125);
 	assert_contains(last.err, "host a printed 16 MiB");
 	assert_int_equal(RUN("--rsh", "no-such-shell -x", "-H", "a", "true"), 125);
-	assert_contains(last.err, "can't run 'no-such-shell', which is to reach host a; install it here");
+	assert_contains(last.err, "can't run 'no-such-shell' to reach host a; install it here");
 	assert_contains(last.err, "No such file");
-	assert_null(strstr(last.err, "has no tutti-run"));
+	assert_null(strstr(last.err, "tutti-run was not found"));
 }
 
 static void hosts_may_take_turns(void **state)
@@ -1157,7 +1157,7 @@ static void secrets_are_made_once(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	assert_int_equal(auth_key_from_file(&key, path), TUTTI_OK);
 	assert_int_equal(RUN("--make-secret"), 1);
-	assert_contains(last.err, "is there already");
+	assert_contains(last.err, "already exists");
 	unsetenv("XDG_CONFIG_HOME");
 }
 

@@ -137,7 +137,7 @@ static void test_a_session_with_somebody_on_its_way(void **state)
 	pair(s);
 	assert_ok(net_write(s[0].fd, frame, sizeof(frame), limit_of(20)));
 	assert_int_equal(session_read(&s[1], in, sizeof(in), limit_of(20)), TUTTI_EAUTH);
-	assert_contains(fail_text(), "somebody on its way");
+	assert_contains(fail_text(), "something on the path");
 	session_close(&s[0]);
 	session_close(&s[1]);
 }

@@ -646,7 +646,7 @@ static void test_silent_hosts_are_told_from_busy_ranks(void **state)
 		assert_int_equal(w[i]->silent[0], i < 2);
 		assert_int_equal(w[i]->lost[0], 0);
 		if (i < 2)
-			assert_non_null(strstr(w[i]->how[0], "1: nothing has come from rank 1's host for "));
+			assert_non_null(strstr(w[i]->how[0], "1: nothing was received from rank 1's host for "));
 		world_down(w[i]);
 	}
 	free(flow[0].memory);

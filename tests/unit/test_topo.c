@@ -91,15 +91,15 @@ static void test_equal_siblings_are_one_line(void **state)
 	                 0);
 	assert_output("  2 x package, memory 16 GiB\n    4 x L3 32 MiB\n      8 x L2 1 MiB, core, 2 x thread\n");
 	assert_output("64 of 64 cores, 128 of 128 threads: 0-127");
-	assert_output("not the machine that this runs on");
+	assert_output("not by the machine itself");
 }
 
 static void test_without_sys(void **state)
 {
 	(void)state;
 	assert_int_equal(shell("HWLOC_FSROOT=/nonexistent", NULL, ""), 0);
-	assert_output("no /sys here");
-	assert_output("hwloc shows no devices");
+	assert_output("/sys is missing");
+	assert_output("hwloc lists no devices");
 }
 
 /* n * n cells: null to oneself, else a text or a number above 0. */

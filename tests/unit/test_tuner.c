@@ -66,35 +66,35 @@ static void damage_is_named_with_its_line(void **state)
 	} damaged[] = {
 	        {"", "T:1: the table is empty"},
 	        {"# nothing\n\n", "T:3: the table is empty"},
-	        {"copy 1\n", "T:1: not a table of costs"},
+	        {"copy 1\n", "T:1: not a cost table"},
 	        {"\x7f"
 	         "ELF\n",
-	         "T:1: not a table of costs"},
+	         "T:1: not a cost table"},
 	        {"tutti-tune\n", "T:1: expected \"tutti-tune 1\""},
 	        {"tutti-tune one\n", "T:1: expected \"tutti-tune 1\""},
-	        {"#\ntutti-tune 2\ncopy 1\n", "T:2: a table of version 2, and this library reads version 1"},
-	        {"tutti-tune 1\ntutti-tune 1\n", "T:2: there is no row \"tutti-tune\""},
-	        {"tutti-tune 1\ncopy 1\nwarp 1\n", "T:3: there is no row \"warp\""},
-	        {"tutti-tune 1\nnetwork 1 2\n", "T:2: network has 3 values, and here are 2"},
-	        {"tutti-tune 1\nnetwork 1 2 # 3\n", "T:2: network has 3 values, and here are 2"},
+	        {"#\ntutti-tune 2\ncopy 1\n", "T:2: the table has version 2, this library reads version 1"},
+	        {"tutti-tune 1\ntutti-tune 1\n", "T:2: unknown row \"tutti-tune\""},
+	        {"tutti-tune 1\ncopy 1\nwarp 1\n", "T:3: unknown row \"warp\""},
+	        {"tutti-tune 1\nnetwork 1 2\n", "T:2: network has 3 values, found 2"},
+	        {"tutti-tune 1\nnetwork 1 2 # 3\n", "T:2: network has 3 values, found 2"},
 	        {"tutti-tune 1\ncopy 1 2\n", "T:2: \"2\" is one value too many for copy"},
-	        {"tutti-tune 1\ncopy -1\n", "T:2: \"-1\" is no time"},
-	        {"tutti-tune 1\ncopy 0\n", "T:2: \"0\" is no time"},
-	        {"tutti-tune 1\ncopy 0.00009\n", "T:2: \"0.00009\" is no time"},
-	        {"tutti-tune 1\ncopy nan\n", "T:2: \"nan\" is no time"},
-	        {"tutti-tune 1\ncopy 1e3\n", "T:2: \"1e3\" is no time"},
-	        {"tutti-tune 1\ncopy 1000000001\n", "T:2: \"1000000001\" is no time"},
-	        {"tutti-tune 1\ncopy 1.0000000000000000000000000000000000000000\n", "...\" is no time"},
+	        {"tutti-tune 1\ncopy -1\n", "T:2: \"-1\" is not a time"},
+	        {"tutti-tune 1\ncopy 0\n", "T:2: \"0\" is not a time"},
+	        {"tutti-tune 1\ncopy 0.00009\n", "T:2: \"0.00009\" is not a time"},
+	        {"tutti-tune 1\ncopy nan\n", "T:2: \"nan\" is not a time"},
+	        {"tutti-tune 1\ncopy 1e3\n", "T:2: \"1e3\" is not a time"},
+	        {"tutti-tune 1\ncopy 1000000001\n", "T:2: \"1000000001\" is not a time"},
+	        {"tutti-tune 1\ncopy 1.0000000000000000000000000000000000000000\n", "...\" is not a time"},
 	        {"tutti-tune 1\nreduce 0.", NULL},
-	        {"choose allreduce 4 2 * ring\n", "T:1: not a table of costs"},
+	        {"choose allreduce 4 2 * ring\n", "T:1: not a cost table"},
 	        {"tutti-tune 1\nchoose allreduce 4 2 *\n",
 	         "T:2: expected \"choose COLLECTIVE RANKS HOSTS BYTES ALGORITHM\""},
 	        {"tutti-tune 1\nchoose allreduce 4 2 * ring tree\n", "T:2: expected \"choose COLLECTIVE"},
-	        {"tutti-tune 1\nchoose send 4 2 * ring\n", "T:2: there is no collective \"send\""},
-	        {"tutti-tune 1\nchoose allreduce 0 2 * ring\n", "T:2: \"0\" ranks of \"2\" hosts"},
-	        {"tutti-tune 1\nchoose allreduce 4 5 * ring\n", "T:2: \"4\" ranks of \"5\" hosts"},
-	        {"tutti-tune 1\nchoose allreduce 4 2 -1 ring\n", "T:2: \"-1\" is no number of bytes"},
-	        {"tutti-tune 1\nchoose allreduce 4 2 * bruck\n", "T:2: \"bruck\" is no algorithm of allreduce"},
+	        {"tutti-tune 1\nchoose send 4 2 * ring\n", "T:2: unknown collective \"send\""},
+	        {"tutti-tune 1\nchoose allreduce 0 2 * ring\n", "T:2: invalid rank or host count: ranks=0 hosts=2"},
+	        {"tutti-tune 1\nchoose allreduce 4 5 * ring\n", "T:2: invalid rank or host count: ranks=4 hosts=5"},
+	        {"tutti-tune 1\nchoose allreduce 4 2 -1 ring\n", "T:2: \"-1\" is neither a number of bytes"},
+	        {"tutti-tune 1\nchoose allreduce 4 2 * bruck\n", "T:2: \"bruck\" is not an algorithm for allreduce"},
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof(damaged) / sizeof(damaged[0]); i++) {
@@ -213,7 +213,7 @@ static void a_table_that_cannot_be_used_is_a_warning(void **state)
 	assert_string_equal(logged, "");
 	costs_load(&c, "/nowhere/table");
 	assert_contains(logged, "/nowhere/table");
-	assert_contains(logged, "priors");
+	assert_contains(logged, "default costs");
 	assert_memory_equal(&c, &prior, sizeof(c));
 	logged[0] = '\0';
 	const char *path = file_in_folder("damaged", "tutti-tune 1\ncopy 1\nreduce x\n");
@@ -247,14 +247,14 @@ static void lists_of_algorithms(void **state)
 	        {"allreduce:ring", NULL},
 	        {"allreduce:ring,tree;allgather:^bruck", NULL},
 	        {"allreduce:ring;", NULL},
-	        {"allreduce:ring,", "a comma with no algorithm after it"},
-	        {"allreduce:ring,;allgather:ring", "a comma with no algorithm after it"},
-	        {"allreduce:ring,,tree", "a comma with no algorithm before it"},
-	        {"allreduce:,ring", "a comma with no algorithm before it"},
-	        {"allreduce:^ring,", "a comma with no algorithm after it"},
+	        {"allreduce:ring,", "no algorithm after a comma"},
+	        {"allreduce:ring,;allgather:ring", "no algorithm after a comma"},
+	        {"allreduce:ring,,tree", "no algorithm before a comma"},
+	        {"allreduce:,ring", "no algorithm before a comma"},
+	        {"allreduce:^ring,", "no algorithm after a comma"},
 	        {"allreduce:", "no algorithm after \"allreduce:\""},
 	        {"allreduce:^", "no algorithm after \"allreduce:^\""},
-	        {"allreduce:star", "\"star\" is no algorithm of allreduce"},
+	        {"allreduce:star", "\"star\" is not an algorithm for allreduce"},
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++) {

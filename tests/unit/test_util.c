@@ -310,8 +310,8 @@ static void unknown_variables_name_the_nearest(void **state)
 	assert_int_equal(params_read(&p), TUTTI_OK);
 	params_free(&p);
 	assert_int_equal(lines, 2);
-	assert_contains(logged, "no variable TUTTI_TRANSPORTS; did you mean TUTTI_TRANSPORT?");
-	assert_contains(logged, "no variable TUTTI_ITERFACE; did you mean TUTTI_IFACE?");
+	assert_contains(logged, "unknown variable TUTTI_TRANSPORTS; did you mean TUTTI_TRANSPORT?");
+	assert_contains(logged, "unknown variable TUTTI_ITERFACE; did you mean TUTTI_IFACE?");
 	setenv("TUTTI_A_NAME_THAT_IS_LONGER_THAN_ANY_VARIABLE_OF_OURS_WILL_EVER_BE_AND_FAR_FROM_ALL", "", 1);
 	assert_int_equal(params_read(&p), TUTTI_OK);
 	params_free(&p);

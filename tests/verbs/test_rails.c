@@ -49,16 +49,16 @@ static void test_choice_of_a_port(void **state)
 	(void)state;
 	opened_with("TUTTI_VERBS_MODE", "auto", "imaginary0:1 GID 4 (RoCE v2 10.77.0.");
 	opened_with("TUTTI_VERBS_GID", "2", "GID 2 (RoCE v2 fe80::");
-	opened_with("TUTTI_VERBS_GID", "0", "nothing at TUTTI_VERBS_GID=0");
+	opened_with("TUTTI_VERBS_GID", "0", "no entry at TUTTI_VERBS_GID=0");
 	opened_with("TUTTI_VERBS_DEVICE", "imaginary0:1", "imaginary0:1 GID 4");
-	opened_with("TUTTI_VERBS_DEVICE", "imaginary0:2", "no RDMA device is named by");
+	opened_with("TUTTI_VERBS_DEVICE", "imaginary0:2", "no RDMA device matches");
 	opened_with("TUTTI_VERBS_QP", "mtu=1024,speed=3", "TUTTI_VERBS_QP=mtu=1024,speed=3: at \"speed=3\"");
 	opened_with("TUTTI_VERBS_LIB", "libnothing.so.9", "libnothing.so.9 cannot be loaded");
 	opened_with("TUTTI_VERBS_LIB", "libm.so.6", "libm.so.6 has no ibv_");
 	sea->knobs.uc_only = true;
 	opened_with("TUTTI_VERBS_MODE", "auto", " uc");
-	opened_with("TUTTI_VERBS_MODE", "write", "it makes no RC queue pairs");
-	opened_with("TUTTI_VERBS_CONNECT", "cm", "it makes no RC queue pairs, which rdma_cm needs");
+	opened_with("TUTTI_VERBS_MODE", "write", "it does not support RC queue pairs");
+	opened_with("TUTTI_VERBS_CONNECT", "cm", "it does not support RC queue pairs, which rdma_cm needs");
 	calm_sea(NULL);
 	sea->knobs.no_gid = true;
 	opened_with("TUTTI_VERBS_MODE", "auto", "it has no GID");
@@ -248,15 +248,15 @@ static void test_iwarp(void **state)
 	}
 	sea->knobs.iwarp = true;
 	opened_with("TUTTI_VERBS_MODE", "auto", "imaginary0:1 iWARP send");
-	opened_with("TUTTI_VERBS_MODE", "write", "iWARP has no immediates");
-	opened_with("TUTTI_VERBS_MODE", "uc", "rdma_cm connects no UC queue pairs");
+	opened_with("TUTTI_VERBS_MODE", "write", "iWARP has no immediate data");
+	opened_with("TUTTI_VERBS_MODE", "uc", "rdma_cm can't connect UC queue pairs");
 	opened_with("TUTTI_VERBS_CONNECT", "exchange", "it speaks iWARP, which needs TUTTI_VERBS_CONNECT=cm");
 	assert_int_equal(run(3, short_scene(), reduces, "TUTTI_VERBS_MODE=auto", NULL, NULL), 0);
 	assert_int_equal(atomic_load(&sea->counts.writes), 0);
 	assert_true(atomic_load(&sea->counts.sends) > 0);
 	nothing_was_lost();
 	sea->knobs.cm_strange = 2;
-	assert_int_equal(run(2, failing(TUTTI_EPEER, "imaginary0:1", "somebody else than rank 1", "rdma_cm"),
+	assert_int_equal(run(2, failing(TUTTI_EPEER, "imaginary0:1", "a process other than rank 1", "rdma_cm"),
 	                     until_it_fails, "TUTTI_VERBS_MODE=auto", NULL, NULL),
 	                 0);
 }
@@ -272,7 +272,7 @@ static void test_strangers(void **state)
 	                     until_it_fails, modes[0], "TUTTI_VERBS_CONNECT=cm", NULL),
 	                 0);
 	sea->knobs.cm_strange = 2;
-	assert_int_equal(run(2, failing(TUTTI_EPEER, "imaginary0:1", "somebody else than rank 1", "rdma_cm"),
+	assert_int_equal(run(2, failing(TUTTI_EPEER, "imaginary0:1", "a process other than rank 1", "rdma_cm"),
 	                     until_it_fails, modes[0], "TUTTI_VERBS_CONNECT=cm", NULL),
 	                 0);
 }

@@ -415,7 +415,7 @@ static void test_too_few_queue_pairs(void **state)
 	assert_int_equal(run(5, scene_new(), reduces, modes[0], "TUTTI_TIMEOUT=20", NULL), 0);
 	assert_int_equal(sea->counts.most_qps, 2);
 	assert_int_equal(run(4,
-	                     failing(TUTTI_EUNSUPPORTED, "make a queue pair on imaginary0:1", "up to 3 peers", "has 2"),
+	                     failing(TUTTI_EUNSUPPORTED, "create a queue pair on imaginary0:1", "up to 3 peers", "has 2"),
 	                     all_to_all_fails, modes[0], NULL, NULL),
 	                 0);
 }

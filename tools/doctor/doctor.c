@@ -88,14 +88,14 @@ static void look_at_memlock(void)
 {
 	struct rlimit limit;
 	if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
-		fine("memory that may be locked: as much as there is");
+		fine("memory that may be locked: unlimited");
 	else if (limit.rlim_cur >= ENOUGH_LOCKED)
 		fine("memory that may be locked: %llu MiB", (unsigned long long)limit.rlim_cur >> 20);
 	else if (geteuid() == 0)
-		fine("memory that may be locked: %llu KiB, which does not bind root",
+		fine("memory that may be locked: %llu KiB, a limit that does not apply to root",
 		     (unsigned long long)limit.rlim_cur >> 10);
 	else
-		fault("memory that may be locked: %llu KiB. RDMA needs it for its rings: `ulimit -l unlimited`, or memlock in /etc/security/limits.conf",
+		fault("memory that may be locked: %llu KiB, too little for RDMA: set `ulimit -l unlimited`, or memlock in /etc/security/limits.conf",
 		      (unsigned long long)limit.rlim_cur >> 10);
 }
 
@@ -110,7 +110,7 @@ static void look_at_node(const char *name, void *arg)
 	if (access(path, R_OK | W_OK) == 0)
 		fine("%s may be opened", path);
 	else
-		fault("%s: %s. Its group or mode must let this user in (udev rule, or the container's --device)", path,
+		fault("%s: %s. Give this user access to it (group or mode by a udev rule, or the container's --device)", path,
 		      strerror(errno));
 }
 
@@ -164,10 +164,10 @@ static void look_at_interface(const char *name, void *arg)
 	n = readlink(path, master, sizeof(master) - 1);
 	master[n > 0 ? n : 0] = '\0';
 	if (n > 0)
-		fault("%s is part of %s: take it out (`ip link set %s nomaster`) and give it an address of its own",
+		fault("%s is part of %s: remove it (`ip link set %s nomaster`) and give it its own address",
 		      name, strrchr(master, '/') ? strrchr(master, '/') + 1 : master, name);
 	else
-		fine("%s is in no bridge", name);
+		fine("%s is not in a bridge", name);
 }
 
 static void look_at_machine(void)
@@ -180,7 +180,7 @@ static void look_at_machine(void)
 	if (!devices)
 		fault("the kernel shows no RDMA device: is there a card, and is its driver loaded? Soft-RoCE over Ethernet: `rdma link add rxe0 type rxe netdev eth0`");
 	else if (!nodes)
-		fault("there is no /dev/infiniband/uverbs*: `modprobe ib_uverbs`; in a container it must be passed in");
+		fault("/dev/infiniband/uverbs* not found: run `modprobe ib_uverbs`; pass the devices into a container");
 	each("/sys/class/net", look_at_interface, NULL);
 }
 

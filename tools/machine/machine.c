@@ -293,9 +293,9 @@ static int cant_read(const struct machine_source *from)
 	if (version > ours >> 16)
 		return fail(
 		        TUTTI_EINVAL,
-		        "%s: it was exported by hwloc %u, and this program runs with hwloc %u.%u, which can't read it: export it with 'lstopo --export-xml-flags v2'",
+		        "%s: exported by hwloc %u, which hwloc %u.%u of this program can't read: export it with 'lstopo --export-xml-flags v2'",
 		        from->xml, version, ours >> 16, ours >> 8 & 0xff);
-	return fail(TUTTI_EINVAL, "%s: not a file that hwloc exported (lstopo FILE.xml), or unreadable", from->xml);
+	return fail(TUTTI_EINVAL, "%s: unreadable, or not a file exported by hwloc (lstopo FILE.xml)", from->xml);
 }
 
 static int load(const struct machine_source *from, hwloc_topology_t topo)

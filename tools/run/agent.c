@@ -142,7 +142,7 @@ static void take_job(struct agent *a, const struct frame *f)
 	int rc = TUTTI_OK;
 
 	if (a->have_job || !job_unpack(&a->job, f->data, f->len)) {
-		say_failed(a, STATUS_NOT_RUN, "the agent did not understand its job");
+		say_failed(a, STATUS_NOT_RUN, "the agent received a malformed job");
 		return;
 	}
 	a->have_job = true;

@@ -156,7 +156,7 @@ static void go_on(struct head *h)
 		enter(h, KILLING, HARSHER_S);
 		break;
 	default:
-		say(h, "no word from the host%s of rank%s%s", h->npeers > 1 ? "s" : "", h->alive > 1 ? "s" : "", list);
+		say(h, "no answer from the host%s of rank%s%s", h->npeers > 1 ? "s" : "", h->alive > 1 ? "s" : "", list);
 		h->phase = OVER;
 	}
 }
@@ -216,12 +216,12 @@ static void why_lost(struct head *h, const struct peer *p, int status)
 	if (p->greeted)
 		say(h, "lost host %s, with rank%s%s", host, p->count > 1 ? "s" : "", list);
 	else if (p->noise > NOISE_MAX)
-		say(h, "host %s printed %u MiB, and no tutti-run among it: does its login shell print without end?",
+		say(h, "host %s printed %u MiB without starting tutti-run: does its login shell print endlessly?",
 		    host, NOISE_MAX >> 20);
 	else if (host_is_here(host))
 		say(h, "the agent on this host did not start (status %d)", code);
 	else if (code == 127)
-		say(h, "host %s has no tutti-run: install it there, in the PATH of a login without terminal", host);
+		say(h, "tutti-run was not found on host %s: install it there, in the PATH of non-interactive logins", host);
 	else
 		say(h, "can't reach host %s: '%s %s' ended with status %d; does '%s %s true' work?", host, h->o->rsh,
 		    host, code, h->o->rsh, host);
@@ -337,7 +337,7 @@ static void take_output(struct head *h, int r, const struct frame *f)
 static void say_cut(struct head *h)
 {
 	if (h->out.cut || h->err.cut)
-		say(h, "lines of more than %u MiB had to be cut", HELD_MAX >> 20);
+		say(h, "lines of more than %u MiB were cut", HELD_MAX >> 20);
 	h->out.cut = h->err.cut = false;
 }
 

@@ -136,12 +136,12 @@ static int check_slots(struct span item, struct span count, bool colon, int *slo
 {
 	if (!colon || !parse_slots(count, slots))
 		return fail(TUTTI_EINVAL,
-		            "'%.*s': expected host:slots with 1 to %d slots; a port stands in ~/.ssh/config",
+		            "'%.*s': expected host:slots with 1 to %d slots; set a port in ~/.ssh/config",
 		            shown(item), item.at, PORT_LIKE - 1);
 	if (*slots >= PORT_LIKE)
 		return fail(
 		        TUTTI_EINVAL,
-		        "'%.*s': is %d a port? The number after the colon is slots. Give a port with --rsh 'ssh -p %d' or in ~/.ssh/config; if you mean slots, write 'slots=%d' in a host file",
+		        "'%.*s': is %d a port? The number after the colon is the number of slots. Set a port with --rsh 'ssh -p %d' or in ~/.ssh/config; if you mean slots, write 'slots=%d' in a host file",
 		        shown(item), item.at, *slots, *slots, *slots);
 	return TUTTI_OK;
 }
@@ -335,7 +335,7 @@ int hosts_add_file(struct hosts *hosts, const char *name, const char *text, size
 	else
 		rc = add_plain(hosts, name, text, len);
 	if (rc == TUTTI_OK && hosts_slots(hosts) == before)
-		rc = fail(TUTTI_EINVAL, "%s: no host in it", name);
+		rc = fail(TUTTI_EINVAL, "%s: the file lists no hosts", name);
 	return rc;
 }
 
@@ -373,7 +373,7 @@ int hosts_place(const struct hosts *hosts, int n, int *host_of)
 		for (int k = 0; k < hosts->order[i].slots && placed < n; k++)
 			host_of[placed++] = hosts->order[i].host;
 	if (placed < n)
-		return fail(TUTTI_EINVAL, "%d ranks, but the hosts have %d slots: write more, as in %s:%d", n, placed,
+		return fail(TUTTI_EINVAL, "%d ranks, but the hosts have %d slots: give more slots, for example %s:%d", n, placed,
 		            last->name, last->slots + n - placed);
 	return TUTTI_OK;
 }

@@ -36,42 +36,57 @@ enum option_id {
 };
 
 static const struct cli_option table[] = {
-        {OPT_RANKS, 'n', "ranks", "N", "Number of ranks. Default: one for each slot of the hosts, or 1."},
+        {OPT_RANKS, 'n', "ranks", "N", "Number of ranks. Default: one per slot of the hosts, or 1."},
         {OPT_HOST, 'H', "host", "LIST",
-         "Hosts and their slots: a:2,b:2. A host without a number has one slot. Ranks fill the hosts in this order. The number is not a port: that is given with --rsh 'ssh -p PORT' or in ~/.ssh/config."},
+         "Hosts and their slots: a:2,b:2. A host without a number has one slot. Ranks fill the hosts in this order. The number is not a port: set a port with --rsh 'ssh -p PORT' or in ~/.ssh/config."},
         {OPT_HOSTFILE, 0, "hostfile", "FILE",
-         "Hosts from a file: a line each, 'host', 'host:2' or 'host slots=2', with # comments; or JSON, a list of {\"ssh\": \"host\", \"ips\": [\"10.0.0.1\"], \"slots\": 2} or that list as \"hosts\" of an object. Each entry of a JSON list takes the next ranks, as with mlx.launch, also where a host stands in it twice."},
+         "Read hosts from a file. Text: one host per line as 'host', 'host:2' or 'host slots=2', with # comments. JSON: a list of {\"ssh\": \"host\", \"ips\": [\"10.0.0.1\"], \"slots\": 2}, or an object with that list as \"hosts\". As with mlx.launch, each entry of a JSON list takes the next ranks, even if a host occurs twice."},
         {OPT_RSH, 0, "rsh", "COMMAND",
-         "Command that runs a command line on a host; it gets the host and the line as its last two arguments. Default: " DEFAULT_RSH
+         "Command that runs a command line on a host. Its last two arguments are the host and the command line. Default: " DEFAULT_RSH
          "."},
         {OPT_BIND, 0, "bind", "HOW",
-         "core: each rank gets its own share of the cores; numa: whole NUMA nodes; none. Default: core, and none on a host with more ranks than cores."},
+         "How to bind ranks to CPUs. core: each rank gets its own share of the cores. numa: each rank gets whole NUMA nodes. none: no binding. Default: core, or none on a host with more ranks than cores."},
         {OPT_ENV, 0, "env", "NAME[=VALUE]",
-         "Set a variable for the ranks, or pass on the value that it has here. Variables that begin with TUTTI_ are always passed on. May be repeated."},
-        {OPT_CWD, 0, "cwd", "DIR", "Directory in which ranks start. Default: this one, where a host has it."},
-        {OPT_TIMEOUT, 0, "timeout", "SECONDS", "End the job after this time, with status 124."},
+         "Set a variable for the ranks, or pass on its current value. Variables that begin with TUTTI_ are always passed on. May be repeated."},
+        {OPT_CWD, 0, "cwd", "DIR", "Working directory of the ranks. Default: the current one, on hosts that have it."},
+        {OPT_TIMEOUT, 0, "timeout", "SECONDS", "End the job with status 124 after this time."},
         {OPT_GRACE, 0, "grace", "SECONDS",
-         "After a rank failed, time for the others to say what they saw, before SIGTERM. Two seconds after that comes SIGKILL. Default: 2."},
-        {OPT_TAG, 0, "tag", NULL, "Put [rank] before each line of output."},
-        {OPT_STDIN, 0, "stdin", "WHO", "Who reads the standard input: 0, all or none. Default: 0, rank 0 alone."},
-        {OPT_DRY_RUN, 0, "dry-run", NULL, "Say what would run where, and run nothing."},
+         "After a rank has failed, wait this long for the others to report their errors, then send SIGTERM, and SIGKILL two seconds later. Default: 2."},
+        {OPT_TAG, 0, "tag", NULL, "Prefix each line of output with [rank]."},
+        {OPT_STDIN, 0, "stdin", "WHO", "Ranks that read the standard input: 0, all or none. Default: 0."},
+        {OPT_DRY_RUN, 0, "dry-run", NULL, "Print what would run where, without running it."},
         {OPT_SECRET, 0, "make-secret", NULL,
-         "Make the secret file for jobs under launchers that carry no secret, and print its path. Copy it to all hosts. It is ~/.config/tutti/secret, or what TUTTI_SECRET_FILE names."},
+         "Create the secret file for jobs under launchers that do not provide a secret, and print its path: ~/.config/tutti/secret, or TUTTI_SECRET_FILE. Copy the file to all hosts."},
         {OPT_AGENT, 0, "agent", NULL, NULL},
-        {OPT_HELP, 'h', "help", NULL, "This text."},
-        {OPT_MAN, 0, "man", NULL, "The manual page."},
-        {OPT_VERSION, 'V', "version", NULL, "The version."},
+        {OPT_HELP, 'h', "help", NULL, "Print this help."},
+        {OPT_MAN, 0, "man", NULL, "Print the manual page."},
+        {OPT_VERSION, 'V', "version", NULL, "Print the version."},
         {0},
 };
 
 static const struct cli cli = {
         .name = "tutti-run",
         .usage = "[options] program [arguments]",
-        .what = "Runs N copies of a program, the ranks of a Tutti job, on this host or on several: tells them how to find each other, carries their input and output, whole lines at a time, and ends them all when one fails.",
+        .what = "Runs N copies of a program, the ranks of a Tutti job, on this host or on several. "
+                "tutti-run tells the ranks how to find each other, forwards their input and output in whole lines, and ends the job when a rank fails.",
         .options = table,
-        .more = "The status is 0 when all ranks ended with 0. Otherwise it is that of the rank that failed first; 128 plus the signal that killed it, or that ended tutti-run; 124 at the time limit; 125 when a host can't be reached or was lost; 126 when the program or its directory can't be used; 127 when the program is not there; 2 when the command line is wrong; 1 when the output can't be written, or when a rank ended that others wait to be joined by.\n\n"
-                "On each other host tutti-run starts itself as an agent. The job's secret, new for every job, goes to the agents over that connection and to the ranks in their environment; it never stands in a command line. Rank 0 inherits a listening socket, so there is no port to choose. TUTTI_IFACE says at which interface the first host is reached.\n\n"
-                "Nothing is left behind: each rank leads a process group that is killed when the rank ends, when tutti-run ends, even by SIGKILL, and when the connection to its host breaks; ranks that still run then get SIGTERM, and SIGKILL two seconds later. SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on to the ranks and end the job; the second one kills them. SIGUSR1 and SIGUSR2 are passed on.\n\n"
+        .more = "The exit status is 0 if all ranks exited with 0. "
+                "Otherwise it is the status of the rank that failed first, or 128 plus the number of the signal that killed that rank or ended tutti-run. "
+                "124: the time limit was reached. "
+                "125: a host can't be reached or was lost. "
+                "126: the program or its directory can't be used. "
+                "127: the program was not found. "
+                "2: the command line is wrong. "
+                "1: the output can't be written, or a rank exited while other ranks were waiting for it to join.\n\n"
+                "tutti-run starts itself as an agent on every other host. "
+                "Each job has a new secret, which travels to the agents over that connection and to the ranks in their environment, never on a command line. "
+                "Rank 0 inherits a listening socket, so you need not choose a port. "
+                "TUTTI_IFACE selects the interface at which the first host is reached.\n\n"
+                "Nothing is left behind. "
+                "Each rank leads a process group, which is killed when the rank ends, when tutti-run ends (even by SIGKILL), and when the connection to its host breaks. "
+                "Ranks that are still running then get SIGTERM, and SIGKILL two seconds later. "
+                "SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on to the ranks and end the job; a second one kills the ranks. "
+                "SIGUSR1 and SIGUSR2 are passed on.\n\n"
                 "Examples:\n\n"
                 "tutti-run -n 4 ./program\n\n"
                 "tutti-run -H node1:2,node2:2 --env OMP_NUM_THREADS=8 ./program\n\n"

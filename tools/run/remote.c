@@ -124,7 +124,7 @@ static int cant_start(const char *host, const char *rsh, pid_t *pid, int err)
 	else if (host_is_here(host))
 		fail_errno("can't run tutti-run again as the agent of this host");
 	else
-		fail_errno("can't run '%.*s', which is to reach host %s; install it here, or name another with --rsh",
+		fail_errno("can't run '%.*s' to reach host %s; install it here, or choose another command with --rsh",
 		           (int)strcspn(rsh, " \t"), rsh, host);
 	*pid = 0;
 	return TUTTI_EPEER;
@@ -135,11 +135,11 @@ int agent_start(const char *host, const char *rsh, pid_t *pid, int *fd)
 	int sv[2], failed[2], err;
 
 	if (os_stream_pair(sv) < 0)
-		return fail_errno("can't make a socket pair for host %s", host);
+		return fail_errno("can't create a socket pair for host %s", host);
 	if (os_pipe(failed) < 0) {
 		close(sv[0]);
 		close(sv[1]);
-		return fail_errno("can't make a pipe for host %s", host);
+		return fail_errno("can't create a pipe for host %s", host);
 	}
 	*pid = fork();
 	if (*pid == 0)

@@ -19,7 +19,7 @@ static int make_folders(const char *path)
 	for (const char *s = strchr(path + 1, '/'); s; s = strchr(s + 1, '/')) {
 		snprintf(folder, sizeof(folder), "%.*s", (int)(s - path), path);
 		if (mkdir(folder, 0700) < 0 && errno != EEXIST)
-			return fail_errno("can't make the folder %s", folder);
+			return fail_errno("can't create the directory %s", folder);
 	}
 	return TUTTI_OK;
 }
@@ -41,7 +41,7 @@ int secret_make(const char *path)
 		return rc;
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0 && errno == EEXIST)
-		return fail(TUTTI_EINVAL, "%s is there already: remove it first if you want another secret", path);
+		return fail(TUTTI_EINVAL, "%s already exists: remove it first if you want a new secret", path);
 	if (fd < 0)
 		return fail_errno("can't make %s", path);
 	auth_random(key, sizeof(key));

@@ -309,7 +309,7 @@ static void read_list(struct survey *s, struct doc *d, const struct doc_value *o
 			(*out)[(size_t)a->whole * n + (size_t)b->whole] =
 			        (*out)[(size_t)b->whole * n + (size_t)a->whole] = true;
 		else
-			doc_fault(d, p, NULL, "expected two ranks, the lower one first");
+			doc_fault(d, p, NULL, "expected two ranks in ascending order");
 	}
 }
 

@@ -230,7 +230,7 @@ static int share_rounds(struct meter *m, struct rounds *r, int rc, double budget
 	rc = tutti_broadcast(r->partner, r->partner, all, TUTTI_I32, 0, m->c, NULL);
 	for (size_t i = 0; i < all && !rc; i++)
 		if (r->partner[i] < -1 || r->partner[i] >= n)
-			rc = fail(TUTTI_EPEER, "rank 0 plans measurements with a rank %d", r->partner[i]);
+			rc = fail(TUTTI_EPEER, "rank 0 plans measurements with rank %d, which does not exist", r->partner[i]);
 	return rc;
 }
 
@@ -338,7 +338,7 @@ static int missing_at_once(struct meter *m, struct survey *s)
 		rc = rc ? rc : rounds_packed(&r, s->n, list, pairs);
 		free(list);
 	}
-	rc = run_rounds(m, &r, rc, m->budget, "kinds of pairs that did not meet yet, at once");
+	rc = run_rounds(m, &r, rc, m->budget, "kinds of pairs that have not been measured together yet");
 	return rc ? rc : gather_rows(m, &s->busy);
 }
 
@@ -352,7 +352,7 @@ static int some_alone(struct meter *m, struct survey *s, struct at_once *own)
 		rc = mark_measured(s, &s->busy);
 		rc = rc ? rc : infer_alone(s, &list, &pairs);
 		rc = rc ? rc : rounds_one_by_one(&r, s->n, list, pairs);
-		snprintf(what, sizeof(what), "%d pairs, one after the other", pairs);
+		snprintf(what, sizeof(what), "%d pairs, one at a time", pairs);
 		free(list);
 	}
 	forget_rows(m);
@@ -375,7 +375,7 @@ static int all_alone(struct meter *m, struct survey *s, struct at_once *own)
 	for (int i = 0; i < s->n; i++)
 		for (int j = i + 1; j < s->n; j++)
 			list[pairs++] = (struct pair){i, j};
-	snprintf(what, sizeof(what), "%d pair%s, one after the other", pairs, pairs == 1 ? "" : "s");
+	snprintf(what, sizeof(what), "%d pair%s, one at a time", pairs, pairs == 1 ? "" : "s");
 	if (tutti_comm_rank(m->c) == 0)
 		rc = rounds_one_by_one(&r, s->n, list, pairs);
 	forget_rows(m);

@@ -306,7 +306,7 @@ static int check_nodes(const struct survey *s)
 {
 	for (int i = 0; i < s->nspeeds; i++)
 		if (s->speed[i].node >= s->machine[s->speed[i].host]->nnodes)
-			return fail(TUTTI_EPEER, "host %d says that it measured a memory that it does not have",
+			return fail(TUTTI_EPEER, "host %d reports a memory that it does not have",
 			            s->speed[i].host);
 	return TUTTI_OK;
 }
@@ -318,7 +318,7 @@ static int gather(struct survey *s, struct tutti_comm *c, const struct memory_sp
 	int rc = tutti_allgather(&own, bytes, sizeof(own), TUTTI_U8, c, NULL);
 	for (int r = 0; r < s->n && !rc; r++) {
 		if (bytes[r] % sizeof(*mine) || bytes[r] > MOST_SPEEDS * sizeof(*mine))
-			rc = fail(TUTTI_EPEER, "rank %d says that it measured %zu bytes of memories", r, bytes[r]);
+			rc = fail(TUTTI_EPEER, "rank %d reports %zu bytes of memory measurements", r, bytes[r]);
 		all += bytes[r];
 	}
 	if (rc == TUTTI_OK && root && !(s->speed = malloc(all + 1)))

@@ -203,7 +203,7 @@ static int read_ranks(const char *text, size_t *at, int most, int *n)
 		if (!*end)
 			return TUTTI_OK;
 	}
-	return fail(TUTTI_EINVAL, "--ranks %s: rising numbers with commas between them are expected, as 2,4,8", text);
+	return fail(TUTTI_EINVAL, "--ranks %s: expected ascending numbers separated by commas, for example 2,4,8", text);
 }
 
 static int all_rows(struct table *t)
@@ -342,7 +342,7 @@ static int write_choices(const struct table *t)
 	                           .coll = (uint8_t)t->coll};
 	int last = o->nrows ? o->rows[o->nrows - 1].best : -1;
 	if (t->cluster.nhosts > UINT16_MAX)
-		return fail(TUTTI_EINVAL, "--choose is for up to %d hosts", UINT16_MAX);
+		return fail(TUTTI_EINVAL, "--choose supports at most %d hosts", UINT16_MAX);
 	costs_forget(&c, &such);
 	int rc = TUTTI_OK;
 	for (int i = 0; i < o->ncross && !rc; i++)
@@ -386,9 +386,9 @@ int predict_print(const struct predict *p)
 {
 	struct table t = {.p = p, .coll = (enum coll)coll_by_name(p->coll)};
 	if (coll_by_name(p->coll) < 0 || coll_by_name(p->coll) >= COLL_COUNT || coll_by_name(p->coll) == COLL_BARRIER)
-		return fail(TUTTI_EINVAL, "--predict %s: no such collective; allreduce, allgather, ...", p->coll);
+		return fail(TUTTI_EINVAL, "--predict %s: unknown collective; expected allreduce, allgather, ...", p->coll);
 	if (p->choose && p->ranks)
-		return fail(TUTTI_EINVAL, "--choose goes with sizes, not with --ranks");
+		return fail(TUTTI_EINVAL, "--choose can't be combined with --ranks");
 	int rc = params_read(&t.params);
 	if (rc)
 		return rc;

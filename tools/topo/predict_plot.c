@@ -70,7 +70,7 @@ int predict_plot(const struct prediction *p, const char *file)
 {
 	/* popen's child would only say that to the user's terminal */
 	if (system("command -v gnuplot >/dev/null 2>&1") != 0)
-		return fail(TUTTI_ESYSTEM, "--plot: there is no gnuplot in the PATH; install it");
+		return fail(TUTTI_ESYSTEM, "--plot: gnuplot was not found in the PATH; install it");
 	void (*was)(int) = signal(SIGPIPE, SIG_IGN);
 	FILE *f = popen("gnuplot", "w");
 	int rc = f ? TUTTI_OK : fail(TUTTI_ESYSTEM, "--plot: can't start gnuplot: %s", strerror(errno));

@@ -24,7 +24,7 @@ static int no_memory(void)
 /* Ranks run the same program, but one may be broken. */
 static int unbelievable(int rank, const char *what)
 {
-	return fail(TUTTI_EPEER, "rank %d does not say in a way that can be true %s", rank, what);
+	return fail(TUTTI_EPEER, "rank %d sent invalid data: %s", rank, what);
 }
 
 static int name_transports(struct survey *s, const struct world *w)
@@ -59,7 +59,7 @@ static int gather_ranks(struct survey *s, struct tutti_comm *c)
 	rc = rc ? rc : tutti_gather(w->via, s->via, n, TUTTI_I32, 0, c, NULL);
 	for (size_t i = 0; i < n * n && !rc && w->rank == 0; i++)
 		if (s->via[i] >= w->ntransports)
-			rc = unbelievable((int)(i / n), "what it reaches others by");
+			rc = unbelievable((int)(i / n), "how it reaches other ranks");
 	return rc;
 }
 

@@ -169,7 +169,7 @@ static void print_speeds(FILE *f, const struct survey *s, int host)
 		if (node->os >= 0)
 			fprintf(f, " %d", node->os);
 		if (!v->cores) {
-			fputs(": not measured, for too little of it is free\n", f);
+			fputs(": not measured, too little of it is free\n", f);
 			continue;
 		}
 		fprintf(f, ": one core reads %.*f GB/s and copies %.*f", decimals(gb[0]), gb[0], decimals(gb[1]),
@@ -184,15 +184,15 @@ static void print_speeds(FILE *f, const struct survey *s, int host)
 static void print_unknown(FILE *f, const struct survey *s, const struct machine *m)
 {
 	if (m->unknown & MACHINE_FOREIGN && !s->file)
-		fputs("  described by hwloc's variables (HWLOC_XMLFILE and the like): not the machine that this runs on\n",
+		fputs("  described by hwloc's variables (HWLOC_XMLFILE and others), not by the machine itself\n",
 		      f);
 	if (m->unknown & MACHINE_NO_IO)
-		fputs("  hwloc shows no devices, for want of support or permission: PCI addresses and places are unknown\n",
+		fputs("  hwloc lists no devices (no support or no permission): PCI addresses and locality are unknown\n",
 		      f);
 	if (m->unknown & MACHINE_NO_SYS)
-		fputs("  no /sys here: speed and state of devices are unknown\n", f);
+		fputs("  /sys is missing: speed and state of devices are unknown\n", f);
 	if (m->unknown & MACHINE_MORE_DEVICES)
-		fprintf(f, "  there are more devices than the %d above\n", MACHINE_DEVICES);
+		fprintf(f, "  only the first %d devices are shown\n", MACHINE_DEVICES);
 }
 
 static void print_head(FILE *f, const struct machine *m, int host, bool several)
@@ -596,7 +596,7 @@ static void print_measured(FILE *f, const struct survey *s)
 	fprintf(f, "measured: %d of %d pairs alone", measured_pairs(s, s->measured), all);
 	if (s->busy.bandwidth)
 		fprintf(f, ", %d at once", measured_pairs(s, s->busy.measured));
-	fputs("; the others have what those of the same two hosts or of their class have: ~\n", f);
+	fputs("; values marked ~ are taken from a pair of the same two hosts or of the same class\n", f);
 }
 
 static void print_busy(FILE *f, const struct survey *s)
@@ -658,7 +658,7 @@ static void print_ring(FILE *f, const struct survey *s)
 void text_print(FILE *f, const struct survey *s)
 {
 	if (s->file)
-		fprintf(f, "read from %s: nothing was looked at or measured here\n", s->file);
+		fprintf(f, "read from %s: this machine was neither inspected nor measured\n", s->file);
 	print_hosts(f, s);
 	if (s->n < 2)
 		return;

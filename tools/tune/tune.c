@@ -296,7 +296,7 @@ static int make_folders(char *path)
 		bool made = mkdir(path, 0700) == 0 || errno == EEXIST;
 		*p = '/';
 		if (!made)
-			return fail_errno("can't make the folders of %s", path);
+			return fail_errno("can't create the directories of %s", path);
 	}
 	return TUTTI_OK;
 }
@@ -329,7 +329,7 @@ static void print_missing(const struct costs *costs, uint64_t old)
 			printf("# not measured: %s%s\n", row.name,
 			       i == COST_ROW_LINK + COST_NETWORK ? " (run it as ranks on two hosts)" : "");
 		else if (old >> i & 1)
-			printf("# not measured: %s is that of the table that was there\n", row.name);
+			printf("# not measured: %s is kept from the existing table\n", row.name);
 }
 
 /* Rows that nobody measured now stay as they were. */
@@ -340,7 +340,7 @@ static int finish(struct costs *new, const char *file)
 	bool wanted = costs_path(file, path, sizeof(path));
 	costs_priors(&all);
 	if (wanted && access(path, F_OK) == 0 && costs_read(&all, path) != TUTTI_OK)
-		printf("# %s: it is written anew\n", fail_text());
+		printf("# %s: writing a new table\n", fail_text());
 	uint64_t old = all.measured & ~new->measured;
 	struct cost_row row;
 	for (int i = 0; cost_row(i, &row); i++)
@@ -351,7 +351,7 @@ static int finish(struct costs *new, const char *file)
 	print_missing(&all, old);
 	if (!wanted) {
 		printf("# not written: %s\n",
-		       file && file[0] ? "TUTTI_TUNE_FILE=none" : "there is no home; set TUTTI_TUNE_FILE");
+		       file && file[0] ? "TUTTI_TUNE_FILE=none" : "HOME is not set; set TUTTI_TUNE_FILE");
 		return TUTTI_OK;
 	}
 	int rc = write_table(&all, path);

@@ -77,13 +77,13 @@ static int follow(struct inproc *c, int me)
 		if (*at)
 			break;
 		if (pthread_cond_timedwait(&list_grew, &list_lock, &until) != 0)
-			rc = fail(TUTTI_ETIMEOUT, "the lowest rank of this process did not make the shared segment");
+			rc = fail(TUTTI_ETIMEOUT, "the lowest rank of this process did not create the shared segment");
 	}
 	struct made *m = *at;
 	if (rc == TUTTI_OK) {
 		rc = m->segment ? segment_share(&c->segment, m->segment, me)
 		                : fail(TUTTI_EUNSUPPORTED,
-		                       "the lowest rank of this process could not make the shared segment");
+		                       "the lowest rank of this process could not create the shared segment");
 		if (--m->waiting == 0) {
 			*at = m->next;
 			segment_close(m->segment);

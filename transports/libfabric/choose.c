@@ -189,7 +189,7 @@ static int none(const struct fabric_calls *fi, const struct choice_rules *rules,
 		            "the job has no secret, and libfabric%s%s reaches beyond this machine: set TUTTI_SECRET",
 		            rules->provider ? "'s " : "", rules->provider ? rules->provider : "");
 	if (found && !rules->provider && !rules->any)
-		return fail(TUTTI_EUNSUPPORTED, "no provider of libfabric has a fabric of its own here");
+		return fail(TUTTI_EUNSUPPORTED, "no libfabric provider here has its own fabric");
 	if (found)
 		return fail(TUTTI_EUNSUPPORTED,
 		            "libfabric's %s has no address that TUTTI_IFACE allows, or carries less than %zu bytes",

@@ -256,7 +256,7 @@ int fabric_expect(struct fabric *f, int peer, const struct record *r)
 	int rc;
 
 	if (!plausible)
-		return fail(TUTTI_EPEER, "rank %d offers a link of another kind: is it the same version?", peer);
+		return fail(TUTTI_EPEER, "rank %d offers a link of another kind: does it run the same version?", peer);
 	if (has_left(f, r->messages) || make_wire(f, &spec, &w) != TUTTI_OK)
 		return TUTTI_OK;
 	rc = wire_meet(w, r, f->peers[peer].addr);
@@ -370,7 +370,7 @@ static int fabric_sleep_fd(void *ctx)
 const struct transport transport_libfabric = {
         .name = "libfabric",
         .ring = {SLOT_HERE, 4},
-        .what = "fabrics through libfabric: EFA, Slingshot, Omni-Path, InfiniBand; any provider that is named",
+        .what = "fabrics through libfabric: EFA, Slingshot, Omni-Path, InfiniBand; any provider that TUTTI_LIBFABRIC_PROVIDER names",
         .open = fabric_open,
         .address = fabric_address,
         .attach = fabric_attach,

@@ -77,7 +77,7 @@ static int hear_hello(struct peer *p, int rank, const struct record *r)
 {
 	if (p->name_bytes || r->number == 0 || r->number > ADDRESS_MAX)
 		return fail(TUTTI_EPEER,
-		            "rank %d says again, or of no length that there is, how long its endpoint's name is", rank);
+		            "rank %d sent the length of its endpoint's name twice, or an invalid length", rank);
 	p->name_bytes = (uint32_t)r->number;
 	return TUTTI_OK;
 }
@@ -87,7 +87,7 @@ static int hear_name(struct fabric *f, struct peer *p, const struct record *r)
 	uint32_t n = p->name_bytes - p->name_have;
 
 	if (n == 0)
-		return fail(TUTTI_EPEER, "it says more of its endpoint's name than there is");
+		return fail(TUTTI_EPEER, "it sent more bytes of its endpoint's name than announced");
 	n = n < sizeof(r->bytes) ? n : sizeof(r->bytes);
 	memcpy(p->name + p->name_have, r->bytes, n);
 	p->name_have += n;
@@ -208,7 +208,7 @@ static int obey(struct fabric *f, int rank, const struct record *r)
 		return TUTTI_OK;
 	default:
 		return fail(TUTTI_EPEER,
-		            "rank %d said something unknown (%u) on its side channel: is it the same version?", rank,
+		            "rank %d sent an unknown message (%u) on its side channel: does it run the same version?", rank,
 		            r->kind);
 	}
 }

@@ -31,7 +31,7 @@ struct wire *fabric_find(const struct fabric *f, int peer, uint64_t tag, bool ou
 static void stranger(struct fabric *f, uint64_t note)
 {
 	if (++f->strangers <= 3)
-		log_warn("rank %d: %s: a note %#llx that belongs to no link; ignored", f->env->rank, f->e.what,
+		log_warn("rank %d: %s: ignored a message %#llx that belongs to no link", f->env->rank, f->e.what,
 		         (unsigned long long)note);
 }
 
@@ -123,7 +123,7 @@ static void completed(struct fabric *f, const struct fi_cq_tagged_entry *c)
 static int foreign_failure(struct fabric *f, const char *why)
 {
 	if (++f->strangers <= 3)
-		log_warn("rank %d: %s: an operation from elsewhere failed here: %s", f->env->rank, f->e.what, why);
+		log_warn("rank %d: %s: a remote operation on this rank's memory failed: %s", f->env->rank, f->e.what, why);
 	return peers_look(f);
 }
 
@@ -146,7 +146,7 @@ static int failed(struct fabric *f)
 	if (c.err == FI_ECANCELED)
 		return TUTTI_OK;
 	more = fi_cq_strerror(f->e.cq, c.prov_errno, c.err_data, text, sizeof(text));
-	snprintf(why, sizeof(why), "%s (%s)", f->fi->strerror(c.err), more ? more : "no more is known");
+	snprintf(why, sizeof(why), "%s (%s)", f->fi->strerror(c.err), more ? more : "no details");
 	if (!op)
 		return foreign_failure(f, why);
 	if (!op->wire)

@@ -264,14 +264,14 @@ const char *wire_arrived(struct wire *w, uint32_t i, size_t bytes)
 	if (w->ended)
 		return NULL;
 	if (i > w->mask)
-		return "a slot that the ring does not have";
+		return "a slot outside the ring";
 	s = wire_slot(w, i);
 	seq = atomic_load_explicit(&s->seq, memory_order_relaxed);
 	seq = seq ? seq + w->mask + 1 : i + 1;
 	if (seq > w->told + w->mask + 1)
 		return "a slot that is in use";
 	if (s->len > w->payload || (bytes && bytes != image_bytes(s->len)))
-		return "a slot of another length than it says";
+		return "a slot whose length is not the one it states";
 	atomic_store_explicit(&s->seq, seq, memory_order_release); /* R1 */
 	return NULL;
 }
@@ -279,7 +279,7 @@ const char *wire_arrived(struct wire *w, uint32_t i, size_t bytes)
 const char *wire_granted(struct wire *w, uint32_t credits)
 {
 	if (w->granted + credits > w->posted)
-		return "back slots that it never got";
+		return "back slots that it never received";
 	w->granted += credits;
 	return NULL;
 }

@@ -112,7 +112,7 @@ static void broken(struct stream *s, const char *how, int error)
 	if (error == EBADMSG)
 		(void)fail(
 		        TUTTI_EAUTH,
-		        "what came over the encrypted TCP connection with rank %d is not what that rank sent: somebody on its way changes, repeats or cuts it",
+		        "data received on the encrypted TCP connection with rank %d is not what that rank sent: something on the path changes, repeats or cuts it",
 		        s->peer);
 	else if (s->lost)
 		(void)fail_errno("the TCP connection with rank %d broke while %s", s->peer, how);
@@ -136,7 +136,7 @@ bool stream_is_silent(struct stream *s)
 	(void)net_local_end(s->fd, &here);
 	(void)net_far_end(s->fd, &there);
 	s->closed = s->lost = true;
-	(void)fail(TUTTI_EPEER, "nothing has come from rank %d's host for %.1f s, from %s to %s", s->peer,
+	(void)fail(TUTTI_EPEER, "nothing was received from rank %d's host for %.1f s, from %s to %s", s->peer,
 	           (double)ns * 1e-9, net_text(&there, to), net_text(&here, from));
 	return true;
 }
@@ -327,7 +327,7 @@ static void begin(struct stream *s)
 	s->first += sizeof(head);
 	if (head.len > s->in.payload) {
 		s->closed = s->lost = true;
-		(void)fail(TUTTI_EPEER, "rank %d sent %u bytes where a TCP link's slot has %u: is it the same version?",
+		(void)fail(TUTTI_EPEER, "rank %d sent %u bytes where a TCP link's slot has %u: does it run the same version?",
 		           s->peer, head.len, s->in.payload);
 		return;
 	}

@@ -446,7 +446,7 @@ static int tcp_sleep_fd(void *ctx)
 
 const struct transport transport_tcp = {
         .name = "tcp",
-        .what = "any two ranks: TCP over the interfaces that TUTTI_IFACE allows; authenticated at connection, not encrypted (TUTTI_ENCRYPT=1: both)",
+        .what = "any two ranks: TCP over the interfaces that TUTTI_IFACE allows; authenticated, encrypted only with TUTTI_ENCRYPT=1",
         .encrypts = true,
         .ring = {SLOT_LOOPBACK, SLOTS_LOOPBACK},
         .ring_cable = {SLOT_CABLE, SLOTS_CABLE},

@@ -142,7 +142,7 @@ static int find_address(struct cm *cm)
 	return cm->listener
 	               ? TUTTI_OK
 	               : fail(TUTTI_EUNSUPPORTED,
-	                      "no IP address of this machine is its own, as rdma_cm sees it: give its network interface one");
+	                      "rdma_cm finds no IP address of this device: give its network interface one");
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
@@ -294,7 +294,7 @@ static void requested(struct cm *cm, struct rdma_cm_event *e)
 	while (p && !shows(e, p->place.ask))
 		p = p->next_expected;
 	if (!p) {
-		log_warn("%s: a request to connect that shows no token of this world's; refused", cm->device->name);
+		log_warn("%s: refused a connection request without a token of this world", cm->device->name);
 		(void)cm->reject(e->id, NULL, 0);
 		cm->destroy_id(e->id);
 		return;
@@ -316,7 +316,7 @@ static int answered(struct cm *cm, struct pair *p, const struct rdma_cm_event *e
 	int rc;
 
 	if (!shows(e, p->place.answer))
-		return fail(TUTTI_EPEER, "%s: somebody else than rank %d answered by rdma_cm", cm->device->name,
+		return fail(TUTTI_EPEER, "%s: a process other than rank %d answered over rdma_cm", cm->device->name,
 		            p->peer);
 	if (e->event == RDMA_CM_EVENT_ESTABLISHED)
 		return TUTTI_OK;
@@ -332,7 +332,7 @@ static int went_wrong(const struct cm *cm, const struct pair *p, const struct rd
 
 	return fail(
 	        TUTTI_EPEER,
-	        "%s: rdma_cm can't connect to rank %d at %s: %s (status %d); is that address reached from this device's? ping it; or TUTTI_VERBS_CONNECT=exchange",
+	        "%s: rdma_cm can't connect to rank %d at %s: %s (status %d); can this device's address ping that one? Or set TUTTI_VERBS_CONNECT=exchange",
 	        cm->device->name, p->peer, address_text(&p->place, text), cm->event_str(e->event), e->status);
 }
 

@@ -111,21 +111,21 @@ static int choose_mode(struct device *d, const char *wanted)
 			if (strcmp(wanted, mode_names[i]) == 0)
 				d->mode = (enum verbs_mode)i;
 		if (d->mode == VERBS_WRITE && d->iwarp)
-			return fail(TUTTI_EUNSUPPORTED, "iWARP has no immediates, which TUTTI_VERBS_MODE=write needs");
+			return fail(TUTTI_EUNSUPPORTED, "iWARP has no immediate data, which TUTTI_VERBS_MODE=write needs");
 		if (d->mode == VERBS_SEND_UC && d->by_cm)
-			return fail(TUTTI_EUNSUPPORTED, "rdma_cm connects no UC queue pairs (TUTTI_VERBS_CONNECT)");
+			return fail(TUTTI_EUNSUPPORTED, "rdma_cm can't connect UC queue pairs (TUTTI_VERBS_CONNECT)");
 		if (d->mode == VERBS_SEND_UC ? uc || can_make(d, IBV_QPT_UC) : rc)
 			return TUTTI_OK;
-		return fail(TUTTI_EUNSUPPORTED, "it makes no %s queue pairs, which TUTTI_VERBS_MODE=%s needs",
+		return fail(TUTTI_EUNSUPPORTED, "it does not support %s queue pairs, which TUTTI_VERBS_MODE=%s needs",
 		            d->mode == VERBS_SEND_UC ? "UC" : "RC", wanted);
 	}
 	d->mode = !rc ? VERBS_SEND_UC : d->iwarp ? VERBS_SEND : VERBS_WRITE; /* iWARP has no immediates */
 	if (d->by_cm && !rc)
-		return fail(TUTTI_EUNSUPPORTED, "it makes no RC queue pairs, which rdma_cm needs");
+		return fail(TUTTI_EUNSUPPORTED, "it does not support RC queue pairs, which rdma_cm needs");
 	if (rc || uc)
 		return TUTTI_OK;
 	return fail(TUTTI_EUNSUPPORTED,
-	            "it makes neither RC nor UC queue pairs (%s): such devices are for the libfabric transport",
+	            "it supports neither RC nor UC queue pairs (%s): use the libfabric transport for such devices",
 	            strerror(errno));
 }
 
@@ -135,10 +135,10 @@ static int use_port(struct device *d, const struct params *p)
 	int rc;
 
 	if (d->lib.query_port(d->context, d->port, &d->attr) != 0)
-		return fail_errno("ask for its state");
+		return fail_errno("query its state");
 	if (d->attr.state != IBV_PORT_ACTIVE)
 		return fail(TUTTI_EUNSUPPORTED, "it is %s: check cable, switch and `rdma link`",
-		            d->attr.state < 6 ? states[d->attr.state] : "in no state that is known");
+		            d->attr.state < 6 ? states[d->attr.state] : "in an unknown state");
 	rc = d->iwarp ? TUTTI_OK : gid_choose(d, (int)p->verbs_gid); /* iWARP: addresses are rdma_cm's matter */
 	if (rc == TUTTI_OK)
 		rc = choose_mode(d, p->verbs_mode);
@@ -182,14 +182,14 @@ static int use_device(struct device *d, const struct port *port, const struct pa
 	if (!d->context)
 		return fail_errno("open it (is /dev/infiniband/uverbs* there, and may this user open it?)");
 	if (d->lib.query_device(d->context, &d->limits) != 0)
-		return fail_errno("ask for its limits");
+		return fail_errno("query its limits");
 	d->iwarp = port->device->transport_type == IBV_TRANSPORT_IWARP;
 	d->by_cm = d->iwarp || strcmp(p->verbs_connect, "cm") == 0;
 	if (d->iwarp && strcmp(p->verbs_connect, "exchange") == 0)
 		return fail(TUTTI_EUNSUPPORTED, "it speaks iWARP, which needs TUTTI_VERBS_CONNECT=cm");
 	d->pd = d->lib.alloc_pd(d->context);
 	if (!d->pd)
-		return fail_errno("make a protection domain (it has %d)", d->limits.max_pd);
+		return fail_errno("create a protection domain (it has %d)", d->limits.max_pd);
 	rc = use_port(d, p);
 	if (rc != TUTTI_OK)
 		return rc;
@@ -230,8 +230,8 @@ static int use_best(struct device *d, const struct params *p, struct ibv_device 
 	if (*why)
 		return fail(TUTTI_EUNSUPPORTED, "%s", why);
 	if (name)
-		return fail(TUTTI_EUNSUPPORTED, "no RDMA device is named by TUTTI_VERBS_DEVICE=%s", p->verbs_device);
-	return fail(TUTTI_EUNSUPPORTED, "there is no RDMA device (`rdma link` shows them)");
+		return fail(TUTTI_EUNSUPPORTED, "no RDMA device matches TUTTI_VERBS_DEVICE=%s", p->verbs_device);
+	return fail(TUTTI_EUNSUPPORTED, "no RDMA device found (`rdma link` lists them)");
 }
 
 int device_open(struct device *d, const struct params *p, const char *name)
@@ -300,7 +300,7 @@ int device_make_queue(struct device *d, int entries)
 {
 	d->cq = d->lib.create_cq(d->context, entries, NULL, d->channel, 0);
 	return d->cq ? TUTTI_OK
-	             : fail_errno("make a completion queue of %d entries on %s (it allows %d)", entries, d->name,
+	             : fail_errno("create a completion queue of %d entries on %s (it allows %d)", entries, d->name,
 	                          d->limits.max_cqe);
 }
 

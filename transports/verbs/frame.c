@@ -193,7 +193,7 @@ static void take(struct pair *p, const struct frame *head)
 	if (!ch || (uint32_t)ch->tag != head->check)
 		return;
 	if (!channel_acknowledge(ch, head->credit, 32, &fresh) || (head->brings && !take_part(ch, head)))
-		(void)pair_protocol_error(p, "a frame that fits no slot");
+		(void)pair_protocol_error(p, "a frame too long for a slot");
 }
 
 void frames_arrived(struct pair *p, const struct ibv_wc *wc)
@@ -203,12 +203,12 @@ void frames_arrived(struct pair *p, const struct ibv_wc *wc)
 	const struct frame *head = (const struct frame *)(const void *)buffer(&f->in, index);
 
 	if (wc->byte_len < sizeof(*head) || head->bytes > wc->byte_len - sizeof(*head)) {
-		(void)pair_protocol_error(p, "a frame that is cut short");
+		(void)pair_protocol_error(p, "a truncated frame");
 		return;
 	}
 	if (head->number != f->received) {
 		(void)fail(TUTTI_EPEER,
-		           "%s lost %u messages from rank %d: UC does not send again, its wire must not drop",
+		           "%s lost %u messages from rank %d: UC does not retransmit, so its network must not drop packets",
 		           p->device->name, head->number - f->received, p->peer);
 		pair_break(p);
 		return;

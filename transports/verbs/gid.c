@@ -93,7 +93,7 @@ int gid_choose(struct device *d, int wanted)
 	if (rc != TUTTI_OK || d->has_gid || (wanted < 0 && d->attr.link_layer != IBV_LINK_LAYER_ETHERNET))
 		return rc;
 	if (wanted >= 0)
-		return fail(TUTTI_EUNSUPPORTED, "its GID table has nothing at TUTTI_VERBS_GID=%d", wanted);
+		return fail(TUTTI_EUNSUPPORTED, "its GID table has no entry at TUTTI_VERBS_GID=%d", wanted);
 	return fail(TUTTI_EUNSUPPORTED, "it has no GID: give its network interface an IP address");
 }
 

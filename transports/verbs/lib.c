@@ -37,7 +37,7 @@ int verbs_load(struct verbs_lib *lib, const char *name)
 	(void)lib_find(lib->handle, "_ibv_query_gid_table", &lib->query_gid_table);
 	if (missing) {
 		verbs_unload(lib);
-		return fail(TUTTI_EUNSUPPORTED, "%s has no %s: it is not a libibverbs that this build knows", name,
+		return fail(TUTTI_EUNSUPPORTED, "%s has no %s: this build needs another version of libibverbs", name,
 		            missing);
 	}
 	if (lib_find(lib->handle, "ibv_fork_init", &fork_init))

@@ -206,7 +206,7 @@ void lent_add(struct device *d, void *p, size_t bytes)
 		d->lent = l;
 		return;
 	}
-	log_debug("%s does not register %zu KiB at %p: they are copied when they are sent", d->name, bytes >> 10, p);
+	log_debug("%s can't register %zu KiB at %p: data there is copied when it is sent", d->name, bytes >> 10, p);
 	free(l);
 }
 

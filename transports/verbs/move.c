@@ -272,7 +272,7 @@ static void written(struct pair *p, uint32_t imm)
 
 	p->owed++;
 	if (!ch || !channel_acknowledge(ch, imm & IMM_COUNT_MASK, IMM_COUNT, &fresh)) {
-		(void)pair_protocol_error(p, "a message for a channel that is not");
+		(void)pair_protocol_error(p, "a message for an unknown channel");
 		return;
 	}
 	p->under_way -= fresh;
@@ -284,13 +284,13 @@ static const char *advice(enum ibv_wc_status status)
 {
 	switch (status) {
 	case IBV_WC_RETRY_EXC_ERR:
-		return "; the peer does not answer: its process or port is gone, the GID is one that does not reach it (TUTTI_VERBS_GID), or the fabric drops (RoCE wants lossless or retransmitting switches)";
+		return "; the peer does not answer: its process or port is gone, the GID does not reach it (TUTTI_VERBS_GID), or the fabric drops packets (RoCE needs a lossless or retransmitting network)";
 	case IBV_WC_RNR_RETRY_EXC_ERR:
 		return "; the peer had no receive posted";
 	case IBV_WC_LOC_LEN_ERR:
-		return "; a message was of another length than its receive";
+		return "; a message and its receive differ in length";
 	case IBV_WC_REM_ACCESS_ERR:
-		return "; the peer's ring is not where it said";
+		return "; the peer's ring is not at the address that it sent";
 	default:
 		return "";
 	}

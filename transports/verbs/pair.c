@@ -50,7 +50,7 @@ void pair_break(struct pair *p)
 
 int pair_protocol_error(struct pair *p, const char *what)
 {
-	(void)fail(TUTTI_EPEER, "rank %d sent over %s %s: is it the same version?", p->peer, p->device->name, what);
+	(void)fail(TUTTI_EPEER, "rank %d sent over %s %s: does it run the same version?", p->peer, p->device->name, what);
 	pair_break(p);
 	return TUTTI_EPEER;
 }
@@ -329,7 +329,7 @@ static int expect(struct pair *p, struct channel *ch, const struct note *note)
 	uint32_t payload = note->channel.payload, nslots = note->channel.nslots;
 
 	if (!nslots || nslots & (nslots - 1) || payload > 1u << 30)
-		return fail(TUTTI_EPEER, "rank %d makes a link of %u slots of %u bytes: is it the same version?",
+		return fail(TUTTI_EPEER, "rank %d makes a link of %u slots of %u bytes: does it run the same version?",
 		            p->peer, nslots, payload);
 	if (has_left(p, note->channel.messages) || make_ring(p, &ch->in, payload, nslots) != TUTTI_OK)
 		return TUTTI_OK;
@@ -379,7 +379,7 @@ void pair_joined(struct pair *p)
 static int heard_greeting(struct pair *p, const struct greeting *g)
 {
 	struct cm *cm = p->device->cm;
-	int rc = p->greeted ? fail(TUTTI_EPEER, "rank %d greets twice", p->peer) : qp_agrees(p, g);
+	int rc = p->greeted ? fail(TUTTI_EPEER, "rank %d sent two greetings", p->peer) : qp_agrees(p, g);
 
 	p->greeted = true;
 	if (rc == TUTTI_OK && !cm) {
@@ -409,7 +409,7 @@ static int heard(struct pair *p, const struct note *note)
 			ch->left = p->sweeping = true;
 		return TUTTI_OK;
 	default:
-		return fail(TUTTI_EPEER, "rank %d says things that this version does not know", p->peer);
+		return fail(TUTTI_EPEER, "rank %d sent something that this version does not know", p->peer);
 	}
 }
 

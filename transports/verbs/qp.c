@@ -50,7 +50,7 @@ int qp_make(struct pair *p)
 	p->qp = try_make(p);
 	if (!p->qp) {
 		int error = errno;
-		(void)fail_errno("make a queue pair on %s", d->name);
+		(void)fail_errno("create a queue pair on %s", d->name);
 		return fail(
 		        error == ENOMEM || error == ENOSPC || error == EMFILE ? TUTTI_EUNSUPPORTED : TUTTI_ESYSTEM,
 		        "%s: rank %d has %d, needs one for each of up to %d peers that it exchanges data with, and the device has %d for all processes; choose algorithms with fewer peers (TUTTI_ALGO=allreduce:ring), or TUTTI_TRANSPORT=^verbs",
@@ -166,7 +166,7 @@ int qp_connect(struct pair *p, const struct greeting *peer)
 	if (to_receive(p, peer) == 0 && to_send(p) == 0)
 		return TUTTI_OK;
 	return fail_errno(
-	        "connect a queue pair of %s, %s, to rank %d (is the GID one that reaches it? TUTTI_VERBS_GID)", d->name,
+	        "connect a queue pair of %s, %s, to rank %d (does the GID reach it? see TUTTI_VERBS_GID)", d->name,
 	        gid_text(d, gid), p->peer);
 }
 

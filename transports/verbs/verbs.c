@@ -192,7 +192,7 @@ static int attach_rail(struct verbs *v, struct rail *l, int peers)
 		rc = watch(v, l, d->channel->fd, WATCH_COMPLETIONS);
 	if (rc == TUTTI_OK && d->cm)
 		rc = watch(v, l, cm_fd(d->cm), WATCH_CM);
-	log_info("verbs: %s, %s, mode %s, %u slots under way%s", d->name, gid_text(d, gid), device_mode_name(d),
+	log_info("verbs: %s, %s, mode %s, %u slots in flight%s", d->name, gid_text(d, gid), device_mode_name(d),
 	         v->window, d->cm ? ", connected by rdma_cm" : "");
 	return rc;
 }
@@ -205,7 +205,7 @@ static int verbs_attach(void *ctx)
 	for (int r = 0; r < v->env->nranks; r++)
 		peers += r != v->env->rank && is_usable(v, r);
 	if (!peers)
-		return fail(TUTTI_EUNSUPPORTED, "no other rank has a device that it could use");
+		return fail(TUTTI_EUNSUPPORTED, "no other rank has a usable device");
 	v->queue = fd_keep(os_queue_open());
 	if (v->queue < 0)
 		return fail_errno("create a queue of events");
@@ -313,7 +313,7 @@ static void read_events(struct verbs *v, struct rail *l)
 	}
 	if (!what || d->broken[0])
 		return;
-	(void)fail(TUTTI_ESYSTEM, "the RDMA device %s is of no use any more: %s", d->name, what);
+	(void)fail(TUTTI_ESYSTEM, "the RDMA device %s can't be used any more: %s", d->name, what);
 	break_all(v, l);
 }
 
@@ -459,7 +459,7 @@ static int look_and_arm(struct verbs *v)
 		if (l->armed || !l->device.channel)
 			continue;
 		if (ibv_req_notify_cq(l->device.cq, 0) != 0)
-			return fail_errno("ask %s to tell of completions", l->device.name);
+			return fail_errno("request completion events from %s", l->device.name);
 		l->armed = true;
 	}
 	return TUTTI_OK;
