@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Tutti: one Makefile, non-recursive. `make` builds, `make demo` shows, `make check` tests; each does its own set-up.
 #   V=1 shows commands   SAN=address|undefined|thread   B=build-dir   CROSS=aarch64-linux-gnu-
 V       ?= 0

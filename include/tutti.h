@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Tutti: collective communication for tensors in ordinary memory.
  *

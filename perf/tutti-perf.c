@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tutti-perf: measure and verify one collective over sizes, types, operations and roots.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tutti-transformer: a decoder in tensor parallel, which shows how an engine uses Tutti and measures what it gains.
  *

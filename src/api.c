@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Every public entry: check the arguments, then dispatch. The checks are here and nowhere else; what they refuse is
  * TUTTI_EINVAL and leaves the communicator as it was.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Starting: a world, and its first communicator, from the environment, a unique id, the caller's own all-gather, or as
  * threads of this process. All of it runs in the default floating-point environment, and so do the threads of the library,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The registry of transports, and what all of them share: names of links, TUTTI_TRANSPORT. The contract is in transport.h. */
 #include "transport.h"
 

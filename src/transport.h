@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A transport makes a ring on this side and its mirror on the peer's side the same ring. It is control path only: it
  * never sees a collective, a type or an operation, and it includes nothing but this header, link.h, segment.h and util/.

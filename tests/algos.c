@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See algos.h. */
 #include "algos.h"
 

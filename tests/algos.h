@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* For tests: which algorithms there are, the direct tier included, and whether one runs a collective somewhere. */
 #ifndef TESTS_ALGOS_H
 #define TESTS_ALGOS_H

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # On aarch64, under qemu-user: the rank-free tests whose answer may depend on the processor, and samples of the matrix with
 # 2, 3 and 4 ranks. Everything has a time limit: an emulator may hang where the machine would not.
 top=$(cd "$(dirname "$0")/.." && pwd)

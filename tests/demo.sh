@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # What `make demo` shows: the hardware's floor, verified all-reduces over shared memory and over TCP, and a small transformer
 # on one and two ranks.
 bin=$1

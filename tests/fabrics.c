@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See fabrics.h. */
 #include "fabrics.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Providers of libfabric that need no hardware, for tests: each by both ways in which slots travel. Not every version of
  * libfabric has all of them, and a build may be without it.

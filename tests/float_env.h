@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Floating-point environments that a caller may have, for tests of what does not depend on them. */
 #ifndef TESTS_FLOAT_ENV_H
 #define TESTS_FLOAT_ENV_H

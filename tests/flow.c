@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See flow.h. */
 #include "flow.h"
 

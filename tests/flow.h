@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Traffic for tests of transports: frames whose length, signature and bytes both sides can compute, some of them by
  * reference, through any two ends of a link. Includes cmocka's assertions: for test programs only.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # The arrows of docs/design.md, read from the #include lines: FOLDER-OR-FILE may include what its row allows.
 cd "$(dirname "$0")/.." || exit 2
 bad=0
@@ -141,7 +142,7 @@ done)
 unused=$(sed -n 's/^| \(R[0-9]*\)\( . \(A[0-9]*\)\)\? |.*/\1 \3/p' docs/memory-model.md | tr ' ' '\n' | grep . | while read -r label; do
 	grep -rqE "memory_order.*/\* $label\b" src transports --include='*.[ch]' || echo "docs/memory-model.md: no site has the label $label"
 done)
-for t in "$out" "$free" "$foreign" "$seam" "$pure" "$named" "$unlabelled" "$unlisted" "$unused"; do
+for t in "$out" "$free" "$foreign" "$seam" "$pure" "$named" "$unlabelled" "$unlisted" "$unused" "$unlicensed"; do
 	[ -z "$t" ] || { printf '%s\n' "$t"; bad=1; }
 done
 [ $bad = 0 ] && echo "layering holds"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Worlds for tests: see ranks.h. */
 #include "ranks.h"
 #include "../src/os/os.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Worlds for tests: N ranks as threads of one process or as processes, each with an environment of its own, run one
  * function. Every world lives in processes forked for it: a crash or a hang ends the test with words and not the test's

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Runs test programs one after the other, each under a time limit, and adds up what they report.
 #   run.sh SECONDS PROGRAM...      Output of a program is shown when something in it failed, or with V=1.
 # The last lines: what each failed test said once more, and N passed, N failed, N skipped. Status 1 if anything failed,

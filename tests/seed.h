@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The seed of tests that draw at random: the same in every run unless TUTTI_TEST_SEED says otherwise, so that what fails once
  * fails again. A test prints the seed that it used.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # For tests in shell: `. sh.sh`, then `run NAME COMMAND...` per test, `skip NAME WHY`, `report` last.
 # Output is cmocka's, so that run.sh counts it.
 top=$(cd "$(dirname "$0")/../.." && pwd)

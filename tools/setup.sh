@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Names and installs what is missing: setup.sh lib (for make lib: the library alone)|build|check|cross|rdma, or what one peer of the comparison needs:
 # openmpi|mpich|gloo|gnuplot, or tutti-transformer for its large products: openblas. As root, or through sudo where that
 # asks for no password; otherwise it prints the command to type and fails.

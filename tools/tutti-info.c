@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tutti-info: what this build is and what it can do here: transports with the reason where one can't be used, kernels,
  * variables, algorithms; and plans: printed, and proved.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tutti-run: the launcher. The command line is read by run/options, the job is run by run/head, and on each host by
  * run/agent, which is this same program.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tutti-topo: what the hosts of a job are made of, what its ranks share, and how fast they reach each other.
  * topo/survey collects, topo/measure times, topo/text and topo/json tell.

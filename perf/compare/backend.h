@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What a library must offer to be compared: one table of functions. A backend_*.c defines `backend`, loop.c calls it.
  * Failures end the program with a message.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Gloo, as a peer: its TCP transport on the loopback interface. Started by tutti-run, which says who is which rank; the
  * ranks meet in the directory COMPARE_STORE. Gloo reports errors as exceptions, which end the program.

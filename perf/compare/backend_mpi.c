@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* MPI, as a peer: Open MPI and MPICH each build this with their own wrapper. Their errors end the job. */
 #include "backend.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Tutti, as one of the peers. Built three times: as it is, with -DOWN_MEMORY=1 (buffers from tutti_mem_alloc) and with
  * -DTHREADS=1 (ranks are threads of one process, as many as COMPARE_RANKS says).

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Tutti beside Open MPI, MPICH and Gloo: the same loop on the same cores, in turn, several rounds in one run; medians of
 # rounds. docs/performance.md says how to read it.
 usage() {

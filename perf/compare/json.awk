@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Medians to one JSON object, with where, when and of what. -v machine model kernel date cpus rounds: text;
 # -v versions, -v left_out: files with lines "peer|version" and "cell|peer|why".
 function quoted(s) {

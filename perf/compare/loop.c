@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The loop that all peers of a comparison run, so that only the library differs: the same sizes, buffers, data and
  * statistics. Each peer is this file plus one of backend_*.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Samples, one line a round: transport ranks collective element peer bytes us p99 first calls; to one line for each
 # peer and size: the medians over rounds, and how many rounds there were. Lines stay in the order of first appearance.
 function median(key, field,   n, i, j, t, v) {

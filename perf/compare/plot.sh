@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # A picture of a table that compare.sh printed: time of a call over bytes, both logarithmic; the floor as a dashed line.
 #   plot.sh TITLE OUT.svg < TABLE        needs gnuplot
 title=$1 out=$2

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Medians to the table of one cell. -v cell: "transport ranks collective element"; -v columns: peers, Tutti first;
 # -v field: 7 for the median, 8 for the 99th percentile; -v ratios: 1 for Tutti's time over each peer's.
 $1 " " $2 " " $3 " " $4 == cell {

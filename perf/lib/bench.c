@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* One rank's part in measuring: see bench.h. */
 #include "bench.h"
 

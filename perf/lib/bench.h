@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * One rank's part in measuring: buffers, the timed loop, the checks, and bringing the ranks' figures together. Stands
  * on shapes (shape.h); knows nothing of tables and files.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Test data with exact results: see exact.h. */
 #include "exact.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Test data whose reduction is known exactly, whatever the order of the fold.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See fit.h. */
 #include "fit.h"
 

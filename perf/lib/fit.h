@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* How large buffers may be for all ranks of a host to find memory. Pure: what is there is measured elsewhere. */
 #ifndef PERF_FIT_H
 #define PERF_FIT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Options of tutti-perf: see options.h. */
 #include "options.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Options of tutti-perf, all in one table: nccl-tests' letters and defaults, and our own words. Parsing, defaults,
  * --help and --man come from it.

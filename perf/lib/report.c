@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What tutti-perf prints and writes: see report.h. */
 #include "report.h"
 

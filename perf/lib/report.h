@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What tutti-perf prints and writes: nccl-tests' table on stdout, and JSON. Only rank 0 has a report. */
 #ifndef PERF_REPORT_H
 #define PERF_REPORT_H

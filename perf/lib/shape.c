@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The collectives as data: see shape.h. */
 #include "shape.h"
 

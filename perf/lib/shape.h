@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The collectives as data: which elements of which rank a call reads, which it must produce, and where they stand.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Threads that work on calls together: see team.h. */
 #include "team.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A team: threads that a rank keeps beside its own, as an engine keeps its compute threads, to work on calls together
  * with it (tutti_work).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The benchmark: see bench.h. In each round three ways take their turn, so that an hour's drift of the machine meets all
  * alike: one rank with the whole model, while the others sleep; all ranks; all ranks without a single all-reduce, which

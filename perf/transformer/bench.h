@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Measures a model on its ranks, and says where the time goes. */
 #ifndef TRANSFORMER_BENCH_H
 #define TRANSFORMER_BENCH_H

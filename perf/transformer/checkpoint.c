@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Random models: see checkpoint.h. */
 #include "checkpoint.h"
 

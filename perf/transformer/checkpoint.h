@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Random models: written in the same format as real ones, so that nothing else knows the difference. */
 #ifndef TRANSFORMER_CHECKPOINT_H
 #define TRANSFORMER_CHECKPOINT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* config.json: see config.h. */
 #include "config.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The shape of a model of the Llama kind: config.json as published checkpoints have it. What can't be computed as the
  * model means it is refused, and so is a key whose meaning is not known: it could change the result.

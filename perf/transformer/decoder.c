@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a decoder works on: see decoder.h. */
 #include "decoder.h"
 

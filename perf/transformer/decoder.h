@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A decoder in tensor parallel: each rank computes with its part of the weights (weights.h), and after each half of a
  * layer one all-reduce adds up what the ranks have. The computation is layer.c, and that is the file to read; here and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The decoder's computation, cut over ranks as in Megatron-LM (Shoeybi et al., 2019): what leaves the residual stream is
  * cut by outputs, so that each rank has some heads and some columns of the MLP and needs nobody for them; what returns to

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The inner loops, once for each instruction set: loops_body.h is compiled by loops_c.c (on aarch64 that is NEON),
  * loops_avx2.c and loops_avx512.c. Weights are f32, bf16 or f16, everything else is f32. Nothing needs alignment.

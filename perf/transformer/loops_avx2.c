@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The loops of loops.h with AVX2. */
 #ifdef __x86_64__
 #define LANES      8

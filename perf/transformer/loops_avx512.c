@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The loops of loops.h with AVX-512. */
 #ifdef __x86_64__
 #define LANES      16

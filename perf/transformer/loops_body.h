@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The loops of loops.h over vectors of LANES floats, by the compiler's vector types. Include with LANES and LOOPS (the
  * name of the table) defined; the flags of the file that includes this decide on instructions.

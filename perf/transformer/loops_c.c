@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The loops of loops.h with what every CPU of the architecture has, and the choice among all. */
 #define LANES 4
 #define LOOPS loops_c

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The words of what went wrong: what was tried, on what, and what to do about it. One per rank. */
 #ifndef TRANSFORMER_PROBLEM_H
 #define TRANSFORMER_PROBLEM_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Products of weights with activations. With many activations OpenBLAS does them, where it can be loaded; with few,
  * where each weight is read for little arithmetic and memory is the limit, the loops of loops.h.

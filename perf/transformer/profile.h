@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Where the time of a step goes: one clock reading at the end of each section. */
 #ifndef TRANSFORMER_PROFILE_H
 #define TRANSFORMER_PROFILE_H

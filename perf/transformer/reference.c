@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The reference: see reference.h. Written after the formulas, for nothing but to be right. */
 #include "reference.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The same model, computed plainly: one rank, doubles, no cache, whole tensors straight from the checkpoint. It shares
  * with the parallel decoder the reading of files, and no arithmetic.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Tables and JSON: see report.h. */
 #include "report.h"
 

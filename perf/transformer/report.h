@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a benchmark found, and how it is printed and written. */
 #ifndef TRANSFORMER_REPORT_H
 #define TRANSFORMER_REPORT_H

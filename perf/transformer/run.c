@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Decoding and checking: see run.h. */
 #include "run.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a rank does with its part of a model: decode, or compare with the reference. bench.h measures. */
 #ifndef TRANSFORMER_RUN_H
 #define TRANSFORMER_RUN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Checkpoints: see safetensors.h. */
 #include "safetensors.h"
 

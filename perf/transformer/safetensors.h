@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Checkpoints in the safetensors format: a file is eight bytes of length, a JSON header of that length, which names each
  * tensor with type, shape and place, and the tensors' bytes. A checkpoint is model.safetensors, or several files that

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Options of tutti-transformer: see settings.h. */
 #include "settings.h"
 

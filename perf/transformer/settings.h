@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Options of tutti-transformer, in one table (settings.c): parsing, defaults, --help and --man come from it. */
 #ifndef TRANSFORMER_SETTINGS_H
 #define TRANSFORMER_SETTINGS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Loading: see weights.h. The model is walked twice by the same code: the first time checks shapes and adds up bytes, the
  * second copies, into one piece of memory with large pages.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What one rank holds of a model: its heads of each attention, its columns of each MLP, its part of the vocabulary,
  * copied from a checkpoint of which it looks at nothing else. All norms and the biases that follow a sum are whole

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Algorithms by name; their plans and volumes. */
 #include "algo.h"
 #include "team.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The table of algorithms. One row, one pure planner file: to add an algorithm, write the file and add its row
  * (docs/adding-an-algorithm.md). Planners include this header, team.h and plan.h only.

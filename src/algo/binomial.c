@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Binomial tree: ranks count from the root, v = rank - root mod n; the parent of v is v without its lowest set bit.
  * The subtree of v is the run of ranks v .. v + lowest bit - 1, so what it gathers is one run of blocks, and its sum

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Bruck: in round k everybody sends all that it has, but no more than is missing, to the rank 2^k before it, and so
  * doubles what it knows. What a rank has is a run of blocks that begins with its own and wraps at n: a block set, so

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Dissemination barrier: in round k everybody tells the rank 2^k ahead and waits for the one 2^k behind. After
  * ceil(log2 n) rounds each has heard, directly or not, of all.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Recursive doubling: in round k every rank exchanges all that it has with the rank whose number differs in bit k,
  * and both fold it in the same order, lower ranks first: the same tree of sums, so the same bits, everywhere. Fewest

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Recursive halving and doubling (Rabenseifner): pairs exchange half of what they still sum, then half of the half,
  * until each owns one part; an all-gather runs the same way back. As few rounds as doubling, as few bytes as a ring.

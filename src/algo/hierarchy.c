@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Two levels: inside each host, across hosts, inside each host. Memory is faster than any network, so each byte
  * crosses the network as rarely as it can, and all lanes carry their share at once: with q the smallest number of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Linear: the root talks to every other rank directly. One message deep; the root's link is the limit. A reduction is
  * folded at the root, strictly in rank order.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Pairwise: everybody exchanges with everybody else directly, each beginning with the next rank, so that no rank is
  * the first target of two. One message deep (an all-reduce two), n - 1 messages wide.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * PAT, parallel aggregated trees: Bruck with the dimensions reversed. The farthest exchange comes first and carries
  * one block, the nearest comes last and carries half of all, so long hops carry least. Any n.

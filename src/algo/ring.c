@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Ring: everybody talks to its two neighbours only. Each rank's links carry every byte once and no rank does more
  * than another, which is best for large messages and the only choice for machines cabled in a ring.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The rows of the table of algorithms: ROW(x) for algo_x. Of equal prices the first row wins. */
 ROW(pairwise)
 ROW(linear)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The table of algorithms, from its rows. */
 #include "algo.h"
 

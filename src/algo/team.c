@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Teams: see team.h. */
 #include "team.h"
 

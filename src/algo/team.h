@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Phases: the parts that algorithms share and that a hierarchy puts together. A phase is an algorithm among the
  * members of a team, who may be all ranks, those of one host, or one of each host. It appends steps to the strand

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Double binary tree: two trees over the same ranks, each for half of the blocks; who is inside one is a leaf of the
  * other, so everybody sends and receives about the whole message once. Depth log2 n, and pipelined: the way up and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Bootstrap, see bootstrap.h. In four steps, each on the connection that a rank made to rank 0 when it joined:
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Bootstrap: how n processes that know one address and a secret become a world. All join rank 0's listener, which
  * tells each the door of its neighbours in a binomial tree; from then on there is one operation, an all-gather up and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Contacts, see contact.h. Those of others are untrusted: no string in them is believed to end. */
 #include "contact.h"
 #include "../os/os.h"

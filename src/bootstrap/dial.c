@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Dialling, the other side of door.c: blocks its caller. The routes to a rank (route.c) are tried at the same time, each a
  * moment after the one before or as soon as that has failed, so that a silent address costs a moment and not its time-out.

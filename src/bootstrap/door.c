@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The door, see door.h. The accepting side is a small state machine per connection on the service thread: greet, proof,
  * then it is handed over. Until the proof a connection is a guest on the pending list, which is bounded in length and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The door of a rank: its listening sockets (TCP, and an abstract local one), and the only place where connections
  * come in. Each is challenged for the job's secret before anything else is read; garbage, port scans and slow ones are

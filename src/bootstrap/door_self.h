@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the two halves of the door, accepting and dialling, share. */
 #ifndef TUTTI_DOOR_SELF_H
 #define TUTTI_DOOR_SELF_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The handshake's steps, see handshake.h. */
 #include "handshake.h"
 #include "../util/secret.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The handshake on every connection, as messages and the steps between them: pure functions of bytes, so that they can
  * be fuzzed; door.c moves the bytes.

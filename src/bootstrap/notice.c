@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Notices of the bootstrap, see notice.h. */
 #include "notice.h"
 #include "../util/clock.h"

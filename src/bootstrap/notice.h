@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Notices of the bootstrap, on connections that proved themselves: a head, then so many bytes, sealed. A failure may
  * take the place of any notice, and carries the text that the receiver reports in turn, word for word.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The rendezvous, see rendezvous.h. */
 #include "rendezvous.h"
 #include "../util/clock.h"

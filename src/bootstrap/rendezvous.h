@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The rendezvous: rank 0's listener for the others, and how they get to it. Without a secret it is a local socket named
  * after the user and the port, at which the kernel tells each side the other's user: whoever else sits at the port, or at

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Which ways lead to a rank, see route.h. */
 #include "route.h"
 #include "../util/error.h"

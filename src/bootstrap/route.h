@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Routes: the ways to a rank, in the order in which they are to be tried, and what is remembered of each host: the
  * address of it that answered.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Unique ids: rank 0's addresses and the job's random key in 128 bytes, with a checksum because people copy them about
  * by hand. The listener waits here, unserved, until rank 0 of the same process reads the id.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Arguments: checks, extents, layouts. See args.h. */
 #include "args.h"
 

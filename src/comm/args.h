@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Arguments of a call: what they must be, which bytes they touch, how they bind a plan's blocks to bytes. Nothing here knows a
  * communicator, only a rank and a number of ranks.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A call, from its arguments to its end or into the queue. See call.h. */
 #include "call.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A call, from its arguments to its end or into the queue. A blocking call on an idle communicator runs on the caller's stack,
  * without queue or lock.

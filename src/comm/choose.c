@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The choice of a way, and of a codec on slow cables. See choose.h. */
 #include "choose.h"
 

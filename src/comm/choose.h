@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* How a call is run on a communicator: by which algorithm, or in the direct tier, and in what its elements travel. */
 #ifndef TUTTI_CHOOSE_H
 #define TUTTI_CHOOSE_H

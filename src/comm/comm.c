@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Life of a communicator: made of members of a world, and ended. See comm.h. */
 #include "comm.h"
 

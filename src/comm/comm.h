@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A communicator: some ranks of a world, and what their calls need. Each room keeps its part in a struct of its own and says
  * what it offers in its own header:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Waiting for requests, and helping them. See finish.h. */
 #include "finish.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Waiting for requests, looking at them, and helping them: tutti_wait, tutti_test, tutti_work. */
 #ifndef TUTTI_FINISH_H
 #define TUTTI_FINISH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A thread's group of calls. See group.h. */
 #include "group.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A thread's group, tutti_group_begin to tutti_group_end: its blocking calls are queued, and done when it ends. */
 #ifndef TUTTI_GROUP_H
 #define TUTTI_GROUP_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a wait tells. See late.h. */
 #include "late.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a wait tells: after 50 ms that this rank waits, and in what; at the deadline that somebody is late. */
 #ifndef TUTTI_LATE_H
 #define TUTTI_LATE_H

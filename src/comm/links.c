@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Plans and links of a communicator. See links.h. */
 #include "links.h"
 

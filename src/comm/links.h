@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Plans of a communicator and the links that they run over: made on first use, kept until the communicator ends. Whoever has
  * the communicator calls these, one thread at a time.

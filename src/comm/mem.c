@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Memory of a communicator. See mem.h. */
 #include "mem.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tutti_mem_alloc: memory that peers of the same host can read in place, and network cards as far as their transport knows
  * how. It comes from the shared segment where there is one, otherwise from the system. And tutti_mem_register: memory of the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Texts for slots of other calls. See mismatch.h. */
 #include "mismatch.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a slot of another call proves: which ranks called different things, as an error of both. */
 #ifndef TUTTI_MISMATCH_H
 #define TUTTI_MISMATCH_H

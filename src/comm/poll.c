@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A descriptor that is readable when progress would help. See poll.h. */
 #include "poll.h"
 

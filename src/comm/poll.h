@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A communicator in an application's own poll loop: tutti_comm_fd, tutti_progress. */
 #ifndef TUTTI_POLL_H
 #define TUTTI_POLL_H

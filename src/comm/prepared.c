@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What is worked out once for each shape of call, and the tables that keep it. See prepared.h. */
 #include "prepared.h"
 

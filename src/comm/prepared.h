@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Prepared calls. Everything but the addresses of the buffers repeats from call to call in a model. So what follows from the
  * rest (that it is valid, which bytes it touches, how it is run, what other ranks compare) is worked out once for each shape

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What is in motion together, and who moves it. See queue.h. */
 #include "queue.h"
 

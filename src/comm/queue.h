@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The queue of a communicator: requests that have begun or wait for their turn, and what moves them. Collectives run in issue
  * order; so do messages to and from each peer. Each such row is a lane. The first requests of a lane may be under way together,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* One call in motion: its run of a plan or of the direct tier, and what moves it. See request.h. */
 #include "request.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A request: one call in motion, with the state of its run. A blocking call's stands on the caller's stack, others are
  * queued (queue.h). Nothing here waits, and nothing here knows of other calls but for the question whether two may run

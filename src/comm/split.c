@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Communicators made of others. See split.h. */
 #include "split.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Communicators made of others: tutti_comm_split, tutti_comm_shrink. */
 #ifndef TUTTI_SPLIT_H
 #define TUTTI_SPLIT_H

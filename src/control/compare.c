@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Calls that don't fit. A rank that waits says in which call, and everyone compares it with its own record of that
  * number, now and whenever it is said again: so a member that comes late, or is done already, is compared too. All

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The control plane's life, its communicators' and their alarms, and the table of messages. See control.h for what it
  * promises and plane.h for its parts.

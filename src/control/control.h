@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Control plane: deaths, deadlines, aborts, mismatches, survivors. It never carries data.
  *

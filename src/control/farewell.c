@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Leaving in order. Every rank that stays must hear of it, or it would take this one for dead when it looks for it; and the
  * neighbours who would pass it on may be leaving, too. So a rank goes when somebody who stays has taken its goodbye (he says

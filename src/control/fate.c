@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What becomes of communicators when a rank is gone or out of reach. Whoever sees a death tells all; each member of a
  * communicator of the dead then says where it is, and each composes the alarm's text from what it heard, after at most

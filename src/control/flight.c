@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The flight recorder: reading records, saying them, dumping them. See flight.h. */
 #include "flight.h"
 

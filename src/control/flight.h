@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The flight recorder: the last calls of one rank on one communicator. The rank's own thread writes a record when a call
  * starts and marks it when it ends; the service thread of the same process reads it, for mismatch checks, "who is late"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Searching the largest group, see group.h. The rank with the most cuts is either left out or kept; kept, it excludes all
  * that it has lost. Left out first: what is removed one after the other until no cut is left is a good group already. Ranks

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The largest group of ranks that all reach each other, of a set of ranks and the pairs of it that lost each other: a
  * largest independent set. Of equal ones the one that comes first when the ranks are listed in order. A function of its

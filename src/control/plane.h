@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Inside the control plane: its state and what its parts offer each other. All of it is guarded by the service lock.
  *

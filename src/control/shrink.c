@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Agreement on the survivors, in two phases. Every survivor says JOIN. The leader, the lowest living member, waits
  * until all living have, then proposes the list (PREPARE); a list to which all in it agreed (ACK) is final (COMMIT). A

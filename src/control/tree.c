@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Who connects to whom. The two lowest reachable ranks of a host lead it, and the two lowest of all lead everyone. Each
  * rank has a wire to the leaders of its host; the leaders of a host have one to the leaders of all. What is reachable

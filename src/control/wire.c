@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Wires: messages over connections. Neither side ever blocks: what a peer does not take is kept, and beyond a bound
  * dropped, because a peer that is stopped must not cost its neighbours memory.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* One-shot and two-shot collectives over memory that all members read. See direct.h for the protocol. */
 #include "direct.h"
 

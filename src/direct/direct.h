@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The direct tier: where all ranks of a communicator load and store each other's memory, hand-written algorithms beat any
  * plan. Each rank has one area that all others read; nobody writes into another's.

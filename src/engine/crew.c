@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Sharing a stretch of bytes among threads. See crew.h. */
 #include "crew.h"
 

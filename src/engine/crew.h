@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A crew: the threads that are in tutti_work on a communicator just now. One at a time holds the communicator's lock and
  * moves its calls; where a step of a call is a long stretch of bytes, that thread shares the stretch out in slices, and

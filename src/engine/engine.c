@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The interpreter of plans. See engine.h, plan.h; the memory order of slots is link.h's. */
 #include "engine.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The engine runs a plan over links: the one interpreter of steps, for every collective, algorithm and transport.
  * A run is resumable: engine_advance does what can be done without waiting and returns.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A link: a ring of slots, one direction, between this rank and one peer. Every transport looks like this to the engine;
  * there is no function pointer on the way.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The slow part of waiting. A rank sleeps on its bell (a word in the memory that its peers see) or, when a network
  * transport is in use, in its queue of events. Sleeps are short, 1 ms growing to 20: a peer that publishes at the very moment when the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Waiting: one function, one way. A loop that finds nothing to do calls wait_step; it spins, then yields, then sleeps,
  * and every so often looks at the alarm, the clock and the deadline. So no wait is for ever and none is silent.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The small floats, one at a time: F16, BF16 and the two FP8 of the OCP 8-bit floating point specification (1.0), to
  * and from f32. Narrowing rounds to nearest, ties to even; every NaN becomes the type's canonical quiet NaN. These

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Which kernel serves: the reference's table, overwritten row by row in the order of the instruction sets that this CPU
  * has, up to TUTTI_ISA's choice. Also the names and sizes of types and operations.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Reduction kernels: out[i] = fold of src[0][i], src[1][i], ... from the left, for every type and operation; and a copy.
  *

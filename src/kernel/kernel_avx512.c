@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * AVX-512 (F, BW, VL, DQ) on vectors of 32 bytes: its masks, three-way logic and VRANGE, not its width. From the second
  * cache level 64 bytes at a time gain nothing for f32 and a third for the small floats, while short calls 20 us apart

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The reference: what every kernel of every instruction set must compute, bit for bit. One template makes all rows: an
  * element is widened to its accumulator, combined from the left, finished (AVG divides) and narrowed once.

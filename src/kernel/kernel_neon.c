@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * NEON of the ARMv8-A base: its conversions from and to binary16 are in it, its arithmetic in binary16 is not needed.
  */

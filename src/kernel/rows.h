@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the files of this folder share: the table that each instruction set exports. A row that is NULL is left to the
  * table before it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Vectors of VBYTES bytes, for the file of an instruction set to write its few own functions in, before it includes
  * simd_rows.h, which makes all rows from them. Arithmetic, shifts and comparisons are the compiler's vector extensions;

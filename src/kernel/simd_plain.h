@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What AVX2 and NEON, which have neither masks nor three-way logic, write in the compiler's terms.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * All rows of an instruction set, made from what its file has defined (simd.h says what). A row reads two vectors of
  * each source, widens them into accumulators, combines from the left, and narrows and stores once; then one vector;

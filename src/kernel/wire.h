@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * How sums travel where bandwidth is dear: TUTTI_WIRE=bf16 or q8. A codec turns elements into fewer bytes and back. What
  * has once been decoded is encoded again without loss, so a result that was rounded at its source is the same everywhere,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The codecs of wire.h in plain C, compiled once for each instruction set: all operations are exact or round to nearest
  * even, so all give the same bits. q8 computes with floats, so it sets the floating-point environment as the rows do.

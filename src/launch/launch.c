@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Launchers. Each reader below turns one launcher's variables into rank, size, a name of the job that all ranks share,
  * and where rank 0 is: on this host, or at an address. What follows is the same for all: the rendezvous and the key.

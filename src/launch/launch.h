@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Launchers: what the environment says about rank, size and rank 0's address. Pure parsing; one function per launcher. */
 #ifndef TUTTI_LAUNCH_H
 #define TUTTI_LAUNCH_H

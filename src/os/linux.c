@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Linux 5.3 and later; see os.h. */
 #include "os.h"
 

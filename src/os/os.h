@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The seam to the operating system: what the library, the transports, the tools and perf need of it beyond POSIX. This
  * header is the contract; one file for each system keeps it (linux.c), with what must cost nothing inline in a header of the

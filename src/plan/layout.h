@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A layout binds the blocks of a plan to bytes, at the call. Uneven shards and the v-forms are the same plans under
  * another layout.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Plans as data: the builder that planners append to, the printer, and the names of the collectives. Nothing here
  * knows an algorithm; nothing here runs one.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A plan: one rank's part of a collective algorithm, as data.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The memory that ranks of one host share: mapping, heap, directory, and the links in it. See segment.h. */
 #include "segment.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A segment: memory that the ranks of one host share, and all that lives in it. One head, then a region per local rank.
  * The region's owner alone allocates in it; everybody reads and writes what was published.

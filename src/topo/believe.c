@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A file instead of a look; see believe.h. */
 #include "believe.h"
 #include "../util/error.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What a communicator takes from a file of tutti-topo --json, which TUTTI_TOPO_FILE names: the order in which its ranks
  * stand in rings. Everything else it finds out by itself.

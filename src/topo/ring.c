@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Orders of a ring; see ring.h. */
 #include "ring.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * In which order ranks should form a ring, from what each step costs: pure functions of their arguments. A ring is as
  * fast as its slowest step: that one is made cheap first; among equals the sum of all steps decides, then rank order.

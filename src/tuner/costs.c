@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Tables of costs: priors, reading, writing; see costs.h. */
 #include "costs.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What links and memory cost: the numbers that the cost model (model.h) puts into its formulas. Priors stand in for what
  * nobody has measured; `tutti-info --tune` measures, and writes a table, one a host. Rank 0's is sent to all ranks.

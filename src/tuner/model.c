@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The prices of volumes; see model.h. */
 #include "model.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The cost model: what a call would take by an algorithm, in seconds, and how many sockets. It knows no algorithm: what a plan comes to
  * is its volume, which stands in the algorithm's row (struct volume in algo.h): rounds of messages, blocks that pass the busiest

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The overrides, and the choice among what they leave. */
 #include "tuner.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The tuner chooses how a call is run, from values that all ranks know: collective, bytes, type, operation, ranks, hosts,
  * kinds of links, overrides. All that can do the call compete by the prices of the cost model (model.h), the direct tier

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The word that ends all calls of a communicator. The control plane raises it, every wait watches it. */
 #ifndef TUTTI_ALARM_H
 #define TUTTI_ALARM_H

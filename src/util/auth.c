@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Proof of the job's secret; see auth.h. Keys are digests of the secret's text, so that secrets may have any length. */
 #include "auth.h"
 #include "error.h"

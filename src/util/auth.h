@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Proof that both ends of a connection know the job's secret: challenge and response with libsodium's HMAC, bound to
  * who speaks, to the job's size and to fresh nonces. No secret ever travels.

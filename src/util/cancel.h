@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Cancellation of threads (pthread_cancel). A thread that is cancelled in a call never returns from it: the locks that it holds
  * stay locked, and its part of a collective is never done. So public calls disable cancellation, and it acts at the caller's next

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Monotonic time in nanoseconds. */
 #ifndef TUTTI_CLOCK_H
 #define TUTTI_CLOCK_H

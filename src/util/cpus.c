@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Sets of processors; see cpus.h. */
 #include "cpus.h"
 #include "../os/os.h"

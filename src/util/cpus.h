@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Sets of processors by the operating system's numbers: raw and of fixed size, so that they travel as they are. */
 #ifndef TUTTI_CPUS_H
 #define TUTTI_CPUS_H

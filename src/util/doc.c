@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* JSON documents; see doc.h. A recursive descent over a copy of the text, in which strings are decoded where they stand. */
 #include "doc.h"
 #include "error.h"

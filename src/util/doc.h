@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * JSON documents (RFC 8259) that users and launchers hand over: read whole, then asked for their fields. What is wrong with a
  * document is said once, with its name, the line and the field. The first fault sticks: what is asked for afterwards is

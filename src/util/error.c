@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Errors: one status and one message per thread, and the table of statuses. A message is complete when it leaves the
  * function that failed; callers add context in front with fail_while and return the status unchanged.

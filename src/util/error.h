@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Errors: a status and one message per thread. Functions return the status; the message says what, on what, and what to do. */
 #ifndef TUTTI_ERROR_H
 #define TUTTI_ERROR_H

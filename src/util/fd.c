@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Descriptors, see fd.h. What is known of them is found by their number; whoever owns a number owns its entry. */
 #include "fd.h"
 #include "error.h"

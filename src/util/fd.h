@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Descriptors in a process that is the application's. It may have closed 0, 1 or 2, so that the next descriptor gets the
  * number of a standard stream; and it may close all that it does not know, ours included, and get files of its own under

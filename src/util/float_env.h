@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The floating-point environment that the library computes in: round to nearest even, subnormals kept, no traps. The
  * caller's thread may have another one: inference engines and -ffast-math flush subnormals, feenableexcept makes an

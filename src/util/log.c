@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Log lines. A line is formatted whole and leaves in one write, so that lines of ranks that share a terminal don't
  * mix. Control characters are escaped: part of what is logged was sent by strangers.

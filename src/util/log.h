@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Log lines: to the caller's callback, or to stderr at the level of TUTTI_LOG (default: warn). Nothing is printed unasked below that. */
 #ifndef TUTTI_LOG_H
 #define TUTTI_LOG_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Sockets: addresses and interfaces (net_addr.c); listening, connecting, local sockets (net.c).
  */

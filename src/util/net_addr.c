@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Addresses, names, interfaces: see net.h. The resolver has no limit of its own, so it runs on a thread that is left alone
  * when ours has passed.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The environment: reads every variable of PARAM_TABLE, checks it against its rule, and warns of TUTTI_ variables that
  * don't exist. Nothing else in the library reads TUTTI_ variables.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Every TUTTI_ environment variable, in one table (param.c) from which parsing, `tutti-info --params`, the man page,
  * the must-be-equal comparison of the bootstrap and the tests are made.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Control characters as \xNN, see printable.h. */
 #include "printable.h"
 

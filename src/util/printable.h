@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Texts that other processes had a hand in: names of hosts and devices, reasons, what was wrong over there. On a terminal a
  * control character in them would do what it likes. So every error text, alarm and log line goes through here, and what

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Frames under authenticated encryption, see seal.h. */
 #include "seal.h"
 #include "error.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Authenticated encryption of what travels over a connection whose ends have agreed on keys (the door's handshake). A
  * frame is its length, the bytes under ChaCha20-Poly1305 (or AES-256-GCM), and a tag. Each direction has a key of its own, and the number

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Memory for keys, see secret.h: pages that are cut into blocks, and kept for the next keys. */
 #include "secret.h"
 #include "../os/os.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Memory for keys: in no core dump, not swapped out where the limit of locked memory allows that, and wiped when it is
  * given back. A process has few keys, so blocks have one size and lie together.

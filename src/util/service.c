@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The service thread, see service.h. One lock guards everything but the thread's life; callbacks run with it held. A
  * watch is known by its descriptor and a generation, which travels with each event: an event that was fetched before

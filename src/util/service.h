@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The service thread: one per process, asleep unless something happens. Doors (accepting and authenticating
  * connections) and the control plane live on it. It blocks all signals.

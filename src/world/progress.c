@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The list of jobs, and the progress thread. See progress.h. */
 #include "progress.h"
 

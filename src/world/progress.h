@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Progress: the jobs of a rank that somebody must move, and the thread that moves them where one was asked for. A job is
  * whatever has work queued; a communicator is one. Any thread that waits for one job moves the others meanwhile, so that no

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A world: one rank's view of the ranks that started together. It owns what all communicators made from it share: the
  * contacts, the door, the control plane, the transports and which of them reaches whom. Splits and shrinks are

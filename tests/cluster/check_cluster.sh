@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Jobs on a cluster, mostly of four hosts with two ranks each: collectives, choice of transports, interfaces and addresses, use of
 # the cables, and a cable that is pulled. Needs root and network namespaces. TUTTI_TEST_RATE is the speed of the cables in
 # Mbit/s; slow by default, so that they are what limits, and not the cores of the machine that plays all hosts.

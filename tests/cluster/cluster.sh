@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # A cluster on one machine: hosts are network namespaces on a switch, each cable as fast as RATE in either direction.
 #   cluster.sh up HOSTS [RATE]      h0, h1, ...: eth0 10.77.0.(1+i) and fd77::(1+i), eth1 10.78.0.(1+i), and a docker0
 #   cluster.sh run HOST COMMAND...  runs a program on a host
@@ -148,7 +149,7 @@ split)
 	;;
 h*) on "$1" sh -c "$2" ;;
 *)
-	sed -n '2,12s/^# \?//p' "$0" >&2
+	sed -n '3,13s/^# \?//p' "$0" >&2
 	exit 2
 	;;
 esac

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A job that outlives the loss of a host: all-reduces until one fails, shrinks, and goes on. Each rank says what it saw in
  * a line of its own; the status is 0 when that was an error and a right result among the survivors, or no majority.

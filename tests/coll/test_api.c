@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The public calls' edges: every argument that must be refused, and that a refusal changes nothing; what may be NULL;
  * configurations of older and newer headers; forked children; the v-forms with any counts and places.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the core must survive: communicators that end while others still begin, calls inside groups that need an answer at
  * once, requests that outlive what they ran on, ranks placed as threads of several processes. And what is only seen inside: what

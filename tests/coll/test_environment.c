@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The floating-point environment of a rank's thread is its own affair: with flushed subnormals, another rounding mode or
  * unmasked exceptions on one rank or on all, in calls that block and in those that the progress thread moves, ranks choose

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The test matrix: every collective against algorithm, transport, number of ranks, type, operation, place, count, root,
  * alignment, slots and channels. Data are exact, so a result is right to the last bit or wrong; whatever a call must

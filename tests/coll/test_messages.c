@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Messages between two ranks: a small one completes when it has left, the first of a pair as well as later ones; what was
  * sent arrives, though its sender has left; and what nobody receives, or sends, leaves nothing behind.

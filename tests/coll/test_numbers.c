@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The numbers contract: special values, the same bits on all ranks whatever their instruction set and algorithm,
  * results that depend on inputs and ranks alone where that was asked, and how far the small floats are from the true sum.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Over a network a payload comes where it belongs, and not by way of a slot; but only while the call lasts. Seen from
  * outside: parts of a receive's buffer grow while the receive lasts, and the buffer of a call that has ended early is left alone

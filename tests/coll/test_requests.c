@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Requests, groups, messages, communicators of communicators: everything about a call but its numbers. Each test runs
  * as threads of one process, as processes that share memory, and as processes over TCP.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Calls that a team of threads works on give the bits that one thread gives: long vectors, whose copies and reductions are
  * shared out, in every kind of memory, by the direct tier and by plans; a member that never comes is not missed.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Requests of a communicator that are under way together: that they are, that they share links without mixing up their
  * slots, that buffers which depend on each other still do, and that no call waits for a later one.

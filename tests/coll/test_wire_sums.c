@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Sums that are rounded on their way between hosts: within the bound that docs/design.md says, the same bits on all ranks,
  * by every algorithm; and what TUTTI_WIRE does not concern is as exact as ever.

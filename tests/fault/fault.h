@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the tests of failures share: the stage on which ranks see each other's processes and the time of the deed, how a
  * rank dies while it is busy, what an error must say, and that nothing is left behind. Where the system allows it, a test

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Communicators from the environment, one after the other and two at a time, in one process: rank 0 is late with each
  * destroy, so that the others ask for the next world while it is still in the one before. With the listener that tutti-run

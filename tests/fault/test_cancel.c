@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Threads that are cancelled (pthread_cancel) in a call: the call ends as any other does, cancellation acts after it, and
  * nothing stays locked. Once with the cancellation pending from before the call on, so that the first cancellation point in it

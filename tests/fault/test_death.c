@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Ranks killed by SIGKILL: at start, idle, and inside each kind of call; a leaf, the first of a host, rank 0; by memory,
  * by TCP, on two hosts, over libfabric. All others get an error that names the dead within the bound, and go on without it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Processes that end without having destroyed their communicators: what they have finished ends well on the others, and the
  * next call says who has ended.

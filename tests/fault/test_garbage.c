@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Strangers at the doors of a job: garbage, port scans, half a greeting, connections that only sit there. They cost log
  * lines; the job starts, runs and gives right results meanwhile.

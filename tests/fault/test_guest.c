@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The guest in an application: aborted from any thread, destroyed in any state, forked, asleep. A communicator that ends
  * ends everywhere, never hangs, and what is not in use costs nothing.

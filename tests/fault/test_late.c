@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Ranks that are late: stopped, busy elsewhere, never started. Deadlines pass on all ranks with the names of those who are
  * late, and a rank that comes back finds out from its next call.

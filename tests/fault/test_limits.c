@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Little of everything: shared memory, descriptors, address space, memory. A job works, or ends with an error on every rank
  * that names what is short; and it does not use more than it said.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Ranks that call different things: in count, type, operation, root or collective, also where the counts lead them to
  * different algorithms and links. All get EMISMATCH soon, whatever the deadline, with both calls in the text.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Ranks that do not fit together at start: another secret, size, rank or variable. All of them, or those that are left, get
  * an error that says what and whose; nobody waits for longer than the start may take.

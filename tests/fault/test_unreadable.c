@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Memory that a rank can't reach: a process that lost the right to read another one while messages were on their way, as
  * after setuid, PR_SET_DUMPABLE or a seccomp filter, goes on with copies; a buffer that is not there ends the call with an

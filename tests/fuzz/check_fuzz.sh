@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Every fuzz target over its corpus, and RUNS changed inputs each (default 2000; the seed is printed on failure).
 . "$(dirname "$0")/../sh.sh"
 export TUTTI_LOG=error

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Runs a fuzz target without a fuzzer's help: replays the files of a corpus, then, with -runs=N, inputs made from them
  * by random changes. No feedback guides it; built with a sanitizer it still finds what a parser can't take. An input that

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Fuzzes what ranks tell each other while they start: notices' heads and failures, and contacts. The input is laid over
  * a good one, so that it gets past the first comparison.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Descriptions of clusters. A text is refused with its name and a line of it, and nothing is left behind; or it is
  * understood: then its numbers are in their bounds and each thing hangs on something that is there.

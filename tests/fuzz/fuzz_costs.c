@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Tables of costs. A text is refused with its name and line, and nothing changes; or it is understood, and what is printed
  * of it is understood again.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * JSON documents: a text is refused with its name and place, or read; and jansson, a reader that was not written here, says
  * the same of it, apart from the bounds of doc.h.

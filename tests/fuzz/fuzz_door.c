@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Fuzzes a door that stands open: the input is said to its local socket in pieces, each as long as its first byte says.
  * The door must hang up, and never let anybody in.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Fuzzes the handshake's steps. Either side is given arbitrary messages, and must not be persuaded; then a true
  * handshake is changed on its way as the input says, and both sides must notice.

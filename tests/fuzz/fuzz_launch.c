@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Launchers' environments from arbitrary text: the input is lines NAME=value. Either it is refused with a message, or
  * rank, size and root are sound.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Fuzzes the texts that people write: host:port, and lists of interfaces against a made-up machine. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tutti-run's parsers on arbitrary bytes: lists of hosts, host files, and what an agent hears. What is accepted must be
  * sound: names that no shell takes apart, slots within their limits, a job whose ranks lie within its size.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Headers of safetensors files: an input is a whole file. It is refused with its name and a reason, or each of its tensors
  * lies within it and has as many bytes as its shape says.

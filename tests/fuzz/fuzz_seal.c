@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Fuzzes sealed frames: arbitrary bytes must not open; true frames, cut, changed, repeated or swapped as the input says,
  * open only as long as they come as they were sent.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Texts that users write: TUTTI_ALGO, TUTTI_TRANSPORT, sizes. Each is refused with a message or understood; what is
  * understood leaves a tuner that chooses or says why not.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Files of tutti-topo. One is refused with its name and what is wrong; or it is understood, and what is written of it is
  * understood again.

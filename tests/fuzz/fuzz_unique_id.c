@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Fuzzes unique ids, with the checksum put right so that what it covers is looked at. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # What a user of the installed library sees: a C and a C++ program built with pkg-config, the header alone, the symbols.
 . "$(dirname "$0")/../sh.sh"
 here=$top/tests/install

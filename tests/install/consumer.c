@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A stranger's first program: sums its rank over all ranks. */
 #include <stdio.h>
 #include <tutti.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 // The same from C++: the header is plain C, its enums and structs are used as they are.
 #include <cstdint>
 #include <cstdio>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Kernels and codecs give the same bits whatever the floating-point environment of the caller is, of subnormals, numbers that
  * round, overflow and NaN; they give the environment back, and raise no signal where exceptions trap.

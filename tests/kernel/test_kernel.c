@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The reference kernels against an oracle that shares no code with them (exact values, rounded by rint; wide integers),
  * then every instruction set against the reference, bit for bit: all types, operations, forms, tails and alignments.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The codecs of the wire: bounds of the error, nothing lost the second time, NaN and infinities, the same bits by every
  * instruction set, and nothing written beside the places meant, at every count around a block and unaligned.

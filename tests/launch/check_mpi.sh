@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Real launches under the MPI launchers of the distribution: ranks without MPI by the launcher's environment, and ranks
 # with MPI that hand its all-gather to Tutti.
 . "$(dirname "$0")/../sh.sh"

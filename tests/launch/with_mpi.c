@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Under an MPI launcher, both ways in: the launcher's environment, and MPI's own all-gather in place of the rendezvous.
  * Links MPI; each distribution's wrapper builds its own.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the tests of the libfabric transport share: a world of two ranks whose ends live here (or one of them in a child),
  * over every provider that needs no hardware and both ways in which slots travel. Providers that this machine's libfabric

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * How a connection over libfabric ends: a peer that leaves is no error, and one that dies is one.
  */

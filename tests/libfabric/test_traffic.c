@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Traffic over libfabric: what goes in comes out, credits and memory come back, a rank that sleeps is woken.
  */

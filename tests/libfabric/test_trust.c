@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Whom the libfabric transport believes, and what it refuses: strangers and nonsense do no harm, and what can't be had
  * has a reason.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The contract of src/os/os.h, held against the file of this system: each test is a sentence of the header. What a system
  * may lack is skipped where it says that it lacks it.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # tutti-perf's command line: nccl-tests' options are taken, named as meaningless, or refused with the reason; -g makes
 # ranks; sizes that no host has memory for are reduced, and what can't be had is said.
 . "$(dirname "$0")/../sh.sh"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The plans of all ranks together, and the shapes of machines that they are built for. */
 #ifndef PLAN_SET_H
 #define PLAN_SET_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Layouts: the pieces of a vector meet without gap or overlap, whatever the way it is cut. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Proves the planners: every algorithm, every collective it serves, every size up to 64 and some larger. Up to 8
  * ranks with all roots, channels, and every strand as the straggler; beyond that with a sample of them, drawn from a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The checker must see what is wrong, and say where. Good plans are broken on purpose: single faults of every kind at
  * a known place, and for every algorithm each step in turn.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What rows say of their volumes against the plans of all ranks: blocks, messages, rounds. The longest chain of messages is found by
  * letting each message take one unit of time, and nothing else any.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A job that outlives its network: all-reduces until one fails, or the time is up; then the same processes, less the one
  * that was killed, make a new communicator over TCP and use it. Each rank says what it saw, a line a time:

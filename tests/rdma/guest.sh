@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Tests on real verbs without the hardware: boots the distribution's kernel under qemu with Soft-RoCE and runs inside.sh there,
 # on the root of this machine, which the guest sees but can't write. See README.md.
 #   guest.sh         the tests

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # The guest's hosts. h0, h1 and h2 are network namespaces that reach each other through the guest's own, by TCP. h0 and h1
 # have an RDMA device each, rxe0 and rxe1, on the two ends of a veth pair; h2 has none.
 #   hosts.sh up

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MIT
 # The tests, inside the guest: guest.sh runs it there. `inside.sh [TEST...]`; `inside.sh list` prints their names, anywhere.
 here=$(cd "$(dirname "$0")" && pwd)
 hosts=$here/hosts.sh

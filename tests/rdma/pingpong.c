@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What two ranks get from point to point, measured as perftest does: half the round trip of a small message (the median),
  * and the speed of a stream of large ones, several on their way at a time. One line a size: "latency BYTES MICROSECONDS",

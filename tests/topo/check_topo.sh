@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # tutti-topo and its files: descriptions of varied machines are read and shown, what is written keeps to the schema and
 # can be read again, and rings follow a file that TUTTI_TOPO_FILE names. The machines are exports of hwloc: lstopo of a
 # synthetic description, of a guest, of the same without its devices; in hybrid.xml hwloc-annotate added the cpukinds.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A made-up cluster as tutti-topo --json would write it: cluster.py HOSTS RANKS [KIND]; the same for the same words.
 
 KIND   even      equal cables of 25 Gbit/s (what is left out)

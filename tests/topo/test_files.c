@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Files of tutti-topo: written, read again and the same; faults named by line and field; and TUTTI_TOPO_FILE: what a
  * communicator makes of one.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Which pairs are measured of many, and what the others are taken to have: on made-up networks, of which what the rounds
  * would have measured is known and nothing else.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Odd ones out, on made-up surveys: what stands out is named, and nothing else. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Chain: every rank hands the data to the next one, in four pieces, so that the last ranks have some while the first still send: n - 1
  * messages deep, and short messages are a pipeline, too.

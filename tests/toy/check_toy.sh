@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # An algorithm is one file and one row. chain.c and its row in table.c are all that these programs have beyond the library, and they
 # list, print, prove, price, choose, run and simulate it. docs/adding-an-algorithm.md shows the same file.
 . "$(dirname "$0")/../sh.sh"

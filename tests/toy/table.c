@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The table with one more row: programs that are linked with it have it in place of the library's. */
 #include "algo.h"
 

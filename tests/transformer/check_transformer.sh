@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # tutti-transformer as people run it: a checkpoint that Python wrote decodes to the tokens that Python computes; a model
 # too large for one rank fits two; a benchmark adds up; mistakes are named.
 . "$(dirname "$0")/../sh.sh"

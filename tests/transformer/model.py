@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Small models by other means: writes a checkpoint with struct, and decodes it in numpy's doubles.
 
     model.py DIR MODEL PROMPT N     writes DIR; prints PROMPT -> N tokens as tutti-transformer does

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The transformer's inner loops, of every instruction set, against doubles; its large products against the loops. */
 #include <math.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The transformer over ranks: the same tokens at every number of ranks, shares, transport and overlap, logits within the
  * stated error of a reference in doubles, the same bits on all ranks. And what it is made of: cuts, headers that lie.

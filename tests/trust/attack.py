@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Attackers for check_trust.sh: a relay on the path to rank 0, and another user's process on the same host."""
 
 import os

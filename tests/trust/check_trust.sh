@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Attacks on jobs of two ranks, by who makes them: somebody on the path (a relay between rank 1 and rank 0), another user of the
 # host, and whoever gets to see output, logs or a core. Each line of docs/security.md names one of these tests.
 . "$(dirname "$0")/../sh.sh"

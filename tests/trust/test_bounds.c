@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A rank of the job that is broken, or means ill: it writes nonsense where others look for addresses, offsets, lengths and
  * indexes, in shared memory and in what it says at the start. The other rank gets an error that says who and what, or its

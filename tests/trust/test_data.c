@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Data over TCP with TUTTI_ENCRYPT=1: who changes or cuts it is found, and who listens at the interface sees nothing of it.
  * Without it the listener sees all: then that is what docs/security.md says.

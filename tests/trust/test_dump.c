@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Keys in a core dump: what the kernel would write of a rank that has joined its job does not have the job's key. */
 #include "../unit/expect.h"
 

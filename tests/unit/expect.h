@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What unit tests expect of texts and statuses, and what they say when it is not so. Includes cmocka. */
 #ifndef TESTS_UNIT_EXPECT_H
 #define TESTS_UNIT_EXPECT_H

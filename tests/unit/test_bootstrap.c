@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The bootstrap: that n ranks become a world whatever n is, and that all learn alike why they don't. */
 #include "expect.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Descriptions of clusters: what they say becomes routes and prices, and what is wrong with them is said. */
 #include <math.h>
 #include <setjmp.h>

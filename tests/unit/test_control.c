@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The control plane, with ranks as processes (some of which are killed, stopped, or leave) and as threads. The test
  * directs them over shared memory, where their alarms and flight records lie too: it starts their calls and looks at

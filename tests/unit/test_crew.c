@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A crew does each byte of each job exactly once, and nothing of a job after it is done. */
 #include <pthread.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* JSON documents: what the RFC allows is read, what it forbids is refused with its place, and fields are found and faulted. */
 #include "expect.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The door: who knows the secret gets in and reaches whom it wants; nobody else does harm. */
 #include "expect.h"
 

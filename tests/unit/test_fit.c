@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Which part of what ranks want their hosts have memory for. */
 #include <setjmp.h>
 #include <stdarg.h>

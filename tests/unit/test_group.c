@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The largest group of ranks that all reach each other, against all subsets. */
 #include "expect.h"
 

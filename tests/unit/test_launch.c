@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Launchers: what each environment means, that garbage is refused by name, and that jobs don't get mixed up. */
 #include "../../src/launch/launch.h"
 #include "../../src/util/error.h"

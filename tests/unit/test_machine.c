@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Machines: from hwloc's descriptions and from made-up file systems; the speed of their memory. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Sockets: names, the choice of interfaces, and that everything which blocks has an end. */
 #include "expect.h"
 

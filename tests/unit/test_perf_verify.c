@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The data that the measuring programs verify with: for every type, operation and number of ranks, folds in random
  * orders and shapes, rounded at each step by an emulation written here, give exactly the expected bits; and one wrong

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Many requests at once: what it takes to post them and to wait for them grows as their number does, and no faster. Counted
  * in instructions of the thread that does it, which a parent follows step by step, so that no load of the machine matters.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The order of rings, against brute force; who measures with whom in which round. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tutti-run: its parsers, and the program itself with shell scripts as ranks. Hosts are a remote shell that drops the
  * host's name and runs the command here.

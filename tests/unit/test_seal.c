@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Sealed frames: what arrives is what was said, or nothing. */
 #include "expect.h"
 

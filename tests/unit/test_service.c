@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The service thread: who is called, when, and for the last time. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The simulator against what can be worked out by hand, and on every algorithm. */
 #include <math.h>
 #include <setjmp.h>

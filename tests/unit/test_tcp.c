@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The TCP transport between two ends that live here: sockets are made by a stand-in for the world. What goes in comes
  * out, in order and unchanged, however the stream is cut; strangers' bytes and lost peers are errors that name the

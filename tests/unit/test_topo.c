@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* tutti-topo itself, alone and under tutti-run. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The tuner: tables of costs, TUTTI_ALGO, the choice by given costs, sockets; and that all ranks choose by rank 0's table. */
 #include "expect.h"
 

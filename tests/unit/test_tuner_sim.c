@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The tuner's prices against the simulator, which runs the plans: on clusters of equal hosts, what is chosen is
  * within a tenth of the best in nearly all cases and never much worse. Both take what links cost from one description.

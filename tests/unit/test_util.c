@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The utilities: messages, log lines, the table of variables, the proof of the secret. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * How TUTTI_WAIT and the number of ranks decide whether a rank yields at each look: seen in the world, for a wait that spins and
  * one that yields end alike. And that ranks find out by themselves that they share a core, and that they no longer do.

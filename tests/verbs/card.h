@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Between the files of the imaginary device: objects (imaginary.c), port (port.c), wire (wire.c), rdma_cm (cm.c). */
 #ifndef TESTS_IMAGINARY_CARD_H
 #define TESTS_IMAGINARY_CARD_H

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # The collective matrix over the verbs transport on the imaginary device (imaginary.h), in each of its modes, connected
 # by rdma_cm, and over two rails: a small sample, which still has every pair of values. SEED repeats one, CASES makes it
 # larger.

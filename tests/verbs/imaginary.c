@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The objects and calls of the imaginary device; see imaginary.h. */
 #include "card.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A strict imaginary RDMA device, for tests: a library that takes the place of libibverbs. Every context is a card of its
  * own; cards meet in a shared file that the variable IMAGINARY_RDMA names (without it there is no device). It is strict

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The port of the imaginary device: its state, and its table of GIDs. */
 #include "card.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What the tests of the verbs transport share: the imaginary device's sea, and worlds on it. Ranks are processes, each
  * with a card of its own.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Which devices the verbs transport takes, several of them as rails, and how rdma_cm connects them: on the imaginary
  * device.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The verbs transport on the imaginary device: what it does right where the device is strict, and what it says where the
  * device fails. Ranks are processes (and, once, threads), each with a card of its own.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The wire of the imaginary device: work requests to packets, packets to memory and completions. A card moves whenever
  * it is called, and by itself every now and then (imaginary.c).

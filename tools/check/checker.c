@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The life of a checker, how it complains, and what buffers and blocks there are. plan_check.h says what makes it a
  * proof.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Inside of the checker: what is known of a set of plans, and what its parts ask of each other. look.c judges the
  * plans as they stand, sum.c does the arithmetic, run.c runs them, result.c judges what came out.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Looking: each plan by itself, then both ends of each link. Nothing is run here.
  */

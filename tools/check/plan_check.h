@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The checker: proves that the plans of all ranks together are the collective they claim to be.
  *

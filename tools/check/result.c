@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What comes out of a run, against what the collective promises.
  */

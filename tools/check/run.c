@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A run: all strands of all ranks, step by step, on symbols.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Arithmetic on symbols: sums of contributions, each kept once.
  */

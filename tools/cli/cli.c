@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Command lines from tables: see cli.h. */
 #include "cli.h"
 

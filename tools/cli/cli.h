@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Command lines of Tutti's programs: one table of options, from which parsing, --help and the manual page are made.
  * Stand-alone: includes nothing of the library.

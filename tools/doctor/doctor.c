@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Looks where faults of RDMA usually lie: limits, device files, ports, addresses, bridges, libraries. It reads what the
  * kernel shows and asks the transports; it changes nothing.

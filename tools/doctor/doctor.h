@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* tutti-info --devices and --doctor: what the network transports could use on this machine, and the usual faults. */
 #ifndef TUTTI_DOCTOR_H
 #define TUTTI_DOCTOR_H

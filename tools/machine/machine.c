@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A host as hwloc and the system's files describe it; see machine.h. */
 #include "machine.h"
 #include "../../src/util/error.h"

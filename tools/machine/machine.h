@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What a host is made of: packages, memories, caches, cores and network devices, as plain data. hwloc and /sys are
  * asked once; the answer is one block of memory without pointers, so it can be sent to other ranks as it is. Nothing

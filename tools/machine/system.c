@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Files of /sys and /proc; see system.h. What can't be read stays unknown. */
 #include "system.h"
 #include "../../src/os/os.h"

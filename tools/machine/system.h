@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the system's files say beyond hwloc: state of devices, limits of control groups. Parts of machine.c. */
 #ifndef TUTTI_MACHINE_SYSTEM_H
 #define TUTTI_MACHINE_SYSTEM_H

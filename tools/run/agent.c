@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The agent starts ranks, carries their input and output, reports how they end, and leaves nothing behind: every rank
  * is the leader of a process group that is killed when the rank ends, when the head says so, or, after SIGTERM and a

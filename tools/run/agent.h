@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The agent: on each host, the parent of that host's ranks. See wire.h for what it says and hears. */
 #ifndef TUTTI_RUN_AGENT_H
 #define TUTTI_RUN_AGENT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Binding through hwloc; see bind.h. Logical order is order of nearness, so neighbours share caches. */
 #include "bind.h"
 

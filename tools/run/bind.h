@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Which processors each rank of a host gets. */
 #ifndef TUTTI_RUN_BIND_H
 #define TUTTI_RUN_BIND_H

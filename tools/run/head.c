@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The head of a job. One thread, one poll loop over its signals, the agents, and its own input and outputs; nothing in
  * it blocks, so that a stopped pager or a host that hangs never makes it deaf to Ctrl-C.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The head: what the user sees of a job. It starts an agent on each host and lasts until all ranks have ended. */
 #ifndef TUTTI_RUN_HEAD_H
 #define TUTTI_RUN_HEAD_H

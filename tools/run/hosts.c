@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Hosts and their formats; see hosts.h. */
 #include "hosts.h"
 #include "../../src/util/error.h"

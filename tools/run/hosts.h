@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Where ranks may run: hosts with slots, from -H, from plain host files, and from the JSON host files of MLX. Pure
  * parsing of text that is already in memory. Status and message as in util/error.h; a failed call adds nothing that

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Lines and sinks; see lines.h. */
 #include "lines.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Output of ranks: cut into whole lines, tagged where wanted, queued, and written when the terminal takes it. */
 #ifndef TUTTI_RUN_LINES_H
 #define TUTTI_RUN_LINES_H

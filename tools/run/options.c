@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Options; see options.h. */
 #include "options.h"
 #include "../../src/os/os.h"

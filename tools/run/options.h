@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The command line of tutti-run. */
 #ifndef TUTTI_RUN_OPTIONS_H
 #define TUTTI_RUN_OPTIONS_H

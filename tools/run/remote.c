@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Starting agents; see remote.h. */
 #include "remote.h"
 #include "../../src/os/os.h"

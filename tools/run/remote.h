@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Starting an agent on a host: this program itself, directly or through a remote shell. */
 #ifndef TUTTI_RUN_REMOTE_H
 #define TUTTI_RUN_REMOTE_H

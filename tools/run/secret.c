@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Making the secret file; see secret.h. */
 #include "secret.h"
 #include "../../src/util/auth.h"

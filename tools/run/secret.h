@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The secret file, for jobs whose launcher carries no secret of its own. */
 #ifndef TUTTI_RUN_SECRET_H
 #define TUTTI_RUN_SECRET_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Buffers, frames and the packed job; see wire.h. Numbers travel with the lowest byte first. */
 #include "wire.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What tutti-run and its agents say to each other: frames over one byte stream per host, in buffers that grow. The head
  * starts an agent on every host, sends it the job, learns where rank 0 will listen, and tells all to go.

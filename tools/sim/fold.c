@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Finds the symmetry of a cluster and a plan: see fold.h. */
 #include "fold.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Symmetry. Where a cluster is made of equal units (say, hosts), and the plan of each unit's ranks is that of the first
  * unit's with all units turned (a ring: u + k modulo their number) or flipped (doubling: u xor k), all units do the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The simulator of plans: see sim.h. Events are strands that may go on and messages that come to the next resource of
  * their way; the earliest one is taken. A cluster that is folded (fold.h) is simulated as its first unit alone.

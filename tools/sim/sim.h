@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A simulator: runs the plans that the engine runs, on a cluster that need not exist, and says how long a call takes
  * there. It moves no data. A step waits for its message and for a free slot as in the engine, then takes its rank's

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a communicator chooses; see advice.h. */
 #include "advice.h"
 #include "../../src/comm/comm.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What a communicator of these ranks chooses: the ring, the leaders of hosts, an algorithm for each size, and the time
  * that the cost model predicts. The library's own planners and tuner are asked; no rule of theirs is repeated here. And

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Boxes in boxes; see boxes.h. */
 #include "boxes.h"
 

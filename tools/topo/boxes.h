@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The inside of a machine as boxes in boxes: packages, groups, shared caches; memories as bars, cores as squares. */
 #ifndef TUTTI_TOPO_BOXES_H
 #define TUTTI_TOPO_BOXES_H

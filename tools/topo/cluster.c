@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Makes a described cluster into routes and prices: see cluster.h. */
 #include "cluster.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A cluster that need not exist, described in a file (docs/topology.md), for the simulator: hosts with ranks, a cable
  * for each, switches with uplinks between them.

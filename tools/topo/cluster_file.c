@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reads the description of a cluster: see cluster_file.h. Every complaint names the line and the field. */
 #include "cluster_file.h"
 

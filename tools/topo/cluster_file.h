@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A cluster as its description has it (docs/topology.md): numbers in the units of the file, nothing worked out yet. */
 #ifndef TUTTI_TOPO_CLUSTER_FILE_H
 #define TUTTI_TOPO_CLUSTER_FILE_H

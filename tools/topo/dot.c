@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* DOT; see dot.h. */
 #include "dot.h"
 #include "svg.h"

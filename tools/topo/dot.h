@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The same picture for Graphviz: hosts as tables of packages and devices, links and ring as edges. */
 #ifndef TUTTI_TOPO_DOT_H
 #define TUTTI_TOPO_DOT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The picture of a job: cards in a circle, in the order of the ring, so that the ring goes round the outside and other
  * links cross the middle. A card is a host, or a pile of equal ones; of one host the ranks stand in the circle.

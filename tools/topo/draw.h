@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A survey as pictures: hosts, what is in them, links and ring; and matrices as heat maps. */
 #ifndef TUTTI_TOPO_DRAW_H
 #define TUTTI_TOPO_DRAW_H

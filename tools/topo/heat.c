@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Heat maps: a cell for each pair, latency and bandwidth side by side; below them the same of all pairs at once, in the
  * same colours, so that what pairs share shows. Figures stand in the cells while they fit. What was taken from others of

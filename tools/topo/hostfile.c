@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Host files: for tutti-run, and for mlx.launch. See advice.h. */
 #include "../../src/util/error.h"
 #include "advice.h"

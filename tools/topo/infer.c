@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What is measured of many pairs, and what the others are taken to have; see infer.h. */
 #include "infer.h"
 #include "../../src/util/error.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Where not every pair can be measured: which hosts belong together, which pairs are worth a measurement, and what the
  * others are taken to have. Works on the survey of rank 0.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* JSON; see json.h. jansson's _new calls take over what they are given, also on failure. */
 #include "json.h"
 #include "../../src/util/error.h"

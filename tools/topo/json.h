@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A survey as JSON: docs/topology.md describes it. */
 #ifndef TUTTI_TOPO_JSON_H
 #define TUTTI_TOPO_JSON_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Files back into surveys; see load.h. What json.c writes is what this reads. */
 #include "load.h"
 #include "../../src/topo/believe.h"

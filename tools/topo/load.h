@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A survey from a file: what tutti-topo --json wrote, or one machine that hwloc exported as XML. */
 #ifndef TUTTI_TOPO_LOAD_H
 #define TUTTI_TOPO_LOAD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Measuring over the public calls; see measure.h. The rank that times decides by its own clock when there was enough,
  * and says so in what it sends, so that the other one needs neither clock nor count.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * How fast ranks reach each other: half a round trip of 8 bytes, and 1 MiB messages back to back. First as many pairs at
  * once as can be, then one at a time: all, or of many ranks a few of each class (infer.h).

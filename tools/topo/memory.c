@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Streams through memory; see memory.h. One thread on each core; all touch their part of one buffer, then the first reads
  * and copies alone, over the whole of it, then all of them do, each over its part. What counts is the median of pieces: a

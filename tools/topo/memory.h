@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * How fast memory is: each NUMA node's is read and copied by one core near it, and by all that may be used at once. A
  * stream over a buffer that no cache holds; under a second for a host, whatever it has.

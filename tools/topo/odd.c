@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Odd ones out; see odd.h. A link is compared with those of its class (transport and relation), and of these with the
  * better ones: the value that three of four do not exceed. A host or rank of which all links are bad is named once.

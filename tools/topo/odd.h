@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What stands out: links that are slow or late among their peers, faster one way than the other, or unsteady; devices
  * with another MTU than their network's; ranks far from their device, or crowded on one core. Pure functions of a survey.

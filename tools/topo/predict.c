@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The table of --predict: see predict.h. */
 #include "predict.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* How long a collective would take on a described cluster, by each algorithm: tutti-topo --predict. */
 #ifndef TUTTI_TOPO_PREDICT_H
 #define TUTTI_TOPO_PREDICT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The picture of --predict, by gnuplot: see predict.h. */
 #include <errno.h>
 #include <math.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Who meets whom; see rounds.h. */
 #include "rounds.h"
 #include "../../src/util/error.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Who meets whom, round after round: pure functions. In a round nobody meets two, so all its pairs can be measured at
  * once. Few ranks all meet each other; of many, each meets those that are 1, 2, 4, ... ranks away, to either side.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Collecting; see survey.h. */
 #include "survey.h"
 #include "../../src/comm/comm.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * All that tutti-topo knows about a job, collected on rank 0: hosts, ranks, what reaches whom, and, once measured, how
  * fast.

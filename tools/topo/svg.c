@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Shapes of SVG; see svg.h. */
 #include "svg.h"
 

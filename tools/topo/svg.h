@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* SVG, written straight into a file: shapes, texts, a scale of colours for speeds. Sizes are pixels, y goes down. */
 #ifndef TUTTI_TOPO_SVG_H
 #define TUTTI_TOPO_SVG_H

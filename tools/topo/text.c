@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Text: hosts with equal siblings folded into one line, ranks, and pairs: as matrices while these fit a terminal, as
  * classes beyond.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A survey as text for people. */
 #ifndef TUTTI_TOPO_TEXT_H
 #define TUTTI_TOPO_TEXT_H

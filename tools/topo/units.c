@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What is drawn as one; see units.h. */
 #include "units.h"
 #include "../../src/util/error.h"

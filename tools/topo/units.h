@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What a picture shows as one thing: a host; a group of equal hosts, where there are many; or a rank, where there is
  * one host only. And the links between these: means over the pairs of ranks that they join.

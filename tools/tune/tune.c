@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Measuring costs; see tune.h. Two ranks exchange: an all-gather of two ranks in place is nothing but that, by a plan over
  * links or by the direct tier, whichever is allowed. A latency is the time of a few bytes; the price of a byte is what

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Measuring what links and memory cost, with the library itself over the links that there are; see src/tuner/costs.h. */
 #ifndef TUTTI_TUNE_H
 #define TUTTI_TUNE_H

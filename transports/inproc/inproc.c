@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * inproc: ranks that are threads of one process. The ring is plain memory, and a receiver may read any of the sender's
  * memory in place. The lowest rank of the process makes the segment; the others find it in a list of the process.

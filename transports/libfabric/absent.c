@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* In the place of this folder where libfabric's headers were missing at build time: says so. */
 #include "../../src/transport.h"
 #include "../../src/util/error.h"

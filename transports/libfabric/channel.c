@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See channel.h. */
 #include "channel.h"
 #include "../../src/os/os.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The side channel of a pair of ranks: an authenticated TCP connection on which they tell each other their addresses, and
  * for each link the place, key and number by which its slots and credits travel, and when they let go of it. Records of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See choose.h. */
 #include "choose.h"
 #include "../../src/util/error.h"

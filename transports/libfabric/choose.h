@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Which provider, domain and fabric of libfabric to use. Each rank lists the ones that it could use, best first, and tells
  * the others; when all lists are known, each takes the one of its own that most ranks have.

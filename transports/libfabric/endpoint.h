@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * One endpoint of libfabric and what belongs to it: its domain, the queue of completions, the table of addresses, and the
  * memory that peers and the device may touch.

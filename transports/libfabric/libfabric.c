@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * libfabric: fabrics for which it has a provider: EFA, Slingshot, Omni-Path, InfiniBand, and for tests its emulations over
  * sockets and shared memory. One reliable, unconnected endpoint for each rank of a world; links are ends in registered

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The library's few symbols; see load.h. */
 #include "load.h"
 #include "../../src/util/error.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* libfabric, found at run time. Only these few are symbols of the library; the rest are inline calls through its objects. */
 #ifndef TUTTI_LIBFABRIC_LOAD_H
 #define TUTTI_LIBFABRIC_LOAD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Peers and what they say over their side channels; see state.h, channel.h. */
 #include "../../src/os/os.h"
 #include "../../src/util/clock.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What pump does: completions, slots, credits; see state.h. */
 #include "../../src/util/error.h"
 #include "../../src/util/log.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The transport's state in one world: its endpoint, its peers, its wires. All calls are on one thread at a time. */
 #ifndef TUTTI_LIBFABRIC_STATE_H
 #define TUTTI_LIBFABRIC_STATE_H

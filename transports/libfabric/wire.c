@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See wire.h. Nothing here waits; memory order: the pump plays the missing side of the ring (src/engine/link.h). */
 #include "wire.h"
 #include "../../src/util/auth.h"

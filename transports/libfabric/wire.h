@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A wire: this side's end of one link. The ring of either end stands in registered memory, and a slot travels as its
  * image from offset 8 (length, signature, payload), straight into the same slot of the peer's ring.

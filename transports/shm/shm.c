@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * shm: processes of one host. The lowest of the ranks that might share memory makes it and leaves it with its door;
  * the others ask for it over the local socket, whose peer was authenticated, map it and read the nonce in it: that, not a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Sealed frames of a stream, see cover.h. */
 #include "cover.h"
 #include "../../src/os/os.h"

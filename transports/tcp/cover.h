@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * What covers a stream whose data is encrypted: the bytes of both directions on their way through sealed frames. It
  * stands where the plain stream has its system calls, and has their results: bytes that went, or came, or -1 with errno;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Slots to bytes and bytes to slots; see stream.h. Moving them never blocks and never allocates. */
 #include "stream.h"
 #include "../../src/os/os.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A stream: one socket between this rank and a peer that carries the slots of up to two links, one in each direction, so
  * that TCP's acknowledgements travel with data. On the wire a slot is its length and signature, as they stand in it from

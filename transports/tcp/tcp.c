@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tcp: sockets between any two ranks, one for the two links of a lane that join them. The lower rank dials the other's
  * door under the lane's name, and the other takes the connection from its own. The rings on both sides are ordinary

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See cm.h. */
 #include "cm.h"
 #include "../../src/util/auth.h"

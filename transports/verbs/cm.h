@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Connecting by rdma_cm, for fabrics where an exchange of queue pairs' numbers is not enough (iWARP; routes that the
  * connection manager must ask for). librdmacm is found at run time, as libibverbs is. It gets no more to do than it

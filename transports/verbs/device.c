@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Choosing and opening a port; see device.h. What the device can do is asked, never looked up by its name: a queue pair
  * of the wanted kind is made on trial, and limits are those that it reports.

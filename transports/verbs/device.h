@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * One port of one RDMA device, opened: which one was chosen and why, its limits, its protection domain, its one completion
  * queue, and the registered memory from which rings are cut.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Modes send and uc: slots travel in frames, from and to registered buffers of the pair. Each frame's head brings along
  * how many frames its sender has received and posted anew, and slots given back on a channel. UC wants a SEND and its

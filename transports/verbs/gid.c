@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The GID of a port: found by type and address, for its index differs from port to port and in containers. */
 #include "../../src/util/error.h"
 #include "device.h"

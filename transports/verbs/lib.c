@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Finding libibverbs; see lib.h. */
 #include "lib.h"
 #include "../../src/util/error.h"

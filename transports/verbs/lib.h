@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * libibverbs, found at run time, so that one binary serves machines with and without it. What verbs.h defines inline
  * (posting, polling, arming) goes through the context's own table and needs no symbol.

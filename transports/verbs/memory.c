@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Regions: anonymous memory, registered as a whole, from which rings are cut in pages, first fit. Each is at least twice
  * as long as the last, so even a device with a hundred registrations never runs out of them.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Registered memory of a device, in regions that grow: few registrations, however many rings. Private to device.c. */
 #ifndef TUTTI_VERBS_MEMORY_H
 #define TUTTI_VERBS_MEMORY_H

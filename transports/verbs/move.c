@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A pair's traffic in mode write, and what all modes share: posting, completions, credit. See pair.h. */
 #include "../../src/util/error.h"
 #include "pair.h"

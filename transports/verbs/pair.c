@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A pair's life: greeting, links, goodbye, errors; see pair.h. */
 #include "pair.h"
 #include "../../src/os/os.h"

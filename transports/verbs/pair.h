@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A pair: what joins this rank to one peer. One queue pair carries all links between them, so that devices with few of
  * them serve many ranks; one socket, dialled and authenticated by the bootstrap, carries what must not travel by RDMA:

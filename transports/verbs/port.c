@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Which ports there are, and which is the best for this rank; see port.h. */
 #include "port.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Ports and how one is chosen: which there are, how near and how fast, and their GIDs. Private to this folder. */
 #ifndef TUTTI_VERBS_PORT_H
 #define TUTTI_VERBS_PORT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See qp.h. */
 #include "qp.h"
 #include "../../src/util/error.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The queue pair of a pair: made with what the device allows, and brought up towards the peer's. */
 #ifndef TUTTI_VERBS_QP_H
 #define TUTTI_VERBS_QP_H

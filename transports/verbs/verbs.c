@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * verbs: RDMA between ranks on different hosts (InfiniBand, RoCE, Thunderbolt). The lower rank of a pair dials the
  * other; see pair.h for what then follows. A rail is a port of a device, with pairs of its own and one completion queue,
