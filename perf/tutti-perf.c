@@ -138,7 +138,7 @@ static void *run_rank(void *arg)
 	return NULL;
 }
 
-/* The variable by which a launcher says that it started several processes; NULL: there is none. */
+/* The variable that shows that a launcher started several processes; NULL: there is none. */
 static const char *launched_as_many(void)
 {
 	static const char *const sizes[] = {"TUTTI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE",

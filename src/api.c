@@ -206,7 +206,7 @@ int tutti_group_end(void)
 
 /* ---- requests ---------------------------------------------------------------------------------------------------------- */
 
-/* A forked child has no part in its parent's requests. Those of a communicator that has ended stand for themselves. */
+/* A forked child must not use its parent's requests. Requests of a communicator that has ended need no check. */
 static int check_requests(struct tutti_request *const *reqs, int n)
 {
 	int rc = TUTTI_OK;

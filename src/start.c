@@ -76,7 +76,7 @@ static const char *environment(void *ctx, const char *name)
 
 /*
  * The listener that tutti-run gave rank 0 serves all its worlds in turn, and stays open between them. The number may be
- * another file of the application's by now, so only what it should be is believed.
+ * another file of the application by now, so it is used only if it is that listener.
  */
 static int inherited_listener(const struct rendezvous *root)
 {
@@ -127,7 +127,7 @@ static struct {
 static int make_in_turn(struct tutti_comm **comm, struct world_start *start, const struct tutti_config *cfg,
                         struct params *params)
 {
-	if (turns.forks != service_forks) { /* whoever held it is not in this process */
+	if (turns.forks != service_forks) { /* the thread that held it is not in this process */
 		pthread_mutex_init(&turns.lock, NULL);
 		turns.forks = service_forks;
 		turns.last = 0;

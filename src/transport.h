@@ -84,7 +84,7 @@ struct transport_env {
 	void (*silent)(const struct transport_env *env, int peer, const char *how);
 };
 
-/** One direction wanted between this rank and `peer`. Equal on both sides but for `outgoing`. */
+/** One direction wanted between this rank and `peer`. Equal on both sides except for `outgoing`. */
 struct link_spec {
 	uint64_t comm; /* id of the communicator */
 	int peer;      /* rank in the world */
@@ -126,13 +126,13 @@ struct transport {
 /** The registry, best first: transport.c. Ends with NULL. */
 extern const struct transport *const transport_table[];
 
-/** The one of that name, of len characters; NULL: there is none. */
+/** The transport with this name, of len characters; NULL: unknown. */
 const struct transport *transport_find(const char *name, size_t len);
 
 /** The ring that suits a transport, where a cable lies between or not; NULL: memory. */
 struct ring_size transport_ring(const struct transport *t, bool cable);
 
-/** 64-bit name of a link, equal on both sides: from the communicator, who sends, who receives, lane. */
+/** 64-bit name of a link, equal on both sides: from communicator, sender, receiver and lane. */
 uint64_t link_tag(const struct link_spec *spec, int self);
 
 /** Does TUTTI_TRANSPORT (or the config's) allow it? EINVAL with the list of names when the text names an unknown one. */

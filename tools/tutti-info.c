@@ -128,7 +128,7 @@ static int show_transports(void)
 	return 0;
 }
 
-/* What is about to be written need not be there, or right. */
+/* The table that is about to be written need not exist or be valid. */
 static int measure_costs(void)
 {
 	struct tutti_comm *c;

@@ -48,7 +48,7 @@ static int act(const struct run_command *c)
 	}
 }
 
-/* Whoever starts us without the standard files would get our sockets under their numbers. */
+/* If we were started without the standard files, our sockets would get their numbers. */
 static int open_standard_files(void)
 {
 	int fd;

@@ -141,7 +141,7 @@ static int advise_and_report(const struct survey *s, const struct tutti_comm *c,
 	return rc;
 }
 
-/* What is sent and received ends with the last gather, so a rank that has no report to make may leave. */
+/* Communication ends with the last gather, so a rank without a report to make may leave. */
 static int look(struct tutti_comm *c, const struct asked *q)
 {
 	struct survey s;

@@ -363,7 +363,7 @@ void pin_rank(int rank)
 	}
 }
 
-/* Before the library starts, so that all that it makes is made there. The launchers' variables say who is who. */
+/* Before the library starts, so that all that it makes is made there. The rank comes from the launchers' variables. */
 static void pin_process(void)
 {
 	static const char *const names[] = {"TUTTI_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"};

@@ -100,7 +100,7 @@ static void await(_Atomic uint64_t *seq, uint64_t value)
 	}
 }
 
-/* F1: what was written before is visible to whoever sees `value`. */
+/* F1: everything written before is visible to a process that sees `value`. */
 static void post(_Atomic uint64_t *seq, uint64_t value)
 {
 	atomic_store_explicit(seq, value, memory_order_release);
@@ -157,8 +157,8 @@ static void add(line_data *to, const line_data *a, const line_data *b, size_t li
 }
 
 /*
- * The data path of a two-rank all-reduce. Two buffers in turn need no other handshake: who has seen the peer's flag of
- * round k knows that the peer had read all of round k - 1.
+ * The data path of a two-rank all-reduce. Two buffers in turn need no other handshake: a process that has seen the
+ * peer's flag of round k knows that the peer has read all of round k - 1.
  */
 static void exchange(struct side *s, size_t bytes, int n)
 {

@@ -57,7 +57,7 @@ static double monotonic(void)
 	return read_clock(CLOCK_MONOTONIC);
 }
 
-/* A rank that is a process pays for the library's threads, too. */
+/* For a rank that is a process, this includes the library's threads. */
 static clockid_t cpu_clock(const struct options *o)
 {
 	return o->threads > 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_PROCESS_CPUTIME_ID;

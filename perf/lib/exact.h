@@ -15,7 +15,7 @@
 
 #include "tutti.h"
 
-/** What data are made for, where it is not a reduction by a tutti_op. */
+/** What the data is made for, if not for a reduction by a tutti_op. */
 enum {
 	EXACT_COPY = -1, /* moved, not folded: any bits */
 	EXACT_NOISE =

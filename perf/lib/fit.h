@@ -11,7 +11,7 @@ struct claim {
 	double available, wanted; /* bytes: left on its host (0: unknown), for its buffers */
 };
 
-/** Part of the available memory that buffers may take: the library and the system need some, too. */
+/** Part of the available memory that buffers may take: the library and the system also need some. */
 #define FIT_PART 0.8
 
 /** The largest share, up to 1, of what is wanted that fits on every host. The same on all ranks. */

@@ -91,7 +91,7 @@ static int gather(struct bench *b, const struct decoder *d, double seconds, stru
 		own += b->calls[i];
 	memcpy(part, d->profile.spent, sizeof(d->profile.spent));
 	if (n > 1) {
-		/* who comes last to a call has waited for nobody: the least time over ranks is the call's own */
+		/* the last rank to enter a call has not waited: the least time over the ranks is the call's own */
 		status = over_ranks(b, b->calls, calls, TUTTI_MIN);
 		for (size_t i = 0; i < calls; i++)
 			pure += b->calls[i];

@@ -15,7 +15,7 @@ const char *preset_name(int i);
 /** Changes a shape as "layers=4,mlp=352,tied=1" says. 0, or -1 with the problem. */
 int preset_change(struct config *c, const char *changes, struct problem *p);
 
-/** Writes config.json and the weights, in `files` files, to `dir`, which is made where there is none. */
+/** Writes config.json and the weights, in `files` files, to `dir`, which is created if necessary. */
 int checkpoint_make(const struct config *c, enum element type, int files, uint64_t seed, const char *dir,
                     struct problem *p);
 

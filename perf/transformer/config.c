@@ -185,8 +185,8 @@ static void read_family(struct reader *r, struct config *c)
 		i++;
 	if (i == FAMILIES) {
 		r->bad = true;
-		problem(r->problem, "%s: \"model_type\" is %s; llama, mistral, qwen2 and qwen3 are supported",
-		        r->path, type ? type : "missing");
+		problem(r->problem, "%s: \"model_type\" is %s; llama, mistral, qwen2 and qwen3 are supported", r->path,
+		        type ? type : "missing");
 		return;
 	}
 	c->family = (enum family)i;
@@ -284,8 +284,8 @@ static void read_rope_object(struct reader *r, struct config *c, bool said)
 		read_stretch(r, c);
 	} else if (strcmp(type, "default") != 0) {
 		r->bad = true;
-		problem(r->problem, "%s: \"%srope_type\" is %s; only \"default\" and \"llama3\" are supported",
-		        r->path, r->of, type);
+		problem(r->problem, "%s: \"%srope_type\" is %s; only \"default\" and \"llama3\" are supported", r->path,
+		        r->of, type);
 	}
 	refuse_what_is_left(r, NULL, 0);
 }

@@ -19,7 +19,7 @@ struct config {
 	int window;    /* tokens that a token looks back at, itself among them; 0: all */
 	double eps, theta;
 	bool tied;           /* the output head is the embedding */
-	bool attention_bias; /* of queries, keys and values; config_output_bias says whether of the output, too */
+	bool attention_bias; /* of queries, keys and values; config_output_bias tells whether also of the output */
 	bool mlp_bias;
 	/* Llama 3's stretching of the rotary embedding; factor 0: none */
 	struct {

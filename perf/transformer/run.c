@@ -120,7 +120,7 @@ int run_generate(struct rank *r)
 
 struct errors {
 	double worst, largest; /* difference from the reference; logit of the reference */
-	size_t not_finite; /* logits, of the reference or ours, that are no numbers or infinite: then nothing is known */
+	size_t not_finite; /* logits, of the reference or ours, that are NaN or infinite: the result is then unknown */
 	int other_choice;  /* tokens that the reference would have chosen otherwise */
 };
 

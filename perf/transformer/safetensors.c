@@ -218,7 +218,8 @@ static int open_listed(struct checkpoint *c, const char *dir, const char *path, 
 	json_object_foreach (map, tensor, v) {
 		file = json_string_value(v);
 		if (!file || !*file || strchr(file, '/'))
-			return problem(p, "%s: tensor %s: expected the name of a file in the same directory", path, tensor);
+			return problem(p, "%s: tensor %s: expected the name of a file in the same directory", path,
+			               tensor);
 		if (!is_open(c, file) && open_file(c, dir, file, p) != 0)
 			return -1;
 	}

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Checkpoints in the safetensors format: a file is eight bytes of length, a JSON header of that length, which names each
- * tensor with type, shape and place, and the tensors' bytes. A checkpoint is model.safetensors, or several files that
- * model.safetensors.index.json lists. Files are mapped, never read as a whole: what nobody looks at stays on the disk.
+ * Checkpoints in the safetensors format: a file is eight bytes of length, a JSON header of that length, which names
+ * each tensor with type, shape and place, and the tensors' bytes. A checkpoint is model.safetensors, or several files
+ * that model.safetensors.index.json lists. Files are mapped, never read as a whole: unused parts stay on the disk.
  *
- * Nothing in a file is believed before it was compared with the size of the file.
+ * Every value in a file is compared with the size of the file before it is used.
  */
 #ifndef TRANSFORMER_SAFETENSORS_H
 #define TRANSFORMER_SAFETENSORS_H

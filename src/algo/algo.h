@@ -9,8 +9,8 @@
 #include "../plan/plan.h"
 
 /**
- * Who stands where: rank r is on host host[r] (0 .. nhosts-1, numbered by lowest rank). A ring goes through the ranks in
- * `order`, which keeps those of a host together; NULL: host by host, by rank.
+ * The placement of ranks: rank r is on host host[r] (0 .. nhosts-1, numbered by lowest rank). A ring goes through the
+ * ranks in `order`, which keeps those of a host together; NULL: host by host, by rank.
  */
 struct shape {
 	int nranks, nhosts;

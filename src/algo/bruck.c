@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bruck: in round k everybody sends all that it has, but no more than is missing, to the rank 2^k before it, and so
- * doubles what it knows. What a rank has is a run of blocks that begins with its own and wraps at n: a block set, so
- * that everything arrives at its place and the final rotation of the textbook is not needed. Any n.
+ * Bruck: in round k every rank sends all blocks that it has, but no more than are missing, to the rank 2^k before it,
+ * and so doubles its number of blocks. The blocks of a rank are a run that begins with its own and wraps at n. Such a
+ * run is a block set, so everything arrives at its final place and the rotation of the textbook is not needed. Any n.
  */
 #include "team.h"
 

@@ -81,8 +81,8 @@ struct leg doubling_leg(int n)
 }
 
 /*
- * The nearest first: where hosts have equally many ranks, a power of two, and these stand together, the first rounds stay inside hosts. Who
- * stands in for another is on its host.
+ * The nearest first: where hosts have equally many ranks, a power of two, and these stand together, the first rounds
+ * stay inside hosts. A rank that represents another one is on the same host.
  */
 static void volume(struct volume *v, const struct plan_args *a)
 {

@@ -4,16 +4,15 @@
  * until each owns one part; an all-gather runs the same way back. As few rounds as doubling, as few bytes as a ring.
  *
  * p = the largest power of two <= n places take part. If n is larger the first 2 (n - p) ranks form pairs of
- * neighbours, of which the odd one hands everything to the even one and gets its result from it. What belongs to
- * consecutive places is always one run of blocks: of an all-reduce one block a place, otherwise the blocks of the
- * ranks at it.
+ * neighbours, of which the odd one hands everything to the even one and gets its result from it. Consecutive places
+ * always own one run of blocks: of an all-reduce one block a place, otherwise the blocks of the ranks at it.
  */
 #include "team.h"
 
 struct halving {
 	const struct team *t;
 	int pow, extra;
-	int place;         /* of this member among those who take part, or of the one it is paired with */
+	int place; /* the place of this member among those that take part, or of the one that it is paired with */
 	bool paired, away; /* one of two at a place; the one that does not take part */
 	bool owned;        /* places own the blocks of their ranks */
 	int channel, channels;
@@ -78,7 +77,10 @@ static void whole(struct plan_builder *b, const struct halving *h, struct step s
 	}
 }
 
-/* Sums of the runs go to `at`; that of the own run too, or to `last`, and (all-reduce) at once back to the peer. */
+/*
+ * Sums of the runs go to `at`. The sum of its own run goes there as well, or to `last`, and (all-reduce) at once back
+ * to the peer.
+ */
 static void halve_all(struct plan_builder *b, const struct halving *h, uint8_t at, uint8_t last, bool join)
 {
 	uint8_t from = BUF_IN;

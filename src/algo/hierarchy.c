@@ -5,10 +5,10 @@
  * ranks on a host, the first q ranks of each are leaders, and leader j works with the leaders j of the other hosts on
  * the j-th share of the data.
  *
- * Nothing here is an algorithm of its own: the phases are those of the flat algorithms, among other teams. Phases
- * that hand on through OUT are strands, so that the chunks of a long message are at all levels at once. A reduction
- * keeps its sums in scratch, which belongs to one strand; what ranks send to their leaders goes in a strand of its
- * own there too.
+ * Nothing here is an algorithm of its own: the phases are those of the flat algorithms, among other teams. Phases that
+ * hand on through OUT are strands, so that the chunks of a long message are at all levels at once. A reduction keeps
+ * its sums in scratch, which belongs to one strand; there, too, a separate strand carries what ranks send to their
+ * leaders.
  */
 #include "team.h"
 
@@ -155,7 +155,7 @@ static void deal(struct plan_builder *b, const struct hier *x, int root)
 		recv_from(b, t, root, BUF_OUT, share(x, 0, t->me));
 }
 
-/* Each leader hands its share to all others of the host, except `root`, who has it. */
+/* Each leader passes its share to all others of the host, except `root`, which has it. */
 static void spread(struct plan_builder *b, const struct hier *x, int root)
 {
 	const struct team *t = &x->host;

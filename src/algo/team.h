@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Phases: the parts that algorithms share and that a hierarchy puts together. A phase is an algorithm among the
- * members of a team, who may be all ranks, those of one host, or one of each host. It appends steps to the strand
- * that is open.
+ * Phases: the parts that algorithms share and that a hierarchy puts together. A phase is an algorithm among the members
+ * of a team: all ranks, those of one host, or one of each host. It appends steps to the strand that is open.
  */
 #ifndef TUTTI_TEAM_H
 #define TUTTI_TEAM_H
@@ -26,7 +25,7 @@ void team_free(struct team *t);
 bool team_of_all(struct plan_builder *b, struct team *t, const struct plan_args *a, int parts, int part);
 /** The same, but in the order of a ring: the ranks of one host stand next to each other. */
 bool team_by_host(struct plan_builder *b, struct team *t, const struct plan_args *a, int parts, int part);
-/** The member who has that rank, or -1. */
+/** The member that has this rank, or -1. */
 int team_member(const struct team *t, int rank);
 /** Turns the ring of members round; member 0 stays. */
 void team_reverse(struct team *t);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Double binary tree: two trees over the same ranks, each for half of the blocks; who is inside one is a leaf of the
- * other, so everybody sends and receives about the whole message once. Depth log2 n, and pipelined: the way up and
- * the way down are strands of their own.
+ * Double binary tree: two trees over the same ranks, each for half of the blocks; an inner rank of one is a leaf of the
+ * other, so every rank sends and receives about the whole message once. Depth log2 n, and pipelined: the way up and the
+ * way down are strands of their own.
  *
- * Places 0 .. m - 1; b = the lowest bit of v. The parent of v is v without b but with 2 b, or v without b if that is
- * no place; place 0 is the root. Everything below the left child, v - b / 2, is before v, everything below the right
- * one behind: a sum left + own + right is over consecutive places. The second tree is the first one mirrored (m even)
- * or shifted by one (m odd).
+ * Places 0 .. m - 1; b = the lowest bit of v. The parent of v is v without b but with 2 b, or v without b if there is
+ * no such place; place 0 is the root. Everything below the left child, v - b / 2, is before v, everything below the
+ * right one behind: a sum left + own + right is over consecutive places. The second tree is the first one mirrored (m
+ * even) or shifted by one (m odd).
  *
  * In an all-reduce the places are all ranks. In a broadcast or reduction they are all but the root, which feeds, or
  * is fed by, the roots of both trees.
@@ -183,7 +183,10 @@ static void build(struct plan_builder *b, const struct plan_args *a)
 	team_free(&t);
 }
 
-/* Who is inside one tree is a leaf of the other: three neighbours and one. Two children are served one after the other. */
+/*
+ * An inner rank of one tree is a leaf of the other: three neighbours and one. Two children are served one after the
+ * other.
+ */
 static void volume(struct volume *v, const struct plan_args *a)
 {
 	int ways = a->coll == COLL_ALLREDUCE ? 2 : 1, depth = log2_up(a->nranks);

@@ -10,12 +10,13 @@
  *   ready ─▶           the rank's edges of the tree stand
  *   go ◀─              everybody's do
  *
- * Until "go" rank 0 hears of every failure, on that connection or by its end, and tells it to all: so all report the
- * same. Afterwards only the tree is left, and a failure travels along it. The tree: the parent of r is r without its
- * lowest bit, so that a subtree is an interval of ranks, and an all-gather needs no copies: each part arrives in place.
+ * Until "go", rank 0 learns of every failure, on that connection or by its end, and reports it to all ranks, so all
+ * show the same error. Afterwards only the tree is left, and a failure travels along it. The tree: the parent of r is r
+ * without its lowest bit, so that a subtree is an interval of ranks, and an all-gather needs no copies: each part
+ * arrives in place.
  *
- * Who waits for rank 0's verdict waits a little longer than rank 0, and a parent a little longer than its children, so
- * that the one who knows the reason is first to speak.
+ * A rank that waits for rank 0's verdict waits a little longer than rank 0, and a parent a little longer than its
+ * children, so that the rank that knows the reason reports it first.
  */
 #include "bootstrap.h"
 #include "../os/os.h"
@@ -38,7 +39,7 @@
 #define MS           UINT64_C(1000000)
 #define GRACE        (2000 * MS) /* for rank 0's verdict */
 #define LINGER       (2000 * MS) /* for ranks that join after a failure */
-#define VERDICT      (1000 * MS) /* for the same, by who knows of a failure already */
+#define VERDICT      (1000 * MS) /* for the same, in a rank that already knows of a failure */
 #define LEVEL_GRACE  (250 * MS)  /* for each level of the tree */
 #define INTRODUCTION (5000 * MS) /* for a notice that has begun to arrive */
 #define CHILDREN     31
@@ -160,8 +161,8 @@ static struct arrival *empty_inbox(struct bootstrap *b)
 }
 
 /*
- * A job that runs has no place, and says so; who was in this world is early for the next one. On the service thread: a fresh
- * connection takes the words at once.
+ * A running job has no place and says so; a rank that was in this world is early for the next one. On the service
+ * thread: a fresh connection takes these bytes at once.
  */
 static void on_latecomer(void *arg, struct session session, const struct hello *hello)
 {
@@ -285,12 +286,14 @@ static int doubled(const struct lobby *l, const struct contact *other)
 
 	seat_text(l, other->rank, one, sizeof(one));
 	contact_text(other, two, sizeof(two));
-	return fail(TUTTI_EMISMATCH,
-	            "two processes claim to be rank %d: %s and %s; give each process its own rank",
+	return fail(TUTTI_EMISMATCH, "two processes claim to be rank %d: %s and %s; give each process its own rank",
 	            other->rank, one, two);
 }
 
-/* Reads the contact of one that arrived, and seats it. To hang up before is no failure: the dialler tries again. */
+/*
+ * Read the contact of a rank that arrived, and assign its place. Hanging up before is not a failure: the dialler tries
+ * again.
+ */
 static int seat(struct lobby *l, struct arrival *a)
 {
 	struct contact contact;
@@ -396,7 +399,7 @@ static int serve_lobby(struct lobby *l)
 	return rc;
 }
 
-/* A rank that has the key is let in by all that have joined. Who can't be told it has left. */
+/* Every joined rank accepts a rank that has the key. A rank to which the key can't be sent has left. */
 static void give_keys(struct lobby *l, const struct arrival *a)
 {
 	uint8_t key[AUTH_KEY];
@@ -445,8 +448,8 @@ static int send_go(struct lobby *l, int rank)
 }
 
 /*
- * Tells the failure to those that join a little later, too: they were started at about the same time, and would else
- * try to find rank 0 until their limit.
+ * Report the failure also to ranks that join a little later. They were started at about the same time, and would
+ * otherwise look for rank 0 until their limit.
  */
 static void linger(struct lobby *l, int rc)
 {
@@ -769,7 +772,10 @@ static int send_to(struct edge *e, enum notice_kind kind, const void *buf, size_
 	return rc == TUTTI_EPEER ? receive(e, NOTICE_FAIL, NULL, 0, limit) : blame(e, rc, false);
 }
 
-/* Who has everything has not failed because a child is gone: the next to need that child says so, with its name. */
+/*
+ * A rank that has everything does not fail because a child is gone: the next rank that needs that child reports it by
+ * name.
+ */
 static int send_down(struct edge *e, const void *buf, size_t bytes, struct net_limit limit)
 {
 	int rc = send_to(e, NOTICE_DOWN, buf, bytes, limit);

@@ -30,9 +30,11 @@ struct rendezvous {
 
 /**
  * Joins. `door` and `me` are this rank's; `key` is the rendezvous's: the door's, or, where that is open (no secret was
- * given), one that everyone has; then rank 0's door's key becomes that of all doors. root->listen_fd stays the caller's. Blocks until all
- * ranks joined; who is early, because rank 0 is still in the world *root->last, joins again until it is done there; ETIMEOUT names the ranks that are missing, EAUTH a wrong secret, EMISMATCH another size or version,
- * EPEER who left. All that joined get rank 0's message. On error nothing is left open.
+ * given), one that everyone has; then rank 0's door's key becomes that of all doors. root->listen_fd stays the
+ * caller's. Blocks until all ranks have joined. A rank that is early, because rank 0 is still in the world *root->last,
+ * joins again until rank 0 is done there. ETIMEOUT names the missing ranks; EAUTH: wrong secret; EMISMATCH: different
+ * size or version; EPEER names the rank that left. All ranks that joined get rank 0's text. On error nothing is left
+ * open.
  */
 int bootstrap_open(struct bootstrap **b, const struct rendezvous *root, int rank, int nranks, struct door *door,
                    const struct contact *me, const struct auth_key *key, struct net_limit limit);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Contacts, see contact.h. Those of others are untrusted: no string in them is believed to end. */
+/* Contacts, see contact.h. Those of others are untrusted: their strings may lack a terminating zero. */
 #include "contact.h"
 #include "../os/os.h"
 #include "../util/auth.h"
@@ -45,17 +45,20 @@ int contact_agree(const struct contact *a, const struct contact *b)
 	char na[128], nb[128];
 
 	if (b->magic == __builtin_bswap32(a->magic))
-		return fail(TUTTI_EMISMATCH, "a rank's byte order differs from that of rank %d: all hosts of a job must have the same byte order",
-		            a->rank);
+		return fail(
+		        TUTTI_EMISMATCH,
+		        "a rank's byte order differs from that of rank %d: all hosts of a job must have the same byte order",
+		        a->rank);
 	if (b->magic != a->magic)
-		return fail(TUTTI_EMISMATCH, "rank %d received something that is not a contact: does the sender belong to this job?",
+		return fail(TUTTI_EMISMATCH,
+		            "rank %d received something that is not a contact: does the sender belong to this job?",
 		            a->rank);
 	contact_text(a, na, sizeof(na));
 	contact_text(b, nb, sizeof(nb));
 	if (b->version != a->version)
 		return fail(TUTTI_EMISMATCH,
-		            "%s speaks protocol version %u and %s version %u: install the same Tutti on all hosts",
-		            na, a->version, nb, b->version);
+		            "%s speaks protocol version %u and %s version %u: install the same Tutti on all hosts", na,
+		            a->version, nb, b->version);
 	if (b->size != a->size)
 		return fail(TUTTI_EMISMATCH, "%s is in a job of %d ranks and %s in one of %d", na, a->size, nb,
 		            b->size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a rank tells all others about itself, once, in the bootstrap's all-gather. Raw and of fixed size: magic, version
- * and byte order come first and are compared before anything else is believed.
+ * and byte order come first and are compared before anything else is used.
  */
 #ifndef TUTTI_CONTACT_H
 #define TUTTI_CONTACT_H

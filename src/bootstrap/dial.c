@@ -262,7 +262,7 @@ static void answered(struct dial *d, struct attempt *a)
 		end_at(a, rc);
 }
 
-/* What came of the message that is awaited; nothing beyond it is read: that is for who gets the connection. */
+/* Read the expected message, and nothing beyond it: the rest is for the owner of the connection. */
 static void receive(struct dial *d, struct attempt *a)
 {
 	size_t want = a->phase == PROVING        ? sizeof(struct answer)

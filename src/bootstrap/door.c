@@ -30,7 +30,7 @@
 #define MS           UINT64_C(1000000)
 #define PATIENCE     (5000 * MS) /* a guest proves itself within this */
 #define PENDING_MAX  64          /* guests at a time, beside one for each rank */
-#define ACCEPTS      16          /* in one go, so that those who came before get their turn */
+#define ACCEPTS      16          /* at a time, so that earlier connections get their turn */
 #define ACCEPT_PAUSE (100 * MS)  /* when descriptors run out */
 #define LISTENERS    (2 * NET_ADDRS + 2)
 #define KINDS        (HELLO_NEAR + 1)
@@ -441,7 +441,7 @@ bool door_is_same_host(const struct door_self *d, const struct contact *to)
 
 static bool reply(struct guest *g, const void *buf, size_t n)
 {
-	/* A fresh socket's buffer has room for a few dozen bytes; where it hasn't, the other side is no rank. */
+	/* A fresh socket's buffer has room for a few dozen bytes; if it has not, the other side is not a rank. */
 	return send(g->fd, buf, n, OS_NO_SIGNAL | MSG_DONTWAIT) == (ssize_t)n;
 }
 
@@ -456,8 +456,8 @@ static void refuse(struct guest *g, enum verdict verdict)
 	if (verdict == VERDICT_SECRET)
 		snprintf(text, cap, "%s does not know this job's secret", who);
 	else if (verdict == VERDICT_SIZE)
-		snprintf(text, cap, "rank %d at %s belongs to a job of %d ranks, not %d", hello->from, who, g->hs.greet.size,
-		         d->self.size);
+		snprintf(text, cap, "rank %d at %s belongs to a job of %d ranks, not %d", hello->from, who,
+		         g->hs.greet.size, d->self.size);
 	else if (verdict == VERDICT_RANK)
 		snprintf(text, cap, "rank %d at %s wanted rank %d", hello->from, who, g->hs.greet.to);
 	else if (verdict == VERDICT_JOB)
@@ -525,7 +525,7 @@ static void receive_proof(struct guest *g)
 	settle(g);
 }
 
-/* Takes what is there, but nothing beyond the proof: what follows is for who gets the connection. */
+/* Read the available bytes, but nothing beyond the proof: the rest is for the owner of the connection. */
 static void on_guest(void *arg, int fd, unsigned events)
 {
 	struct guest *g = arg;
@@ -755,7 +755,7 @@ static int add_root(struct door *d, int fd, const char *name)
 	return TUTTI_OK;
 }
 
-/* The rendezvous is with another world of this process, or with this one: who comes from now on wants this one. */
+/* The rendezvous belonged to another world of this process, or to this one: new connections are for this one. */
 static int take_over(struct door *d, struct listener *l)
 {
 	char name[NAME];
@@ -890,8 +890,8 @@ static int make_door(struct door **door, const struct door_config *cfg, const st
 	if (rc != TUTTI_OK)
 		return rc;
 	if (cfg->rank < 0 || cfg->rank >= cfg->size)
-		return fail(TUTTI_EINVAL, "rank %d is not in a job of %d ranks: expected 0 to %d", cfg->rank,
-		            cfg->size, cfg->size - 1);
+		return fail(TUTTI_EINVAL, "rank %d is not in a job of %d ranks: expected 0 to %d", cfg->rank, cfg->size,
+		            cfg->size - 1);
 	d = malloc(sizeof(*d));
 	if (!d)
 		return fail(TUTTI_ENOMEM, "out of memory for rank %d's listener", cfg->rank);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The door of a rank: its listening sockets (TCP, and an abstract local one), and the only place where connections
- * come in. Each is challenged for the job's secret before anything else is read; garbage, port scans and slow ones are
- * dropped after a bounded time and a log line. What a connection is for, its hello says.
+ * The door of a rank: its listening sockets (TCP, and an abstract local one), and the only place where connections come
+ * in. Each must prove the job's secret before anything else is read. Garbage, port scans and slow connections are
+ * dropped after a bounded time, with a log line. The hello of a connection states its purpose.
  *
  * The accepting side is served by the service thread, so dialling never needs the peer's application thread: a rank may
  * dial while it holds no lock, and is bounded by its limit. Never dial from a callback of the service thread. All
@@ -53,9 +53,9 @@ int door_listen(struct door *door, struct net_addr at);
 /** As door_listen, with a TCP listener, the door's from here on, also on error. EAUTH beyond loopback without a secret. */
 int door_adopt(struct door *door, int listen_fd);
 /**
- * Without a secret the kernel tells who is at a rendezvous: a local socket, whose ends are of one user or root's, is one
- * more listener. There `open`, a key that everyone has, is proved instead of the door's. Taken over as by door_listen; EPEER
- * where the name is somebody else's.
+ * Without a secret, the kernel identifies the processes at a rendezvous: a local socket, whose ends belong to one user
+ * or root, is an additional listener. There, `open`, a publicly known key, is proved instead of the door's. Takes
+ * ownership as door_listen does. EPEER: the name belongs to another user.
  */
 int door_listen_local(struct door *door, const char *name, const struct auth_key *open);
 /** Dials such a listener of rank 0. EAUTH when it is another user's. */
@@ -76,18 +76,19 @@ void door_close(struct door *door);
 typedef void door_fn(void *arg, struct session session, const struct hello *hello);
 void door_serve(struct door *door, enum hello_kind kind, door_fn *fn, void *arg);
 
-/** A kept connection of that kind, rank and tag; fd -1 when there is none (yet). Cheap when nothing came. */
+/** Take a kept connection of this kind, rank and tag; fd is -1 if there is none (yet). Cheap if nothing has come. */
 struct session door_take(struct door *door, enum hello_kind kind, int from, uint64_t tag);
 
 /**
- * Drops kept connections of that kind, whoever made them, whose tag is this one in the bits of the mask; and those that come
- * later, until 256 other tags were forgotten.
+ * Drop kept connections of this kind, from any rank, whose tag equals this one in the bits of the mask. Also drop those
+ * that come later, until 256 other tags have been forgotten.
  */
 void door_forget(struct door *door, enum hello_kind kind, uint64_t tag, uint64_t mask);
 
 /**
- * From now on whoever on this host asks for `tag` (and proves the secret) receives a copy of fd; who asked before gets
- * it now. fd stays the caller's, who may close it: the door keeps its own. fd -1 takes the gift back.
+ * From now on, every rank of this host that asks for `tag` (and proves the secret) receives a copy of fd; ranks that
+ * asked before get it now. fd stays the caller's, which may close it: the door keeps a duplicate. fd -1 withdraws the
+ * offer.
  */
 int door_give(struct door *door, uint64_t tag, int fd);
 

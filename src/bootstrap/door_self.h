@@ -7,7 +7,10 @@
 
 struct paths;
 
-/** Who a door's rank is. Fixed while it is open, but for the key, which the bootstrap may set, and what it learns of paths. */
+/**
+ * The rank that a door belongs to. Fixed while the door is open, except for the key, which the bootstrap may set, and
+ * for what it learns about paths.
+ */
 struct door_self {
 	int rank, size;
 	uint64_t nonce;       /* its contact's, which is its world's name where this is rank 0 */

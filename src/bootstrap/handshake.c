@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* They differ, so that an echo is no answer. */
+/* They differ, so that an echo is not a valid answer. */
 #define MAGIC_GREET     0x74747574u /* "tutt" */
 #define MAGIC_CHALLENGE 0x74747543u /* "Cutt" */
 

@@ -10,10 +10,10 @@
  *                                      ◀─ answer: verdict, and the acceptor's proof
  *
  * A proof is a tag over all that was said before and over what the shares have in common (X25519), under a label of its
- * side. The dialler proves first: a stranger who merely connects is told nothing that depends on the secret, and who
- * only listens can't even try secrets. What the ranks differ in is said only after the proof. The keys of the session
- * follow from the same, so that they are bound to secret, ranks and connection, and are lost to everybody, whoever gets
- * to know the secret later, when the connection ends.
+ * side. The dialler proves first: a stranger that connects receives nothing that depends on the secret, and one that
+ * only listens can't even try secrets. Differences between the ranks are reported only after the proof. The keys of the
+ * session are derived from the same values. So they are bound to secret, ranks and connection, and nobody can recover
+ * them after the connection has ended, even with the secret.
  *
  * Messages are structs without padding in the sender's byte order; another byte order has another magic. The challenge
  * begins with the version, in every version, and the dialler looks at it before it reads the rest.
@@ -46,7 +46,7 @@ struct proof {
 
 enum verdict {
 	VERDICT_WELCOME = 1,
-	VERDICT_SECRET, /* the proof is wrong; this answer's is too, naturally */
+	VERDICT_SECRET, /* the proof is wrong, and so is this answer's */
 	VERDICT_SIZE,
 	VERDICT_RANK,    /* not the rank that was wanted, or the dialler's own is out of range */
 	VERDICT_JOB,     /* the wanted rank of another job with the same secret */

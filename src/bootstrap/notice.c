@@ -26,13 +26,12 @@ int notice_check(const struct notice *head, enum notice_kind kind, size_t bytes)
 	if (head->magic != MAGIC)
 		return fail(TUTTI_EMISMATCH, "it sent something that is not a bootstrap message");
 	if (head->kind == NOTICE_FAIL)
-		return head->bytes <= NOTICE_TEXT ? TUTTI_EPEER
-		                                  : fail(TUTTI_EMISMATCH, "its error text is too long");
+		return head->bytes <= NOTICE_TEXT ? TUTTI_EPEER : fail(TUTTI_EMISMATCH, "its error text is too long");
 	if (head->kind != (uint32_t)kind)
 		return fail(TUTTI_EMISMATCH, "it sent notice %u, expected %d", head->kind, (int)kind);
 	if (head->bytes != bytes)
-		return fail(TUTTI_EMISMATCH, "it sent %llu bytes, expected %zu",
-		            (unsigned long long)head->bytes, bytes);
+		return fail(TUTTI_EMISMATCH, "it sent %llu bytes, expected %zu", (unsigned long long)head->bytes,
+		            bytes);
 	return TUTTI_OK;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The rendezvous: rank 0's listener for the others, and how they get to it. Without a secret it is a local socket named
- * after the user and the port, at which the kernel tells each side the other's user: whoever else sits at the port, or at
- * the name, is not believed.
+ * after the user and the port, at which the kernel tells each side the other's user: a process of another user at the
+ * port, or at the name, is not accepted.
  */
 #ifndef TUTTI_RENDEZVOUS_H
 #define TUTTI_RENDEZVOUS_H

@@ -146,7 +146,7 @@ static const struct net_iface *near_interface(const struct net_iface *own, int n
 	return NULL;
 }
 
-/* The address to come from: one in the same network, else any of that family that leads out; false when there is none. */
+/* The source address: one in the same network, else any of this family that leads out; false: there is none. */
 static bool choose_source(const struct net_iface *own, int n, struct route *r)
 {
 	const struct net_iface *best = near_interface(own, n, &r->to);

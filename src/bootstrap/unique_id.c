@@ -146,7 +146,8 @@ static int unpack(const struct tutti_unique_id *id, struct rendezvous *root, str
 
 	memcpy(&p, id->bytes, sizeof(p));
 	if (p.magic != MAGIC || p.check != checksum(&p) || p.naddrs < 1 || p.naddrs > ADDRS)
-		return fail(TUTTI_EINVAL, "not a valid unique id: pass on all 128 bytes that tutti_unique_id_create wrote");
+		return fail(TUTTI_EINVAL,
+		            "not a valid unique id: pass on all 128 bytes that tutti_unique_id_create wrote");
 	*root = (struct rendezvous){.naddrs = (int)p.naddrs, .listen_fd = -1};
 	for (uint32_t i = 0; i < p.naddrs; i++) {
 		struct net_addr *a = &root->addrs[i];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Calls that don't fit. A rank that waits says in which call, and everyone compares it with its own record of that
- * number, now and whenever it is said again: so a member that comes late, or is done already, is compared too. All
- * waiting ranks say much the same, so a report that says nothing new is not passed on for a while.
+ * Calls that do not match. A waiting rank reports its call, and every rank compares it with its own record of that
+ * number, now and at each repetition. So a member that comes late, or has already finished, is compared as well. All
+ * waiting ranks report much the same, so a report without news is not forwarded for a while.
  */
 #include "plane.h"
 
@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 #define REPEAT       (200 * MS)  /* how often equal reports are passed on */
-#define REPEAT_LATER (1000 * MS) /* ... of one who waits for longer than SETTLED */
+#define REPEAT_LATER (1000 * MS) /* ... of a rank that has waited for longer than SETTLED */
 #define SETTLED      (10000 * MS)
 #define ANSWER       (1000 * MS) /* how long the silent have to answer */
 #define LAST_WORDS   (1000 * MS) /* how long a message of a rank that has left may take */

@@ -167,7 +167,8 @@ static void brief_ranks(struct wire *w)
 		if (c->state[a] != ALIVE)
 			tell(w, &gone);
 		for (int b = 0; b < a; b++) {
-			struct message cut = {.type = MSG_CUT, .a = a, .b = b, .text = "reported earlier by other ranks"};
+			struct message cut = {
+			        .type = MSG_CUT, .a = a, .b = b, .text = "reported earlier by other ranks"};
 			if (c->cut[a * c->n + b])
 				tell(w, &cut);
 		}
@@ -468,7 +469,7 @@ void control_leave(struct control_comm *cc)
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
-/* The application has closed our descriptors: its communicators end, and nobody else is to blame. */
+/* The application has closed our descriptors: its communicators end, and no other rank is to blame. */
 static void end_by_loss(void)
 {
 	char name[128], text[TEXT_CAP];
@@ -504,8 +505,9 @@ static void watch_forks(void)
 }
 
 /*
- * The process ends by exit or by the return of main, and has not destroyed its communicators. It says goodbye in its last
- * moment, so that calls which it has finished end well on the others. What it has not finished it can't leave in order.
+ * The process ends by exit or by the return of main, and has not destroyed its communicators. It says goodbye just
+ * before it ends, so that calls which it has finished complete on the others. It can't leave calls in order that it has
+ * not finished.
  */
 static bool is_idle(const struct control *c)
 {

@@ -3,10 +3,10 @@
  * Control plane: deaths, deadlines, aborts, mismatches, survivors. It never carries data.
  *
  * The two lowest living ranks of a host lead it: its ranks connect to them over local sockets (HELLO_CONTROL). The two
- * lowest of all lead everyone: the leaders of hosts connect to them over TCP. Who leads follows from the hosts and the
- * set of the dead alone, so when a leader dies all know the next one; and with two of each, one that is dead or stopped
- * silences nobody. Messages are small and go to everyone. All of it runs on the service thread, which sleeps unless
- * something happens.
+ * lowest of all lead everyone: the leaders of hosts connect to them over TCP. The leaders depend only on the hosts and
+ * on the set of dead ranks, so if a leader dies, all ranks know the next one. As there are two of each, one that is
+ * dead or stopped does not cut off anybody. Messages are small and go to everyone. All of it runs on the service
+ * thread, which sleeps unless something happens.
  *
  * A communicator joins with its members and gives an alarm: when something ends it, the control plane writes the text,
  * then the status. The waiting rank reads the alarm in its wait loop.

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leaving in order. Every rank that stays must hear of it, or it would take this one for dead when it looks for it; and the
- * neighbours who would pass it on may be leaving, too. So a rank goes when somebody who stays has taken its goodbye (he says
- * so by hanging up, and has passed it on by then), or when nobody stays. A neighbour that leaves takes nothing over: when
- * there is no other, the next one is dialled.
+ * Leaving in order. Every rank that stays must learn of it, or it would consider this rank dead. The neighbours that
+ * would forward the message may be leaving as well. So a rank goes when a rank that stays has received its goodbye (it
+ * confirms by hanging up, after forwarding it), or when no rank stays. A neighbour that leaves takes no goodbye: if
+ * there is no other neighbour, the next rank is dialled.
  */
 #include "plane.h"
 
 #include <stdio.h>
 
-#define FAREWELL (300 * MS) /* of waiting in all: a neighbour that is stopped takes no goodbye */
+#define FAREWELL (300 * MS) /* longest time to wait: a stopped neighbour takes no goodbye */
 
 #define LEAVE_DELAY (1 * MS) /* how much later than at once the others learn that this rank has left */
 
@@ -90,7 +90,7 @@ static bool has_neighbour(const struct control *c)
 	return false;
 }
 
-/* Whoever can't be dialled has left, too: nobody is told, who knows better says so himself. */
+/* Treat a rank that can't be dialled as departed. Do not broadcast it: a rank that knows better will correct this. */
 static void find_neighbour(struct control *c, uint64_t until)
 {
 	int rank = 0;

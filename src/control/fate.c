@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What becomes of communicators when a rank is gone or out of reach. Whoever sees a death tells all; each member of a
- * communicator of the dead then says where it is, and each composes the alarm's text from what it heard, after at most
- * GATHER: no rank needs another to be alive for its own alarm. After a death it is raised no earlier: a call that the dead has
- * finished ends well where all that it sent is on its way.
+ * What happens to communicators if a rank dies or becomes unreachable. A rank that notices a death tells all. Each
+ * member of a communicator of the dead rank then reports its current call, and after at most GATHER each composes the
+ * alarm's text from the reports. So no rank needs another one to be alive for its own alarm. After a death the alarm is
+ * raised no earlier: a call that the dead rank had finished completes if everything that it sent is on its way.
  */
 #include "group.h"
 #include "plane.h"
@@ -26,9 +26,9 @@ bool member_living(const struct control_comm *cc, int member)
 /* ---- the verdict ------------------------------------------------------------------------------------------------- */
 
 /*
- * Both ends of a cut complain of each other, so who is out of reach is for the others to say: all but the largest group
- * of ranks that reach each other; of equal ones, that of the lowest rank. Both sides of a broken network come to the
- * same verdict: each cut was seen from both of its ends.
+ * Both ends of a cut report each other, so the others decide which ranks are unreachable: all except the largest group
+ * of ranks that reach each other, and of equal groups the one with the lowest rank. Both sides of a broken network come
+ * to the same result, because each cut was seen from both of its ends.
  */
 static void judge(struct control *c)
 {
@@ -54,7 +54,7 @@ static bool waits_in_that(const struct member *m, const struct call *call)
 	       (here->coll < COLL_COUNT || call_word(here) == call_word(call));
 }
 
-/* The call that most of the living wait in, and who they are. */
+/* The call that most of the living ranks wait in, and these ranks. */
 static bool common_call(const struct control_comm *cc, struct call *call, uint8_t *waiting)
 {
 	int best = 0;
@@ -170,7 +170,7 @@ static void member_gone(struct control_comm *cc, int rank, enum rank_state state
 	if (state == DEAD && !cc->m[i].left)
 		doom_by_death(cc, i);
 	if (state == LEFT && i != cc->me)
-		cc->m[i].left = true; /* after which call, it has said before, or nobody who knows is there to say it */
+		cc->m[i].left = true; /* it has reported its last call before, or no rank that knows it is left */
 	doom_check(cc);
 }
 

@@ -3,7 +3,7 @@
  * Inside the control plane: its state and what its parts offer each other. All of it is guarded by the service lock.
  *
  *   wire.c      messages on connections: parsing, sealing, buffers, hang-ups
- *   tree.c      who connects to whom, now and after a death
+ *   tree.c      which rank connects to which, now and after a death
  *   control.c   life of the plane and of communicators; the table of messages; alarms
  *   fate.c      deaths and lost connections, and what they mean for communicators
  *   compare.c   mismatched, late and silent calls
@@ -32,7 +32,7 @@
 #define TEXT_CAP 1000 /* of an alarm's text, and of a message's */
 #define EARLY    32   /* messages kept for communicators that this rank has not joined yet */
 #define PARTED   64   /* communicators this rank has left, of which it tells a new neighbour */
-#define REPORTS  8    /* calls per communicator of which the plane remembers who waited in them */
+#define REPORTS  8    /* calls per communicator whose waiting ranks the plane remembers */
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 
@@ -89,7 +89,7 @@ struct wire {
 	int rank, fd, process; /* process: readable when it has ended; -1 where the peer's process can't be watched */
 	int error;             /* of a failed send, for the reader to tell */
 	bool reading, full;    /* full: the peer does not read, the service says when it does */
-	bool greeted;          /* the peer has spoken: it is no plane that was closing as we came */
+	bool greeted;          /* the peer has sent something: it was not closing when we connected */
 	size_t nin, nout, cap_out;
 	char *out;
 	char in[8 * FRAME_MOST];
@@ -106,7 +106,7 @@ struct complaint {
 	struct complaint *next;
 	struct control *c;
 	int rank;
-	bool hosts; /* for the rest of the two hosts, too */
+	bool hosts; /* also for the other ranks of the two hosts */
 	char how[300];
 };
 
@@ -127,7 +127,7 @@ struct control {
 	uint8_t *state;   /* enum rank_state of each rank */
 	uint8_t *cut;     /* [a * n + b]: a and b lost each other */
 	bool cuts;        /* there are any */
-	uint8_t *lost;    /* the verdict over the cuts: who is out of reach of the rest */
+	uint8_t *lost;    /* the result for the cuts: which ranks are unreachable from the rest */
 	uint8_t *scratch; /* of the judge */
 	struct window *seen;
 	uint32_t seq;
@@ -141,12 +141,12 @@ struct control {
 	_Atomic uint32_t news; /* word on which threads sleep that wait for the plane to learn something */
 	int sleepers;
 	_Atomic int stop; /* the plane closes */
-	bool leaving;     /* and says goodbye; taken: somebody who stays has heard it */
+	bool leaving;     /* and says goodbye; taken: a rank that stays has received it */
 	bool taken;
 	struct parting parted[PARTED];
 	unsigned nparted, parted_said; /* how many it has left; how many of these the others were told of */
 	pthread_t dialler;
-	uint64_t overdue;       /* when to dial those who should have dialled */
+	uint64_t overdue;       /* when to dial the ranks that should have dialled */
 	bool dialling, dialled; /* the thread exists; has ended */
 	uint8_t *refused;       /* how often a rank could not be dialled */
 };
@@ -293,7 +293,10 @@ void check_left(struct control_comm *cc);
 
 /* ---- farewell.c -------------------------------------------------------------------------------------------------- */
 
-/** Says goodbye, and waits (not for long, and not after `until`) until somebody who stays has heard it. The lock is released meanwhile. */
+/**
+ * Say goodbye, and wait (not for long, and not after `until`) until a rank that stays has received it. The lock is
+ * released meanwhile.
+ */
 void farewell(struct control *c, uint64_t until);
 /** While this rank leaves: the other end has hung up. */
 void farewell_taken(struct wire *w);

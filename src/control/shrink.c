@@ -29,8 +29,8 @@ static int leader(const struct control_comm *cc)
 }
 
 /*
- * Those who are proved gone don't count. Of the others, who may live on where this side can't see them, more than half
- * must be on this side; or half, with the lowest among them.
+ * Ranks that are known to be dead do not count. Of the others, which may still run where this side can't reach them,
+ * more than half must be on this side, or half including the lowest rank.
  */
 static bool majority(const struct control_comm *cc)
 {
@@ -188,8 +188,8 @@ static int too_late(const struct control_comm *cc)
 		if (member_living(cc, i) && cc->m[i].joined < cc->shrink.round)
 			add(text, sizeof(text), "%s%s", text[0] ? ", " : "", who(cc, i, name));
 	if (text[0])
-		return fail(TUTTI_ETIMEOUT, "%severy surviving rank must call tutti_comm_shrink; missing: %s", cc->prefix,
-		            text);
+		return fail(TUTTI_ETIMEOUT, "%severy surviving rank must call tutti_comm_shrink; missing: %s",
+		            cc->prefix, text);
 	return fail(TUTTI_ETIMEOUT, "%sthe survivors did not agree on a list in time", cc->prefix);
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who connects to whom. The two lowest reachable ranks of a host lead it, and the two lowest of all lead everyone. Each
- * rank has a wire to the leaders of its host; the leaders of a host have one to the leaders of all. What is reachable
- * is known to all alike, so that after a death the next leaders are dialled without a word. The higher rank dials; the
- * lower one only when it has waited in vain: then the higher one may be dead, and nobody saw it die.
+ * Which rank connects to which. The two lowest reachable ranks of a host lead it, and the two lowest of all lead
+ * everyone. Each rank has a wire to the leaders of its host; the leaders of a host have one to the leaders of all. All
+ * ranks agree on what is reachable, so after a death the next leaders are dialled without further messages. The higher
+ * rank dials. The lower one dials only if it has waited without success, because the higher one may have died
+ * unnoticed.
  */
 #include "../os/os.h"
 #include "plane.h"
@@ -79,8 +80,8 @@ static void dial_failed(struct control *c, int rank, int rc)
 }
 
 /*
- * Whoever can't be reached here was alive when it told its contact: as if it had died a moment later, its communicators
- * are told.
+ * A rank that can't be reached here was alive when it sent its contact. Its communicators are notified as if it had
+ * died a moment later.
  */
 int tree_grow(struct control *c, struct net_limit limit)
 {

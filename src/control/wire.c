@@ -106,7 +106,7 @@ static void flush(struct wire *w)
 			continue;
 		if (errno == EAGAIN)
 			break;
-		w->error = errno; /* the reader hears of it, too */
+		w->error = errno; /* the reader notices it as well */
 		sent = w->nout;
 	}
 	w->nout -= sent;
@@ -328,7 +328,7 @@ bool wired(const struct control *c, int rank)
 	return false;
 }
 
-/* What nobody read yet is read: closing over it would make the kernel discard our last words. */
+/* Read what has not been read yet: closing with unread data would make the kernel discard our last messages. */
 void wires_close(struct control *c)
 {
 	char sink[4096];

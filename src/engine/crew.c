@@ -11,7 +11,7 @@
 #define COPY_LONG   4096 /* bytes from which the C library's memcpy is not the best */
 #define SLICE_LEAST 8192
 #define SLICE_ALIGN 4096 /* whole elements of every type, and no line in two slices of an aligned buffer */
-#define TURNS       4    /* slices per member: who comes late, or is slow, takes fewer */
+#define TURNS       4    /* slices per member: a late or slow member takes fewer */
 
 void crew_enter(struct crew *crew)
 {

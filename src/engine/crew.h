@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A crew: the threads that are in tutti_work on a communicator just now. One at a time holds the communicator's lock and
- * moves its calls; where a step of a call is a long stretch of bytes, that thread shares the stretch out in slices, and
- * whoever else is there takes some. A member that is late, or that the system has put aside before it took a slice, is not
- * waited for. Without a crew everything is done by the thread at hand.
+ * A crew: the threads that are currently in tutti_work on a communicator. One thread at a time holds the communicator's
+ * lock and moves its calls. If a step of a call is a long range of bytes, that thread divides the range into slices,
+ * and the other threads take some of them. A member that is late, or that was preempted before it took a slice, is not
+ * waited for. Without a crew, the calling thread does everything.
  *
  * Memory order (docs/memory-model.md): R19 a job is shared out / A19 a slice is taken; R20 it is finished / A20.
  */
@@ -38,7 +38,10 @@ bool crew_help(struct crew *crew);
 /** What crew_do does with a job that is worth sharing. */
 void crew_share(struct crew *crew, size_t bytes, crew_fn *fn, const void *job);
 
-/** All of the job, with what help there is; it is done when this returns. Whoever holds the communicator's lock. crew may be NULL. */
+/**
+ * Do the whole job, with the help of the members that are there. The caller holds the communicator's lock. crew may be
+ * NULL.
+ */
 static inline void crew_do(struct crew *crew, size_t bytes, crew_fn *fn, const void *job)
 {
 	if (crew && bytes >= CREW_LEAST && atomic_load_explicit(&crew->present, memory_order_relaxed) > 1)

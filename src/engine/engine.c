@@ -105,10 +105,9 @@ static int bad_address(int64_t pid, const uint8_t *to, uint64_t from)
 	if (os_read_process((pid_t)pid, from, &byte, 1) == 1)
 		return fail(TUTTI_ESYSTEM, "this rank's buffer can't be written at %p: %s", (const void *)to,
 		            strerror(EFAULT));
-	return fail(
-	        TUTTI_ESYSTEM,
-	        "the buffer of the sender, process %lld, can't be read at 0x%llx: was it unmapped during the call?",
-	        (long long)pid, (unsigned long long)from);
+	return fail(TUTTI_ESYSTEM,
+	            "the buffer of the sender, process %lld, can't be read at 0x%llx: was it unmapped during the call?",
+	            (long long)pid, (unsigned long long)from);
 }
 
 /* EUNSUPPORTED: this process may not read the other one, whatever the address: since it changed its user, or was forbidden to. */
@@ -143,7 +142,7 @@ static void read_slice(const void *job, size_t from, size_t end)
 		atomic_store_explicit(r->failed, true, memory_order_relaxed);
 }
 
-/* What fails in a slice is tried once more, for its message to be this thread's. */
+/* A slice that failed is tried once more, so that the error text is this thread's. */
 static int read_peer(struct crew *crew, int64_t pid, uint8_t *to, uint64_t from, size_t bytes)
 {
 	_Atomic bool failed = false;
@@ -302,8 +301,8 @@ static void perform(const struct run *x, const struct work *w)
 }
 
 /*
- * The same where elements come in, or go out, in the codec's form, or where the result is rounded to what that form can say.
- * Each piece has a code of its own, so that whoever sends it on, in whatever set, makes the same code of it.
+ * The same where elements come in, or go out, in the codec's form, or where the result is rounded to what that form can
+ * say. Each piece has a code of its own, so that every rank that forwards it, in any set, encodes it alike.
  */
 static void perform_coded(const struct run *x, const struct work *w)
 {
@@ -475,7 +474,7 @@ static int read_incoming(const struct run *x, struct work *w, const struct link 
 	return read_peer(x->crew, l->peer_pid, x->bounce, addr, w->bytes);
 }
 
-/* Finds, or fetches, what came in. What is no longer lent stands in the slot. */
+/* Find or fetch the data that came in. Data that is no longer lent is in the slot. */
 static int find_incoming(struct run *x, struct work *w, const struct link *l)
 {
 	uint64_t addr = w->refers ? slot_address(w->from) : 0;

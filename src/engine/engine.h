@@ -32,7 +32,7 @@ struct link_use {
 	uint64_t end; /* slots of the link once this run has done its part; as of its last step there */
 };
 
-/** One call in progress. What the plan needs per strand and per link stands behind it. */
+/** One call in progress. The state of each strand and link follows it in memory. */
 struct run {
 	const struct plan *plan;
 	struct link **links;  /* per plan->links entry; all ready */

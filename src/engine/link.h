@@ -51,7 +51,7 @@ struct slot_ref {
 };
 
 /*
- * What another process may write while it is read here is read once, and what was checked is what is used: a compiler may not
+ * A field that another process may write is read once, and the checked value is the one used: the compiler must not
  * read it again. Relaxed: the slot's seq has ordered it.
  */
 static inline uint32_t slot_len(const struct slot *s)
@@ -98,7 +98,7 @@ static inline size_t ring_bytes(size_t payload, unsigned nslots)
 	return sizeof(struct ring) + slot_stride(payload) * nslots;
 }
 
-/** What a sender has lent with a slot, as it knows it itself: the slot may be another process's to write. */
+/** What a sender has lent with a slot, by its own record: another process may be able to write the slot. */
 struct link_loan {
 	uint64_t pos; /* of the slot, from 1 */
 	const uint8_t *at;
@@ -107,8 +107,8 @@ struct link_loan {
 
 /** How the receiver may read memory that the sender refers to. */
 enum link_reach {
-	REACH_NONE,    /* not at all: copy into slots */
-	REACH_ALL,     /* every address of the sender is valid here (threads of one process; the own pump's places) */
+	REACH_NONE, /* not at all: copy into slots */
+	REACH_ALL,  /* every address of the sender is valid here (threads of one process; places of this side's pump) */
 	REACH_WINDOW,  /* only addresses inside the shared window; they are translated */
 	REACH_PROCESS, /* the window, and everything else by reading the sender's process */
 };

@@ -34,7 +34,7 @@ static void learn(struct wait_policy *how, bool shared)
 	atomic_store_explicit(&how->crowded, shared, memory_order_relaxed);
 }
 
-/* Has spun in vain: does a thread that waits, too, need this core? */
+/* Spinning did not help: does another waiting thread need this core? */
 static void yield_and_look(struct wait_policy *how)
 {
 	long before = os_preemptions();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Waiting: one function, one way. A loop that finds nothing to do calls wait_step; it spins, then yields, then sleeps,
- * and every so often looks at the alarm, the clock and the deadline. So no wait is for ever and none is silent.
+ * Waiting: one function, one way. A loop that finds nothing to do calls wait_step. It spins, then yields, then sleeps,
+ * and regularly checks the alarm, the clock and the deadline. So no wait lasts for ever, and none ends silently.
  *
  *     struct waiter w;
  *     wait_begin(&w, &site);
@@ -12,12 +12,12 @@
  *                     return rc;
  *     }
  *
- * Who spins on a core that others need keeps them from what it waits for. With more ranks than cores of a host that is known from
- * the start (crowded). But ranks may share a core and not know it: bound by hand, by a cpuset, in containers. The wait finds out
- * by itself: when it has spun for long and yields, and the kernel counts that another thread got the core, for a short time as
- * a rank takes it that waits in turn, the rank yields at once from then on (learned). Every 64 yields it asks the kernel again,
- * and spins as before when the core was its own meanwhile; or at once when somebody kept the core for long, who is no rank that
- * waits.
+ * A rank that spins on a core that others need delays the very ranks that it waits for. If a host has more ranks than
+ * cores, this is known from the start (crowded). But ranks may also share a core without knowing it: bound by hand, by
+ * a cpuset, in containers. The wait detects this. It spins for long, yields, and asks the kernel whether another thread
+ * got the core. If that was for a short time, as a waiting rank takes it, this rank yields at once from then on
+ * (learned). Every 64 yields it asks the kernel again, and spins as before if it had the core to itself in the
+ * meantime. It also does so at once if another thread kept the core for long, because that is not a waiting rank.
  */
 #ifndef TUTTI_WAIT_H
 #define TUTTI_WAIT_H
@@ -38,7 +38,7 @@ struct wait_policy {
 	_Atomic uint32_t *bell; /* own sleep word, rung by peers in memory; never NULL */
 	int queue;              /* of events (os.h): readable when a network transport has something; -1: none */
 	bool mixed;             /* also linked through memory, which cannot end a wait for events: sleep for short */
-	bool polled;            /* a network transport has no descriptor: what it brings is only found by looking */
+	bool polled;            /* a network transport has no descriptor: its data is only found by polling */
 };
 
 /** What a waiting rank watches, and whom it tells. */
@@ -79,7 +79,7 @@ static inline void cpu_pause(void)
 #endif
 }
 
-/** TUTTI_OK: look again. Otherwise the alarm's status. */
+/** TUTTI_OK: poll again. Otherwise the alarm's status. */
 int wait_slow(struct waiter *w);
 /** The alarm, the reports and the deadline without waiting: for callers that only look. */
 int wait_look(struct waiter *w);

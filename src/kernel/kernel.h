@@ -51,7 +51,7 @@ struct kernel_table {
 };
 
 /**
- * The best table for this CPU, or TUTTI_ISA's choice; a choice that kernel_table_isa does not have is no limit. Built
+ * The best table for this CPU, or TUTTI_ISA's choice; a choice that kernel_table_isa does not have is ignored. Built
  * once; any thread.
  */
 const struct kernel_table *kernel_table(void);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How sums travel where bandwidth is dear: TUTTI_WIRE=bf16 or q8. A codec turns elements into fewer bytes and back. What
- * has once been decoded is encoded again without loss, so a result that was rounded at its source is the same everywhere,
- * however often it is sent on.
+ * How sums travel where bandwidth is scarce: TUTTI_WIRE=bf16 or q8. A codec turns elements into fewer bytes and back. A
+ * decoded value is encoded again without loss, so a result that was rounded at its source is the same everywhere,
+ * however often it is forwarded.
  *
  *   bf16   of f32: rounded to nearest even, 2 bytes each. |error| <= 2^-8 |x|
  *   q8     of f32 and bf16: 32 elements share a power of two, 1 byte each and one for the 32: a step is at most 1/63.5 of the

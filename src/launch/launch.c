@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Launchers. Each reader below turns one launcher's variables into rank, size, a name of the job that all ranks share,
- * and where rank 0 is: on this host, or at an address. What follows is the same for all: the rendezvous and the key.
+ * and where rank 0 is: on this host, or at an address. The rest is the same for all launchers: the rendezvous and the
+ * key.
  *
  * On one host nothing needs to be given: rank 0 listens at the first free one of a few loopback ports derived from the
  * job's name, and the others try them all. The name is also part of the key, so that ranks of two jobs that meet at a
@@ -212,7 +213,7 @@ static void name_job_by_parent(struct reader *r)
 	snprintf(r->job, sizeof(r->job), "%ju.%jd", (uintmax_t)os_process_space(), (intmax_t)parent);
 }
 
-/* MPICH's hydra and its kin, Slurm's PMI plug-ins too. */
+/* MPICH's hydra and similar launchers, and Slurm's PMI plug-ins. */
 static int read_pmi(struct reader *r, bool *found)
 {
 	const char *job = value_of(r, "PMI_JOBID");
@@ -423,7 +424,7 @@ static const struct launcher {
         {"mlx", read_mlx, "MLX_RANK", {"MLX_IBV_DEVICES", "MLX_HOSTFILE", "MLX_WORLD_SIZE"}},
 };
 
-/* A rank of unknown many is no launcher's: the variable was set by hand, or is left over from something else. */
+/* A rank without a number of ranks does not come from a launcher: the variable was set by hand, or is a leftover. */
 static bool is_stray(const struct reader *r, const struct launcher *l)
 {
 	bool sized = false;
@@ -439,8 +440,9 @@ static int alone_but_for(const struct reader *r, const struct launcher *stray)
 	const char *rank = value_of(r, stray->rank);
 
 	if (strcmp(rank, "0") != 0)
-		return fail(TUTTI_EINVAL, "%s=%.64s means that there are other ranks, but %s, which %s sets, is not set",
-		            stray->rank, rank, stray->size[0], stray->name);
+		return fail(TUTTI_EINVAL,
+		            "%s=%.64s means that there are other ranks, but %s, which %s sets, is not set", stray->rank,
+		            rank, stray->size[0], stray->name);
 	log_warn("%s=0 is set, but %s is not: ignoring the variable, this is the only rank", stray->rank,
 	         stray->size[0]);
 	return TUTTI_OK;
@@ -540,7 +542,8 @@ static int settle_key(struct reader *r)
 	else
 		rc = auth_key_from_file(key, NULL);
 	if (rc == TUTTI_EAUTH)
-		return fail_while(rc, "ranks started by %s may be on several hosts, which requires a secret", r->launcher);
+		return fail_while(rc, "ranks started by %s may be on several hosts, which requires a secret",
+		                  r->launcher);
 	if (rc == TUTTI_OK)
 		bind_key(key, r->job);
 	return rc;

@@ -121,7 +121,10 @@ void plan_step(struct plan_builder *b, struct step s)
 	p->strands[p->nstrands - 1].nsteps++;
 }
 
-/* Who waits for an empty strand waits for what that one waits for: then it can go. */
+/*
+ * A strand that waits for an empty strand waits for that one's predecessor instead. The empty strand can then be
+ * removed.
+ */
 static void drop_empty_strands(struct plan *p)
 {
 	for (int i = 0; i < p->nstrands; i++)
@@ -139,8 +142,8 @@ static void drop_empty_strands(struct plan *p)
 }
 
 /*
- * Then nobody minds when a block comes early, or stays lent: who reads it reads it after its one step. In place only a rank's
- * own blocks are in IN, too, and these come from nobody.
+ * Then a block may arrive early, or stay lent: its readers read it after its only step. In place, IN also contains only
+ * the rank's own blocks, and these are not received.
  */
 static bool is_written_once(const struct plan *p)
 {

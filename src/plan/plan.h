@@ -27,7 +27,7 @@ enum coll {
 	COLL_ALLTOALL,
 	COLL_BARRIER,
 	COLL_COUNT,
-	/* what follows has no planner; it stands in call records */
+	/* the following have no planner; they occur in call records */
 	COLL_SEND = COLL_COUNT,
 	COLL_RECV,
 	COLL_KINDS
@@ -157,7 +157,9 @@ int plan_to(struct plan_builder *b, int peer, int lane);
 int plan_from(struct plan_builder *b, int peer, int lane);
 /** Append a step to the current strand. */
 void plan_step(struct plan_builder *b, struct step s);
-/** NULL: out of memory. Drops strands without steps: who waits for one waits for what it waited for. */
+/**
+ * NULL: out of memory. Removes strands without steps: a strand that waits for one waits for its predecessor instead.
+ */
 struct plan *plan_finish(struct plan_builder *b);
 
 static inline struct block_set blocks(int first, int stride, int n)

@@ -19,7 +19,7 @@
 #define DIRECTORY 8192u               /* entries of a region, a power of two */
 #define GONE      1u                  /* key of a withdrawn entry */
 #define KEEP      ((uint64_t)2 << 20) /* bytes of a rank's closed areas that stay committed for the next ones */
-#define PATIENCE  16u                 /* withdrawn areas that wait for others, before it is looked who has left */
+#define PATIENCE  16u /* number of withdrawn areas that wait for others, from which on departed users are looked for */
 
 /* Least bytes for which a reference beats a copy: reading in place costs a wait for the peer, reading a process a call. */
 #define REFER_WINDOW  8192u
@@ -56,7 +56,7 @@ _Static_assert(sizeof(struct area) <= APART, "an area's head is apart from what 
 
 enum { KEPT = 1, GIVEN_BACK };
 
-/* Pages [at, at + pages) of the own region's heap. */
+/* Pages [at, at + pages) of this rank's own heap. */
 struct extent {
 	size_t at, pages;
 	bool used, withdrawn;
@@ -81,7 +81,7 @@ struct segment {
 	int me;
 	struct extent *heap; /* ascending, no two free neighbours */
 	size_t waiting;      /* withdrawn areas that were not closed when last counted */
-	size_t patience;     /* with as many it is looked who has left */
+	size_t patience;     /* with this many, departed users are looked for */
 };
 
 static size_t round_up(size_t n, size_t to)
@@ -230,16 +230,21 @@ static int read_head(int fd, int nlocal, uint64_t nonce, struct head *head)
 		return fail(TUTTI_EUNSUPPORTED, "the lowest rank of this host could not create the shared memory");
 	int64_t length = os_shared_length(fd);
 	if (length < (int64_t)PAGE)
-		return fail(TUTTI_EPEER, "the descriptor received from this host's lowest rank is not shared memory of a fixed size");
+		return fail(
+		        TUTTI_EPEER,
+		        "the descriptor received from this host's lowest rank is not shared memory of a fixed size");
 	const struct head *first = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
 	if (first == MAP_FAILED)
 		return fail_errno("read the header of the shared memory");
 	*head = *first;
 	munmap((void *)(uintptr_t)first, PAGE);
 	if (head->nonce != nonce || head->nlocal != (uint64_t)nlocal)
-		return fail(TUTTI_EPEER, "the shared memory received from this host's lowest rank belongs to another job");
+		return fail(TUTTI_EPEER,
+		            "the shared memory received from this host's lowest rank belongs to another job");
 	if (!has_size((size_t)length, head->stride, nlocal))
-		return fail(TUTTI_EPEER, "the shared memory received from this host's lowest rank does not have the size that its header states");
+		return fail(
+		        TUTTI_EPEER,
+		        "the shared memory received from this host's lowest rank does not have the size that its header states");
 	return TUTTI_OK;
 }
 
@@ -422,7 +427,7 @@ static struct entry *probe(struct region *r, uint64_t key, bool room)
 	return NULL;
 }
 
-/* What stands before an empty place need not be kept apart from one: probes end there, too. */
+/* An entry before an empty one need not be marked as deleted: probes end there as well. */
 static void unlist(struct region *r, struct entry *e)
 {
 	atomic_store_explicit(&e->key, GONE, memory_order_release); /* R9 */
@@ -444,8 +449,9 @@ static uint64_t member_key(uint64_t comm)
 }
 
 /*
- * Will a user of this rank's area never let go of it? It may have left the communicator before the area was there, or
- * without having looked for it. Who has made a communicator lists itself before it says so: the count comes first here.
+ * Will a user of this rank's area never release it? It may have left the communicator before the area existed, or
+ * without having looked for it. A rank that has made a communicator lists itself before it announces that, so the count
+ * is read first here.
  */
 static bool has_left(struct segment *s, int local, uint64_t comm)
 {
@@ -535,7 +541,10 @@ static struct extent *take_cold(struct segment *s, size_t pages)
 	return NULL;
 }
 
-/* Zeroed address space of which the first `ready` bytes are committed. What is kept for other areas makes room. */
+/*
+ * Zeroed address space of which the first `ready` bytes are committed. Memory kept for other areas is released if there
+ * is no room.
+ */
 static struct extent *take(struct segment *s, size_t bytes, size_t ready)
 {
 	size_t pages = bytes <= s->map->stride ? round_up(bytes ? bytes : 1, PAGE) / PAGE : SIZE_MAX;

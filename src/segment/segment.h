@@ -32,7 +32,7 @@ int segment_join(struct segment **seg, int fd, int nlocal, int me, uint64_t nonc
 int segment_share(struct segment **seg, struct segment *of, int me);
 void segment_close(struct segment *seg);
 
-/** Zeroed pages of the own region; ENOMEM as NULL. Freed pages go back to the system. */
+/** Allocate zeroed pages of this rank's region; NULL: out of memory. Freed pages go back to the system. */
 void *segment_alloc(struct segment *seg, size_t bytes);
 void segment_free(struct segment *seg, void *p);
 /** Can every local rank read these bytes where they are? In the segment; or anywhere, when the ranks are threads. */
@@ -45,7 +45,7 @@ struct area_shape {
 	size_t head, part, parts;
 };
 
-/** Whom an area of communicator `comm` is for: n local ranks; the owner is no user of its own area. */
+/** Whom an area of communicator `comm` is for: n local ranks; the owner is not a user of its own area. */
 struct area_users {
 	uint64_t comm;
 	const int *local;
@@ -53,10 +53,10 @@ struct area_users {
 };
 
 /**
- * Areas: heap pages that peers find under a key. The owner makes one, fills it in, then publishes it. It is closed when the
- * owner withdrew it and each of its users let go, or has left the communicator: until then a late user may still find it and
- * use what stands there. Its owner may have done its part long before that user begins. Owner and users know the shape by
- * themselves: what another rank could write is never taken for a length.
+ * Areas: heap pages that peers find under a key. The owner makes one, fills it in, then publishes it. It is closed when
+ * the owner has withdrawn it and each of its users has released it or left the communicator. Until then, a late user
+ * may still find it and use its content; the owner may have done its part long before. Owner and users compute the
+ * shape themselves, so data that another rank could write is never used as a length.
  *
  * Its head is zeroed and committed. Of the parts only the first `depth` bytes are, and they hold what an earlier area left
  * there: a closed area's pages are kept for the next one of its shape, up to a bound, and beyond it given back by whoever

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A file instead of a look; see believe.h. */
+/* Topology from a file; see believe.h. */
 #include "believe.h"
 #include "../util/error.h"
 #include "../util/fd.h"
@@ -139,9 +139,10 @@ int believe(const char *path, int n, const char *const *name, const int *near, i
 	if (rc)
 		rc = fail_while(rc, "TUTTI_TOPO_FILE");
 	else if (!b.place)
-		rc = fail(TUTTI_EINVAL,
-		          "TUTTI_TOPO_FILE=%s: there is no \"ring\" in it: tutti-topo --json writes one unless --no-measure is given",
-		          path);
+		rc = fail(
+		        TUTTI_EINVAL,
+		        "TUTTI_TOPO_FILE=%s: there is no \"ring\" in it: tutti-topo --json writes one unless --no-measure is given",
+		        path);
 	else
 		rc = place_ranks(&b, path, n, name, near, place);
 	believed_free(&b);

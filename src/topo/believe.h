@@ -22,9 +22,9 @@ void believed_free(struct believed *b);
 
 /**
  * The places of a job's ranks in the ring of a file: place[r] for n ranks, of which r is on a host called name[r];
- * ranks with equal near[r] (0 .. n - 1, numbered by lowest rank) are on one host. Hosts are found by name, those of the same
- * name in the order in which the file has them; the k-th rank of a host stands where the file's k-th one does, and more
- * ranks stand behind the last. EINVAL: the file can't be read, has no ring, or has no such host.
+ * ranks with equal near[r] (0 .. n - 1, numbered by lowest rank) are on one host. Hosts are found by name, those of the
+ * same name in the order in which the file has them; the k-th rank of a host takes the place of the file's k-th one,
+ * and further ranks follow the last. EINVAL: the file can't be read, has no ring, or has no such host.
  */
 int believe(const char *path, int n, const char *const *name, const int *near, int *place);
 

@@ -18,7 +18,7 @@
 #define LEAST_NS    1e-4
 #define MOST_NS     1e9
 #define MOST_VALUES 3
-#define MOST_BYTES  65536 /* of a table: more is none */
+#define MOST_BYTES  65536 /* of a table; a larger file is not one */
 #define VERSION     1
 
 #define MEMORY(kind) offsetof(struct costs, direct[kind])
@@ -73,7 +73,9 @@ struct place {
 	int line;
 };
 
-/* The next word of a line; false at its end. One that is cut ends in dots: it is no name and no number any more. */
+/*
+ * The next word of a line; false at its end. A truncated word ends in dots, so that it is neither a name nor a number.
+ */
 static bool next_word(const char **at, const char *end, char *word, size_t cap)
 {
 	const char *p = *at;
@@ -98,8 +100,10 @@ static int parse_version(const char *at, const char *end, struct place where)
 	if (!next_word(&at, end, word, sizeof(word)) || !parse_size(word, &version))
 		return fail(TUTTI_EINVAL, "%s:%d: expected \"tutti-tune %d\"", where.name, where.line, VERSION);
 	if (version != VERSION)
-		return fail(TUTTI_EINVAL, "%s:%d: the table has version %lld, this library reads version %d: run tutti-info --tune again",
-		            where.name, where.line, (long long)version, VERSION);
+		return fail(
+		        TUTTI_EINVAL,
+		        "%s:%d: the table has version %lld, this library reads version %d: run tutti-info --tune again",
+		        where.name, where.line, (long long)version, VERSION);
 	return TUTTI_OK;
 }
 
@@ -114,8 +118,8 @@ static int parse_row(struct costs *c, const char *name, const char *at, const ch
 	for (int k = 0; k < rows[i].row.values; k++) {
 		double ns;
 		if (!next_word(&at, end, word, sizeof(word)))
-			return fail(TUTTI_EINVAL, "%s:%d: %s has %d values, found %d", where.name, where.line,
-			            name, rows[i].row.values, k);
+			return fail(TUTTI_EINVAL, "%s:%d: %s has %d values, found %d", where.name, where.line, name,
+			            rows[i].row.values, k);
 		if (!parse_decimal(word, &ns) || ns < LEAST_NS || ns > MOST_NS)
 			return fail(TUTTI_EINVAL, "%s:%d: \"%s\" is not a time in nanoseconds from 0.0001 to 1e9",
 			            where.name, where.line, word);
@@ -250,7 +254,7 @@ int costs_read(struct costs *c, const char *path)
 	size_t len = 0;
 	ssize_t got = 1;
 	int fd = -1, rc = text ? TUTTI_OK : fail(TUTTI_ENOMEM, "out of memory");
-	/* not to be held up by what is no plain file */
+	/* do not block on something that is not a regular file */
 	if (!rc && (fd = fd_keep(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK))) < 0)
 		rc = fail_errno("can't read the cost table %s", path);
 	while (!rc && got > 0 && len < MOST_BYTES) {

@@ -71,7 +71,7 @@ struct costs {
 	struct link_cost link[COST_LINKS];
 	struct direct_cost direct[COST_MEMORIES];
 	double copy, reduce; /* seconds of a byte within a rank's own memory */
-	uint64_t measured;   /* bit i: row i is no prior */
+	uint64_t measured;   /* bit i: row i was measured */
 	struct cost_choice choice[COST_CHOICES];
 	uint64_t nchoices;
 };
@@ -99,7 +99,7 @@ void costs_forget(struct costs *c, const struct cost_choice *like);
 void costs_print(const struct costs *c, FILE *f);
 /**
  * The file that `tune_file` (TUTTI_TUNE_FILE) means: itself; by default tutti/tune-HOSTNAME in the user's cache. False:
- * none is wanted, or there is no home.
+ * no table is wanted, or there is no home directory.
  */
 bool costs_path(const char *tune_file, char *buf, size_t cap);
 /** Priors, or the table where there is one. One that can't be used is a warning. */

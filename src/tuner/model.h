@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The cost model: what a call would take by an algorithm, in seconds, and how many sockets. It knows no algorithm: what a plan comes to
- * is its volume, which stands in the algorithm's row (struct volume in algo.h): rounds of messages, blocks that pass the busiest
- * rank's links, blocks that a rank reduces. A link has prices for these (costs.h). It is as coarse as that: it must put algorithms in
- * order, not foretell times.
+ * The cost model: the time of a call by an algorithm, in seconds, and its number of sockets. It knows no algorithm. The
+ * cost of a plan is its volume, which the algorithm's row gives (struct volume in algo.h): rounds of messages, blocks
+ * that pass the busiest rank's links, blocks that a rank reduces. A link has prices for these (costs.h). The model is
+ * coarse: it must rank algorithms, not predict times.
  */
 #ifndef TUTTI_MODEL_H
 #define TUTTI_MODEL_H

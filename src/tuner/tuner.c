@@ -142,7 +142,7 @@ static void consider_direct(const struct tuner *t, const struct query *q, struct
 		         &(struct choice){.two_shot = twice, .channels = 1, .seconds = model_direct(t, q, twice)});
 }
 
-/* Where none has sockets enough, all compete: what is then short is said by who needs it. */
+/* If no algorithm has enough sockets, all compete; the code that needs the socket then reports what is missing. */
 static void consider_plans(const struct tuner *t, const struct query *q, bool enough, struct choice *best)
 {
 	struct plan_args args = {.coll = q->coll,

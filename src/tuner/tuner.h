@@ -52,7 +52,7 @@ struct choice {
 /** Takes over the prices of links of two kinds, inside a host and between hosts, and the choices of *c, which must last. */
 void tuner_prices(struct tuner *t, const struct costs *c, enum cost_link intra, enum cost_link inter);
 
-/** What goes from host to host has `coded` bytes in place of `plain`. */
+/** Data between hosts has `coded` bytes instead of `plain`. */
 void tuner_narrow(struct tuner *t, size_t coded, size_t plain);
 
 /** Parses TUTTI_ALGO; EINVAL names the part, the place and what exists. */

@@ -117,7 +117,10 @@ static int check_private(int fd, const char *path)
 	if (!S_ISREG(st.st_mode))
 		return fail(TUTTI_EAUTH, "the secret file %s is not a plain file", path);
 	if (st.st_uid != geteuid() && st.st_uid != 0)
-		return fail(TUTTI_EAUTH, "the secret file %s belongs to another user: create your own with `tutti-run --make-secret`", path);
+		return fail(
+		        TUTTI_EAUTH,
+		        "the secret file %s belongs to another user: create your own with `tutti-run --make-secret`",
+		        path);
 	if (st.st_mode & 077)
 		return fail(TUTTI_EAUTH, "other users can access the secret file %s (mode %03o): chmod 600 %s", path,
 		            (unsigned)st.st_mode & 0777, path);

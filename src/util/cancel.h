@@ -8,7 +8,7 @@
  *     int was = cancel_disable();
  *     return cancel_restore(was, what_may_block());
  *
- * Pairs nest. The library's own threads are never cancelled: nobody else knows them.
+ * Pairs nest. The library's own threads are never cancelled: no other code knows them.
  */
 #ifndef TUTTI_CANCEL_H
 #define TUTTI_CANCEL_H

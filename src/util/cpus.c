@@ -39,7 +39,7 @@ char *cpus_text(const struct cpus *s, char *buf, size_t cap)
 	return buf;
 }
 
-/* A number below CPUS_MAX; NULL: there is none. */
+/* Parse a number below CPUS_MAX; NULL: there is none. */
 static const char *parse_number(const char *text, unsigned *out)
 {
 	const char *p = text;

@@ -28,7 +28,7 @@ int cpus_count(const struct cpus *s);
 bool cpus_overlap(const struct cpus *a, const struct cpus *b);
 /** "0-3,8", cut at cap; returns buf. */
 char *cpus_text(const struct cpus *s, char *buf, size_t cap);
-/** The same text, read; false when it is none, or names a processor beyond CPUS_MAX. "": the empty set. */
+/** Read the same text; false: it is malformed, or names a processor beyond CPUS_MAX. "": the empty set. */
 bool cpus_parse(struct cpus *s, const char *text);
 /** Where the calling thread may run; false when the system does not say. */
 bool cpus_allowed(struct cpus *s);

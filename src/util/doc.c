@@ -209,7 +209,7 @@ static bool parse_escape(struct parser *s, char **to)
 	return at || parse_unicode(s, to);
 }
 
-/* What it decodes to is never longer than what stands there. */
+/* The decoded text is never longer than the encoded one. */
 static bool parse_string(struct parser *s, const char **text, uint32_t *len)
 {
 	char *to = ++s->p;

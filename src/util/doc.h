@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * JSON documents (RFC 8259) that users and launchers hand over: read whole, then asked for their fields. What is wrong with a
- * document is said once, with its name, the line and the field. The first fault sticks: what is asked for afterwards is
- * empty, so a reader asks for all that it wants and looks at `rc` once.
+ * JSON documents (RFC 8259) from users and launchers: read as a whole, then queried for fields. An error is reported
+ * once, with the document's name, the line and the field. The first error sticks and later queries return nothing, so a
+ * reader queries everything and checks `rc` once.
  *
  * A document is bounded: DOC_BYTES of text, DOC_DEPTH levels, and memory that is known before it is parsed, 48 bytes for each
  * value besides the text. It is stricter than the RFC asks: no key twice in an object, no \u0000, no numbers beyond a double.
@@ -27,7 +27,7 @@ struct doc_value {
 	uint32_t values; /* it and all that is inside it: v + v->values is what follows */
 	uint32_t count;  /* elements, members, or bytes of a text */
 	uint32_t place;  /* among the elements or members that it is one of, from 0 */
-	const char *key; /* of a member; NULL: it is none */
+	const char *key; /* of a member; NULL: not a member */
 	union {
 		int64_t whole; /* a number without fraction and exponent that fits */
 		double real;   /* any other number */

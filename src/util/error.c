@@ -43,8 +43,8 @@ const char *tutti_strerror(int status)
 }
 
 /*
- * The arguments may point into the thread's message, so it is replaced only when the new one stands. They may come from other
- * processes, too.
+ * The arguments may point into the thread's message, so it is replaced only when the new text is complete. They may
+ * also come from other processes.
  */
 static void __attribute__((format(printf, 1, 0))) set_text(const char *fmt, va_list ap)
 {

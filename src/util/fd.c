@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptors, see fd.h. What is known of them is found by their number; whoever owns a number owns its entry. */
+/* Descriptors, see fd.h. Entries are found by number; the owner of a descriptor owns its entry. */
 #include "fd.h"
 #include "error.h"
 
@@ -28,7 +28,7 @@ static void set(struct identity *id, uint64_t dev, uint64_t ino)
 
 static _Atomic(struct identity *) pages[PAGES];
 
-/* NULL: there is no memory for it, or the number is beyond all tables; such a descriptor is believed. */
+/* NULL: there is no memory for it, or the number is beyond all tables; such a descriptor is taken to be ours. */
 static struct identity *entry(int fd, bool make)
 {
 	struct identity *fresh, *page = NULL;

@@ -16,7 +16,10 @@
  */
 int fd_keep(int fd);
 
-/** Is fd, a result of fd_keep, still the file that it was? What the kernel gives no inode of its own is not told apart. */
+/**
+ * Is fd, a result of fd_keep, still the file that it was? Files to which the kernel gives no inode of their own can't
+ * be distinguished.
+ */
 bool fd_is_ours(int fd);
 
 /** Closes a result of fd_keep, unless the application has put another file in its place. -1: does nothing. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The floating-point environment that the library computes in: round to nearest even, subnormals kept, no traps. The
- * caller's thread may have another one: inference engines and -ffast-math flush subnormals, feenableexcept makes an
- * exception a signal, and a new thread starts with the environment of its creator. Code whose result or whose safety depends
- * on it is bracketed by float_env_enter and float_env_leave. Where the caller's environment is the default one, as nearly
- * always, that is one read of the control register.
+ * caller's thread may have a different one: inference engines and -ffast-math flush subnormals, feenableexcept makes an
+ * exception a signal, and a new thread starts with the environment of its creator. Code whose result or whose safety
+ * depends on it is bracketed by float_env_enter and float_env_leave. Where the caller's environment is the default one,
+ * as nearly always, that is one read of the control register.
  *
  * The compiler knows no dependency between arithmetic and the control register. Values must therefore come from memory
  * after float_env_enter and go to memory before float_env_leave (both are compiler barriers), or pass float_env_opaque.

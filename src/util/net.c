@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Sockets, see net.h. Everything that blocks goes through net_wait, so that every wait has a deadline and can be
- * stopped. Messages here say what failed on which address; callers add who was meant.
+ * stopped. Messages here say what failed on which address; callers add the peer.
  */
 #include "net.h"
 #include "../os/os.h"

@@ -142,12 +142,12 @@ int net_split(const char *host_port, char host[NET_HOST], uint16_t *port)
 }
 
 /*
- * One look-up. getaddrinfo can't be given a deadline, so it runs in a thread of its own; whoever is last to let go of
+ * One look-up. getaddrinfo can't be given a deadline, so it runs in a thread of its own; the last of the two to release
  * it, the thread or the waiting caller, frees it.
  */
 struct lookup {
 	pthread_mutex_t lock;
-	_Atomic uint32_t done; /* set with the lock held; who waits sleeps on it */
+	_Atomic uint32_t done; /* set with the lock held; the waiting caller sleeps on it */
 	bool abandoned;
 	int error;
 	char host[NET_HOST];

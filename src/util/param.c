@@ -149,8 +149,9 @@ static int malformed(int id, const char *text)
 
 	switch (table[id].type) {
 	case T_int:
-		return fail(TUTTI_EINVAL, "%s=%s: expected a %s from %lld to %lld%s (suffixes K, M, G and T are allowed)",
-		            var, text, r->power ? "power of two" : "number", (long long)r->min,
+		return fail(TUTTI_EINVAL,
+		            "%s=%s: expected a %s from %lld to %lld%s (suffixes K, M, G and T are allowed)", var, text,
+		            r->power ? "power of two" : "number", (long long)r->min,
 		            (long long)(r->max ? r->max : INT64_MAX), r->chosen ? ", or 0" : "");
 	case T_num:
 		return fail(TUTTI_EINVAL, "%s=%s: expected a number above 0 and at most %.0f", var, text, r->most);
@@ -275,8 +276,9 @@ int params_read(struct params *p)
 	}
 	if (p->wire && p->reproducible) {
 		params_free(p);
-		return fail(TUTTI_EINVAL,
-		            "TUTTI_WIRE and TUTTI_REPRODUCIBLE=1 are mutually exclusive (compressed sums depend on where ranks are): unset one");
+		return fail(
+		        TUTTI_EINVAL,
+		        "TUTTI_WIRE and TUTTI_REPRODUCIBLE=1 are mutually exclusive (compressed sums depend on where ranks are): unset one");
 	}
 	if (log_level_parse(p->log, &level))
 		log_set_level(level);

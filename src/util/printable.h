@@ -10,12 +10,14 @@
 #include <stddef.h>
 
 /**
- * Copies a text with each byte of a control character (C0, DEL, C1), and each that is not UTF-8, as \xNN; as much as fits, and
- * a NUL. What is printable already stays as it is. No overlap. Returns `to`.
+ * Copies a text with each byte of a control character (C0, DEL, C1), and each that is not UTF-8, as \xNN; as much as
+ * fits, and a NUL. Printable text stays unchanged. No overlap. Returns `to`.
  */
 char *printable(char *to, size_t cap, const char *text);
 
-/** Bytes of the character at `text`, a control character or a NUL too; 0: it is not UTF-8. Reads no further than a NUL. */
+/**
+ * Bytes of the character at `text`, including control characters and NUL; 0: not UTF-8. Reads no further than a NUL.
+ */
 size_t utf8_bytes(const char *text);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Authenticated encryption of what travels over a connection whose ends have agreed on keys (the door's handshake). A
- * frame is its length, the bytes under ChaCha20-Poly1305 (or AES-256-GCM), and a tag. Each direction has a key of its own, and the number
- * of the frame is its nonce: what is forged, changed, repeated, left out or out of order does not open. The tag covers
- * the length, too.
+ * frame is its length, the bytes under ChaCha20-Poly1305 (or AES-256-GCM), and a tag. Each direction has a key of its
+ * own, and the number of the frame is its nonce: frames that are forged, changed, repeated, missing or out of order do
+ * not open. The tag also covers the length.
  *
- * Keys lie in memory of their own, which no core dump has (secret_alloc).
+ * Keys are in separate memory that is excluded from core dumps (secret_alloc).
  */
 #ifndef TUTTI_SEAL_H
 #define TUTTI_SEAL_H

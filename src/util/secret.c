@@ -18,7 +18,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static union block *unused;
 
-/* Locking may fail, for want of a higher limit: then the pages may be swapped out, but are dumped still less. */
+/*
+ * Locking may fail if the limit is too low. The pages may then be swapped out, but they are still excluded from dumps.
+ */
 static void add_page(void)
 {
 	union block *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -274,7 +274,7 @@ static void dispatch(const struct os_ready *r)
 		watches[fd].fn(watches[fd].arg, (int)fd, r->events);
 }
 
-/* Who waits on a descriptor that was closed is not woken by that: then stop() cancels the wait. */
+/* Closing a descriptor does not wake a thread that waits on it: stop() cancels the wait in this case. */
 static int sleep_in_queue(struct os_ready *ready, int ms)
 {
 	int n, state;

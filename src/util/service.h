@@ -25,7 +25,7 @@ void service_release(void);
 /** May be nested. */
 void service_lock(void);
 void service_unlock(void);
-/** Gives up at now_ns() time `until`: for the end of the process, where whoever holds the lock may be gone. */
+/** Gives up at now_ns() time `until`: for the end of the process, when the thread that holds the lock may be gone. */
 bool service_lock_until(uint64_t until);
 
 /** With the lock held (callbacks have it). events: OS_READ and OS_WRITE of os.h. */

@@ -394,7 +394,8 @@ static void test_an_interface_that_leads_nowhere_is_said(void **state)
 	to.addrs[0] = (struct net_addr){.family = 4, .port = 1, .ip = {127, 0, 0, 1}};
 	to.host_hint[0]++;
 	assert_int_equal(dial(1, &to, 1, false, &fd), TUTTI_EPEER);
-	assert_contains(fail_text(), "rank 0 listens only on its loopback: does TUTTI_IFACE exclude the other interfaces");
+	assert_contains(fail_text(),
+	                "rank 0 listens only on its loopback: does TUTTI_IFACE exclude the other interfaces");
 }
 
 static void test_without_a_secret_only_loopback(void **state)

@@ -415,10 +415,10 @@ static void test_too_few_queue_pairs(void **state)
 	sea->knobs.max_qp = 2;
 	assert_int_equal(run(5, scene_new(), reduces, modes[0], "TUTTI_TIMEOUT=20", NULL), 0);
 	assert_int_equal(sea->counts.most_qps, 2);
-	assert_int_equal(run(4,
-	                     failing(TUTTI_EUNSUPPORTED, "create a queue pair on imaginary0:1", "up to 3 peers", "has 2"),
-	                     all_to_all_fails, modes[0], NULL, NULL),
-	                 0);
+	assert_int_equal(
+	        run(4, failing(TUTTI_EUNSUPPORTED, "create a queue pair on imaginary0:1", "up to 3 peers", "has 2"),
+	            all_to_all_fails, modes[0], NULL, NULL),
+	        0);
 }
 
 static void test_memory_runs_out(void **state)

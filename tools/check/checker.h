@@ -77,7 +77,7 @@ struct checker {
 	uint32_t nexpr, expr_cap, *bucket, nbuckets;
 	uint64_t everybody;
 	int *folder;     /* of each block: the rank that has made its whole sum; -1: nobody yet */
-	bool folds_once; /* nobody else made it, in all runs so far */
+	bool folds_once; /* no other rank made it, in all runs so far */
 	bool by_reference;
 	char reference_why[400];
 

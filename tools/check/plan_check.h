@@ -45,8 +45,8 @@ struct checker *checker_create(const struct plan *const *plans, int n, char *why
 /** Strands of all ranks together. */
 int checker_strands(const struct checker *c);
 /**
- * One run; false: wrong, `why` says where. Reading by reference something that may have changed is no error but makes
- * checker_by_reference false.
+ * One run; false: wrong, `why` says where. Reading by reference something that may have changed is not an error, but
+ * makes checker_by_reference false.
  */
 bool checker_run(struct checker *c, const struct check_run *run, char *why, size_t size);
 /** Did no run so far read by reference what the sender had overwritten? If one did, `why` says where. */

@@ -258,7 +258,7 @@ static int waits_for(const struct checker *c, const struct cursor *at, char *tex
 	return -1;
 }
 
-/* Past the current step and those that carry nothing in this chunk; wakes who waited for the chunk. */
+/* Go past the current step and those that carry nothing in this chunk; wake the strands that waited for the chunk. */
 static void advance(struct checker *c, int strand)
 {
 	struct cursor *at = &c->cursor[strand];
@@ -301,7 +301,7 @@ static bool move(struct checker *c, int strand)
 	return true;
 }
 
-/* Nobody can move, somebody has not finished: says who waits for whom, up to five of them. */
+/* No strand can move, but some have not finished: list which waits for which, up to five. */
 static bool look_stuck(struct checker *c)
 {
 	int strand = 0;

@@ -74,7 +74,7 @@ static void spell(const struct cli_option *o, char *buf, size_t cap)
 	         o->arg ? o->arg : "");
 }
 
-/* Words of text in lines of at most `width`, each after `indent` blanks but for the first. */
+/* Words of text in lines of at most `width`, each after `indent` blanks except the first. */
 static void wrap(FILE *f, const char *text, int indent, int width)
 {
 	int column = indent;

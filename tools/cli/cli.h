@@ -27,7 +27,7 @@ enum { CLI_END = 0, CLI_WORD = -1, CLI_BAD = -2 };
 
 /**
  * The next option from argv[*at] on: its id, with *value its argument (NULL: none). CLI_WORD: *value is a word that is
- * no option. CLI_BAD: one line was printed. "--" ends the options: what follows are words.
+ * not an option. CLI_BAD: one line was printed. "--" ends the options: what follows are words.
  */
 int cli_next(const struct cli *cli, int argc, char **argv, int *at, const char **value);
 void cli_help(const struct cli *cli, FILE *f);

@@ -111,8 +111,8 @@ static void look_at_node(const char *name, void *arg)
 	if (access(path, R_OK | W_OK) == 0)
 		fine("%s may be opened", path);
 	else
-		fault("%s: %s. Give this user access to it (group or mode by a udev rule, or the container's --device)", path,
-		      strerror(errno));
+		fault("%s: %s. Give this user access to it (group or mode by a udev rule, or the container's --device)",
+		      path, strerror(errno));
 }
 
 static void look_at_gids(const char *device, const char *port)
@@ -153,7 +153,7 @@ static void look_at_device(const char *device, void *arg)
 	each(path, look_at_port, (void *)(uintptr_t)device);
 }
 
-/* A Thunderbolt cable that a bridge has taken is no link of its own any more, and in a loop of cables it goes round. */
+/* A Thunderbolt cable in a bridge is no longer a separate link, and a loop of cables forms a bridge loop. */
 static void look_at_interface(const char *name, void *arg)
 {
 	char path[PATH_MAX], master[PATH_MAX];
@@ -165,8 +165,8 @@ static void look_at_interface(const char *name, void *arg)
 	n = readlink(path, master, sizeof(master) - 1);
 	master[n > 0 ? n : 0] = '\0';
 	if (n > 0)
-		fault("%s is part of %s: remove it (`ip link set %s nomaster`) and give it its own address",
-		      name, strrchr(master, '/') ? strrchr(master, '/') + 1 : master, name);
+		fault("%s is part of %s: remove it (`ip link set %s nomaster`) and give it its own address", name,
+		      strrchr(master, '/') ? strrchr(master, '/') + 1 : master, name);
 	else
 		fine("%s is not in a bridge", name);
 }

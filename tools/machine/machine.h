@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a host is made of: packages, memories, caches, cores and network devices, as plain data. hwloc and /sys are
- * asked once; the answer is one block of memory without pointers, so it can be sent to other ranks as it is. Nothing
- * here prints, and nothing fails because a system says little: what is unknown is zero, empty, or noted in `unknown`.
+ * The hardware of a host: packages, memories, caches, cores and network devices, as plain data. hwloc and /sys are
+ * queried once. The result is one block of memory without pointers, so it can be sent to other ranks as it is. Nothing
+ * here prints, and nothing fails because a system provides little: unknown values are zero, empty, or noted in
+ * `unknown`.
  */
 #ifndef TUTTI_MACHINE_H
 #define TUTTI_MACHINE_H

@@ -138,7 +138,8 @@ static double quota_v2(const char *dir)
 	char line[64], *end;
 	if (!read_line(line, sizeof(line), "%s/cpu.max", dir))
 		return 0;
-	double quota = strtod(line, &end), period = strtod(end, NULL); /* "max 100000" is none: strtod gives 0 */
+	double quota = strtod(line, &end),
+	       period = strtod(end, NULL); /* "max 100000" is not a number: strtod gives 0 */
 	return period > 0 ? quota / period : 0;
 }
 
@@ -158,7 +159,7 @@ static double bytes_of(const char *dir, const char *name)
 	return v > 0 ? v : 0; /* "max" */
 }
 
-/* What is left of a limit; a full group has a byte, for 0 is none. What it caches counts as taken. */
+/* What is left of a limit; a full group has one byte, because 0 means none. What it caches counts as taken. */
 static double left_of(const char *dir, const char *limit, const char *taken)
 {
 	double most = bytes_of(dir, limit), left = most - bytes_of(dir, taken);

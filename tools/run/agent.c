@@ -365,7 +365,7 @@ static bool read_output(struct agent *a, struct child *c, int fd, enum frame_kin
 	return more;
 }
 
-/* The last words: at most what a pipe holds, should somebody who left the group still write. */
+/* The last output: at most what a pipe holds, in case a process that left the group still writes. */
 static void drain(struct agent *a, struct child *c, int *fd, enum frame_kind kind)
 {
 	size_t before;
@@ -394,8 +394,8 @@ static void hear_joins(struct agent *a, struct child *c)
 }
 
 /*
- * A rank ended. What its group still holds is killed while the dead leader keeps the group's number from being given
- * to others; then come its last words, and its status.
+ * A rank ended. The rest of its group is killed while the dead leader keeps the group's number reserved; then follow
+ * its last output and its status.
  */
 static void end_rank(struct agent *a, struct child *c)
 {

@@ -157,7 +157,8 @@ static void go_on(struct head *h)
 		enter(h, KILLING, HARSHER_S);
 		break;
 	default:
-		say(h, "no answer from the host%s of rank%s%s", h->npeers > 1 ? "s" : "", h->alive > 1 ? "s" : "", list);
+		say(h, "no answer from the host%s of rank%s%s", h->npeers > 1 ? "s" : "", h->alive > 1 ? "s" : "",
+		    list);
 		h->phase = OVER;
 	}
 }
@@ -217,12 +218,13 @@ static void why_lost(struct head *h, const struct peer *p, int status)
 	if (p->greeted)
 		say(h, "lost host %s, with rank%s%s", host, p->count > 1 ? "s" : "", list);
 	else if (p->noise > NOISE_MAX)
-		say(h, "host %s printed %u MiB without starting tutti-run: does its login shell print endlessly?",
-		    host, NOISE_MAX >> 20);
+		say(h, "host %s printed %u MiB without starting tutti-run: does its login shell print endlessly?", host,
+		    NOISE_MAX >> 20);
 	else if (host_is_here(host))
 		say(h, "the agent on this host did not start (status %d)", code);
 	else if (code == 127)
-		say(h, "tutti-run was not found on host %s: install it there, in the PATH of non-interactive logins", host);
+		say(h, "tutti-run was not found on host %s: install it there, in the PATH of non-interactive logins",
+		    host);
 	else
 		say(h, "can't reach host %s: '%s %s' ended with status %d; does '%s %s true' work?", host, h->o->rsh,
 		    host, code, h->o->rsh, host);
@@ -547,7 +549,7 @@ static void watch_clock(struct head *h)
 		go_on(h);
 }
 
-/* A reader that left needs no words. A disk that is full does; what is lost of stderr can only be told by the status. */
+/* A reader that has left needs no report. A full disk does; loss of stderr can be reported only by the status. */
 static void watch_outputs(struct head *h)
 {
 	bool was_running = h->phase == RUNNING, lost = h->out.error && !h->output_lost;
@@ -585,7 +587,7 @@ static void turn(struct head *h)
 		h->phase = OVER;
 }
 
-/* What is left to print, until it is printed or a signal comes. */
+/* Print the remaining output, until it is printed or a signal comes. */
 static void print_rest(struct head *h)
 {
 	while (sink_waiting(&h->out) || sink_waiting(&h->err)) {
@@ -603,7 +605,7 @@ static void print_rest(struct head *h)
 	}
 }
 
-/* What is for the job. Those signals that our parent told us to ignore (nohup, a script's &) stay ignored. */
+/* Signals for the job. Signals that our parent told us to ignore (nohup, a script's &) stay ignored. */
 static int listen_to_signals(void)
 {
 	static const int heard[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};

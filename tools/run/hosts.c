@@ -132,12 +132,11 @@ static int add(struct hosts *hosts, struct span name, int slots, const char *add
 	return rc == TUTTI_OK ? add_slots(hosts, at, slots, in_turn) : rc;
 }
 
-/* "a:2222" starts thousands of ranks for somebody who thought of ssh's port. */
+/* "a:2222" would start thousands of ranks for a user who meant ssh's port. */
 static int check_slots(struct span item, struct span count, bool colon, int *slots)
 {
 	if (!colon || !parse_slots(count, slots))
-		return fail(TUTTI_EINVAL,
-		            "'%.*s': expected host:slots with 1 to %d slots; set a port in ~/.ssh/config",
+		return fail(TUTTI_EINVAL, "'%.*s': expected host:slots with 1 to %d slots; set a port in ~/.ssh/config",
 		            shown(item), item.at, PORT_LIKE - 1);
 	if (*slots >= PORT_LIKE)
 		return fail(
@@ -374,8 +373,8 @@ int hosts_place(const struct hosts *hosts, int n, int *host_of)
 		for (int k = 0; k < hosts->order[i].slots && placed < n; k++)
 			host_of[placed++] = hosts->order[i].host;
 	if (placed < n)
-		return fail(TUTTI_EINVAL, "%d ranks, but the hosts have %d slots: give more slots, for example %s:%d", n, placed,
-		            last->name, last->slots + n - placed);
+		return fail(TUTTI_EINVAL, "%d ranks, but the hosts have %d slots: give more slots, for example %s:%d",
+		            n, placed, last->name, last->slots + n - placed);
 	return TUTTI_OK;
 }
 

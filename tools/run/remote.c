@@ -30,7 +30,7 @@ static void add_quoted(struct buf *b, const char *text)
 	buf_add(b, "'", 1);
 }
 
-/* Runs this very program where the other host has it too, or else the one in its PATH. */
+/* Run this very program if the other host also has it, else the one in its PATH. */
 static void remote_command(struct buf *b)
 {
 	static const char script[] = "test -x \"$0\" && exec \"$0\" --agent; exec tutti-run --agent";

@@ -17,7 +17,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/** First bytes of an agent. What a login shell printed before them is skipped. */
+/** First bytes of an agent. Output of a login shell before them is skipped. */
 #define WIRE_HELLO     "\n:tutti-run agent 3:\n"
 #define WIRE_HELLO_LEN (sizeof(WIRE_HELLO) - 1)
 
@@ -84,7 +84,7 @@ struct job {
 enum run_input { INPUT_FIRST, INPUT_ALL, INPUT_NONE };
 
 void job_pack(struct buf *b, const struct job *job);
-/** False when the frame is no job. The job must be freed either way. */
+/** False: the frame is not a job. The job must be freed either way. */
 bool job_unpack(struct job *job, const char *data, size_t len);
 void job_free(struct job *job);
 

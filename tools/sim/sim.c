@@ -39,12 +39,12 @@ struct strand_at {
 	int rank, index;
 	size_t chunk;
 	int step;
-	int awaits_strand; /* who waits until this one has finished a chunk */
+	int awaits_strand; /* the strands that wait until this one has finished a chunk */
 	double since; /* when it began to wait for its rank, which is at work for another strand; < 0: it doesn't */
 };
 
 struct event {
-	double at, since; /* who has waited longer comes first */
+	double at, since; /* the one that has waited longest comes first */
 	/* a strand; nstrands and on: a message, at its next resource; -1 - r: rank r is free for strands that wait for it */
 	int who;
 };
@@ -274,7 +274,7 @@ static void wait_until(struct sim *s, struct event e, double at)
 	s->awaited[t->rank] = true;
 }
 
-/* Of those that wait for a rank, who has waited longest; NOBODY. */
+/* Of those that wait for a rank, the one that has waited longest, or NOBODY. */
 static int longest_waiting(const struct sim *s, int rank)
 {
 	int best = NOBODY;
@@ -328,7 +328,7 @@ static void go_on(struct sim *s, struct event e)
 static void serve(struct sim *s, int rank, double now)
 {
 	int who = longest_waiting(s, rank);
-	if (s->rank_free[rank] <= now) { /* else somebody who came at the same time was first */
+	if (s->rank_free[rank] <= now) { /* otherwise another one that came at the same time was first */
 		struct event e = {now, s->strand[who].since, who};
 		s->strand[who].since = -1;
 		go_on(s, e);
@@ -416,7 +416,7 @@ static size_t collect_ends(const struct sim *s, struct end *ends, bool outgoing)
 	return n;
 }
 
-/* The other units' resources are this one's, too: what others do there, it does here. */
+/* This unit's resources also represent those of the other units: what they do there, it does here. */
 static void find_route(const struct sim *s, struct channel *c, int to)
 {
 	s->cluster->route(s->cluster, c->from, to, &c->route);

@@ -50,7 +50,7 @@ static const struct algo *hierarchy_of(struct plan_args *args)
 	return NULL;
 }
 
-/* Leaders are those who have links to other hosts. */
+/* Leaders are the ranks that have links to other hosts. */
 static void find_leaders(struct advice *a, const struct shape *shape)
 {
 	struct plan_args args = {.coll = COLL_ALLREDUCE, .nranks = a->n, .channels = 1, .shape = shape};

@@ -23,7 +23,7 @@ struct advised_call {
 struct advice {
 	int n, ncalls, nleaders, nmissing;
 	int *ring;         /* n ranks: as a communicator goes round now */
-	int *leader;       /* ranks that talk across hosts in a hierarchy; none where there is no hierarchy */
+	int *leader;       /* ranks that communicate across hosts in a hierarchy; empty without a hierarchy */
 	int (*missing)[2]; /* pairs of hosts that lack a cable which others have */
 	struct advised_call *call;
 };

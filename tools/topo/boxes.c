@@ -17,7 +17,7 @@ struct pen {
 	const struct boxes *b;
 };
 
-/* What stands in a box: children that are boxes, cores, bars. Single children that only hold others are passed over. */
+/* The content of a box: children that are boxes, cores, bars. Single children that only hold others are passed over. */
 struct content {
 	uint32_t box[64];
 	int times[64]; /* how many alike it stands for */

@@ -218,7 +218,7 @@ static int find_units(struct cluster *c, const struct cluster_file *f)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	for (int r = c->sim.nranks - 1; r >= 0; r--)
 		start[c->host[r]] = r;
-	c->sim.units = f->cores ? 1 : c->nhosts / part(c, start); /* who shares cores is not apart */
+	c->sim.units = f->cores ? 1 : c->nhosts / part(c, start); /* a host that shares cores is not separate */
 	free(start);
 	return TUTTI_OK;
 }

@@ -15,9 +15,9 @@ struct cluster {
 	struct shape shape;
 	struct costs costs; /* with the cluster's own cable as the network */
 	int nhosts;
-	int *host;              /* of each rank */
-	int *at_switch, *above; /* of each host, of each switch; -1: what all others hang on, which has no uplink */
-	int *cable, *uplink;    /* of each host: out, in and memory; of each switch: up and down: resources */
+	int *host;                     /* of each rank */
+	int *at_switch, *above;        /* of each host, of each switch; -1: the top switch, which has no uplink */
+	int *cable, *uplink;           /* of each host: out, in and memory; of each switch: up and down: resources */
 	double *byte, *burst, *skew;   /* of each resource, the same, of each rank */
 	int *cpu;                      /* of each rank: the host whose cores it runs on */
 	int *cores, *ranks;            /* of each host: its cores, and the ranks that run on them */

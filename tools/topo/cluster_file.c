@@ -156,7 +156,7 @@ static int read_switch(struct reader *r, const struct doc_value *o, struct switc
 	return rc ? rc : switch_named(r, o, &s->above);
 }
 
-/* Who hangs on itself has more above it than there may be, as well. */
+/* This also catches a switch above itself: it has too many levels above it. */
 static int check_levels(struct reader *r, const struct doc_value *of)
 {
 	int levels = 0;

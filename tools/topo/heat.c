@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Heat maps: a cell for each pair, latency and bandwidth side by side; below them the same of all pairs at once, in the
- * same colours, so that what pairs share shows. Figures stand in the cells while they fit. What was taken from others of
- * its class is a smaller cell.
+ * same colours, so that what pairs share shows. Cells contain figures if these fit. A value taken from others of its
+ * class has a smaller cell.
  */
 #include "../../src/util/error.h"
 #include "draw.h"

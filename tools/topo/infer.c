@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is measured of many pairs, and what the others are taken to have; see infer.h. */
+/* Which of many pairs are measured, and which values the others get; see infer.h. */
 #include "infer.h"
 #include "../../src/util/error.h"
 

@@ -268,7 +268,7 @@ static int transport_of(struct survey *s, const char *name)
 	return i;
 }
 
-/* What stands at a place of a matrix: a number that is kept in out, or the name of a transport. */
+/* A cell of a matrix: a number, stored in out, or the name of a transport. */
 static void read_cell(struct survey *s, struct doc *d, const struct doc_value *v, size_t at, double unit, double *out)
 {
 	double x = doc_real(v);
@@ -441,7 +441,7 @@ static int load_xml(struct survey *s, const char *path, const struct text *text)
 
 int load_survey(struct survey *s, const char *path)
 {
-	FILE *f = fopen(path, "re"); /* a pipe, too: it is read once */
+	FILE *f = fopen(path, "re"); /* may be a pipe: it is read once */
 	struct text text = {NULL, 0};
 	*s = (struct survey){.file = path};
 	int rc = f ? doc_load(f, path, &text.data, &text.len) : fail_errno("can't read %s", path);

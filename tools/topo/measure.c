@@ -224,14 +224,15 @@ static int share_rounds(struct meter *m, struct rounds *r, int rc, double budget
 		return fail(TUTTI_EPEER, "rank 0 plans %d rounds of measurements", x.count);
 	if (tutti_comm_rank(m->c) != 0)
 		*r = (struct rounds){n, x.count, malloc(((size_t)n * (size_t)x.count + 1) * sizeof(*r->partner))};
-	/* nobody leaves the others waiting for a broadcast: who has no memory for it ends the job */
+	/* a rank without memory for the broadcast ends the job, so that the others do not wait for it */
 	if (!r->partner)
 		return fail(TUTTI_ENOMEM, "out of memory");
 	size_t all = (size_t)n * (size_t)x.count;
 	rc = tutti_broadcast(r->partner, r->partner, all, TUTTI_I32, 0, m->c, NULL);
 	for (size_t i = 0; i < all && !rc; i++)
 		if (r->partner[i] < -1 || r->partner[i] >= n)
-			rc = fail(TUTTI_EPEER, "rank 0 plans measurements with rank %d, which does not exist", r->partner[i]);
+			rc = fail(TUTTI_EPEER, "rank 0 plans measurements with rank %d, which does not exist",
+			          r->partner[i]);
 	return rc;
 }
 

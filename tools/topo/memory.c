@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Streams through memory; see memory.h. One thread on each core; all touch their part of one buffer, then the first reads
- * and copies alone, over the whole of it, then all of them do, each over its part. What counts is the median of pieces: a
- * core that was lent to somebody else for a moment spoils a piece, not the result.
+ * Streams through memory; see memory.h. One thread on each core; all touch their part of one buffer, then the first
+ * reads and copies alone, over the whole of it, then all of them do, each over its part. The result is the median of
+ * pieces: a core that was taken away for a moment spoils a piece, not the result.
  */
 #include "memory.h"
 #include "../../src/os/os.h"
@@ -198,7 +198,7 @@ static void add_up(struct memory_speed *out, const struct member *t, int n)
 	}
 }
 
-/* Whoever can't be started is left out; with nobody there are no figures. */
+/* A thread that can't be started is left out; without any there are no figures. */
 static int run_crowd(struct crowd *c, const int *thread, int most, struct memory_speed *out)
 {
 	struct member *t = calloc((size_t)most, sizeof(*t));
@@ -307,8 +307,7 @@ static int check_nodes(const struct survey *s)
 {
 	for (int i = 0; i < s->nspeeds; i++)
 		if (s->speed[i].node >= s->machine[s->speed[i].host]->nnodes)
-			return fail(TUTTI_EPEER, "host %d reports a memory that it does not have",
-			            s->speed[i].host);
+			return fail(TUTTI_EPEER, "host %d reports a memory that it does not have", s->speed[i].host);
 	return TUTTI_OK;
 }
 

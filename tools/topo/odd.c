@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ODD_MOST 64 /* more is no list any more */
+#define ODD_MOST 64 /* a longer list would not be read */
 #define MANY     8  /* pairs that are named one by one */
 
 struct look {

@@ -81,8 +81,8 @@ static bool serves(const struct table *t, const struct algo *algo)
 }
 
 /*
- * Buckets are full before the first calls only; what a program sees is calls on end, which have emptied them. While they
- * run dry they are filled, too: that takes more calls than the bucket holds vectors.
+ * Buckets are full only before the first calls; a program makes consecutive calls, which have emptied them. Buckets are
+ * refilled while they run empty, so this takes more calls than the bucket holds vectors.
  */
 static int calls_before(const struct table *t)
 {
@@ -115,8 +115,8 @@ static int simulate(const struct table *t, const struct algo *algo, int channels
 }
 
 /*
- * For a choice: what is within a twentieth a simulation does not tell apart. Where one stream comes in at a rank, as in a ring, none
- * meet: that comes nearest to its foretold time.
+ * For a choice: a simulation can't distinguish times within a twentieth. If only one stream enters each rank, as in a
+ * ring, no streams meet, and the real time is closest to the predicted one.
  */
 static double in_doubt(const struct table *t, int algo, double seconds)
 {
@@ -204,7 +204,8 @@ static int read_ranks(const char *text, size_t *at, int most, int *n)
 		if (!*end)
 			return TUTTI_OK;
 	}
-	return fail(TUTTI_EINVAL, "--ranks %s: expected ascending numbers separated by commas, for example 2,4,8", text);
+	return fail(TUTTI_EINVAL, "--ranks %s: expected ascending numbers separated by commas, for example 2,4,8",
+	            text);
 }
 
 static int all_rows(struct table *t)
@@ -387,7 +388,8 @@ int predict_print(const struct predict *p)
 {
 	struct table t = {.p = p, .coll = (enum coll)coll_by_name(p->coll)};
 	if (coll_by_name(p->coll) < 0 || coll_by_name(p->coll) >= COLL_COUNT || coll_by_name(p->coll) == COLL_BARRIER)
-		return fail(TUTTI_EINVAL, "--predict %s: unknown collective; expected allreduce, allgather, ...", p->coll);
+		return fail(TUTTI_EINVAL, "--predict %s: unknown collective; expected allreduce, allgather, ...",
+		            p->coll);
 	if (p->choose && p->ranks)
 		return fail(TUTTI_EINVAL, "--choose can't be combined with --ranks");
 	int rc = params_read(&t.params);

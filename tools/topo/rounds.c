@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Who meets whom; see rounds.h. */
+/* The rounds of measurements; see rounds.h. */
 #include "rounds.h"
 #include "../../src/util/error.h"
 
@@ -25,7 +25,10 @@ int rounds_count(int n)
 	return n <= ROUNDS_ALL ? tournament_rounds(n) : 2 * doublings(n);
 }
 
-/* All but the last stand in a circle and meet their mirror image; who would meet himself meets the last. */
+/*
+ * All ranks but the last are placed on a circle and meet their mirror image; the one that would meet itself meets the
+ * last.
+ */
 static int tournament_partner(int n, int round, int me)
 {
 	int circle = tournament_rounds(n), last = circle;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who meets whom, round after round: pure functions. In a round nobody meets two, so all its pairs can be measured at
- * once. Few ranks all meet each other; of many, each meets those that are 1, 2, 4, ... ranks away, to either side.
+ * Which ranks meet in each round, as pure functions. In a round no rank meets two others, so all its pairs can be
+ * measured at once. Few ranks all meet each other; of many, each meets those that are 1, 2, 4, ... ranks away, to
+ * either side.
  */
 #ifndef TUTTI_TOPO_ROUNDS_H
 #define TUTTI_TOPO_ROUNDS_H

@@ -9,7 +9,7 @@
 #include "../machine/machine.h"
 #include "tutti.h"
 
-/* More than there are; of a file, too. */
+/* More than there are, also in a file. */
 #define SURVEY_TRANSPORTS 16
 
 struct rank_facts {

@@ -17,7 +17,7 @@ struct colour {
 	char hex[8];
 };
 
-/** 0 the slowest, 1 the fastest: orange over purple to navy, ever darker for those who see no colours. */
+/** 0 the slowest, 1 the fastest: orange over purple to navy, and ever darker, for readers who do not see colours. */
 struct colour svg_speed(double t);
 /** Black or white, whichever is read better on it. */
 const char *svg_ink_on(struct colour c);

@@ -185,8 +185,7 @@ static void print_speeds(FILE *f, const struct survey *s, int host)
 static void print_unknown(FILE *f, const struct survey *s, const struct machine *m)
 {
 	if (m->unknown & MACHINE_FOREIGN && !s->file)
-		fputs("  described by hwloc's variables (HWLOC_XMLFILE and others), not by the machine itself\n",
-		      f);
+		fputs("  described by hwloc's variables (HWLOC_XMLFILE and others), not by the machine itself\n", f);
 	if (m->unknown & MACHINE_NO_IO)
 		fputs("  hwloc lists no devices (no support or no permission): PCI addresses and locality are unknown\n",
 		      f);
@@ -419,7 +418,7 @@ static void print_host_lists(FILE *f, const struct survey *s)
 
 typedef void cell_text(const struct survey *s, int i, int j, char buf[16]);
 
-/* What was taken from others of its class has a ~. */
+/* A value taken from others of its class is marked with ~. */
 static void number_cell(double v, bool measured, char buf[16])
 {
 	snprintf(buf, 16, "%s%.*f", measured ? "" : "~", decimals(v), v);
@@ -491,7 +490,7 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The values of a class, the one of pair (i, j), over all its ways: median, extremes, and who has the worst. */
+/* The values of a class, the one of pair (i, j), over all its ways: median, extremes, and the pair with the worst. */
 static void print_range(FILE *f, const struct survey *s, int i, int j, const double *value, const bool *measured,
                         double unit, bool most_is_worst)
 {

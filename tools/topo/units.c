@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is drawn as one; see units.h. */
+/* Hosts that are drawn as one; see units.h. */
 #include "units.h"
 #include "../../src/util/error.h"
 

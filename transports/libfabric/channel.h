@@ -16,7 +16,7 @@ enum record_kind {
 	RECORD_NAME,      /* a piece of the address, in bytes */
 	RECORD_OFFER,     /* an end of a link */
 	RECORD_BYE,       /* this side uses its end no more */
-	RECORD_VAIN,      /* answer to a BYE: this side has no other end, and will make none; number: as BYE */
+	RECORD_VAIN,      /* answer to a BYE: this side has no matching end and will not make one; number: as BYE */
 	RECORD_LEFT,      /* this side leaves in order: nothing follows */
 };
 

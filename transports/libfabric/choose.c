@@ -129,7 +129,7 @@ static uint32_t hash(uint32_t h, const void *p, size_t n)
 	return h;
 }
 
-/* libfabric's own word for who can reach whom: the name of the fabric. */
+/* libfabric's own statement of which endpoints reach each other: the name of the fabric. */
 static uint32_t name_of(const struct fi_info *i, enum fabric_mode mode)
 {
 	uint32_t words[] = {i->ep_attr->protocol, i->ep_attr->protocol_version, i->addr_format, (uint32_t)mode};

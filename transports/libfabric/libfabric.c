@@ -246,7 +246,7 @@ int fabric_offer_rest(struct fabric *f)
 	return rc == LINK_PENDING ? TUTTI_OK : rc;
 }
 
-/* Out of memory is no error yet: the receive will say so. */
+/* Running out of memory is not an error yet: the receive will report it. */
 int fabric_expect(struct fabric *f, int peer, const struct record *r)
 {
 	struct link_spec spec = {

@@ -77,8 +77,8 @@ int peer_greet(struct fabric *f, int rank, struct net_limit limit)
 static int hear_hello(struct peer *p, int rank, const struct record *r)
 {
 	if (p->name_bytes || r->number == 0 || r->number > ADDRESS_MAX)
-		return fail(TUTTI_EPEER,
-		            "rank %d sent the length of its endpoint's name twice, or an invalid length", rank);
+		return fail(TUTTI_EPEER, "rank %d sent the length of its endpoint's name twice, or an invalid length",
+		            rank);
 	p->name_bytes = (uint32_t)r->number;
 	return TUTTI_OK;
 }
@@ -209,8 +209,8 @@ static int obey(struct fabric *f, int rank, const struct record *r)
 		return TUTTI_OK;
 	default:
 		return fail(TUTTI_EPEER,
-		            "rank %d sent an unknown message (%u) on its side channel: does it run the same version?", rank,
-		            r->kind);
+		            "rank %d sent an unknown message (%u) on its side channel: does it run the same version?",
+		            rank, r->kind);
 	}
 }
 

@@ -28,7 +28,7 @@ struct wire *fabric_find(const struct fabric *f, int peer, uint64_t tag, bool ou
 
 /* ---- notes ------------------------------------------------------------------------------------------------------- */
 
-/* Anybody who reaches the endpoint may send something; only a peer knows the numbers. */
+/* Any process that reaches the endpoint may send something; only a peer knows the numbers. */
 static void stranger(struct fabric *f, uint64_t note)
 {
 	if (++f->strangers <= 3)
@@ -118,13 +118,14 @@ static void completed(struct fabric *f, const struct fi_cq_tagged_entry *c)
 }
 
 /*
- * What a peer, or a stranger, did here went wrong. Who did it is not known; a peer sees it at its own end. When it died in
- * the midst of it, its side channel says so.
+ * A remote operation on this rank's memory failed. Its origin, a peer or a stranger, is not known; a peer sees the
+ * failure at its own end. If the peer died during the operation, its side channel shows that.
  */
 static int foreign_failure(struct fabric *f, const char *why)
 {
 	if (++f->strangers <= 3)
-		log_warn("rank %d: %s: a remote operation on this rank's memory failed: %s", f->env->rank, f->e.what, why);
+		log_warn("rank %d: %s: a remote operation on this rank's memory failed: %s", f->env->rank, f->e.what,
+		         why);
 	return peers_look(f);
 }
 

@@ -131,8 +131,8 @@ void wire_done(struct wire *w, struct op *op);
 /** An operation of the wire has failed. */
 void wire_failed(struct wire *w, struct op *op);
 /**
- * The peer has left in order, so it has all that it wants. What was filled here counts as gone, acknowledged or not, but for
- * operations that may still read the caller's memory: those wait for their completion, good or bad.
+ * The peer has left in order, so it has received everything that it needs. Filled slots count as sent, acknowledged or
+ * not, except for operations that may still read the caller's memory: those wait for their completion, good or bad.
  */
 void wire_deserted(struct wire *w);
 /** A slot came, or credits. NULL, or what is wrong with it. */

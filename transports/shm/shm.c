@@ -74,7 +74,7 @@ static bool probe(const struct contact *peer, int index)
 static int lead(struct shm *c, int nlocal)
 {
 	int fd = -1, rc = segment_create(&c->segment, nlocal, c->nonce, &fd);
-	if (rc) /* those who ask must not wait for it */
+	if (rc) /* ranks that ask must not wait for it */
 		fd = fd_keep(open("/dev/null", O_RDONLY | O_CLOEXEC));
 	if (fd >= 0) {
 		int given = c->env->give(c->env, c->nonce, fd);

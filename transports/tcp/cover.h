@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What covers a stream whose data is encrypted: the bytes of both directions on their way through sealed frames. It
- * stands where the plain stream has its system calls, and has their results: bytes that went, or came, or -1 with errno;
- * EBADMSG when what came does not open.
+ * replaces the system calls of the plain stream and has the same results: bytes sent or received, or -1 with errno.
+ * EBADMSG: a received frame does not open.
  */
 #ifndef TUTTI_TCP_COVER_H
 #define TUTTI_TCP_COVER_H

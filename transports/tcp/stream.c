@@ -328,7 +328,8 @@ static void begin(struct stream *s)
 	s->first += sizeof(head);
 	if (head.len > s->in.payload) {
 		s->closed = s->lost = true;
-		(void)fail(TUTTI_EPEER, "rank %d sent %u bytes where a TCP link's slot has %u: does it run the same version?",
+		(void)fail(TUTTI_EPEER,
+		           "rank %d sent %u bytes where a TCP link's slot has %u: does it run the same version?",
 		           s->peer, head.len, s->in.payload);
 		return;
 	}

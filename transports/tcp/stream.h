@@ -79,7 +79,7 @@ bool stream_faults(const struct direction *d);
 void stream_send(struct stream *s);
 /** Fills free slots. */
 void stream_receive(struct stream *s);
-/** Bytes came that have no place yet, or are not looked at. */
+/** Bytes have arrived that have no place yet, or have not been processed. */
 bool stream_holds(const struct stream *s);
 /** Is there a place for what may come? */
 bool stream_has_room(struct stream *s);

@@ -4,9 +4,10 @@
  * door under the lane's name, and the other takes the connection from its own. The rings on both sides are ordinary
  * memory; pump moves slots through streams (stream.h).
  *
- * A message must not wait for its receiver, so on their lane the higher rank dials, too, in order to send, when no stream
- * has come from the lower one. Mostly there is one nevertheless: whoever finds the other's stream in its door dials none,
- * and the higher rank gives the lower one a moment. Where both have dialled, each sends over its own.
+ * A message must not wait for its receiver. So on the lane of messages the higher rank also dials, in order to send, if
+ * no stream has come from the lower one. In most cases there is still only one: a rank that finds the other's stream in
+ * its door does not dial, and the higher rank gives the lower one a moment. If both have dialled, each sends over its
+ * own.
  *
  *   a rank sends over    the lower: the stream that it has dialled, else the other's; the higher: the other's, if it was
  *                        there first, else its own; once for all
@@ -298,7 +299,9 @@ static int stream_to_send(struct tcp *t, const struct link_spec *spec, uint64_t 
 	return own_stream(t, spec->peer, tag, limit, out);
 }
 
-/* What has come is looked at first: a stream that the peer dialled before it closed the other one is in the door by then. */
+/*
+ * Check what has arrived first: a stream that the peer dialled before it closed the other one is in the door by then.
+ */
 static int stream_to_receive(struct tcp *t, const struct link_spec *spec, uint64_t tag, struct net_limit limit,
                              struct stream **out)
 {
@@ -399,7 +402,7 @@ static void find_readable(struct tcp *t)
 		((struct stream *)(uintptr_t)r[i].tag)->readable = true;
 }
 
-/* A lost peer is no error here: it may be no concern of the communicator that waits now. */
+/* A lost peer is not an error here: the communicator that waits now may not involve it. */
 static int tcp_pump(void *ctx)
 {
 	struct tcp *t = ctx;

@@ -140,10 +140,9 @@ static int find_address(struct cm *cm)
 			(void)listen_here(cm);
 	}
 	freeifaddrs(all);
-	return cm->listener
-	               ? TUTTI_OK
-	               : fail(TUTTI_EUNSUPPORTED,
-	                      "rdma_cm finds no IP address of this device: give its network interface one");
+	return cm->listener ? TUTTI_OK
+	                    : fail(TUTTI_EUNSUPPORTED,
+	                           "rdma_cm finds no IP address of this device: give its network interface one");
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */

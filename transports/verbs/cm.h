@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Connecting by rdma_cm, for fabrics where an exchange of queue pairs' numbers is not enough (iWARP; routes that the
- * connection manager must ask for). librdmacm is found at run time, as libibverbs is. It gets no more to do than it
- * must: the queue pair is ours, made as always, and is brought up with what the connection manager says.
+ * connection manager must ask for). librdmacm is found at run time, as libibverbs is. It does no more than necessary:
+ * the queue pair is created as always, and brought up with the values of the connection manager.
  *
- * Who connects to whom was agreed on by the pair's greeting, over an authenticated socket: the higher rank listens, at
- * an address and with a token of this pair that are in its greeting. A request that does not show the token is refused,
+ * The pair's greeting has settled which side connects, over an authenticated socket: the higher rank listens, at an
+ * address and with a token of this pair that are in its greeting. A request that does not show the token is refused,
  * and so is an answer without the token's other half.
  */
 #ifndef TUTTI_VERBS_CM_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Choosing and opening a port; see device.h. What the device can do is asked, never looked up by its name: a queue pair
- * of the wanted kind is made on trial, and limits are those that it reports.
+ * Choosing and opening a port; see device.h. The device's capabilities are queried, never looked up by its name: a
+ * queue pair of the wanted kind is created as a test, and the limits are those that the device reports.
  */
 #include "device.h"
 #include "../../src/util/error.h"
@@ -112,7 +112,8 @@ static int choose_mode(struct device *d, const char *wanted)
 			if (strcmp(wanted, mode_names[i]) == 0)
 				d->mode = (enum verbs_mode)i;
 		if (d->mode == VERBS_WRITE && d->iwarp)
-			return fail(TUTTI_EUNSUPPORTED, "iWARP has no immediate data, which TUTTI_VERBS_MODE=write needs");
+			return fail(TUTTI_EUNSUPPORTED,
+			            "iWARP has no immediate data, which TUTTI_VERBS_MODE=write needs");
 		if (d->mode == VERBS_SEND_UC && d->by_cm)
 			return fail(TUTTI_EUNSUPPORTED, "rdma_cm can't connect UC queue pairs (TUTTI_VERBS_CONNECT)");
 		if (d->mode == VERBS_SEND_UC ? uc || can_make(d, IBV_QPT_UC) : rc)

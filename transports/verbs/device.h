@@ -60,8 +60,8 @@ struct piece {
 };
 
 /**
- * Opens the nearest and fastest port of that name ("mlx5_0:1", "mlx5_0", or NULL: of all) that can be used. EUNSUPPORTED
- * with the reason for each port where none can; then, too, device_close must follow.
+ * Opens the nearest and fastest port of that name ("mlx5_0:1", "mlx5_0", or NULL: of all) that can be used.
+ * EUNSUPPORTED, with the reason for each port, if none can. device_close must follow in any case.
  */
 int device_open(struct device *d, const struct params *p, const char *name);
 /** The completion queue: for `entries` completions that nobody has polled yet. */

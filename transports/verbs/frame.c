@@ -208,9 +208,10 @@ void frames_arrived(struct pair *p, const struct ibv_wc *wc)
 		return;
 	}
 	if (head->number != f->received) {
-		(void)fail(TUTTI_EPEER,
-		           "%s lost %u messages from rank %d: UC does not retransmit, so its network must not drop packets",
-		           p->device->name, head->number - f->received, p->peer);
+		(void)fail(
+		        TUTTI_EPEER,
+		        "%s lost %u messages from rank %d: UC does not retransmit, so its network must not drop packets",
+		        p->device->name, head->number - f->received, p->peer);
 		pair_break(p);
 		return;
 	}

@@ -38,7 +38,7 @@ static bool gid_at(const struct device *d, uint32_t index, struct ibv_gid_entry 
 	return d->lib.query_gid(d->context, d->port, (int)index, &e->gid) == 0;
 }
 
-/* What is in the port's table, or of all ports; returns how many. One question, where the library knows it. */
+/* Read the port's table, or that of all ports; returns the number of entries. One query, if the library supports it. */
 static size_t read_table(const struct device *d, struct ibv_gid_entry *e, size_t max)
 {
 	ssize_t all = d->lib.query_gid_table ? d->lib.query_gid_table(d->context, e, max, 0, sizeof(*e)) : -1;

@@ -57,7 +57,7 @@ struct verbs_lib {
 int verbs_load(struct verbs_lib *lib, const char *name);
 /** Safe on one that was not loaded. */
 void verbs_unload(struct verbs_lib *lib);
-/** A function's address into *to, NULL where there is none. */
+/** Store a function's address in *to; NULL if the library does not have it. */
 bool lib_find(void *handle, const char *name, void *to);
 
 #endif

@@ -261,7 +261,7 @@ static void sent(struct pair *p, uint32_t number)
 		if (!s.channel)
 			continue;
 		s.channel->posted--;
-		/* what went inline after it was copied at once: now it, too, is done with */
+		/* later inline sends were copied at once: they are done now as well */
 		channel_settle(s.channel, s.channel->posted ? s.pos : s.channel->out.pos);
 	}
 }
@@ -311,7 +311,7 @@ static void went_wrong(struct pair *p, const struct ibv_wc *wc)
 void pair_completed(struct pair *p, const struct ibv_wc *wc)
 {
 	if (wc->status != IBV_WC_SUCCESS && p->state == PAIR_UP && wc->status != IBV_WC_WR_FLUSH_ERR)
-		pair_talk(p); /* a peer that has left is no error: its goodbye may lie on the socket */
+		pair_talk(p); /* a peer that has left is not an error: its goodbye may still be on the socket */
 	if (wc->status != IBV_WC_SUCCESS && p->state != PAIR_LEFT)
 		went_wrong(p, wc);
 	if (wc->wr_id & WR_SENT) {

@@ -51,7 +51,8 @@ void pair_break(struct pair *p)
 
 int pair_protocol_error(struct pair *p, const char *what)
 {
-	(void)fail(TUTTI_EPEER, "rank %d sent over %s %s: does it run the same version?", p->peer, p->device->name, what);
+	(void)fail(TUTTI_EPEER, "rank %d sent over %s %s: does it run the same version?", p->peer, p->device->name,
+	           what);
 	pair_break(p);
 	return TUTTI_EPEER;
 }
@@ -81,7 +82,7 @@ static void flush_notes(struct pair *p)
 {
 	while (p->nout) {
 		ssize_t n = send(p->fd, p->out, p->nout, OS_NO_SIGNAL | MSG_DONTWAIT);
-		if (n < 0 && !try_later() && errno != EPIPE) /* EPIPE: it has left; the end of file says so, too */
+		if (n < 0 && !try_later() && errno != EPIPE) /* EPIPE: it has left; the end of file shows the same */
 			socket_broke(p);
 		if (n <= 0)
 			return;
@@ -322,8 +323,8 @@ static bool has_left(const struct pair *p, uint64_t comm)
 /* ---- what the peer says ------------------------------------------------------------------------------------------ */
 
 /*
- * The peer is about to send messages: the ring is made before a receive asks for it, for both may send first. Out of memory is no
- * error yet: the receive will say so.
+ * The peer is about to send messages: the ring is made before a receive asks for it, for both may send first. Running
+ * out of memory is not an error yet: the receive will report it.
  */
 static int expect(struct pair *p, struct channel *ch, const struct note *note)
 {
@@ -376,7 +377,7 @@ void pair_joined(struct pair *p)
 		pair_break(p);
 }
 
-/* By rdma_cm it is the lower rank who connects, and the other who waits for it. */
+/* With rdma_cm, the lower rank connects and the other one waits for it. */
 static int heard_greeting(struct pair *p, const struct greeting *g)
 {
 	struct cm *cm = p->device->cm;
@@ -415,8 +416,8 @@ static int heard(struct pair *p, const struct note *note)
 }
 
 /*
- * The peer has ended its world: all that it sent has arrived before (on RC). What we have sent and it has not
- * acknowledged comes back as flushed, and counts as gone.
+ * The peer has ended its world: all that it sent has arrived before (on RC). Sends that it has not acknowledged
+ * complete as flushed, and count as sent.
  */
 static void peer_left(struct pair *p)
 {

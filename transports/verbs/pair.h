@@ -57,13 +57,13 @@ struct channel {
 	unsigned posted; /* work requests that read out's memory */
 };
 
-/** What stands in the send queue: until it completes, slots of the channel before `pos` are being read. */
+/** An entry of the send queue: until it completes, slots of the channel before `pos` are being read. */
 struct sent {
 	struct channel *channel; /* NULL: memory of nobody's */
 	uint64_t pos;
 };
 
-/* GREETING: until the peer has greeted and the queue pair is connected; ALMOST: until the peer says so, too */
+/* GREETING: until the peer has greeted and the queue pair is connected; ALMOST: until the peer reports the same */
 enum pair_state { PAIR_GREETING, PAIR_ALMOST, PAIR_UP, PAIR_LEFT, PAIR_BROKEN };
 
 struct pair {

@@ -166,9 +166,8 @@ int qp_connect(struct pair *p, const struct greeting *peer)
 
 	if (to_receive(p, peer) == 0 && to_send(p) == 0)
 		return TUTTI_OK;
-	return fail_errno(
-	        "connect a queue pair of %s, %s, to rank %d (does the GID reach it? see TUTTI_VERBS_GID)", d->name,
-	        gid_text(d, gid), p->peer);
+	return fail_errno("connect a queue pair of %s, %s, to rank %d (does the GID reach it? see TUTTI_VERBS_GID)",
+	                  d->name, gid_text(d, gid), p->peer);
 }
 
 void qp_stop(struct pair *p)

@@ -19,7 +19,7 @@ struct greeting qp_greeting(const struct pair *p);
 int qp_agrees(const struct pair *p, const struct greeting *peer);
 /** To "ready to receive and to send". */
 int qp_connect(struct pair *p, const struct greeting *peer);
-/** The same in steps, for who knows the way to the peer: adds what TUTTI_VERBS_QP says. 0, or -1 with errno. */
+/** The same in steps, for a caller that knows the path to the peer: applies TUTTI_VERBS_QP. 0, or -1 with errno. */
 int qp_set(struct pair *p, struct ibv_qp_attr *attr, int mask);
 /** Whatever is posted comes back as flushed. */
 void qp_stop(struct pair *p);

@@ -87,7 +87,7 @@ static uint32_t window_of(const struct device *d, int nranks)
 	return w;
 }
 
-/* One more rail. Of several names one that can't be used is no error as long as there is another. */
+/* Add a rail. A name that can't be used is not an error if there is another one. */
 static int open_rail(struct verbs *v, const char *name, int number)
 {
 	struct rail *l = &v->rails[v->nrails++];
@@ -284,7 +284,7 @@ static void break_all(struct verbs *v, struct rail *l)
 		}
 }
 
-/* A port that went down and came up again meanwhile is no error: RC has sent again what was lost. */
+/* A port that went down and came up again in the meantime is not an error: RC has retransmitted what was lost. */
 static void read_events(struct verbs *v, struct rail *l)
 {
 	struct device *d = &l->device;
@@ -379,7 +379,7 @@ static void sweep(struct verbs *v, struct rail *l)
 			pair_sweep(*p);
 }
 
-/* Channels that both sides have left give their rings back, so that those who come and go don't add up. */
+/* Channels that both sides have left release their rings, so that short-lived channels do not add up. */
 static void reclaim(struct verbs *v, struct rail *l)
 {
 	int n;
