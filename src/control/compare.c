@@ -34,14 +34,16 @@ static void disagree(struct control_comm *cc, int i, const struct call *a, int j
 		return;
 	}
 	if (same_arguments(a, b))
-		add(text, sizeof(text), "%sranks disagree about how to run %s: rank %d runs it as %s, rank %d as %s",
-		    cc->prefix, call_text(a, what, sizeof(what)), i, call_way_text(a, one, sizeof(one)), j,
-		    call_way_text(b, other, sizeof(other)));
+		plane_append(text, sizeof(text),
+		             "%sranks disagree about how to run %s: rank %d runs it as %s, rank %d as %s", cc->prefix,
+		             call_text(a, what, sizeof(what)), i, call_way_text(a, one, sizeof(one)), j,
+		             call_way_text(b, other, sizeof(other)));
 	else
-		add(text, sizeof(text),
-		    "%sranks disagree about call #%" PRIu64 ": rank %d called %s, rank %d called %s", cc->prefix,
-		    a->number, i, call_what(a, one, sizeof(one)), j, call_what(b, other, sizeof(other)));
-	raise_all(cc, TUTTI_EMISMATCH, text);
+		plane_append(text, sizeof(text),
+		             "%sranks disagree about call #%" PRIu64 ": rank %d called %s, rank %d called %s",
+		             cc->prefix, a->number, i, call_what(a, one, sizeof(one)), j,
+		             call_what(b, other, sizeof(other)));
+	plane_raise_all(cc, TUTTI_EMISMATCH, text);
 }
 
 /* Is `call` of `member` news? Then it is noted as said now. */
@@ -60,22 +62,22 @@ static bool note(struct control_comm *cc, int member, const struct call *call, u
 	return true;
 }
 
-void hear_report(struct control_comm *cc, const struct message *m, struct wire *from)
+void compare_report(struct control_comm *cc, const struct message *m, struct conn *from)
 {
-	int i = member_of(cc, m->from);
+	int i = plane_member(cc, m->from);
 	struct call own;
 
 	if (i < 0)
 		return;
-	if (!healthy(cc)) { /* the sender missed the alarm */
-		struct message alarm = alarm_message(cc);
-		tell(from, &alarm);
+	if (!plane_healthy(cc)) { /* the sender missed the alarm */
+		struct message alarm = plane_alarm_message(cc);
+		plane_send(from, &alarm);
 		return;
 	}
 	if (flight_read(cc->flight, m->call.number, &own) && !same_call(&own, &m->call))
 		disagree(cc, cc->me, &own, i, &m->call);
 	if (note(cc, i, &m->call, REPEAT))
-		flood(cc->c, m, from);
+		conn_broadcast(cc->c, m, from);
 }
 
 static const char *left_how(const struct member *m)
@@ -83,24 +85,26 @@ static const char *left_how(const struct member *m)
 	return m->ended ? "ended without destroying its communicator," : "destroyed its communicator";
 }
 
-void check_left(struct control_comm *cc)
+void compare_left(struct control_comm *cc)
 {
-	struct call mine = last_call(cc);
+	struct call mine = plane_last_call(cc);
 	char text[TEXT_CAP] = "", name[128], what[128];
 
-	if (cc->doomed || mine.number <= last_finished(cc))
+	if (cc->failing || mine.number <= plane_last_finished(cc))
 		return;
 	for (int i = 0; i < cc->n; i++) {
 		const struct call *last = &cc->m[i].call;
 		if (!cc->m[i].left_after || last->number >= mine.number)
 			continue;
-		add(text, sizeof(text), "%s%s %s ", cc->prefix, who(cc, i, name), left_how(&cc->m[i]));
+		plane_append(text, sizeof(text), "%s%s %s ", cc->prefix, plane_rank_text(cc, i, name),
+		             left_how(&cc->m[i]));
 		if (last->number)
-			add(text, sizeof(text), "after %s", call_text(last, what, sizeof(what)));
+			plane_append(text, sizeof(text), "after %s", call_text(last, what, sizeof(what)));
 		else
-			add(text, sizeof(text), "without a call");
-		add(text, sizeof(text), "; rank %d waits for it in %s", cc->me, call_text(&mine, what, sizeof(what)));
-		raise_all(cc, TUTTI_EPEER, text);
+			plane_append(text, sizeof(text), "without a call");
+		plane_append(text, sizeof(text), "; rank %d waits for it in %s", cc->me,
+		             call_text(&mine, what, sizeof(what)));
+		plane_raise_all(cc, TUTTI_EPEER, text);
 		return;
 	}
 }
@@ -111,15 +115,15 @@ static void check_left_message(struct control_comm *cc, const struct call *call)
 	const struct member *peer = &cc->m[call->root];
 	char text[TEXT_CAP] = "", name[128], what[128];
 
-	if (cc->doomed || !peer->left_after)
+	if (cc->failing || !peer->left_after)
 		return;
-	add(text, sizeof(text), "%s%s %s ", cc->prefix, who(cc, call->root, name), left_how(peer));
+	plane_append(text, sizeof(text), "%s%s %s ", cc->prefix, plane_rank_text(cc, call->root, name), left_how(peer));
 	if (peer->call.number)
-		add(text, sizeof(text), "after %s", call_text(&peer->call, what, sizeof(what)));
+		plane_append(text, sizeof(text), "after %s", call_text(&peer->call, what, sizeof(what)));
 	else
-		add(text, sizeof(text), "without a collective call");
-	add(text, sizeof(text), "; rank %d waits for it in %s", cc->me, call_text(call, what, sizeof(what)));
-	raise_all(cc, TUTTI_EPEER, text);
+		plane_append(text, sizeof(text), "without a collective call");
+	plane_append(text, sizeof(text), "; rank %d waits for it in %s", cc->me, call_text(call, what, sizeof(what)));
+	plane_raise_all(cc, TUTTI_EPEER, text);
 }
 
 void control_waiting_message(struct control_comm *cc, const struct call *call, uint64_t waited_ns)
@@ -127,9 +131,9 @@ void control_waiting_message(struct control_comm *cc, const struct call *call, u
 	service_lock();
 	cc->waits = *call;
 	cc->waits_behind = atomic_load_explicit(&cc->flight->messages, memory_order_relaxed);
-	if (healthy(cc) && waited_ns >= LAST_WORDS)
+	if (plane_healthy(cc) && waited_ns >= LAST_WORDS)
 		check_left_message(cc, call);
-	turn_end(cc->c);
+	plane_turn_end(cc->c);
 }
 
 void control_waiting(struct control_comm *cc, uint64_t number, uint64_t waited_ns)
@@ -138,12 +142,12 @@ void control_waiting(struct control_comm *cc, uint64_t number, uint64_t waited_n
 
 	service_lock();
 	(void)service_check();
-	if (healthy(cc))
-		check_left(cc);
-	if (healthy(cc) && flight_read(cc->flight, number, &m.call) &&
+	if (plane_healthy(cc))
+		compare_left(cc);
+	if (plane_healthy(cc) && flight_read(cc->flight, number, &m.call) &&
 	    note(cc, cc->me, &m.call, waited_ns < SETTLED ? REPEAT : REPEAT_LATER))
-		say(cc->c, &m);
-	turn_end(cc->c);
+		plane_broadcast(cc->c, &m);
+	plane_turn_end(cc->c);
 }
 
 /* ---- deadlines --------------------------------------------------------------------------------------------------- */
@@ -151,21 +155,21 @@ void control_waiting(struct control_comm *cc, uint64_t number, uint64_t waited_n
 static bool all_heard(const struct control_comm *cc)
 {
 	for (int i = 0; i < cc->n; i++)
-		if (i != cc->me && member_living(cc, i) && !cc->m[i].heard)
+		if (i != cc->me && failure_living(cc, i) && !cc->m[i].heard)
 			return false;
 	return true;
 }
 
 static void add_doing(char *text, const struct member *m)
 {
-	const struct call *here = waits_in(m);
+	const struct call *here = plane_waits_in(m);
 	char what[128];
 
 	if (!here && m->call.number == 0)
-		add(text, TEXT_CAP, "has made no collective call yet");
+		plane_append(text, TEXT_CAP, "has made no collective call yet");
 	else
-		add(text, TEXT_CAP, "%s %s", here ? "is in" : "last finished",
-		    call_text(here ? here : &m->call, what, sizeof(what)));
+		plane_append(text, TEXT_CAP, "%s %s", here ? "is in" : "last finished",
+		             call_text(here ? here : &m->call, what, sizeof(what)));
 }
 
 static void add_late(char *text, const struct control_comm *cc, int i, bool first, const char *call, double seconds)
@@ -173,9 +177,10 @@ static void add_late(char *text, const struct control_comm *cc, int i, bool firs
 	char name[128];
 
 	if (first)
-		add(text, TEXT_CAP, "%s has not called %s after %.1f s; it ", who(cc, i, name), call, seconds);
+		plane_append(text, TEXT_CAP, "%s has not called %s after %.1f s; it ", plane_rank_text(cc, i, name),
+		             call, seconds);
 	else
-		add(text, TEXT_CAP, "; nor has %s; it ", who(cc, i, name));
+		plane_append(text, TEXT_CAP, "; nor has %s; it ", plane_rank_text(cc, i, name));
 	add_doing(text, &cc->m[i]);
 }
 
@@ -184,10 +189,10 @@ static void add_silent(char *text, const struct control_comm *cc, int i, bool fi
 	char name[128];
 
 	if (first)
-		add(text, TEXT_CAP, "%s is not done after %.1f s: ", call, seconds);
+		plane_append(text, TEXT_CAP, "%s is not done after %.1f s: ", call, seconds);
 	else
-		add(text, TEXT_CAP, "; ");
-	add(text, TEXT_CAP, "%s does not answer; is it stopped?", who(cc, i, name));
+		plane_append(text, TEXT_CAP, "; ");
+	plane_append(text, TEXT_CAP, "%s does not answer; is it stopped?", plane_rank_text(cc, i, name));
 }
 
 static void late_text(char *text, const struct control_comm *cc, uint64_t number, double seconds)
@@ -200,17 +205,17 @@ static void late_text(char *text, const struct control_comm *cc, uint64_t number
 		call_text(&call, what, sizeof(what));
 	else
 		snprintf(what, sizeof(what), "call #%" PRIu64, number);
-	add(text, TEXT_CAP, "%s", cc->prefix);
+	plane_append(text, TEXT_CAP, "%s", cc->prefix);
 	for (int i = 0; i < cc->n; i++)
 		if (i != cc->me && cc->m[i].heard && cc->m[i].call.number < number)
 			add_late(text, cc, i, n++ == 0, what, seconds);
 	for (int i = 0; i < cc->n; i++)
-		if (i != cc->me && member_living(cc, i) && !cc->m[i].heard)
+		if (i != cc->me && failure_living(cc, i) && !cc->m[i].heard)
 			add_silent(text, cc, i, n++ == 0, what, seconds);
 	if (n == 0)
-		add(text, TEXT_CAP,
-		    "rank %d is not done with %s after %.1f s: no rank is late; is a connection too slow?", cc->me,
-		    what, seconds);
+		plane_append(text, TEXT_CAP,
+		             "rank %d is not done with %s after %.1f s: no rank is late; is a connection too slow?",
+		             cc->me, what, seconds);
 }
 
 void control_deadline(struct control_comm *cc, uint64_t number, double seconds)
@@ -221,18 +226,18 @@ void control_deadline(struct control_comm *cc, uint64_t number, double seconds)
 
 	service_lock();
 	(void)service_check();
-	if (healthy(cc)) {
+	if (plane_healthy(cc)) {
 		for (int i = 0; i < cc->n; i++)
 			cc->m[i].heard = 0;
-		say(cc->c, &ask);
+		plane_broadcast(cc->c, &ask);
 	}
-	while (healthy(cc) && !all_heard(cc) && now_ns() < until)
-		news_wait(cc->c, until);
-	if (healthy(cc)) {
+	while (plane_healthy(cc) && !all_heard(cc) && now_ns() < until)
+		plane_wait(cc->c, until);
+	if (plane_healthy(cc)) {
 		late_text(text, cc, number, seconds);
-		raise_all(cc, TUTTI_ETIMEOUT, text);
+		plane_raise_all(cc, TUTTI_ETIMEOUT, text);
 	}
-	turn_end(cc->c);
+	plane_turn_end(cc->c);
 }
 
 static void late_message_text(char *text, const struct control_comm *cc, const struct call *call, double seconds)
@@ -243,17 +248,17 @@ static void late_message_text(char *text, const struct control_comm *cc, const s
 	             peer->message.number == call->number;
 	char what[128], name[128];
 
-	add(text, TEXT_CAP, "%s", cc->prefix);
+	plane_append(text, TEXT_CAP, "%s", cc->prefix);
 	call_text(call, what, sizeof(what));
 	if (!peer->heard) {
 		add_silent(text, cc, call->root, true, what, seconds);
 	} else if (meets) {
-		add(text, TEXT_CAP, "%s of rank %d is not done after %.1f s: %s is in the matching %s; ", what, cc->me,
-		    seconds, who(cc, call->root, name), other);
-		add(text, TEXT_CAP, "is the connection too slow?");
+		plane_append(text, TEXT_CAP, "%s of rank %d is not done after %.1f s: %s is in the matching %s; ", what,
+		             cc->me, seconds, plane_rank_text(cc, call->root, name), other);
+		plane_append(text, TEXT_CAP, "is the connection too slow?");
 	} else {
-		add(text, TEXT_CAP, "%s has not called the %s that rank %d waits for in %s after %.1f s; it ",
-		    who(cc, call->root, name), other, cc->me, what, seconds);
+		plane_append(text, TEXT_CAP, "%s has not called the %s that rank %d waits for in %s after %.1f s; it ",
+		             plane_rank_text(cc, call->root, name), other, cc->me, what, seconds);
 		add_doing(text, peer);
 	}
 }
@@ -265,17 +270,17 @@ void control_deadline_message(struct control_comm *cc, const struct call *call, 
 	char text[TEXT_CAP] = "";
 
 	service_lock();
-	if (healthy(cc))
+	if (plane_healthy(cc))
 		check_left_message(cc, call);
-	if (healthy(cc)) {
+	if (plane_healthy(cc)) {
 		cc->m[call->root].heard = 0;
-		say(cc->c, &ask);
+		plane_broadcast(cc->c, &ask);
 	}
-	while (healthy(cc) && member_living(cc, call->root) && !cc->m[call->root].heard && now_ns() < until)
-		news_wait(cc->c, until);
-	if (healthy(cc)) {
+	while (plane_healthy(cc) && failure_living(cc, call->root) && !cc->m[call->root].heard && now_ns() < until)
+		plane_wait(cc->c, until);
+	if (plane_healthy(cc)) {
 		late_message_text(text, cc, call, seconds);
-		raise_all(cc, TUTTI_ETIMEOUT, text);
+		plane_raise_all(cc, TUTTI_ETIMEOUT, text);
 	}
-	turn_end(cc->c);
+	plane_turn_end(cc->c);
 }

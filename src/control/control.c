@@ -18,7 +18,7 @@ static struct control *planes; /* of this process; guarded by the service lock *
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 
-void add(char *text, size_t cap, const char *fmt, ...)
+void plane_append(char *text, size_t cap, const char *fmt, ...)
 {
 	size_t used = strlen(text);
 	va_list ap;
@@ -28,24 +28,24 @@ void add(char *text, size_t cap, const char *fmt, ...)
 	va_end(ap);
 }
 
-void add_ranks(char *text, size_t cap, const uint8_t *set, int n)
+void plane_append_ranks(char *text, size_t cap, const uint8_t *set, int n)
 {
 	int count = 0, end;
 
 	for (int r = 0; r < n; r++)
 		count += set[r] != 0;
-	add(text, cap, count == 1 ? "rank" : "ranks");
+	plane_append(text, cap, count == 1 ? "rank" : "ranks");
 	for (int r = 0; r < n; r = end) {
 		for (end = r + 1; set[r] && end < n && set[end]; end++)
 			;
 		if (set[r] && end - r > 2)
-			add(text, cap, " %d-%d", r, end - 1);
+			plane_append(text, cap, " %d-%d", r, end - 1);
 		else if (set[r])
-			add(text, cap, end - r == 2 ? " %d %d" : " %d", r, r + 1);
+			plane_append(text, cap, end - r == 2 ? " %d %d" : " %d", r, r + 1);
 	}
 }
 
-const char *who(const struct control_comm *cc, int member, char buf[128])
+const char *plane_rank_text(const struct control_comm *cc, int member, char buf[128])
 {
 	const struct contact *contact = &cc->c->contacts[cc->members[member]];
 
@@ -55,28 +55,28 @@ const char *who(const struct control_comm *cc, int member, char buf[128])
 
 /* ---- news: threads that wait for the plane ----------------------------------------------------------------------- */
 
-void news(struct control *c)
+void plane_notify(struct control *c)
 {
 	atomic_fetch_add_explicit(&c->news, 1, memory_order_relaxed); /* the lock guards what the news is about */
 	if (c->sleepers)
 		os_wake(&c->news, OS_PROCESS);
 }
 
-void news_wait(struct control *c, uint64_t until)
+void plane_wait(struct control *c, uint64_t until)
 {
 	uint32_t seen = atomic_load_explicit(&c->news, memory_order_relaxed);
 	uint64_t now = now_ns();
 
 	c->sleepers++;
-	turn_end(c);
+	plane_turn_end(c);
 	os_sleep_on(&c->news, seen, until > now ? until - now : 0, OS_PROCESS);
 	service_lock();
 	c->sleepers--;
 }
 
-void turn_end(struct control *c)
+void plane_turn_end(struct control *c)
 {
-	wires_flush(c);
+	conn_flush_all(c);
 	service_unlock();
 }
 
@@ -90,25 +90,25 @@ static void stamp(struct control *c, struct message *m)
 		m->length = (uint32_t)(MESSAGE_HEAD + strnlen(m->text, MESSAGE_TEXT));
 }
 
-void say_first(struct control *c, struct message *m)
+void plane_broadcast_first(struct control *c, struct message *m)
 {
 	stamp(c, m);
-	flood(c, m, NULL);
+	conn_broadcast(c, m, NULL);
 }
 
-void say(struct control *c, struct message *m)
+void plane_broadcast(struct control *c, struct message *m)
 {
-	farewell_say(c);
-	say_first(c, m);
+	shutdown_announce(c);
+	plane_broadcast_first(c, m);
 }
 
-void tell(struct wire *w, struct message *m)
+void plane_send(struct conn *w, struct message *m)
 {
 	stamp(w->c, m);
-	wire_put(w, m);
+	conn_put(w, m);
 }
 
-struct call last_call(const struct control_comm *cc)
+struct call plane_last_call(const struct control_comm *cc)
 {
 	uint64_t number = atomic_load_explicit(&cc->flight->started, memory_order_acquire); /* A13 */
 	struct call call = {.number = 0};
@@ -118,37 +118,37 @@ struct call last_call(const struct control_comm *cc)
 	return call;
 }
 
-uint64_t last_finished(const struct control_comm *cc)
+uint64_t plane_last_finished(const struct control_comm *cc)
 {
 	return atomic_load_explicit(&cc->flight->finished, memory_order_acquire); /* A13 */
 }
 
-struct call waited_message(const struct control_comm *cc)
+struct call plane_waited_message(const struct control_comm *cc)
 {
 	uint64_t finished = atomic_load_explicit(&cc->flight->messages, memory_order_relaxed);
 
 	return cc->waits_behind == finished ? cc->waits : (struct call){.number = 0};
 }
 
-const struct call *waits_in(const struct member *m)
+const struct call *plane_waits_in(const struct member *m)
 {
 	if (m->message.number)
 		return &m->message;
 	return m->call.number > m->finished ? &m->call : NULL;
 }
 
-void say_status(struct control_comm *cc)
+void plane_broadcast_status(struct control_comm *cc)
 {
 	struct message m = {.type = MSG_STATUS, .comm = cc->id};
-	struct message waits = {.type = MSG_MESSAGE, .comm = cc->id, .call = waited_message(cc)};
+	struct message waits = {.type = MSG_MESSAGE, .comm = cc->id, .call = plane_waited_message(cc)};
 
-	say(cc->c, &waits);
-	m.value = last_finished(cc);
-	m.call = last_call(cc);
-	say(cc->c, &m);
+	plane_broadcast(cc->c, &waits);
+	m.value = plane_last_finished(cc);
+	m.call = plane_last_call(cc);
+	plane_broadcast(cc->c, &m);
 }
 
-struct message alarm_message(const struct control_comm *cc)
+struct message plane_alarm_message(const struct control_comm *cc)
 {
 	struct message m = {.type = MSG_RAISE, .comm = cc->id};
 
@@ -158,90 +158,90 @@ struct message alarm_message(const struct control_comm *cc)
 }
 
 /* What is known of ranks and communicators, for a neighbour that may not have heard it. */
-static void brief_ranks(struct wire *w)
+static void brief_ranks(struct conn *w)
 {
 	struct control *c = w->c;
 
 	for (int a = 0; a < c->n; a++) {
 		struct message gone = {.type = MSG_GONE, .a = a, .value = c->state[a]};
 		if (c->state[a] != ALIVE)
-			tell(w, &gone);
+			plane_send(w, &gone);
 		for (int b = 0; b < a; b++) {
 			struct message cut = {
 			        .type = MSG_CUT, .a = a, .b = b, .text = "reported earlier by other ranks"};
 			if (c->cut[a * c->n + b])
-				tell(w, &cut);
+				plane_send(w, &cut);
 		}
 	}
 }
 
-static void brief_comms(struct wire *w)
+static void brief_comms(struct conn *w)
 {
 	for (struct control_comm *cc = w->c->comms; cc; cc = cc->next) {
-		struct message m = alarm_message(cc);
+		struct message m = plane_alarm_message(cc);
 		if (m.value != TUTTI_OK)
-			tell(w, &m);
+			plane_send(w, &m);
 		for (int i = 0; i < cc->n; i++) {
 			struct message left = {.type = MSG_LEAVE, .comm = cc->id, .a = cc->members[i]};
 			left.call = cc->m[i].call;
 			left.value = cc->m[i].ended;
 			if (cc->m[i].left_after)
-				tell(w, &left);
+				plane_send(w, &left);
 		}
 	}
-	farewell_brief(w);
+	shutdown_send_state(w);
 }
 
 /* Communicators first: after which call a rank has left one is to be known before that it is gone. */
-void brief(struct wire *w)
+void plane_send_state(struct conn *w)
 {
 	struct message here = {.type = MSG_HERE};
 
-	tell(w, &here);
+	plane_send(w, &here);
 	brief_comms(w);
 	brief_ranks(w);
 }
 
 /* ---- alarms ------------------------------------------------------------------------------------------------------ */
 
-bool healthy(const struct control_comm *cc)
+bool plane_healthy(const struct control_comm *cc)
 {
 	return atomic_load_explicit(&cc->alarm->status, memory_order_relaxed) == TUTTI_OK;
 }
 
-void raise_here(struct control_comm *cc, int status, const char *text)
+void plane_raise_here(struct control_comm *cc, int status, const char *text)
 {
-	if (!healthy(cc))
+	if (!plane_healthy(cc))
 		return;
 	printable(cc->alarm->text, sizeof(cc->alarm->text), text);
 	atomic_store_explicit(&cc->alarm->status, status, memory_order_release); /* R5: the text stands */
 	log_info("%s: %s", tutti_strerror(status), text);
-	doom_cancel(cc);
-	news(cc->c);
+	failure_cancel_pending(cc);
+	plane_notify(cc->c);
 }
 
-void raise_all(struct control_comm *cc, int status, const char *text)
+void plane_raise_all(struct control_comm *cc, int status, const char *text)
 {
 	struct message m;
 
-	if (!healthy(cc))
+	if (!plane_healthy(cc))
 		return;
-	raise_here(cc, status, text);
+	plane_raise_here(cc, status, text);
 	cc->told = true;
-	m = alarm_message(cc);
-	say(cc->c, &m);
+	m = plane_alarm_message(cc);
+	plane_broadcast(cc->c, &m);
 }
 
 void control_raise(struct control_comm *cc, int status, const char *text)
 {
 	service_lock();
-	raise_all(cc, status, text);
-	turn_end(cc->c);
+	plane_raise_all(cc, status, text);
+	plane_turn_end(cc->c);
 }
 
 /* ---- hearing ----------------------------------------------------------------------------------------------------- */
 
-int member_of(const struct control_comm *cc, int rank)
+int plane_member(const struct control_comm *cc, int rank)
 {
 	for (int i = 0; i < cc->n; i++)
 		if (cc->members[i] == rank)
@@ -251,17 +251,17 @@ int member_of(const struct control_comm *cc, int rank)
 
 static void hear_gone(struct control *c, const struct message *m)
 {
-	rank_gone(c, m->a, (enum rank_state)m->value);
+	failure_rank_gone(c, m->a, (enum rank_state)m->value);
 }
 
 static void hear_cut(struct control *c, const struct message *m)
 {
-	ranks_cut(c, m->a, m->b, m->value != 0, m->text);
+	failure_ranks_cut(c, m->a, m->b, m->value != 0, m->text);
 }
 
-static void hear_leave(struct control_comm *cc, const struct message *m, struct wire *from)
+static void hear_leave(struct control_comm *cc, const struct message *m, struct conn *from)
 {
-	int i = member_of(cc, m->a);
+	int i = plane_member(cc, m->a);
 
 	(void)from;
 	if (i < 0 || i == cc->me || cc->m[i].left_after)
@@ -269,20 +269,20 @@ static void hear_leave(struct control_comm *cc, const struct message *m, struct 
 	cc->m[i].left = cc->m[i].left_after = true;
 	cc->m[i].ended = m->value != 0;
 	cc->m[i].call = m->call;
-	check_left(cc);
-	doom_check(cc);
+	compare_left(cc);
+	failure_check_pending(cc);
 }
 
-static void hear_ask(struct control_comm *cc, const struct message *m, struct wire *from)
+static void hear_ask(struct control_comm *cc, const struct message *m, struct conn *from)
 {
 	(void)m;
 	(void)from;
-	say_status(cc);
+	plane_broadcast_status(cc);
 }
 
-static void hear_status(struct control_comm *cc, const struct message *m, struct wire *from)
+static void hear_status(struct control_comm *cc, const struct message *m, struct conn *from)
 {
-	int i = member_of(cc, m->from);
+	int i = plane_member(cc, m->from);
 
 	(void)from;
 	if (i < 0 || cc->m[i].left)
@@ -290,24 +290,24 @@ static void hear_status(struct control_comm *cc, const struct message *m, struct
 	cc->m[i].call = m->call;
 	cc->m[i].finished = m->value;
 	cc->m[i].heard = now_ns();
-	doom_check(cc);
+	failure_check_pending(cc);
 }
 
-static void hear_message(struct control_comm *cc, const struct message *m, struct wire *from)
+static void hear_message(struct control_comm *cc, const struct message *m, struct conn *from)
 {
-	int i = member_of(cc, m->from);
+	int i = plane_member(cc, m->from);
 
 	(void)from;
 	if (i >= 0)
 		cc->m[i].message = m->call;
 }
 
-static void hear_raise(struct control_comm *cc, const struct message *m, struct wire *from)
+static void hear_raise(struct control_comm *cc, const struct message *m, struct conn *from)
 {
 	if (!cc->told)
-		flood(cc->c, m, from);
+		conn_broadcast(cc->c, m, from);
 	cc->told = true;
-	raise_here(cc, (int)m->value, m->text);
+	plane_raise_here(cc, (int)m->value, m->text);
 }
 
 /*
@@ -316,20 +316,20 @@ static void hear_raise(struct control_comm *cc, const struct message *m, struct 
  */
 static const struct {
 	void (*about_rank)(struct control *c, const struct message *m);
-	void (*about_comm)(struct control_comm *cc, const struct message *m, struct wire *from);
+	void (*about_comm)(struct control_comm *cc, const struct message *m, struct conn *from);
 	bool thrifty, early;
 } table[MSG_TYPES] = {
         [MSG_GONE] = {.about_rank = hear_gone},
         [MSG_CUT] = {.about_rank = hear_cut},
         [MSG_LEAVE] = {.about_comm = hear_leave, .early = true},
-        [MSG_REPORT] = {.about_comm = hear_report, .thrifty = true},
+        [MSG_REPORT] = {.about_comm = compare_report, .thrifty = true},
         [MSG_ASK] = {.about_comm = hear_ask},
         [MSG_STATUS] = {.about_comm = hear_status},
         [MSG_RAISE] = {.about_comm = hear_raise, .thrifty = true, .early = true},
-        [MSG_JOIN] = {.about_comm = hear_join},
-        [MSG_PREPARE] = {.about_comm = hear_prepare},
-        [MSG_ACK] = {.about_comm = hear_ack},
-        [MSG_COMMIT] = {.about_comm = hear_commit},
+        [MSG_JOIN] = {.about_comm = shrink_on_join},
+        [MSG_PREPARE] = {.about_comm = shrink_on_prepare},
+        [MSG_ACK] = {.about_comm = shrink_on_ack},
+        [MSG_COMMIT] = {.about_comm = shrink_on_commit},
         [MSG_MESSAGE] = {.about_comm = hear_message},
 };
 
@@ -369,28 +369,28 @@ static void keep(struct control *c, const struct message *m)
 		memcpy(*place, m, sizeof(*m));
 }
 
-static void handle(struct control *c, const struct message *m, struct wire *from)
+static void handle(struct control *c, const struct message *m, struct conn *from)
 {
 	struct control_comm *cc = find(c, m->comm);
 	bool about_comm = table[m->type].about_comm;
 
 	if (!table[m->type].thrifty || !cc)
-		flood(c, m, from);
+		conn_broadcast(c, m, from);
 	if (!about_comm)
 		table[m->type].about_rank(c, m);
 	else if (cc)
 		table[m->type].about_comm(cc, m, from);
 	else if (table[m->type].early)
 		keep(c, m);
-	news(c);
+	plane_notify(c);
 }
 
-void hear(struct control *c, const struct message *m, struct wire *from)
+void plane_handle(struct control *c, const struct message *m, struct conn *from)
 {
 	if (m->from != c->rank && first_time(&c->seen[m->from], m->seq) && m->type != MSG_HERE)
 		handle(c, m, from);
 	if (m->type == MSG_GONE && m->a == from->rank && m->from == from->rank && !c->leaving)
-		wire_close(from); /* its goodbye is taken */
+		conn_close(from); /* its goodbye is taken */
 }
 
 /* ---- communicators ----------------------------------------------------------------------------------------------- */
@@ -440,8 +440,8 @@ int control_join(struct control_comm **out, struct control *c, uint64_t id, cons
 	cc->next = c->comms;
 	c->comms = cc;
 	hear_early(cc);
-	doom_known(cc);
-	turn_end(c);
+	failure_note_known(cc);
+	plane_turn_end(c);
 	*out = cc;
 	return TUTTI_OK;
 }
@@ -456,14 +456,14 @@ void control_leave(struct control_comm *cc)
 		return;
 	c = cc->c;
 	p.comm = cc->id;
-	p.last = last_call(cc);
+	p.last = plane_last_call(cc);
 	service_lock();
-	farewell_leave(c, &p);
-	doom_cancel(cc);
+	shutdown_leave_comm(c, &p);
+	failure_cancel_pending(cc);
 	for (at = &c->comms; *at != cc; at = &(*at)->next)
 		;
 	*at = cc->next;
-	turn_end(c);
+	plane_turn_end(c);
 	comm_free(cc);
 }
 
@@ -475,15 +475,15 @@ static void end_by_loss(void)
 	char name[128], text[TEXT_CAP];
 
 	for (struct control *c = planes; c; c = c->next) {
-		wires_lose(c);
+		conn_lose_all(c);
 		for (struct control_comm *cc = c->comms; cc; cc = cc->next) {
 			snprintf(
 			        text, sizeof(text),
 			        "%s%s closed descriptors that it had not opened, including the library's: a program must close only what it has opened",
-			        cc->prefix, who(cc, cc->me, name));
-			raise_all(cc, TUTTI_ESYSTEM, text);
+			        cc->prefix, plane_rank_text(cc, cc->me, name));
+			plane_raise_all(cc, TUTTI_ESYSTEM, text);
 		}
-		wires_send(c);
+		conn_send_all(c);
 	}
 }
 
@@ -494,7 +494,7 @@ static void end_by_loss(void)
 static void close_in_child(void)
 {
 	for (struct control *c = planes; c; c = c->next)
-		for (struct wire *w = c->wires; w; w = w->next)
+		for (struct conn *w = c->conns; w; w = w->next)
 			fd_close(w->fd);
 	planes = NULL; /* so that a child of the child closes nothing */
 }
@@ -512,7 +512,7 @@ static void watch_forks(void)
 static bool is_idle(const struct control *c)
 {
 	for (const struct control_comm *cc = c->comms; cc; cc = cc->next)
-		if (healthy(cc) && last_call(cc).number > last_finished(cc))
+		if (plane_healthy(cc) && plane_last_call(cc).number > plane_last_finished(cc))
 			return false;
 	return c->comms != NULL;
 }
@@ -520,11 +520,11 @@ static bool is_idle(const struct control *c)
 static void leave_by_exit(struct control *c, uint64_t until)
 {
 	for (struct control_comm *cc = c->comms; cc; cc = cc->next) {
-		struct parting p = {.comm = cc->id, .last = last_call(cc), .ended = true};
-		farewell_leave(c, &p);
+		struct parting p = {.comm = cc->id, .last = plane_last_call(cc), .ended = true};
+		shutdown_leave_comm(c, &p);
 	}
-	farewell(c, until);
-	wires_close(c);
+	shutdown_goodbye(c, until);
+	conn_close_all(c);
 }
 
 /* The lock is released while one leaves: the list may be another one then. */
@@ -559,16 +559,16 @@ static void on_dial(void *arg, struct session session, const struct hello *hello
 		session_close(&session);
 		return;
 	}
-	if (wire_add(c, hello->from, session) != TUTTI_OK)
+	if (conn_add(c, hello->from, session) != TUTTI_OK)
 		log_warn("can't receive control messages from rank %d: %s", hello->from, fail_text());
-	wires_flush(c);
+	conn_flush_all(c);
 }
 
 static void plane_free(struct control *c)
 {
 	for (int i = 0; i < EARLY; i++)
 		free(c->early[i]);
-	complaints_free(c);
+	failure_free_complaints(c);
 	free(c->state);
 	free(c->cut);
 	free(c->lost);
@@ -642,11 +642,11 @@ void control_close(struct control *c)
 	tree_stop(c);
 	service_lock();
 	if (service_check())
-		farewell(c, UINT64_MAX);
+		shutdown_goodbye(c, UINT64_MAX);
 	door_serve(c->door, HELLO_CONTROL, NULL, NULL);
-	wires_close(c);
-	complaints_free(c);
-	farewell_cancel(c);
+	conn_close_all(c);
+	failure_free_complaints(c);
+	shutdown_cancel(c);
 	for (at = &planes; *at != c; at = &(*at)->next)
 		;
 	*at = c->next;

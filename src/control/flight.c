@@ -50,22 +50,23 @@ bool flight_read(struct flight *f, uint64_t number, struct call *out)
 static char *describe(const struct call *c, char *buf, size_t cap, bool with_number)
 {
 	buf[0] = '\0';
-	add(buf, cap, "%s%s", coll_name(c->coll), c->vector ? "v" : "");
+	plane_append(buf, cap, "%s%s", coll_name(c->coll), c->vector ? "v" : "");
 	if (with_number)
-		add(buf, cap, " #%" PRIu64, c->number);
+		plane_append(buf, cap, " #%" PRIu64, c->number);
 	if (c->coll == COLL_BARRIER)
 		return buf;
 	if (c->vector)
-		add(buf, cap, " (%s, counts %08" PRIx32, dtype_name(c->dtype), (uint32_t)(c->count ^ c->count >> 32));
+		plane_append(buf, cap, " (%s, counts %08" PRIx32, dtype_name(c->dtype),
+		             (uint32_t)(c->count ^ c->count >> 32));
 	else
-		add(buf, cap, " (%" PRIu64 " x %s", c->count, dtype_name(c->dtype));
+		plane_append(buf, cap, " (%" PRIu64 " x %s", c->count, dtype_name(c->dtype));
 	if (coll_reduces((enum coll)c->coll))
-		add(buf, cap, ", %s", op_name(c->op));
+		plane_append(buf, cap, ", %s", op_name(c->op));
 	if (c->coll == COLL_SEND || c->coll == COLL_RECV)
-		add(buf, cap, ", %s rank %d", c->coll == COLL_SEND ? "to" : "from", c->root);
+		plane_append(buf, cap, ", %s rank %d", c->coll == COLL_SEND ? "to" : "from", c->root);
 	else if (c->root >= 0)
-		add(buf, cap, ", root %d", c->root);
-	add(buf, cap, ")");
+		plane_append(buf, cap, ", root %d", c->root);
+	plane_append(buf, cap, ")");
 	return buf;
 }
 
@@ -94,13 +95,14 @@ char *call_way_text(const struct call *c, char *buf, size_t cap)
 	unsigned channels = (unsigned)(c->way >> 8 & 0xff), codec = (unsigned)(c->way >> 16 & 0xff);
 
 	buf[0] = '\0';
-	add(buf, cap, "%s", algo_name((unsigned)(c->way & 0xff)));
+	plane_append(buf, cap, "%s", algo_name((unsigned)(c->way & 0xff)));
 	if (channels)
-		add(buf, cap, " x%u", channels);
+		plane_append(buf, cap, " x%u", channels);
 	if (codec)
-		add(buf, cap, " as %s", codec <= WIRE_ROWS ? kernel_table()->wire[codec - 1].name : "an unknown codec");
+		plane_append(buf, cap, " as %s",
+		             codec <= WIRE_ROWS ? kernel_table()->wire[codec - 1].name : "an unknown codec");
 	if (c->way >> 24)
-		add(buf, cap, " in chunks of %" PRIu64 " elements", c->way >> 24);
+		plane_append(buf, cap, " in chunks of %" PRIu64 " elements", c->way >> 24);
 	return buf;
 }
 
@@ -112,11 +114,11 @@ static void expand(char *out, size_t cap, const char *path, int rank)
 	while (*path) {
 		size_t plain = strcspn(path, "%");
 		if (plain)
-			add(out, cap, "%.*s", (int)plain, path);
+			plane_append(out, cap, "%.*s", (int)plain, path);
 		else if (path[1] == 'r')
-			add(out, cap, "%d", rank);
+			plane_append(out, cap, "%d", rank);
 		else
-			add(out, cap, "%%");
+			plane_append(out, cap, "%%");
 		path += plain ? plain : path[1] == 'r' ? 2 : 1;
 	}
 }

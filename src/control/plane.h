@@ -2,18 +2,18 @@
 /*
  * Inside the control plane: its state and what its parts offer each other. All of it is guarded by the service lock.
  *
- *   wire.c      messages on connections: parsing, sealing, buffers, hang-ups
+ *   conn.c      messages on connections: parsing, sealing, buffers, hang-ups
  *   tree.c      which rank connects to which, now and after a death
  *   control.c   life of the plane and of communicators; the table of messages; alarms
- *   fate.c      deaths and lost connections, and what they mean for communicators
+ *   failure.c   deaths and lost connections, and what they mean for communicators
  *   compare.c   mismatched, late and silent calls
- *   farewell.c  leaving in order
+ *   shutdown.c  leaving in order
  *   shrink.c    agreement on the survivors
  *   flight.c    the recorder
  *
- * Every message goes to everyone: a rank that has not seen it handles it and passes it on over its other wires. Two
- * ranks of each host and two ranks of all have a wire to the rest, so one process that is stopped or dead silences
- * nobody else.
+ * Every message goes to everyone: a rank that has not seen it handles it and passes it on over its other connections.
+ * Two ranks of each host and two ranks of all have a connection to the rest, so one stopped or dead process
+ * does not cut off any other.
  */
 #ifndef TUTTI_CONTROL_PLANE_H
 #define TUTTI_CONTROL_PLANE_H
@@ -37,7 +37,7 @@
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 enum message_type {
-	MSG_HERE = 1, /* first on each wire */
+	MSG_HERE = 1, /* first on each connection */
 	MSG_GONE,     /* rank a is gone: value is an enum rank_state */
 	MSG_CUT,      /* a and b can't reach each other; value: nor can the rest of their hosts; text: how */
 	MSG_LEAVE,    /* rank a left the communicator; call: its last; value: its process ended without destroying it */
@@ -75,15 +75,15 @@ _Static_assert(MESSAGE_HEAD == 72, "no padding travels");
  * The message at the start of len bytes: 0 when more are needed, its length when *out was filled, -1 when it cannot be
  * a message of a world of nranks.
  */
-int message_parse(const void *buf, size_t len, int nranks, struct message *out);
+int conn_parse(const void *buf, size_t len, int nranks, struct message *out);
 
 /* ---- state ------------------------------------------------------------------------------------------------------- */
 
 enum rank_state { ALIVE, LEFT, DEAD };
 
 /** One connection to another rank. */
-struct wire {
-	struct wire *next;
+struct conn {
+	struct conn *next;
 	struct control *c;
 	struct seal *seal;
 	int rank, fd, process; /* process: readable when it has ended; -1 where the peer's process can't be watched */
@@ -132,7 +132,7 @@ struct control {
 	struct window *seen;
 	uint32_t seq;
 
-	struct wire *wires;
+	struct conn *conns;
 	struct control_comm *comms;
 	struct complaint *complaints;
 	struct message *early[EARLY];
@@ -188,136 +188,140 @@ struct control_comm {
 	struct alarm *alarm;
 	struct member *m;
 	struct report reports[REPORTS];
-	bool told;       /* its alarm was passed on */
-	uint64_t doomed; /* someone is gone: the text is due when the living have said where they are */
-	bool mourns;     /* someone died: it is due then, since what the dead had sent may be all that a call needs */
+	bool told; /* its alarm was passed on */
+	uint64_t
+	        failing; /* a rank is gone: when the text is due at the latest; earlier if all living ranks have reported their calls */
+	bool after_death; /* a rank died: not earlier, because what it had sent may be all that a call needs */
 	char why[400];
 	struct call waits;     /* the message that this rank was last seen waiting in... */
 	uint64_t waits_behind; /* ...as long as so many messages have finished */
 	struct shrink shrink;
 };
 
-/* ---- wire.c ------------------------------------------------------------------------------------------------------ */
+/* ---- conn.c ------------------------------------------------------------------------------------------------------ */
 
-/** Takes over the session, also on error. Tells the new neighbour what this rank knows. */
-int wire_add(struct control *c, int rank, struct session session);
-bool wired(const struct control *c, int rank);
-/** Hears out what the rank sent before: its last words count. */
-void wires_drain(struct control *c, int rank);
-/** Sends what was said, frees wires that were closed: at the end of a turn, with no wire in use. */
-void wires_flush(struct control *c);
-void wires_close(struct control *c);
-/** Sends what was said, and frees nothing: also in the middle of a turn. */
-void wires_send(struct control *c);
-/** From here on nothing is sent to, or read from, a descriptor that is not the wire's any more. */
-void wires_lose(struct control *c);
-void wire_close(struct wire *w);
-/** Queues m on all wires but one. */
-void flood(struct control *c, const struct message *m, const struct wire *except);
-void wire_put(struct wire *w, const struct message *m);
+/** Add a connection. Takes ownership of the session, also on error. Sends the new neighbour what this rank knows. */
+int conn_add(struct control *c, int rank, struct session session);
+bool conn_exists(const struct control *c, int rank);
+/** Handle everything that the rank sent before: its last messages count. */
+void conn_drain(struct control *c, int rank);
+/** Send queued messages and free closed connections: at the end of a turn, with no connection in use. */
+void conn_flush_all(struct control *c);
+void conn_close_all(struct control *c);
+/** Send queued messages and free nothing: also in the middle of a turn. */
+void conn_send_all(struct control *c);
+/** The application closed our descriptors: do not send to or read from their numbers any more. */
+void conn_lose_all(struct control *c);
+void conn_close(struct conn *w);
+/** Queue m on all connections but one. */
+void conn_broadcast(struct control *c, const struct message *m, const struct conn *except);
+void conn_put(struct conn *w, const struct message *m);
 
 /* ---- tree.c ------------------------------------------------------------------------------------------------------ */
 
-/** Dials what is missing, in this thread: the start. */
+/** Dial missing connections, in this thread: at the start. */
 int tree_grow(struct control *c, struct net_limit limit);
-/** Dials what is missing, soon, in a thread of its own: after a death. */
+/** Dial missing connections soon, in a separate thread: after a death. */
 void tree_mend(struct control *c);
 void tree_stop(struct control *c);
-bool reachable(const struct control *c, int rank);
-/** Connects to a rank; the lock is released meanwhile. */
+bool tree_reachable(const struct control *c, int rank);
+/** Connect to a rank; the lock is released meanwhile. */
 int tree_dial(struct control *c, int rank, struct net_limit limit);
 
 /* ---- control.c --------------------------------------------------------------------------------------------------- */
 
-/** Says m to all others, after what farewell_leave has kept. from, seq and, where it is 0, length (by the text) are filled in. */
-void say(struct control *c, struct message *m);
-/** The same, and lets the kept ones wait. */
-void say_first(struct control *c, struct message *m);
-/** Says m to one neighbour. */
-void tell(struct wire *w, struct message *m);
-/** Handles a message that came over `from`. */
-void hear(struct control *c, const struct message *m, struct wire *from);
-/** Tells a new neighbour what it may have missed. */
-void brief(struct wire *w);
-/** Wakes the threads in news_wait. */
-void news(struct control *c);
-/** Sleeps until there is news or `until`; the lock is released meanwhile. */
-void news_wait(struct control *c, uint64_t until);
-/** Ends a turn: sends what was said, releases the lock. */
-void turn_end(struct control *c);
-/** The alarm as a message, to be said or told. */
-struct message alarm_message(const struct control_comm *cc);
-void raise_here(struct control_comm *cc, int status, const char *text);
-void raise_all(struct control_comm *cc, int status, const char *text);
-bool healthy(const struct control_comm *cc);
+/**
+ * Send m to all other ranks, after what shutdown_leave_comm has kept. from, seq and, if it is 0, length (from the text)
+ * are filled in.
+ */
+void plane_broadcast(struct control *c, struct message *m);
+/** The same, but ahead of the kept messages. */
+void plane_broadcast_first(struct control *c, struct message *m);
+/** Send m to one neighbour. */
+void plane_send(struct conn *w, struct message *m);
+/** Handle a message that came over `from`. */
+void plane_handle(struct control *c, const struct message *m, struct conn *from);
+/** Send a new neighbour what it may have missed. */
+void plane_send_state(struct conn *w);
+/** Wake the threads in plane_wait. */
+void plane_notify(struct control *c);
+/** Sleep until plane_notify or `until`; the lock is released meanwhile. */
+void plane_wait(struct control *c, uint64_t until);
+/** End a turn: send queued messages, release the lock. */
+void plane_turn_end(struct control *c);
+/** The alarm as a message. */
+struct message plane_alarm_message(const struct control_comm *cc);
+void plane_raise_here(struct control_comm *cc, int status, const char *text);
+void plane_raise_all(struct control_comm *cc, int status, const char *text);
+bool plane_healthy(const struct control_comm *cc);
 /** Index of a world rank in the communicator; -1. */
-int member_of(const struct control_comm *cc, int rank);
+int plane_member(const struct control_comm *cc, int rank);
 /** "rank 2 (pid 4711 on hostA)", by the communicator's numbers. */
-const char *who(const struct control_comm *cc, int member, char buf[128]);
+const char *plane_rank_text(const struct control_comm *cc, int member, char buf[128]);
 /** Appends to text. */
-void add(char *text, size_t cap, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void plane_append(char *text, size_t cap, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /** Appends "rank 2" or "ranks 0 2-5". */
-void add_ranks(char *text, size_t cap, const uint8_t *set, int n);
-void say_status(struct control_comm *cc);
+void plane_append_ranks(char *text, size_t cap, const uint8_t *set, int n);
+void plane_broadcast_status(struct control_comm *cc);
 /** This rank's last started call, and the number of its last finished one. */
-struct call last_call(const struct control_comm *cc);
-uint64_t last_finished(const struct control_comm *cc);
+struct call plane_last_call(const struct control_comm *cc);
+uint64_t plane_last_finished(const struct control_comm *cc);
 /** The send or receive that this rank waits in; number 0: none. */
-struct call waited_message(const struct control_comm *cc);
+struct call plane_waited_message(const struct control_comm *cc);
 /** What a member waits in, a message or another call; NULL: nothing. */
-const struct call *waits_in(const struct member *m);
+const struct call *plane_waits_in(const struct member *m);
 
-/* ---- fate.c ------------------------------------------------------------------------------------------------------ */
+/* ---- failure.c --------------------------------------------------------------------------------------------------- */
 
-/** A rank is gone (LEFT or DEAD): notes it, and raises the alarm of its communicators soon. */
-void rank_gone(struct control *c, int rank, enum rank_state state);
+/** A rank is gone (LEFT or DEAD): note it, and raise the alarm of its communicators soon. */
+void failure_rank_gone(struct control *c, int rank, enum rank_state state);
 /** a and b, or their whole hosts, lost each other. */
-void ranks_cut(struct control *c, int a, int b, bool hosts, const char *how);
-/** As above, from what this rank saw itself: tells the others first. */
-void saw_gone(struct control *c, int rank);
-void saw_cut(struct control *c, int rank, bool hosts, const char *how);
-/** Raises the alarm of a doomed communicator if all the living have said where they are. */
-void doom_check(struct control_comm *cc);
-void doom_cancel(struct control_comm *cc);
+void failure_ranks_cut(struct control *c, int a, int b, bool hosts, const char *how);
+/** As above, from this rank's own observation: informs the others first. */
+void failure_saw_gone(struct control *c, int rank);
+void failure_saw_cut(struct control *c, int rank, bool hosts, const char *how);
+/** Raise the alarm of a failing communicator if all living ranks have reported their calls. */
+void failure_check_pending(struct control_comm *cc);
+void failure_cancel_pending(struct control_comm *cc);
 /** On joining: a member may be gone already. */
-void doom_known(struct control_comm *cc);
-void complaints_free(struct control *c);
+void failure_note_known(struct control_comm *cc);
+void failure_free_complaints(struct control *c);
 /** Is this member neither gone nor out of reach? */
-bool member_living(const struct control_comm *cc, int member);
+bool failure_living(const struct control_comm *cc, int member);
 
 /* ---- compare.c --------------------------------------------------------------------------------------------------- */
 
-void hear_report(struct control_comm *cc, const struct message *m, struct wire *from);
-/** Raises EPEER when this rank waits in a call that a member left without making. */
-void check_left(struct control_comm *cc);
+void compare_report(struct control_comm *cc, const struct message *m, struct conn *from);
+/** Raise EPEER if this rank waits in a call that a member left without making. */
+void compare_left(struct control_comm *cc);
 
-/* ---- farewell.c -------------------------------------------------------------------------------------------------- */
+/* ---- shutdown.c -------------------------------------------------------------------------------------------------- */
 
 /**
  * Say goodbye, and wait (not for long, and not after `until`) until a rank that stays has received it. The lock is
  * released meanwhile.
  */
-void farewell(struct control *c, uint64_t until);
+void shutdown_goodbye(struct control *c, uint64_t until);
 /** While this rank leaves: the other end has hung up. */
-void farewell_taken(struct wire *w);
+void shutdown_taken(struct conn *w);
 /**
- * This rank left a communicator. The others are told within LEAVE_DELAY, and before anything else that is said: a rank that
- * makes and frees many communicators wakes the others' service threads once for many of them.
+ * This rank left a communicator. The others are informed within LEAVE_DELAY, and before any other message, so that a
+ * rank that makes and frees many communicators wakes the others' service threads once for many of them.
  */
-void farewell_leave(struct control *c, const struct parting *p);
-/** Says what farewell_leave has kept. */
-void farewell_say(struct control *c);
-/** Tells a new neighbour of the last communicators that this rank left. */
-void farewell_brief(struct wire *w);
-/** Nothing more will be said. */
-void farewell_cancel(struct control *c);
+void shutdown_leave_comm(struct control *c, const struct parting *p);
+/** Send what shutdown_leave_comm has kept. */
+void shutdown_announce(struct control *c);
+/** Send a new neighbour the last communicators that this rank left. */
+void shutdown_send_state(struct conn *w);
+/** Nothing more will be sent. */
+void shutdown_cancel(struct control *c);
 
 /* ---- shrink.c ---------------------------------------------------------------------------------------------------- */
 
-void hear_join(struct control_comm *cc, const struct message *m, struct wire *from);
-void hear_prepare(struct control_comm *cc, const struct message *m, struct wire *from);
-void hear_ack(struct control_comm *cc, const struct message *m, struct wire *from);
-void hear_commit(struct control_comm *cc, const struct message *m, struct wire *from);
+void shrink_on_join(struct control_comm *cc, const struct message *m, struct conn *from);
+void shrink_on_prepare(struct control_comm *cc, const struct message *m, struct conn *from);
+void shrink_on_ack(struct control_comm *cc, const struct message *m, struct conn *from);
+void shrink_on_commit(struct control_comm *cc, const struct message *m, struct conn *from);
 
 /* ---- flight.c ---------------------------------------------------------------------------------------------------- */
 

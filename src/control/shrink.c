@@ -23,7 +23,7 @@ static bool listed(const struct control_comm *cc, int i)
 static int leader(const struct control_comm *cc)
 {
 	for (int i = 0; i < cc->n; i++)
-		if (member_living(cc, i))
+		if (failure_living(cc, i))
 			return i;
 	return -1;
 }
@@ -41,9 +41,9 @@ static bool majority(const struct control_comm *cc)
 			continue;
 		if (possible++ == 0)
 			lowest = i;
-		living += member_living(cc, i);
+		living += failure_living(cc, i);
 	}
-	return 2 * living > possible || (2 * living == possible && lowest >= 0 && member_living(cc, lowest));
+	return 2 * living > possible || (2 * living == possible && lowest >= 0 && failure_living(cc, lowest));
 }
 
 /* ---- saying ------------------------------------------------------------------------------------------------------ */
@@ -57,7 +57,7 @@ static void say_round(struct control_comm *cc, enum message_type type)
 		memcpy(m.text, s->list, (size_t)cc->n / 8 + 1);
 		m.length = (uint32_t)(MESSAGE_HEAD + (size_t)cc->n / 8 + 1);
 	}
-	say(cc->c, &m);
+	plane_broadcast(cc->c, &m);
 }
 
 /* Makes the list of the living the proposal; true when that is a new one. */
@@ -67,13 +67,13 @@ static bool propose(struct control_comm *cc)
 	bool fresh = s->id == 0;
 
 	for (int i = 0; i < cc->n; i++)
-		fresh |= listed(cc, i) != member_living(cc, i);
+		fresh |= listed(cc, i) != failure_living(cc, i);
 	if (!fresh)
 		return false;
 	memset(s->list, 0, (size_t)cc->n / 8 + 1);
 	for (int i = 0; i < cc->n; i++) {
 		cc->m[i].agreed = i == cc->me;
-		s->list[i / 8] |= (uint8_t)(member_living(cc, i) << i % 8);
+		s->list[i / 8] |= (uint8_t)(failure_living(cc, i) << i % 8);
 	}
 	auth_random(&s->id, sizeof(s->id));
 	return true;
@@ -82,7 +82,7 @@ static bool propose(struct control_comm *cc)
 static void lead(struct control_comm *cc, bool again)
 {
 	for (int i = 0; i < cc->n; i++)
-		if (member_living(cc, i) && cc->m[i].joined < cc->shrink.round)
+		if (failure_living(cc, i) && cc->m[i].joined < cc->shrink.round)
 			return;
 	if (propose(cc) || again)
 		say_round(cc, MSG_PREPARE);
@@ -108,9 +108,9 @@ static void enter(struct control_comm *cc, uint64_t round)
 	say_round(cc, MSG_JOIN);
 }
 
-void hear_join(struct control_comm *cc, const struct message *m, struct wire *from)
+void shrink_on_join(struct control_comm *cc, const struct message *m, struct conn *from)
 {
-	int i = member_of(cc, m->from);
+	int i = plane_member(cc, m->from);
 	uint64_t round = (uint64_t)m->a;
 
 	(void)from;
@@ -129,7 +129,7 @@ static bool is_list(const struct control_comm *cc, const struct message *m)
 	return m->length == MESSAGE_HEAD + (size_t)cc->n / 8 + 1;
 }
 
-void hear_prepare(struct control_comm *cc, const struct message *m, struct wire *from)
+void shrink_on_prepare(struct control_comm *cc, const struct message *m, struct conn *from)
 {
 	struct shrink *s = &cc->shrink;
 	int i = leader(cc);
@@ -146,16 +146,16 @@ void hear_prepare(struct control_comm *cc, const struct message *m, struct wire 
 	say_round(cc, MSG_ACK);
 }
 
-void hear_ack(struct control_comm *cc, const struct message *m, struct wire *from)
+void shrink_on_ack(struct control_comm *cc, const struct message *m, struct conn *from)
 {
-	int i = member_of(cc, m->from);
+	int i = plane_member(cc, m->from);
 
 	(void)from;
 	if (i >= 0 && cc->shrink.waiting && cc->shrink.id == m->value)
 		cc->m[i].agreed = true;
 }
 
-void hear_commit(struct control_comm *cc, const struct message *m, struct wire *from)
+void shrink_on_commit(struct control_comm *cc, const struct message *m, struct conn *from)
 {
 	struct shrink *s = &cc->shrink;
 
@@ -175,7 +175,7 @@ static int no_majority(const struct control_comm *cc)
 
 	for (int i = 0; i < cc->n; i++)
 		if (cc->c->lost[cc->members[i]])
-			add(text, sizeof(text), "%s%s", text[0] ? ", " : "", who(cc, i, name));
+			plane_append(text, sizeof(text), "%s%s", text[0] ? ", " : "", plane_rank_text(cc, i, name));
 	return fail(TUTTI_EPEER, "%scan't shrink here: rank %d is not in a majority; separated from the rest: %s",
 	            cc->prefix, cc->me, text[0] ? text : "this rank");
 }
@@ -185,8 +185,8 @@ static int too_late(const struct control_comm *cc)
 	char text[TEXT_CAP] = "", name[128];
 
 	for (int i = 0; i < cc->n; i++)
-		if (member_living(cc, i) && cc->m[i].joined < cc->shrink.round)
-			add(text, sizeof(text), "%s%s", text[0] ? ", " : "", who(cc, i, name));
+		if (failure_living(cc, i) && cc->m[i].joined < cc->shrink.round)
+			plane_append(text, sizeof(text), "%s%s", text[0] ? ", " : "", plane_rank_text(cc, i, name));
 	if (text[0])
 		return fail(TUTTI_ETIMEOUT, "%severy surviving rank must call tutti_comm_shrink; missing: %s",
 		            cc->prefix, text);
@@ -210,7 +210,7 @@ static bool hopeless(struct control_comm *cc, uint64_t now)
 {
 	struct shrink *s = &cc->shrink;
 
-	if (member_living(cc, cc->me) && majority(cc))
+	if (failure_living(cc, cc->me) && majority(cc))
 		s->quorum_since = 0;
 	else if (s->quorum_since == 0)
 		s->quorum_since = now;
@@ -237,7 +237,7 @@ static int agree(struct control_comm *cc, struct net_limit limit)
 		if (leader(cc) == cc->me && !s->quorum_since)
 			lead(cc, again);
 		if (s->committed != s->round)
-			news_wait(cc->c, now + AGAIN < limit.deadline ? now + AGAIN : limit.deadline);
+			plane_wait(cc->c, now + AGAIN < limit.deadline ? now + AGAIN : limit.deadline);
 	}
 	return too_late(cc);
 }
@@ -254,6 +254,6 @@ int control_shrink(struct control_comm *cc, int *survivors, int *n, uint64_t *id
 	cc->shrink.waiting = false;
 	if (rc == TUTTI_OK)
 		rc = survivors_of(cc, survivors, n, id);
-	turn_end(cc->c);
+	plane_turn_end(cc->c);
 	return rc;
 }

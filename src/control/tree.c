@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which rank connects to which. The two lowest reachable ranks of a host lead it, and the two lowest of all lead
- * everyone. Each rank has a wire to the leaders of its host; the leaders of a host have one to the leaders of all. All
+ * everyone. Each rank has a connection to the leaders of its host; the leaders of a host have one to the leaders of all. All
  * ranks agree on what is reachable, so after a death the next leaders are dialled without further messages. The higher
  * rank dials. The lower one dials only if it has waited without success, because the higher one may have died
  * unnoticed.
@@ -18,7 +18,7 @@
 #define REDIAL   (100 * MS)
 #define REFUSALS 3
 
-bool reachable(const struct control *c, int rank)
+bool tree_reachable(const struct control *c, int rank)
 {
 	return c->state[rank] == ALIVE && !c->cut[c->rank * c->n + rank];
 }
@@ -29,7 +29,7 @@ static bool leads(const struct control *c, int rank, bool host_only)
 	int lower = 0;
 
 	for (int r = 0; r < rank && lower < LEADERS; r++)
-		lower += (reachable(c, r) || r == c->rank) && (!host_only || c->host[r] == c->host[rank]);
+		lower += (tree_reachable(c, r) || r == c->rank) && (!host_only || c->host[r] == c->host[rank]);
 	return lower < LEADERS;
 }
 
@@ -37,7 +37,7 @@ static bool missing(const struct control *c, int rank)
 {
 	int low = rank < c->rank ? rank : c->rank, high = rank < c->rank ? c->rank : rank;
 
-	if (rank == c->rank || !reachable(c, rank) || wired(c, rank))
+	if (rank == c->rank || !tree_reachable(c, rank) || conn_exists(c, rank))
 		return false;
 	return (c->host[low] == c->host[high] && leads(c, low, true)) || (leads(c, high, true) && leads(c, low, false));
 }
@@ -59,10 +59,10 @@ int tree_dial(struct control *c, int rank, struct net_limit limit)
 	struct session session;
 	int rc;
 
-	turn_end(c);
+	plane_turn_end(c);
 	rc = door_dial(c->door, &c->contacts[rank], &hello, c->host[rank] == c->host[c->rank], limit, &session);
 	service_lock();
-	return rc == TUTTI_OK ? wire_add(c, rank, session) : rc;
+	return rc == TUTTI_OK ? conn_add(c, rank, session) : rc;
 }
 
 /*
@@ -71,12 +71,12 @@ int tree_dial(struct control *c, int rank, struct net_limit limit)
  */
 static void dial_failed(struct control *c, int rank, int rc)
 {
-	if (rc == TUTTI_ETIMEOUT || rc == TUTTI_EABORTED || ++c->refused[rank] < REFUSALS || !reachable(c, rank))
+	if (rc == TUTTI_ETIMEOUT || rc == TUTTI_EABORTED || ++c->refused[rank] < REFUSALS || !tree_reachable(c, rank))
 		return;
 	if (c->host[rank] == c->host[c->rank])
-		saw_gone(c, rank);
+		failure_saw_gone(c, rank);
 	else
-		saw_cut(c, rank, false, fail_text());
+		failure_saw_cut(c, rank, false, fail_text());
 }
 
 /*
@@ -96,7 +96,7 @@ int tree_grow(struct control *c, struct net_limit limit)
 		}
 	}
 	tree_mend(c);
-	turn_end(c);
+	plane_turn_end(c);
 	if (rc != TUTTI_OK)
 		return fail_while(rc, "connecting rank %d to rank %d for control messages", c->rank, rank);
 	return TUTTI_OK;
@@ -120,12 +120,12 @@ static void *dial_missing(void *arg)
 		if (rc == TUTTI_OK)
 			continue;
 		dial_failed(c, rank, rc);
-		turn_end(c);
+		plane_turn_end(c);
 		pause_or_stop(c, REDIAL);
 		service_lock();
 	}
 	c->dialled = true;
-	turn_end(c);
+	plane_turn_end(c);
 	return NULL;
 }
 

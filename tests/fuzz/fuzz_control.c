@@ -45,24 +45,24 @@ static struct message compose(struct input *in)
 	return m;
 }
 
-static void hear_composed(struct control *c, struct wire *from, struct input *in)
+static void hear_composed(struct control *c, struct conn *from, struct input *in)
 {
 	struct message made, m;
 
 	while (in->at < in->end) {
 		made = compose(in);
-		if (message_parse(&made, made.length, RANKS, &m) > 0)
-			hear(c, &m, from);
+		if (conn_parse(&made, made.length, RANKS, &m) > 0)
+			plane_handle(c, &m, from);
 	}
 }
 
-static void hear_raw(struct control *c, struct wire *from, struct input *in)
+static void hear_raw(struct control *c, struct conn *from, struct input *in)
 {
 	struct message m;
 	int n;
 
-	while ((n = message_parse(in->at, (size_t)(in->end - in->at), RANKS, &m)) > 0) {
-		hear(c, &m, from);
+	while ((n = conn_parse(in->at, (size_t)(in->end - in->at), RANKS, &m)) > 0) {
+		plane_handle(c, &m, from);
 		in->at += n;
 	}
 }
@@ -97,7 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const int members[RANKS] = {3, 2, 1, 0};
 	struct input in = {data, data + size};
-	struct wire from = {.rank = 0, .fd = -1, .process = -1};
+	struct conn from = {.rank = 0, .fd = -1, .process = -1};
 	struct call call = {.number = 7, .count = 3, .root = -1};
 	struct flight *flight = calloc(1, sizeof(*flight));
 	struct alarm *alarm = calloc(1, sizeof(*alarm));

@@ -115,8 +115,8 @@ static void part(struct control *c, const char *groups)
 	for (int a = 0; a < c->n; a++)
 		for (int b = 0; b < a; b++)
 			if (groups[a] != groups[b])
-				ranks_cut(c, a, b, false, "cable out");
-	turn_end(c);
+				failure_ranks_cut(c, a, b, false, "cable out");
+	plane_turn_end(c);
 }
 
 static int obey(struct actor *a)
@@ -937,15 +937,15 @@ static void malformed_messages_are_refused(void **state)
 
 	(void)state;
 	m.value = TUTTI_EPEER;
-	assert_int_equal(message_parse(&m, sizeof(m), 2, &out), MESSAGE_HEAD + 3);
+	assert_int_equal(conn_parse(&m, sizeof(m), 2, &out), MESSAGE_HEAD + 3);
 	assert_string_equal(out.text, "abc");
-	assert_int_equal(message_parse(&m, MESSAGE_HEAD + 2, 2, &out), 0);
-	assert_int_equal(message_parse(&m, MESSAGE_HEAD - 1, 2, &out), 0);
-	assert_int_equal(message_parse(&m, sizeof(m), 1, &out), -1); /* from */
+	assert_int_equal(conn_parse(&m, MESSAGE_HEAD + 2, 2, &out), 0);
+	assert_int_equal(conn_parse(&m, MESSAGE_HEAD - 1, 2, &out), 0);
+	assert_int_equal(conn_parse(&m, sizeof(m), 1, &out), -1); /* from */
 #define REFUSED(change)                                                                                                \
 	bad = m;                                                                                                       \
 	change;                                                                                                        \
-	assert_int_equal(message_parse(&bad, sizeof(bad), 2, &out), -1)
+	assert_int_equal(conn_parse(&bad, sizeof(bad), 2, &out), -1)
 	REFUSED(bad.length = MESSAGE_HEAD - 1);
 	REFUSED(bad.length = MESSAGE_HEAD + MESSAGE_TEXT + 1);
 	REFUSED(bad.type = 0);

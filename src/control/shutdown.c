@@ -20,11 +20,11 @@ static struct message leave_message(const struct control *c, unsigned i)
 	return (struct message){.type = MSG_LEAVE, .comm = p->comm, .a = c->rank, .value = p->ended, .call = p->last};
 }
 
-void farewell_say(struct control *c)
+void shutdown_announce(struct control *c)
 {
 	for (; c->parted_said != c->nparted; c->parted_said++) {
 		struct message leave = leave_message(c, c->parted_said);
-		say_first(c, &leave);
+		plane_broadcast_first(c, &leave);
 	}
 }
 
@@ -32,52 +32,52 @@ static void on_delay(void *arg)
 {
 	struct control *c = arg;
 
-	farewell_say(c);
-	wires_flush(c);
+	shutdown_announce(c);
+	conn_flush_all(c);
 }
 
-void farewell_leave(struct control *c, const struct parting *p)
+void shutdown_leave_comm(struct control *c, const struct parting *p)
 {
 	bool first = c->parted_said == c->nparted;
 
 	c->parted[c->nparted++ % PARTED] = *p;
 	if (c->nparted - c->parted_said == PARTED ||
 	    (first && service_at(now_ns() + LEAVE_DELAY, on_delay, c) != TUTTI_OK))
-		farewell_say(c);
+		shutdown_announce(c);
 }
 
-void farewell_cancel(struct control *c)
+void shutdown_cancel(struct control *c)
 {
 	service_cancel(on_delay, c);
 }
 
-void farewell_brief(struct wire *w)
+void shutdown_send_state(struct conn *w)
 {
 	struct control *c = w->c;
 
 	for (unsigned i = c->nparted > PARTED ? c->nparted - PARTED : 0; i < c->nparted; i++) {
 		struct message leave = leave_message(c, i);
-		tell(w, &leave);
+		plane_send(w, &leave);
 	}
 }
 
-void farewell_taken(struct wire *w)
+void shutdown_taken(struct conn *w)
 {
 	struct control *c = w->c;
 
-	if (!reachable(c, w->rank))
+	if (!tree_reachable(c, w->rank))
 		return;
 	if (w->greeted)
 		c->taken = true;
 	else
 		c->state[w->rank] = LEFT; /* it was closing as we came */
-	news(c);
+	plane_notify(c);
 }
 
 static bool somebody_stays(const struct control *c)
 {
 	for (int r = 0; r < c->n; r++)
-		if (r != c->rank && reachable(c, r))
+		if (r != c->rank && tree_reachable(c, r))
 			return true;
 	return false;
 }
@@ -85,7 +85,7 @@ static bool somebody_stays(const struct control *c)
 static bool has_neighbour(const struct control *c)
 {
 	for (int r = 0; r < c->n; r++)
-		if (reachable(c, r) && wired(c, r))
+		if (tree_reachable(c, r) && conn_exists(c, r))
 			return true;
 	return false;
 }
@@ -95,13 +95,13 @@ static void find_neighbour(struct control *c, uint64_t until)
 {
 	int rank = 0;
 
-	while (rank < c->n && (rank == c->rank || !reachable(c, rank)))
+	while (rank < c->n && (rank == c->rank || !tree_reachable(c, rank)))
 		rank++;
 	if (rank < c->n && tree_dial(c, rank, (struct net_limit){until, NULL}) != TUTTI_OK)
 		c->state[rank] = LEFT;
 }
 
-void farewell(struct control *c, uint64_t until)
+void shutdown_goodbye(struct control *c, uint64_t until)
 {
 	struct message bye = {.type = MSG_GONE, .a = c->rank, .value = LEFT};
 	uint64_t enough = now_ns() + FAREWELL;
@@ -111,10 +111,10 @@ void farewell(struct control *c, uint64_t until)
 	until = until < enough ? until : enough;
 	c->leaving = true;
 	c->state[c->rank] = LEFT; /* so that a new neighbour is told */
-	say(c, &bye);
+	plane_broadcast(c, &bye);
 	while (!c->taken && somebody_stays(c) && now_ns() < until) {
 		if (has_neighbour(c))
-			news_wait(c, until);
+			plane_wait(c, until);
 		else
 			find_neighbour(c, until);
 	}

@@ -16,7 +16,7 @@
 #define GATHER   (200 * MS)
 #define PATIENCE (300 * MS) /* with a transport's complaint */
 
-bool member_living(const struct control_comm *cc, int member)
+bool failure_living(const struct control_comm *cc, int member)
 {
 	int rank = cc->members[member];
 
@@ -48,7 +48,7 @@ static void judge(struct control *c)
 
 static bool waits_in_that(const struct member *m, const struct call *call)
 {
-	const struct call *here = m->heard ? waits_in(m) : NULL;
+	const struct call *here = m->heard ? plane_waits_in(m) : NULL;
 
 	return here && here->number == call->number && (here->coll >= COLL_COUNT) == (call->coll >= COLL_COUNT) &&
 	       (here->coll < COLL_COUNT || call_word(here) == call_word(call));
@@ -61,7 +61,7 @@ static bool common_call(const struct control_comm *cc, struct call *call, uint8_
 
 	for (int i = 0; i < cc->n; i++) {
 		int same = 0;
-		const struct call *here = cc->m[i].heard ? waits_in(&cc->m[i]) : NULL;
+		const struct call *here = cc->m[i].heard ? plane_waits_in(&cc->m[i]) : NULL;
 		for (int j = 0; here && j < cc->n; j++)
 			same += waits_in_that(&cc->m[j], here);
 		if (same > best) {
@@ -78,9 +78,9 @@ static void hear_myself(struct control_comm *cc)
 {
 	struct member *m = &cc->m[cc->me];
 
-	m->finished = last_finished(cc);
-	m->call = last_call(cc);
-	m->message = waited_message(cc);
+	m->finished = plane_last_finished(cc);
+	m->call = plane_last_call(cc);
+	m->message = plane_waited_message(cc);
 	m->heard = now_ns();
 }
 
@@ -92,57 +92,57 @@ static void doom_raise(void *arg)
 	struct call call;
 
 	hear_myself(cc);
-	add(text, sizeof(text), "%s%s", cc->prefix, cc->why);
+	plane_append(text, sizeof(text), "%s%s", cc->prefix, cc->why);
 	if (waiting && common_call(cc, &call, waiting)) {
 		int n = 0;
 		for (int i = 0; i < cc->n; i++)
 			n += waiting[i];
-		add(text, sizeof(text), " during %s; ", call_text(&call, what, sizeof(what)));
-		add_ranks(text, sizeof(text), waiting, cc->n);
-		add(text, sizeof(text), n == 1 ? " was waiting in it" : " were waiting in it");
+		plane_append(text, sizeof(text), " during %s; ", call_text(&call, what, sizeof(what)));
+		plane_append_ranks(text, sizeof(text), waiting, cc->n);
+		plane_append(text, sizeof(text), n == 1 ? " was waiting in it" : " were waiting in it");
 	}
 	free(waiting);
-	raise_here(cc, TUTTI_EPEER, text);
+	plane_raise_here(cc, TUTTI_EPEER, text);
 }
 
-void doom_cancel(struct control_comm *cc)
+void failure_cancel_pending(struct control_comm *cc)
 {
-	if (cc->doomed)
+	if (cc->failing)
 		service_cancel(doom_raise, cc);
-	cc->doomed = 0;
+	cc->failing = 0;
 }
 
-void doom_check(struct control_comm *cc)
+void failure_check_pending(struct control_comm *cc)
 {
-	if (!cc->doomed || cc->mourns)
+	if (!cc->failing || cc->after_death)
 		return;
 	for (int i = 0; i < cc->n; i++)
-		if (i != cc->me && member_living(cc, i) && !cc->m[i].heard)
+		if (i != cc->me && failure_living(cc, i) && !cc->m[i].heard)
 			return;
 	doom_raise(cc);
 }
 
-static void __attribute__((format(printf, 2, 3))) doom(struct control_comm *cc, const char *fmt, ...)
+static void __attribute__((format(printf, 2, 3))) pend(struct control_comm *cc, const char *fmt, ...)
 {
 	va_list ap;
 	size_t used = strlen(cc->why);
 
-	if (!healthy(cc))
+	if (!plane_healthy(cc))
 		return;
 	if (used && used < sizeof(cc->why) - 2)
 		used += (size_t)snprintf(cc->why + used, sizeof(cc->why) - used, "; ");
 	va_start(ap, fmt);
 	vsnprintf(cc->why + used, sizeof(cc->why) - used, fmt, ap);
 	va_end(ap);
-	if (!cc->doomed) {
-		cc->doomed = now_ns() + GATHER;
+	if (!cc->failing) {
+		cc->failing = now_ns() + GATHER;
 		for (int i = 0; i < cc->n; i++)
 			cc->m[i].heard = 0;
-		say_status(cc);
-		if (service_at(cc->doomed, doom_raise, cc) != TUTTI_OK)
+		plane_broadcast_status(cc);
+		if (service_at(cc->failing, doom_raise, cc) != TUTTI_OK)
 			doom_raise(cc);
 	}
-	doom_check(cc);
+	failure_check_pending(cc);
 }
 
 /* ---- deaths ------------------------------------------------------------------------------------------------------ */
@@ -154,16 +154,17 @@ static void doom_by_death(struct control_comm *cc, int member)
 	if (member == cc->me && !service_check())
 		return; /* the application closed our descriptors: said already */
 	if (member == cc->me)
-		doom(cc, "the other ranks consider %s dead: was its connection reset?", who(cc, member, name));
+		pend(cc, "the other ranks consider %s dead: was its connection reset?",
+		     plane_rank_text(cc, member, name));
 	else {
-		cc->mourns = true;
-		doom(cc, "%s died", who(cc, member, name));
+		cc->after_death = true;
+		pend(cc, "%s died", plane_rank_text(cc, member, name));
 	}
 }
 
 static void member_gone(struct control_comm *cc, int rank, enum rank_state state)
 {
-	int i = member_of(cc, rank);
+	int i = plane_member(cc, rank);
 
 	if (i < 0)
 		return;
@@ -171,14 +172,14 @@ static void member_gone(struct control_comm *cc, int rank, enum rank_state state
 		doom_by_death(cc, i);
 	if (state == LEFT && i != cc->me)
 		cc->m[i].left = true; /* it has reported its last call before, or no rank that knows it is left */
-	doom_check(cc);
+	failure_check_pending(cc);
 }
 
-void rank_gone(struct control *c, int rank, enum rank_state state)
+void failure_rank_gone(struct control *c, int rank, enum rank_state state)
 {
 	if (c->state[rank] != ALIVE)
 		return;
-	wires_drain(c, rank);
+	conn_drain(c, rank);
 	if (c->state[rank] != ALIVE)
 		return;
 	c->state[rank] = (uint8_t)state;
@@ -186,15 +187,15 @@ void rank_gone(struct control *c, int rank, enum rank_state state)
 	for (struct control_comm *cc = c->comms; cc; cc = cc->next)
 		member_gone(cc, rank, state);
 	tree_mend(c);
-	news(c);
+	plane_notify(c);
 }
 
-void saw_gone(struct control *c, int rank)
+void failure_saw_gone(struct control *c, int rank)
 {
 	struct message m = {.type = MSG_GONE, .a = rank, .value = DEAD};
 
-	say(c, &m);
-	rank_gone(c, rank, DEAD);
+	plane_broadcast(c, &m);
+	failure_rank_gone(c, rank, DEAD);
 }
 
 /* ---- cuts -------------------------------------------------------------------------------------------------------- */
@@ -216,12 +217,13 @@ static void doom_by_cut(struct control_comm *cc, int a, int b, bool hosts, const
 			int x = cc->members[i], y = cc->members[j];
 			if (cc->c->cut[x * cc->c->n + y] || !on_cut(cc->c, a, b, hosts, x, y))
 				continue;
-			doom(cc, "%s and %s can't reach each other (%s)", who(cc, i, one), who(cc, j, other), how);
+			pend(cc, "%s and %s can't reach each other (%s)", plane_rank_text(cc, i, one),
+			     plane_rank_text(cc, j, other), how);
 			return;
 		}
 }
 
-void ranks_cut(struct control *c, int a, int b, bool hosts, const char *how)
+void failure_ranks_cut(struct control *c, int a, int b, bool hosts, const char *how)
 {
 	if (c->state[a] != ALIVE || c->state[b] != ALIVE || c->cut[a * c->n + b])
 		return;
@@ -234,21 +236,21 @@ void ranks_cut(struct control *c, int a, int b, bool hosts, const char *how)
 	c->cuts = true;
 	judge(c);
 	for (struct control_comm *cc = c->comms; cc; cc = cc->next)
-		doom_check(cc);
+		failure_check_pending(cc);
 	tree_mend(c);
-	news(c);
+	plane_notify(c);
 }
 
-void saw_cut(struct control *c, int rank, bool hosts, const char *how)
+void failure_saw_cut(struct control *c, int rank, bool hosts, const char *how)
 {
 	struct message m = {.type = MSG_CUT, .a = c->rank, .b = rank, .value = hosts};
 
 	snprintf(m.text, sizeof(m.text), "%.300s", how);
-	say(c, &m);
-	ranks_cut(c, c->rank, rank, hosts, m.text);
+	plane_broadcast(c, &m);
+	failure_ranks_cut(c, c->rank, rank, hosts, m.text);
 }
 
-void doom_known(struct control_comm *cc)
+void failure_note_known(struct control_comm *cc)
 {
 	struct control *c = cc->c;
 
@@ -258,7 +260,8 @@ void doom_known(struct control_comm *cc)
 		for (int j = 0; j < i; j++)
 			if (c->cut[cc->members[i] * c->n + cc->members[j]]) {
 				char one[128], other[128];
-				doom(cc, "%s and %s lost their connection earlier", who(cc, j, one), who(cc, i, other));
+				pend(cc, "%s and %s lost their connection earlier", plane_rank_text(cc, j, one),
+				     plane_rank_text(cc, i, other));
 			}
 	}
 }
@@ -279,7 +282,7 @@ static void complaint_free(struct complaint *x)
 static bool left_something(const struct control *c, int rank)
 {
 	for (const struct control_comm *cc = c->comms; cc; cc = cc->next) {
-		int i = member_of(cc, rank);
+		int i = plane_member(cc, rank);
 		if (i >= 0 && cc->m[i].left)
 			return true;
 	}
@@ -290,9 +293,9 @@ static void complaint_due(void *arg)
 {
 	struct complaint *x = arg;
 
-	if (reachable(x->c, x->rank) && !left_something(x->c, x->rank))
-		saw_cut(x->c, x->rank, x->hosts, x->how);
-	wires_flush(x->c);
+	if (tree_reachable(x->c, x->rank) && !left_something(x->c, x->rank))
+		failure_saw_cut(x->c, x->rank, x->hosts, x->how);
+	conn_flush_all(x->c);
 	complaint_free(x);
 }
 
@@ -307,7 +310,7 @@ static void complain(struct control *c, int rank, bool hosts, const char *how)
 		;
 	if (x)
 		x->hosts |= hosts;
-	if (x || !reachable(c, rank) || !(x = calloc(1, sizeof(*x))))
+	if (x || !tree_reachable(c, rank) || !(x = calloc(1, sizeof(*x))))
 		goto out;
 	*x = (struct complaint){.next = c->complaints, .c = c, .rank = rank, .hosts = hosts};
 	snprintf(x->how, sizeof(x->how), "%s", how);
@@ -315,7 +318,7 @@ static void complain(struct control *c, int rank, bool hosts, const char *how)
 	if (service_at(now_ns() + PATIENCE, complaint_due, x) != TUTTI_OK)
 		complaint_due(x);
 out:
-	turn_end(c);
+	plane_turn_end(c);
 }
 
 void control_lost(struct control *c, int rank, const char *how)
@@ -328,7 +331,7 @@ void control_silent(struct control *c, int rank, const char *how)
 	complain(c, rank, true, how);
 }
 
-void complaints_free(struct control *c)
+void failure_free_complaints(struct control *c)
 {
 	while (c->complaints) {
 		service_cancel(complaint_due, c->complaints);

@@ -40,7 +40,7 @@ static bool plausible(const struct message *m, int nranks)
 	}
 }
 
-int message_parse(const void *buf, size_t len, int nranks, struct message *out)
+int conn_parse(const void *buf, size_t len, int nranks, struct message *out)
 {
 	if (len < MESSAGE_HEAD)
 		return 0;
@@ -56,7 +56,7 @@ int message_parse(const void *buf, size_t len, int nranks, struct message *out)
 
 /* ---- out --------------------------------------------------------------------------------------------------------- */
 
-static bool make_room(struct wire *w, size_t more)
+static bool make_room(struct conn *w, size_t more)
 {
 	size_t cap = w->cap_out ? w->cap_out : 4096;
 	char *grown;
@@ -73,7 +73,7 @@ static bool make_room(struct wire *w, size_t more)
 	return true;
 }
 
-void wire_put(struct wire *w, const struct message *m)
+void conn_put(struct conn *w, const struct message *m)
 {
 	if (w->fd < 0 || w->error)
 		return;
@@ -85,14 +85,14 @@ void wire_put(struct wire *w, const struct message *m)
 	w->nout += m->length + SEAL_EXTRA;
 }
 
-void flood(struct control *c, const struct message *m, const struct wire *except)
+void conn_broadcast(struct control *c, const struct message *m, const struct conn *except)
 {
-	for (struct wire *w = c->wires; w; w = w->next)
+	for (struct conn *w = c->conns; w; w = w->next)
 		if (w != except)
-			wire_put(w, m);
+			conn_put(w, m);
 }
 
-static void flush(struct wire *w)
+static void flush(struct conn *w)
 {
 	size_t sent = w->error ? w->nout : 0;
 
@@ -117,31 +117,31 @@ static void flush(struct wire *w)
 	}
 }
 
-static void wire_free(struct wire *w)
+static void conn_free(struct conn *w)
 {
 	seal_free(w->seal);
 	free(w->out);
 	free(w);
 }
 
-void wires_send(struct control *c)
+void conn_send_all(struct control *c)
 {
-	for (struct wire *w = c->wires; w; w = w->next)
+	for (struct conn *w = c->conns; w; w = w->next)
 		if (w->fd >= 0 && w->nout > 0)
 			flush(w);
 }
 
-void wires_lose(struct control *c)
+void conn_lose_all(struct control *c)
 {
-	for (struct wire *w = c->wires; w; w = w->next)
+	for (struct conn *w = c->conns; w; w = w->next)
 		if (w->fd >= 0 && !fd_is_ours(w->fd))
 			w->error = EBADF;
 }
 
-void wires_flush(struct control *c)
+void conn_flush_all(struct control *c)
 {
-	for (struct wire **at = &c->wires; *at;) {
-		struct wire *w = *at;
+	for (struct conn **at = &c->conns; *at;) {
+		struct conn *w = *at;
 		if (w->fd >= 0) {
 			if (w->nout > 0)
 				flush(w);
@@ -149,14 +149,14 @@ void wires_flush(struct control *c)
 			continue;
 		}
 		*at = w->next;
-		wire_free(w);
+		conn_free(w);
 	}
 }
 
 /* ---- in ---------------------------------------------------------------------------------------------------------- */
 
 /* The memory stays until the end of the turn: callers further up may hold it. */
-void wire_close(struct wire *w)
+void conn_close(struct conn *w)
 {
 	if (w->fd < 0)
 		return;
@@ -170,33 +170,33 @@ void wire_close(struct wire *w)
 }
 
 /* Whatever ends a connection but silence was said by the kernel of the peer's host: then the process is gone for certain. */
-static void hung_up(struct wire *w, int error)
+static void hung_up(struct conn *w, int error)
 {
 	char why[128];
 
-	wire_close(w);
+	conn_close(w);
 	if (w->c->leaving)
-		farewell_taken(w);
-	else if (!reachable(w->c, w->rank))
+		shutdown_taken(w);
+	else if (!tree_reachable(w->c, w->rank))
 		return;
 	else if (net_is_silence(error))
-		saw_cut(w->c, w->rank, true, os_error_text(error, why, sizeof(why)));
+		failure_saw_cut(w->c, w->rank, true, os_error_text(error, why, sizeof(why)));
 	else if (w->greeted)
-		saw_gone(w->c, w->rank);
+		failure_saw_gone(w->c, w->rank);
 	else
 		tree_mend(w->c);
 }
 
-static void give_up(struct wire *w, const char *why)
+static void give_up(struct conn *w, const char *why)
 {
 	log_warn("rank %d closes the control connection with rank %d: %s", w->c->rank, w->rank, why);
-	saw_cut(w->c, w->rank, false, why);
+	failure_saw_cut(w->c, w->rank, false, why);
 	flush(w);
-	wire_close(w);
+	conn_close(w);
 }
 
 /* Hears what has come. NULL, or why nothing more is to be heard. */
-static const char *consume(struct wire *w)
+static const char *consume(struct conn *w)
 {
 	char plain[sizeof(struct message)];
 	struct message m;
@@ -210,11 +210,11 @@ static const char *consume(struct wire *w)
 			break;
 		if (n < 0)
 			why = "a control message is not what its rank sent: something on the path changes, repeats or adds bytes";
-		else if (message_parse(plain, len, w->c->n, &m) != (int)len)
+		else if (conn_parse(plain, len, w->c->n, &m) != (int)len)
 			why = "malformed control message";
 		else {
 			w->greeted = true;
-			hear(w->c, &m, w);
+			plane_handle(w->c, &m, w);
 			at += (size_t)n;
 		}
 	}
@@ -223,7 +223,7 @@ static const char *consume(struct wire *w)
 	return why;
 }
 
-static void read_dry(struct wire *w)
+static void read_dry(struct conn *w)
 {
 	const char *why;
 
@@ -248,36 +248,36 @@ static void read_dry(struct wire *w)
 	w->reading = false;
 }
 
-void wires_drain(struct control *c, int rank)
+void conn_drain(struct control *c, int rank)
 {
-	for (struct wire *w = c->wires; w; w = w->next)
+	for (struct conn *w = c->conns; w; w = w->next)
 		if (w->rank == rank)
 			read_dry(w);
 }
 
-static void on_wire(void *arg, int fd, unsigned events)
+static void on_conn(void *arg, int fd, unsigned events)
 {
-	struct wire *w = arg;
+	struct conn *w = arg;
 
 	(void)fd;
 	if (events & OS_READ)
 		read_dry(w);
-	wires_flush(w->c);
+	conn_flush_all(w->c);
 }
 
 /* The process ended, even if a child of its still holds the connection open. */
 static void on_exit_of_peer(void *arg, int fd, unsigned events)
 {
-	struct wire *w = arg;
+	struct conn *w = arg;
 	struct control *c = w->c;
 
 	(void)fd;
 	(void)events;
 	read_dry(w);
-	wire_close(w);
-	if (reachable(c, w->rank))
-		saw_gone(c, w->rank);
-	wires_flush(c);
+	conn_close(w);
+	if (tree_reachable(c, w->rank))
+		failure_saw_gone(c, w->rank);
+	conn_flush_all(c);
 }
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
@@ -292,52 +292,52 @@ static int open_process(int fd)
 	return fd_keep(os_process_open(pid));
 }
 
-int wire_add(struct control *c, int rank, struct session session)
+int conn_add(struct control *c, int rank, struct session session)
 {
-	struct wire *w = calloc(1, sizeof(*w));
+	struct conn *w = calloc(1, sizeof(*w));
 	int rc = TUTTI_OK, fd = session.fd;
 
 	if (!w) {
 		session_close(&session);
 		return fail(TUTTI_ENOMEM, "no memory for a control connection");
 	}
-	*w = (struct wire){.c = c, .seal = session.seal, .rank = rank, .fd = fd, .process = -1};
+	*w = (struct conn){.c = c, .seal = session.seal, .rank = rank, .fd = fd, .process = -1};
 	if (c->host[rank] == c->host[c->rank])
 		w->process = open_process(fd);
 	else
 		net_tune(fd, LOST_SECONDS);
-	rc = service_watch(fd, OS_READ, on_wire, w);
+	rc = service_watch(fd, OS_READ, on_conn, w);
 	if (rc == TUTTI_OK && w->process >= 0)
 		rc = service_watch(w->process, OS_READ, on_exit_of_peer, w);
 	if (rc != TUTTI_OK) {
-		wire_close(w);
-		wire_free(w);
+		conn_close(w);
+		conn_free(w);
 		return rc;
 	}
-	w->next = c->wires;
-	c->wires = w;
-	brief(w);
+	w->next = c->conns;
+	c->conns = w;
+	plane_send_state(w);
 	return TUTTI_OK;
 }
 
-bool wired(const struct control *c, int rank)
+bool conn_exists(const struct control *c, int rank)
 {
-	for (const struct wire *w = c->wires; w; w = w->next)
+	for (const struct conn *w = c->conns; w; w = w->next)
 		if (w->rank == rank && w->fd >= 0)
 			return true;
 	return false;
 }
 
 /* Read what has not been read yet: closing with unread data would make the kernel discard our last messages. */
-void wires_close(struct control *c)
+void conn_close_all(struct control *c)
 {
 	char sink[4096];
 
-	wires_flush(c);
-	for (struct wire *w = c->wires; w; w = w->next) {
+	conn_flush_all(c);
+	for (struct conn *w = c->conns; w; w = w->next) {
 		while (fd_is_ours(w->fd) && recv(w->fd, sink, sizeof(sink), MSG_DONTWAIT) > 0)
 			;
-		wire_close(w);
+		conn_close(w);
 	}
-	wires_flush(c);
+	conn_flush_all(c);
 }
