@@ -204,7 +204,7 @@ static void reduce(struct plan_builder *b, struct hier *x)
 	set_buffers(&x->host, BUF_IN, BUF_TMP);
 	set_buffers(&x->across, alone ? BUF_IN : BUF_TMP, x->host.me == root ? BUF_OUT : BUF_TMP);
 	if (is_leader(x) && !alone)
-		fold_in_order(b, &x->host, share(x, 0, x->host.me));
+		team_fold_in_order(b, &x->host, share(x, 0, x->host.me));
 	if (is_leader(x))
 		binomial_reduce(b, &x->across, root_host, share(x, 0, x->host.me));
 	set_lanes(x, true);
@@ -282,7 +282,7 @@ static void reduce_scatter(struct plan_builder *b, struct hier *x)
 				if (pass == 0)
 					pairwise_give(b, &x->host);
 				else if (x->host.own[x->host.me].n)
-					fold_in_order(b, &x->host, x->host.own[x->host.me]);
+					team_fold_in_order(b, &x->host, x->host.own[x->host.me]);
 			}
 		}
 	}

@@ -38,7 +38,7 @@ static void reduce(struct plan_builder *b, const struct team *t, int root)
 	if (t->me != root)
 		send_to(b, t, root, BUF_IN, block_one(0));
 	else
-		fold_in_order(b, t, block_one(0));
+		team_fold_in_order(b, t, block_one(0));
 }
 
 static void build(struct plan_builder *b, const struct plan_args *a)

@@ -8,7 +8,7 @@
  */
 #include "team.h"
 
-void fold_in_order(struct plan_builder *b, const struct team *t, struct block_set set)
+void team_fold_in_order(struct plan_builder *b, const struct team *t, struct block_set set)
 {
 	/* `out` may be the memory of `in`: the sum stays in scratch until this member's own contribution is in it. */
 	uint8_t sum = (uint8_t)t->in;
@@ -43,7 +43,7 @@ void pairwise_reduce_scatter(struct plan_builder *b, const struct team *t)
 {
 	pairwise_give(b, t);
 	if (t->own[t->me].n)
-		fold_in_order(b, t, t->own[t->me]);
+		team_fold_in_order(b, t, t->own[t->me]);
 }
 
 void pairwise_allgather(struct plan_builder *b, const struct team *t)

@@ -115,7 +115,7 @@ struct leg pairwise_leg(enum coll coll, int n);
 /** The two halves of that reduce-scatter: this member sends the others theirs; */
 void pairwise_give(struct plan_builder *b, const struct team *t);
 /** it folds `set`, which all others send to it, into `out`. `in` must not be BUF_TMP. */
-void fold_in_order(struct plan_builder *b, const struct team *t, struct block_set set);
+void team_fold_in_order(struct plan_builder *b, const struct team *t, struct block_set set);
 
 /** `set` is summed over the team and ends in everybody's `out`. */
 void doubling_allreduce(struct plan_builder *b, const struct team *t, struct block_set set);

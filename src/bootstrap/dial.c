@@ -125,7 +125,7 @@ static void end_at(struct attempt *a, int status)
 	end(a, status);
 }
 
-/* A crowded door may push a guest out before its turn, so an early hang-up is worth another try. */
+/* A crowded door may drop a connection before its turn, so an early hang-up is worth another try. */
 static void broke(const struct dial *d, struct attempt *a, int status)
 {
 	uint64_t again = now_ns() + ((10 * MS) << a->tries);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The door, see door.h. The accepting side is a small state machine per connection on the service thread: greet, proof,
- * then it is handed over. Until the proof a connection is a guest on the pending list, which is bounded in length and
+ * then it is handed over. Until the proof a connection is on the pending list, which is bounded in length and
  * time: a newcomer pushes out the oldest, those first that haven't even greeted, so that no number of idle strangers
  * keeps a rank away. The dialling side is in dial.c.
  */
@@ -28,8 +28,8 @@
 #include <unistd.h>
 
 #define MS           UINT64_C(1000000)
-#define PATIENCE     (5000 * MS) /* a guest proves itself within this */
-#define PENDING_MAX  64          /* guests at a time, beside one for each rank */
+#define PATIENCE     (5000 * MS) /* a connection must prove the secret within this time */
+#define PENDING_MAX  64          /* pending connections at a time, beside one for each rank */
 #define ACCEPTS      16          /* at a time, so that earlier connections get their turn */
 #define ACCEPT_PAUSE (100 * MS)  /* when descriptors run out */
 #define LISTENERS    (2 * NET_ADDRS + 2)
@@ -46,9 +46,9 @@ struct listener {
 	const struct auth_key *key;
 };
 
-/** A connection that came in: pending, kept for door_take, or asking for a gift that isn't there yet. */
-struct guest {
-	TAILQ_ENTRY(guest) link;
+/** A connection that came in: pending, kept for door_take, or asking for an offer that does not exist yet. */
+struct incoming {
+	TAILQ_ENTRY(incoming) link;
 	struct door *door;
 	int fd;
 	bool local, greeted;
@@ -62,10 +62,10 @@ struct guest {
 		struct proof proof;
 	} in;
 };
-TAILQ_HEAD(guests, guest);
+TAILQ_HEAD(incoming_list, incoming);
 
-struct gift {
-	struct gift *next;
+struct fd_offer {
+	struct fd_offer *next;
 	uint64_t tag;
 	int fd;
 };
@@ -81,13 +81,13 @@ struct door {
 	struct listener listeners[LISTENERS];
 	int nlisteners;
 	bool paused;
-	struct guests pending, kept, asking;
+	struct incoming_list pending, kept, asking;
 	int npending;
 	struct {
 		door_fn *fn;
 		void *arg;
 	} handlers[KINDS];
-	struct gift *gifts;
+	struct fd_offer *offers;
 	struct forgotten {
 		uint32_t kind;
 		uint64_t tag, mask;
@@ -101,7 +101,7 @@ struct door {
 
 static struct door *doors; /* all of this process; guarded by the service lock */
 
-/* ---- guests ------------------------------------------------------------------------------------------------------ */
+/* ---- incoming connections ---------------------------------------------------------------------------------------- */
 
 /* Garbage must not fill the log either. */
 static bool worth_a_line(struct door *d)
@@ -111,7 +111,7 @@ static bool worth_a_line(struct door *d)
 	return n <= 5 || n % 1000 == 0;
 }
 
-static const char *who_is(const struct guest *g, char buf[NET_TEXT])
+static const char *who_is(const struct incoming *g, char buf[NET_TEXT])
 {
 	struct net_addr a;
 	pid_t pid = 0;
@@ -126,7 +126,7 @@ static const char *who_is(const struct guest *g, char buf[NET_TEXT])
 	return buf;
 }
 
-static void log_stranger(struct guest *g, const char *what)
+static void log_stranger(struct incoming *g, const char *what)
 {
 	char who[NET_TEXT];
 
@@ -135,14 +135,14 @@ static void log_stranger(struct guest *g, const char *what)
 		         (unsigned long long)g->door->complaints);
 }
 
-static void pending_remove(struct guest *g)
+static void pending_remove(struct incoming *g)
 {
 	service_unwatch(g->fd);
 	TAILQ_REMOVE(&g->door->pending, g, link);
 	g->door->npending--;
 }
 
-static void guest_free(struct guest *g)
+static void incoming_free(struct incoming *g)
 {
 	struct session session = {g->fd, g->seal};
 
@@ -151,8 +151,8 @@ static void guest_free(struct guest *g)
 	free(g);
 }
 
-/* The guest has gone; its connection lives on. */
-static struct session guest_leave(struct guest *g)
+/* Free the entry; its connection lives on. */
+static struct session incoming_release(struct incoming *g)
 {
 	struct session session = {g->fd, g->seal};
 
@@ -160,17 +160,17 @@ static struct session guest_leave(struct guest *g)
 	return session;
 }
 
-static void drop_pending(struct guest *g)
+static void drop_pending(struct incoming *g)
 {
 	pending_remove(g);
-	guest_free(g);
+	incoming_free(g);
 }
 
 static void expire(void *arg);
 
 static void arm(struct door *d)
 {
-	struct guest *oldest = TAILQ_FIRST(&d->pending);
+	struct incoming *oldest = TAILQ_FIRST(&d->pending);
 
 	service_cancel(expire, d);
 	if (oldest && service_at(oldest->deadline, expire, d) != TUTTI_OK)
@@ -182,7 +182,7 @@ static void expire(void *arg)
 	struct door *d = arg;
 	uint64_t now = now_ns();
 
-	for (struct guest *g; (g = TAILQ_FIRST(&d->pending)) && g->deadline <= now;) {
+	for (struct incoming *g; (g = TAILQ_FIRST(&d->pending)) && g->deadline <= now;) {
 		log_stranger(g, "connected but did not identify itself");
 		drop_pending(g);
 	}
@@ -191,93 +191,93 @@ static void expire(void *arg)
 
 /* ---- descriptors given and asked for ----------------------------------------------------------------------------- */
 
-static struct gift *gift_find(struct door *d, uint64_t tag)
+static struct fd_offer *offer_find(struct door *d, uint64_t tag)
 {
-	struct gift *gift = d->gifts;
+	struct fd_offer *offer = d->offers;
 
-	while (gift && gift->tag != tag)
-		gift = gift->next;
-	return gift;
+	while (offer && offer->tag != tag)
+		offer = offer->next;
+	return offer;
 }
 
-static void answer_ask(struct guest *g, int fd)
+static void answer_ask(struct incoming *g, int fd)
 {
 	if (net_send_fd(g->fd, fd) != TUTTI_OK)
 		log_warn("rank %d: %s", g->door->self.rank, fail_text());
 }
 
-/* While it waits for its gift an asker says nothing more: whatever happens is that it left. */
+/* While a rank waits for an offer it sends nothing more: any event means that it left. */
 static void asker_left(void *arg, int fd, unsigned events)
 {
-	struct guest *g = arg;
+	struct incoming *g = arg;
 
 	(void)events;
 	service_unwatch(fd);
 	TAILQ_REMOVE(&g->door->asking, g, link);
-	guest_free(g);
+	incoming_free(g);
 }
 
-static void receive_ask(struct guest *g)
+static void receive_ask(struct incoming *g)
 {
-	struct gift *gift = gift_find(g->door, g->hs.proof.hello.tag);
+	struct fd_offer *offer = offer_find(g->door, g->hs.proof.hello.tag);
 
-	if (gift)
-		answer_ask(g, gift->fd);
+	if (offer)
+		answer_ask(g, offer->fd);
 	else if (service_watch(g->fd, OS_READ, asker_left, g) == TUTTI_OK) {
 		TAILQ_INSERT_TAIL(&g->door->asking, g, link);
 		return;
 	}
-	guest_free(g);
+	incoming_free(g);
 }
 
-static void answer_waiting(struct door *d, const struct gift *gift)
+static void answer_waiting(struct door *d, const struct fd_offer *offer)
 {
-	struct guest *next;
+	struct incoming *next;
 
-	for (struct guest *g = TAILQ_FIRST(&d->asking); g; g = next) {
+	for (struct incoming *g = TAILQ_FIRST(&d->asking); g; g = next) {
 		next = TAILQ_NEXT(g, link);
-		if (g->hs.proof.hello.tag != gift->tag)
+		if (g->hs.proof.hello.tag != offer->tag)
 			continue;
-		answer_ask(g, gift->fd);
+		answer_ask(g, offer->fd);
 		asker_left(g, g->fd, 0);
 	}
 }
 
-static void gift_remove(struct door *d, uint64_t tag)
+static void offer_remove(struct door *d, uint64_t tag)
 {
-	for (struct gift **at = &d->gifts; *at; at = &(*at)->next) {
-		struct gift *gift = *at;
-		if (gift->tag != tag)
+	for (struct fd_offer **at = &d->offers; *at; at = &(*at)->next) {
+		struct fd_offer *offer = *at;
+		if (offer->tag != tag)
 			continue;
-		*at = gift->next;
-		fd_close(gift->fd);
-		free(gift);
+		*at = offer->next;
+		fd_close(offer->fd);
+		free(offer);
 		return;
 	}
 }
 
 int door_give(struct door *d, uint64_t tag, int fd)
 {
-	struct gift *gift = NULL;
+	struct fd_offer *offer = NULL;
 	int rc = TUTTI_OK;
 
 	service_lock();
-	gift_remove(d, tag);
+	offer_remove(d, tag);
 	if (fd < 0)
 		goto out;
-	gift = malloc(sizeof(*gift));
-	if (!gift) {
+	offer = malloc(sizeof(*offer));
+	if (!offer) {
 		rc = fail(TUTTI_ENOMEM, "out of memory: can't offer a descriptor to other ranks");
 		goto out;
 	}
-	*gift = (struct gift){.next = d->gifts, .tag = tag, .fd = fd_keep(fcntl(fd, F_DUPFD_CLOEXEC, 0))};
-	if (gift->fd < 0) {
+	*offer = (struct fd_offer){.next = d->offers, .tag = tag, .fd = fd_keep(fcntl(fd, F_DUPFD_CLOEXEC, 0))};
+	if (offer->fd < 0) {
 		rc = fail_errno("can't duplicate a descriptor for other ranks");
-		free(gift);
+		free(offer);
 		goto out;
 	}
-	d->gifts = gift;
-	answer_waiting(d, gift);
+	d->offers = offer;
+	answer_waiting(d, offer);
 out:
 	service_unlock();
 	return rc;
@@ -285,14 +285,14 @@ out:
 
 /* ---- connections that proved themselves -------------------------------------------------------------------------- */
 
-static void unkeep(struct guest *g)
+static void unkeep(struct incoming *g)
 {
 	TAILQ_REMOVE(&g->door->kept, g, link);
 	atomic_fetch_sub_explicit(&g->door->nkept, 1, memory_order_relaxed);
 }
 
 /* Its other end has closed it and has sent nothing over it: a communicator ended there before this rank wanted the link. */
-static bool is_spent(const struct guest *g)
+static bool is_spent(const struct incoming *g)
 {
 	char byte;
 
@@ -301,25 +301,25 @@ static bool is_spent(const struct guest *g)
 
 static void drop_spent(struct door *d)
 {
-	struct guest *next;
+	struct incoming *next;
 
-	for (struct guest *g = TAILQ_FIRST(&d->kept); g; g = next) {
+	for (struct incoming *g = TAILQ_FIRST(&d->kept); g; g = next) {
 		next = TAILQ_NEXT(g, link);
 		if (!is_spent(g))
 			continue;
 		unkeep(g);
-		guest_free(g);
+		incoming_free(g);
 	}
 }
 
-static bool is_of(const struct guest *g, const struct forgotten *f)
+static bool is_of(const struct incoming *g, const struct forgotten *f)
 {
 	const struct hello *hello = &g->hs.proof.hello;
 
 	return hello->kind == f->kind && ((hello->tag ^ f->tag) & f->mask) == 0;
 }
 
-static bool is_forgotten(const struct guest *g)
+static bool is_forgotten(const struct incoming *g)
 {
 	const struct door *d = g->door;
 
@@ -329,33 +329,33 @@ static bool is_forgotten(const struct guest *g)
 	return false;
 }
 
-static void keep(struct guest *g)
+static void keep(struct incoming *g)
 {
 	drop_spent(g->door);
 	if (is_forgotten(g)) {
-		guest_free(g);
+		incoming_free(g);
 		return;
 	}
 	TAILQ_INSERT_TAIL(&g->door->kept, g, link);
 	atomic_fetch_add_explicit(&g->door->nkept, 1, memory_order_relaxed);
 }
 
-static void hand_over(struct guest *g)
+static void hand_over(struct incoming *g)
 {
 	struct hello hello = g->hs.proof.hello;
 	struct door *d = g->door;
 
-	d->handlers[hello.kind].fn(d->handlers[hello.kind].arg, guest_leave(g), &hello);
+	d->handlers[hello.kind].fn(d->handlers[hello.kind].arg, incoming_release(g), &hello);
 }
 
-static void settle(struct guest *g)
+static void settle(struct incoming *g)
 {
 	uint32_t kind = g->hs.proof.hello.kind;
 
 	if (kind == HELLO_GIVE)
 		receive_ask(g);
 	else if (kind == HELLO_NEAR)
-		guest_free(g);
+		incoming_free(g);
 	else if (g->door->handlers[kind].fn)
 		hand_over(g);
 	else
@@ -365,9 +365,9 @@ static void settle(struct guest *g)
 static void deliver_kept(void *arg)
 {
 	struct door *d = arg;
-	struct guest *next;
+	struct incoming *next;
 
-	for (struct guest *g = TAILQ_FIRST(&d->kept); g; g = next) {
+	for (struct incoming *g = TAILQ_FIRST(&d->kept); g; g = next) {
 		next = TAILQ_NEXT(g, link);
 		if (!d->handlers[g->hs.proof.hello.kind].fn)
 			continue;
@@ -389,7 +389,7 @@ void door_serve(struct door *d, enum hello_kind kind, door_fn *fn, void *arg)
 struct session door_take(struct door *d, enum hello_kind kind, int from, uint64_t tag)
 {
 	struct session session = SESSION_NONE;
-	struct guest *g;
+	struct incoming *g;
 
 	if (atomic_load_explicit(&d->nkept, memory_order_relaxed) == 0)
 		return session;
@@ -401,7 +401,7 @@ struct session door_take(struct door *d, enum hello_kind kind, int from, uint64_
 	}
 	if (g) {
 		unkeep(g);
-		session = guest_leave(g);
+		session = incoming_release(g);
 	}
 	service_unlock();
 	return session;
@@ -410,16 +410,16 @@ struct session door_take(struct door *d, enum hello_kind kind, int from, uint64_
 void door_forget(struct door *d, enum hello_kind kind, uint64_t tag, uint64_t mask)
 {
 	const struct forgotten these = {kind, tag, mask};
-	struct guest *next;
+	struct incoming *next;
 
 	service_lock();
 	d->forgotten[d->nforgotten++ % FORGOTTEN] = these;
-	for (struct guest *g = TAILQ_FIRST(&d->kept); g; g = next) {
+	for (struct incoming *g = TAILQ_FIRST(&d->kept); g; g = next) {
 		next = TAILQ_NEXT(g, link);
 		if (!is_of(g, &these))
 			continue;
 		unkeep(g);
-		guest_free(g);
+		incoming_free(g);
 	}
 	service_unlock();
 }
@@ -439,13 +439,13 @@ bool door_is_same_host(const struct door_self *d, const struct contact *to)
 
 /* ---- the accepting side ------------------------------------------------------------------------------------------ */
 
-static bool reply(struct guest *g, const void *buf, size_t n)
+static bool reply(struct incoming *g, const void *buf, size_t n)
 {
 	/* A fresh socket's buffer has room for a few dozen bytes; if it has not, the other side is not a rank. */
 	return send(g->fd, buf, n, OS_NO_SIGNAL | MSG_DONTWAIT) == (ssize_t)n;
 }
 
-static void refuse(struct guest *g, enum verdict verdict)
+static void refuse(struct incoming *g, enum verdict verdict)
 {
 	const struct hello *hello = &g->hs.proof.hello;
 	struct door *d = g->door;
@@ -468,8 +468,8 @@ static void refuse(struct guest *g, enum verdict verdict)
 		log_warn("rank %d refused a connection: %s", d->self.rank, text);
 }
 
-/* True: the guest stays. */
-static bool receive_greet(struct guest *g)
+/* True: the connection stays. */
+static bool receive_greet(struct incoming *g)
 {
 	struct challenge challenge;
 	enum verdict verdict = handshake_greeted(&g->hs, &g->in.greet, &challenge);
@@ -484,7 +484,7 @@ static bool receive_greet(struct guest *g)
 }
 
 /* The keys of what follows. */
-static bool agree_on_keys(struct guest *g)
+static bool agree_on_keys(struct incoming *g)
 {
 	uint8_t out[AUTH_KEY], in[AUTH_KEY];
 
@@ -496,8 +496,8 @@ static bool agree_on_keys(struct guest *g)
 	return g->seal;
 }
 
-/* The guest is dropped or settled. */
-static void receive_proof(struct guest *g)
+/* The connection is dropped or settled. */
+static void receive_proof(struct incoming *g)
 {
 	struct answer answer;
 	enum verdict verdict = handshake_proved(&g->hs, &g->in.proof, &answer);
@@ -528,7 +528,7 @@ static void receive_proof(struct guest *g)
 /* Read the available bytes, but nothing beyond the proof: the rest is for the owner of the connection. */
 static void on_guest(void *arg, int fd, unsigned events)
 {
-	struct guest *g = arg;
+	struct incoming *g = arg;
 
 	(void)events;
 	for (;;) {
@@ -568,9 +568,9 @@ bool door_is_our_user(int fd)
 }
 
 /* The oldest of those that have said nothing sensible yet, else the oldest. */
-static struct guest *least_welcome(struct door *d)
+static struct incoming *least_welcome(struct door *d)
 {
-	struct guest *g;
+	struct incoming *g;
 
 	TAILQ_FOREACH (g, &d->pending, link)
 		if (!g->greeted)
@@ -581,23 +581,23 @@ static struct guest *least_welcome(struct door *d)
 static void admit(const struct listener *l, int fd)
 {
 	struct door *d = l->door;
-	struct guest *g = malloc(sizeof(*g));
+	struct incoming *g = malloc(sizeof(*g));
 
 	if (!g) {
 		fd_close(fd);
 		return;
 	}
-	*g = (struct guest){.door = d, .fd = fd, .local = l->local, .deadline = now_ns() + PATIENCE};
+	*g = (struct incoming){.door = d, .fd = fd, .local = l->local, .deadline = now_ns() + PATIENCE};
 	g->hs = (struct handshake){.key = l->key, .rank = d->self.rank, .size = d->self.size, .door = d->self.nonce};
 	if (l->local && !door_is_our_user(fd)) {
 		log_stranger(g, "is not allowed to connect");
-		guest_free(g);
+		incoming_free(g);
 		return;
 	}
 	if (d->npending >= PENDING_MAX + d->self.size)
 		drop_pending(least_welcome(d));
 	if (service_watch(fd, OS_READ, on_guest, g) != TUTTI_OK) {
-		guest_free(g);
+		incoming_free(g);
 		return;
 	}
 	TAILQ_INSERT_TAIL(&d->pending, g, link);
@@ -636,9 +636,9 @@ static void on_listener(void *arg, int fd, unsigned events)
 
 	(void)events;
 	for (int i = 0; i < ACCEPTS; i++) {
-		int guest = net_accept(fd);
-		if (guest >= 0) {
-			admit(l, guest);
+		int in = net_accept(fd);
+		if (in >= 0) {
+			admit(l, in);
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
@@ -931,13 +931,13 @@ int door_open(struct door **door, const struct door_config *cfg, struct contact 
 	return rc;
 }
 
-static void drop_all(struct guests *list, bool watched)
+static void drop_all(struct incoming_list *list, bool watched)
 {
-	for (struct guest *g; (g = TAILQ_FIRST(list));) {
+	for (struct incoming *g; (g = TAILQ_FIRST(list));) {
 		if (watched)
 			service_unwatch(g->fd);
 		TAILQ_REMOVE(list, g, link);
-		guest_free(g);
+		incoming_free(g);
 	}
 }
 
@@ -970,8 +970,8 @@ void door_close(struct door *d)
 	drop_all(&d->pending, ours);
 	drop_all(&d->asking, ours);
 	drop_all(&d->kept, false);
-	while (d->gifts)
-		gift_remove(d, d->gifts->tag);
+	while (d->offers)
+		offer_remove(d, d->offers->tag);
 	service_unlock();
 	if (ours)
 		service_release();

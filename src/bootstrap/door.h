@@ -66,7 +66,7 @@ void door_set_key(struct door *door, const uint8_t key[AUTH_KEY]);
 void door_get_key(const struct door *door, uint8_t key[AUTH_KEY]);
 /** The last connection that was refused for its secret, size or rank, as text; "" when there was none. */
 void door_refusal(struct door *door, char *buf, size_t cap);
-/** Closes listeners, pending connections, kept arrivals and gifts. Safe on NULL. */
+/** Closes listeners, pending connections, kept arrivals and offers. Safe on NULL. */
 void door_close(struct door *door);
 
 /**

@@ -174,7 +174,7 @@ static bool take_part(struct channel *ch, const struct frame *head)
 	if (!w->ring || w->pos - ch->told > w->mask || head->len > w->payload || head->at != ch->come ||
 	    head->bytes > head->len - head->at)
 		return false;
-	s = way_slot(w, w->pos);
+	s = pair_slot(w, w->pos);
 	s->len = head->len;
 	s->sig = head->sig;
 	memcpy(slot_payload(s, head->len) + head->at, head + 1, head->bytes);

@@ -17,7 +17,7 @@
 
 /* ---- rings ------------------------------------------------------------------------------------------------------- */
 
-struct slot *way_slot(const struct way *w, uint64_t pos)
+struct slot *pair_slot(const struct way *w, uint64_t pos)
 {
 	return (struct slot *)((uint8_t *)w->ring->first + (size_t)(pos & w->mask) * w->stride);
 }
@@ -29,7 +29,7 @@ struct slot *channel_next(const struct channel *ch)
 
 	if (!w->attached || w->pos - ch->acked > w->mask)
 		return NULL;
-	s = way_slot(w, w->pos);
+	s = pair_slot(w, w->pos);
 	return atomic_load_explicit(&s->seq, memory_order_acquire) == w->pos + 1 ? s : NULL; /* A1 */
 }
 
@@ -65,7 +65,7 @@ bool channel_publish(struct channel *ch)
 
 	if (!w->ring || w->pos - ch->told > w->mask)
 		return false;
-	atomic_store_explicit(&way_slot(w, w->pos)->seq, w->pos + 1, memory_order_release); /* R1 */
+	atomic_store_explicit(&pair_slot(w, w->pos)->seq, w->pos + 1, memory_order_release); /* R1 */
 	w->pos++;
 	return true;
 }

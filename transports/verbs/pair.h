@@ -158,7 +158,7 @@ static inline bool pair_can_post(const struct pair *p, uint32_t n)
 }
 /** Posts n receives without memory: a WRITE's immediate takes one. */
 bool pair_receive(struct pair *p, uint32_t n);
-struct slot *way_slot(const struct way *w, uint64_t pos);
+struct slot *pair_slot(const struct way *w, uint64_t pos);
 /** The next filled slot of an outgoing link that the peer has room for; NULL: none. */
 struct slot *channel_next(const struct channel *ch);
 /** Slots given back by the engine; *due: the peer should be told even when nothing else goes there. */
