@@ -302,7 +302,7 @@ static int listen_somewhere(struct world *w)
 	return 0;
 }
 
-/* The tests' own variables are no business of the library, which would warn of them. */
+/* The library must not see the tests' own variables: it would warn of them. */
 static void set_environment(const struct world *w)
 {
 	char name[64];

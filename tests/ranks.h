@@ -34,13 +34,13 @@ struct ranks {
 	const struct tutti_config *config;
 	double seconds;            /* until everything is killed; 0: 60 */
 	bool keep;                 /* do not destroy the communicators: fn did */
-	unsigned long long doomed; /* bit r: rank r may be killed by SIGKILL, and that is no failure; processes only */
+	unsigned long long doomed; /* bit r: rank r may be killed by SIGKILL without failing the test; processes only */
 };
 
 /**
  * Runs fn on every rank and returns how many failed: fn returned something else than 0, the communicator could not be
- * made, a process crashed, leaked (sanitizers) or hung. Says on stderr which and why. What fn writes to arg is seen by
- * others only when arg came from ranks_share.
+ * made, a process crashed, leaked (sanitizers) or hung. Says on stderr which and why. Others see what fn writes to arg
+ * only if arg came from ranks_share.
  */
 int ranks_run(const struct ranks *how, int (*fn)(struct tutti_comm *c, void *arg), void *arg);
 

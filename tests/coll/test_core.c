@@ -46,7 +46,7 @@ static void run_near(int n, bool keep, const char *variable, int (*fn)(struct tu
 
 /* ---- early leavers -------------------------------------------------------------------------------------------------- */
 
-/* What carries nothing is a message, too: whoever has sent it may leave before the others are done. */
+/* An empty message is a message as well: its sender may leave before the others are done. */
 static int gather_nothing(struct tutti_comm *c, void *arg)
 {
 	(void)arg;
@@ -99,7 +99,7 @@ static int open_files(void)
 	return n;
 }
 
-/* What was connected for a receive that nobody answers goes with its communicator, on both sides. */
+/* A connection made for a receive that nobody answers ends with its communicator, on both sides. */
 static int leave_receives_open(struct tutti_comm *c, void *arg)
 {
 	(void)arg;

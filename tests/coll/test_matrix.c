@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The test matrix: every collective against algorithm, transport, number of ranks, type, operation, place, count, root,
- * alignment, slots and channels. Data are exact, so a result is right to the last bit or wrong; whatever a call must
- * not write (inputs, gaps, guard zones) is compared too.
+ * alignment, slots and channels. Data are exact, so a result is right to the last bit or wrong; everything that a call
+ * must not write (inputs, gaps, guard zones) is also compared.
  *
  * A sample covers every pair of values of every two dimensions. What is fixed by the environment makes a world; a world
  * runs many cases. Variables:
@@ -209,7 +209,7 @@ static bool world_makes_sense(const struct point *p)
 	return false;
 }
 
-/* Takes out what has no meaning in this case, so that only pairs that were really tested count. */
+/* Clear the dimensions without meaning in this case, so that only pairs that were really tested count. */
 static void normalise(struct point *p)
 {
 	const struct collective *c = collective_at(p->v[COLL]);
@@ -255,7 +255,7 @@ static bool wanted(int d, int v)
 	return only.v[d] < 0 || only.v[d] == v;
 }
 
-/* Random values from dimension `from` on, but for what `pin` (-1: nothing) says. */
+/* Random values from dimension `from` on, except those fixed by `pin` (-1: none). */
 static void draw(struct point *p, enum dim from, enum dim to, const struct point *pin)
 {
 	for (int d = from; d < (int)to; d++) {
@@ -341,7 +341,7 @@ static void sample_case(struct batch *b)
 	add_case(b, &best);
 }
 
-/* Is there a case with these two values at all? What decides is algorithm, ranks, hosts and collective. */
+/* Does any case have these two values? This depends on algorithm, ranks, hosts and collective. */
 static bool find_case(const struct point *pin, struct point *out)
 {
 	struct point p;

@@ -242,7 +242,7 @@ static int sent_and_destroyed(struct tutti_comm *c, void *unused)
 				return 1;
 		if (me == from)
 			continue;
-		if (turn == 3) { /* and what it did not send is no hang */
+		if (turn == 3) { /* and messages that it did not send do not hang */
 			uint8_t x;
 			RANK_STATUS(TUTTI_EPEER, tutti_recv(&x, 1, TUTTI_U8, from, part, NULL));
 			RANK_CHECK(strstr(tutti_last_error(part), "destroyed its communicator"));

@@ -41,7 +41,7 @@ static uint64_t sign_of(const struct format *f)
 	return 1ull << (f->bits - 1);
 }
 
-/* The first code without its sign that is no finite number. */
+/* The first code, without its sign, that is not a finite number. */
 static uint64_t beyond(const struct format *f)
 {
 	return f->type == TUTTI_F8E4M3 ? 0x7f : ((1ull << (f->bits - 1 - f->mant)) - 1) << f->mant;
@@ -145,7 +145,7 @@ static uint64_t noise(const struct format *f, int rank, size_t i)
 
 /* ---- worlds ------------------------------------------------------------------------------------------------------ */
 
-/* What a world is to do, and what it found: shared by all processes. */
+/* The task and the findings of a world: shared by all processes. */
 struct job {
 	const struct format *f;
 	enum tutti_op op;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Over a network a payload comes where it belongs, and not by way of a slot; but only while the call lasts. Seen from
- * outside: parts of a receive's buffer grow while the receive lasts, and the buffer of a call that has ended early is left alone
- * from then on, whatever is still under way and whoever still pumps.
+ * Over a network, a payload is received at its final place and not through a slot, but only while the call lasts. Seen
+ * from outside: parts of a receive's buffer grow while the receive lasts, and the buffer of a call that has ended early
+ * is left alone from then on, whatever is still in flight and whichever thread still pumps.
  */
 #include <setjmp.h>
 #include <signal.h>

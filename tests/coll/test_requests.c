@@ -712,7 +712,7 @@ static int refused(struct tutti_comm *c, void *unused)
 	struct sum *s = sums_make(1);
 	(void)unused;
 	RANK_OK(sum_start(s, c, MOST, 9, false));
-	if (tutti_comm_rank(c) == 0) { /* one rank only: nobody else hears of it */
+	if (tutti_comm_rank(c) == 0) { /* one rank only: no other rank learns of it */
 		RANK_STATUS(TUTTI_EINVAL, tutti_allreduce(a, b, 64, TUTTI_I32, (enum tutti_op)9, c, &req));
 		RANK_CHECK(req == NULL);
 		RANK_STATUS(TUTTI_EINVAL, tutti_allreduce(a, a + 1, 60, TUTTI_I32, TUTTI_SUM, c, NULL));

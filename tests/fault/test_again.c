@@ -115,7 +115,7 @@ static int by_two_threads(struct tutti_comm *c, void *arg)
 	return rc[0] || rc[1];
 }
 
-/* Rank 0 does not come to a second world: that is said as it is, and the first one goes on. */
+/* Rank 0 does not join a second world: the error says so, and the first world goes on. */
 static int too_early(struct tutti_comm *c, void *arg)
 {
 	struct tutti_config hurry = TUTTI_CONFIG_INIT;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Descriptors and files of the application's: standard streams that are closed, descriptors of ours that it closes, a library
- * that it unloads, names that are no regular files.
+ * Descriptors and files of the application's: standard streams that are closed, descriptors of ours that it closes, a
+ * library that it unloads, names that are not regular files.
  */
 #include "fault.h"
 

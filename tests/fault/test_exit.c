@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Processes that end without having destroyed their communicators: what they have finished ends well on the others, and the
- * next call says who has ended.
+ * Processes that end without having destroyed their communicators: calls that they have finished complete on the
+ * others, and the next call names the process that has ended.
  */
 #include "fault.h"
 
@@ -26,7 +26,7 @@ static int last_call_is_late(struct tutti_comm *c, void *arg)
 	for (int i = 0; i < SMALL; i++)
 		RANK_CHECK(x[i] == i);
 	atomic_store(&s->done[me], 1);
-	for (int r = 0; r < s->n; r++) /* an error of one would be the others', too */
+	for (int r = 0; r < s->n; r++) /* an error of one rank would be an error of the others as well */
 		if (r != s->victim)
 			await(&s->done[r], 1);
 	ranks_note("a call that it did not make");

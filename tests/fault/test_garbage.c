@@ -87,7 +87,7 @@ static int enter(const struct doors *d, int i)
 	return fd;
 }
 
-/* One stranger: says something that is no greeting, in one of several ways, and goes. */
+/* One stranger: sends something that is not a greeting, in one of several ways, and leaves. */
 static bool disturb(const struct doors *d, unsigned k, unsigned seed)
 {
 	static const char web[] = "GET / HTTP/1.1\r\nHost: tutti\r\n\r\n";
@@ -107,7 +107,7 @@ static bool disturb(const struct doors *d, unsigned k, unsigned seed)
 	return true;
 }
 
-/* Until the job is over: strangers without end, and some who sit and say a byte now and then. */
+/* Until the job is over: an endless number of strangers, and some that stay and send a byte now and then. */
 static void besiege(struct stage *s)
 {
 	static int sitter[SITTERS];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Ranks that are late: stopped, busy elsewhere, never started. Deadlines pass on all ranks with the names of those who are
- * late, and a rank that comes back finds out from its next call.
+ * Ranks that are late: stopped, busy elsewhere, never started. Deadlines pass on all ranks with the names of the late
+ * ranks, and a rank that comes back learns it from its next call.
  */
 #include "fault.h"
 

@@ -301,7 +301,7 @@ static const char *const empty_names[] = {
         "gather",     "gather to the root alone"};
 #define NEMPTY ((int)(sizeof(empty_names) / sizeof(empty_names[0])))
 
-/* Rank 0 counts 5 where the others count nothing, or the other way round. Whoever could be done alone must not be. */
+/* Rank 0 counts 5 where the others count nothing, or the other way round. A rank that could finish alone must not. */
 static int disagree_about_an_empty_part(struct tutti_comm *c, void *arg)
 {
 	struct stage *s = arg;

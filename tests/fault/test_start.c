@@ -10,7 +10,7 @@ enum {
 	SLACK = 3,
 };
 
-/* What the odd rank has in its environment. */
+/* The environment of the odd rank. */
 static const struct misfit {
 	const char *name, *variable, *value; /* the others' value, if they have one, in `others` */
 	const char *others;

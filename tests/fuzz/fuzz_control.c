@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Fuzzes what comes over a control connection: messages as raw bytes, and messages made of the input's bytes field by
- * field, which get past the parser and into the handlers. A plane of four ranks hears them; it has no connections.
+ * field, which get past the parser and into the handlers. A plane of four ranks handles them; it has no connections.
  */
 #include <stdlib.h>
 #include <string.h>

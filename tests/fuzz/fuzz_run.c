@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tutti-run's parsers on arbitrary bytes: lists of hosts, host files, and what an agent hears. What is accepted must be
- * sound: names that no shell takes apart, slots within their limits, a job whose ranks lie within its size.
+ * tutti-run's parsers on arbitrary bytes: lists of hosts, host files, and the messages to an agent. Accepted input must
+ * be sound: names that no shell takes apart, slots within their limits, a job whose ranks lie within its size.
  *   clang -fsanitize=fuzzer,address -D_GNU_SOURCE -Iinclude tests/fuzz/fuzz_run.c tools/run/[hw]*.c <library>
  */
 #include "../../tools/run/hosts.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a connection over libfabric ends: a peer that leaves is no error, and one that dies is one.
+ * How a connection over libfabric ends: a peer that leaves is not an error, and one that dies is.
  */
 #include "../../src/os/os.h"
 #include "ends.h"

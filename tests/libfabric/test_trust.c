@@ -76,7 +76,7 @@ static void test_second_hello(void **state)
 	world_down(w);
 }
 
-/* Somebody else with an endpoint of the same fabric, who knows the address: it can send, and nothing comes of it. */
+/* A stranger with an endpoint of the same fabric that knows the address: it can send, but has no effect. */
 static void test_stranger(void **state)
 {
 	const struct fabric_way *way = *state;
@@ -133,7 +133,7 @@ static void test_refusals(void **state)
 	t->close(NULL);
 }
 
-/* What a rank says at its start when nothing but libfabric is allowed. */
+/* The error of a rank's start if only libfabric is allowed. */
 static int start_fails(struct tutti_comm *c, void *arg)
 {
 	int rc = tutti_comm_from_env(&c, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The contract of src/os/os.h, held against the file of this system: each test is a sentence of the header. What a system
- * may lack is skipped where it says that it lacks it.
+ * The contract of src/os/os.h, tested on the file of this system: each test is a sentence of the header. A feature that
+ * a system may lack is skipped if the system reports that.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -66,7 +66,7 @@ static void test_sleep_ends(void **state)
 		begin = os_clock_ns();
 		for (int i = 0; i < 1000 && os_clock_ns() - begin < 2 * MS; i++)
 			os_sleep_on(&word, 1, 2 * MS, (enum os_reach)reach);
-		assert_true(os_clock_ns() - begin >= 2 * MS); /* a sleep that always returns at once is none */
+		assert_true(os_clock_ns() - begin >= 2 * MS); /* a sleep that always returns at once is not a sleep */
 	}
 	os_wake(&word, OS_PROCESS);
 	os_wake(&word, OS_HOST);
@@ -786,7 +786,7 @@ static void close_both(int fd[2])
 	close(fd[1]);
 }
 
-/* What is sent into a socket whose other side has closed: an error, and no signal, which would end this test. */
+/* Sending into a socket whose other side has closed is an error, and not a signal, which would end this test. */
 static void assert_breaks_silently(int sock)
 {
 	ssize_t n;

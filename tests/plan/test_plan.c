@@ -137,8 +137,8 @@ static void prove_channels(const struct algo *algo, struct plan_args a, struct v
 }
 
 /*
- * All roots and channels; all shapes for who needs one, otherwise two: who does not look at
- * it is proved twice.
+ * All roots and channels; all shapes for an algorithm that uses the shape, otherwise two: one that ignores it is proved
+ * twice.
  */
 static void prove_all(const struct algo *algo, enum coll coll, int n, struct verdict *v)
 {

@@ -32,7 +32,7 @@ static void forget(void)
 	s.group = NULL;
 }
 
-/* What is measured at once: pairs that rounds let meet. */
+/* Measured at once: pairs that meet in a round. */
 static void make(int hosts, int per, network *bytes)
 {
 	struct rounds r;
@@ -131,7 +131,7 @@ static void groups_are_few(void **state)
 	}
 }
 
-/* After those that are missing were measured, too, every pair has a figure, and that of its class. */
+/* After the missing pairs have been measured as well, every pair has a figure, or that of its class. */
 static void expect_truth(double tolerance)
 {
 	struct pair *list;
@@ -226,7 +226,7 @@ static void a_few_of_each_class_are_measured_alone(void **state)
 	assert_int_equal(pairs, 2 * INFER_EACH + 1);
 	assert_true(ranks[list[pairs - 1].i].host == 2 && ranks[list[pairs - 1].j].host == 6);
 	free(list);
-	/* late ones, too, and of many the worst */
+	/* also late ones, and of many the worst */
 	make(32, 1, even);
 	for (int k = 0; k < 20; k++)
 		trip[k * 32 + k + 1] = trip[(k + 1) * 32 + k] = 1e-3 * (1 + k);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Chain: every rank hands the data to the next one, in four pieces, so that the last ranks have some while the first still send: n - 1
- * messages deep, and short messages are a pipeline, too.
+ * Chain: every rank passes the data to the next one, in four pieces, so that the last ranks receive some while the first
+ * ones still send. It is n - 1 messages deep, and short messages are pipelined as well.
  */
 #include "team.h"
 
@@ -46,7 +46,7 @@ static void volume(struct volume *v, const struct plan_args *a)
 
 const struct algo algo_chain = {
         .name = "chain",
-        .what = "each rank hands on to the next, in pieces: n - 1 deep; middle sizes, few ranks",
+        .what = "each rank passes data to the next, in pieces: n - 1 deep; middle sizes, few ranks",
         .source = "folklore",
         .colls = 1u << COLL_BROADCAST,
         .build = build,

@@ -21,7 +21,7 @@ documented() {
 }
 
 listed() {
-	"$toy/tutti-info" --algorithms | grep -q '^chain: each rank hands on' &&
+	"$toy/tutti-info" --algorithms | grep -q '^chain: each rank passes data' &&
 		! "$TESTED_BIN/tutti-info" --algorithms | grep -q '^chain: '
 }
 

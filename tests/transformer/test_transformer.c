@@ -354,7 +354,7 @@ static void test_batch(void **unused)
 	assert_int_equal(ranks_run(&how, run_batch, &way), 0);
 }
 
-/* All ranks together hold the model once, but for norms, and key-value heads where a cut divides their group. */
+/* All ranks together hold the model once, except norms, and key-value heads whose group is split. */
 static void test_memory(void **unused)
 {
 	struct problem p = {0};

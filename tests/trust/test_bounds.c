@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A rank of the job that is broken, or means ill: it writes nonsense where others look for addresses, offsets, lengths and
- * indexes, in shared memory and in what it says at the start. The other rank gets an error that says who and what, or its
- * result; never a signal, and never a wait without an end.
+ * A broken or malicious rank of the job: it writes invalid addresses, offsets, lengths and indexes into shared memory
+ * and into its messages at the start. The other rank gets an error that names the rank and the fault, or its result;
+ * never a signal, and never an endless wait.
  *
  * Each attack is a job of two processes. The good one runs `good` and reports a status and a text to the test; the broken one
  * runs `broken`, and is killed when the good one has ended.
@@ -27,7 +27,7 @@
 #define LONG                 ((size_t)256 << 10) /* floats: 1 MiB */
 #define NEAR                 ((size_t)16 << 20)  /* of a region: all that these jobs use of it */
 #define DIRECTORY            8192
-#define APART_FROM_DIRECTORY 384 /* where a region's directory stands: tests know it, nobody else */
+#define APART_FROM_DIRECTORY 384 /* position of a region's directory; only tests know it */
 #define GOOD                 0
 #define LIMIT                60000 /* ms */
 
@@ -166,7 +166,10 @@ static void lend_all_around(struct side *s)
 	lend_at(s, UINT64_MAX - 4096);
 }
 
-/* Says, before anybody asks, that the memory is mapped elsewhere: then all that it lends is elsewhere, too. */
+/*
+ * Announces, before any rank asks, that the memory is mapped elsewhere: then everything that it lends is elsewhere as
+ * well.
+ */
 static void mapped_elsewhere(struct side *s)
 {
 	uint64_t nowhere = 0x123456789000;
@@ -472,7 +475,7 @@ static void foreign_fabric(struct side *s, int turn, uint8_t *mine, const uint8_
 	(void)bytes;
 }
 
-/* A status that there is none of. */
+/* A status that does not exist. */
 static void starts_with_status(struct side *s, int turn, uint8_t *mine, const uint8_t *all, size_t bytes)
 {
 	int32_t status = -7;
@@ -694,7 +697,7 @@ ATTACK(test_host_with_escapes, .broken = die, .good = wait_twice,
 #define STRIDE (UINT64_C(32) << 20)
 #define SEALED (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
-/* What a leader that is broken hands over. */
+/* The descriptor that a broken leader passes on. */
 static int join(uint64_t stride, uint64_t bytes, int seals)
 {
 	uint64_t head[3] = {NONCE, stride, 2};
@@ -722,7 +725,7 @@ static void test_memory_that_ends_early(void **state)
 	assert_int_equal(join(UINT64_C(1) << 63, 4096, SEALED), TUTTI_EPEER);
 }
 
-/* Who could cut it later, or take away what forbids that, could end all that read it. */
+/* A rank that could truncate it later, or remove the seal, could crash all readers. */
 static void test_memory_that_could_be_cut(void **state)
 {
 	struct segment *seg;

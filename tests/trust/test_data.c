@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Data over TCP with TUTTI_ENCRYPT=1: who changes or cuts it is found, and who listens at the interface sees nothing of it.
- * Without it the listener sees all: then that is what docs/security.md says.
+ * Data over TCP with TUTTI_ENCRYPT=1: changed or truncated data is detected, and a listener at the interface does not
+ * see any of it. Without it, the listener sees everything, as docs/security.md states.
  */
 #include "../unit/expect.h"
 

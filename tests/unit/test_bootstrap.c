@@ -19,7 +19,7 @@
 
 #define RANKS 64
 #define LONG  60.0
-#define SHORT 3.0 /* until a start fails; whoever can join has joined by then */
+#define SHORT 3.0 /* until a start fails; every rank that can join has joined by then */
 
 /** One rank, its wishes and what became of it. */
 struct rank {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The control plane, with ranks as processes (some of which are killed, stopped, or leave) and as threads. The test
- * directs them over shared memory, where their alarms and flight records lie too: it starts their calls and looks at
- * their alarms itself, and gives orders for what only the rank can do.
+ * directs them over shared memory, where their alarms and flight records are as well: it starts their calls and reads
+ * their alarms itself, and orders everything that only the rank can do.
  */
 #include "expect.h"
 
@@ -506,7 +506,7 @@ static void leaving_in_order_disturbs_nobody(void **state)
 	}
 	assert_int_equal(tell_rank(0, CLOSE, WORLD, 0), TUTTI_OK);
 	assert_int_equal(tell_rank(1, CLOSE, WORLD, 0), TUTTI_OK);
-	/* Those who go on do so without them. */
+	/* The ranks that go on do so without them. */
 	call_on(2, SUB, allreduce(1, 1));
 	call_on(3, SUB, allreduce(1, 2));
 	assert_int_equal(tell_rank(3, WAITING, SUB, 1), TUTTI_OK);

@@ -56,7 +56,7 @@ static int dismiss(void **state)
 	return 0;
 }
 
-/* A plain increment: two threads at one byte would be seen by the thread sanitizer, and mostly by the sum too. */
+/* A plain increment: two threads at one byte would be seen by the thread sanitizer, and usually also by the sum. */
 static void count_bytes(const void *job, size_t from, size_t end)
 {
 	uint8_t *times = *(uint8_t *const *)job;

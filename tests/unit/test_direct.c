@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The direct tier by hand: two ranks of one process, each advanced when the test says so. What is lent is read in place,
- * what can't be lent is copied, and what was taken back is never seen as a result.
+ * The direct tier by hand: two ranks of one process, each advanced when the test says so. Lent data is read in place,
+ * data that can't be lent is copied, and revoked data never becomes a result.
  */
 #include "../../src/direct/direct.h"
 

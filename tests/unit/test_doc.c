@@ -232,7 +232,7 @@ static void test_files(void **state)
 	fclose(f);
 }
 
-/* The application's decimal point is no matter of the document's. */
+/* The application's decimal point does not affect the document. */
 static void test_locale(void **state)
 {
 	static const char *const names[] = {"de_DE.UTF-8", "fr_FR.UTF-8", "de_DE", "C"};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The door: who knows the secret gets in and reaches whom it wants; nobody else does harm. */
+/* The door: a process that knows the secret gets in and reaches the rank that it wants; any other does no harm. */
 #include "expect.h"
 
 #include "../../src/bootstrap/door.h"
@@ -313,7 +313,10 @@ static void test_all_addresses_are_tried_and_named(void **state)
 	close(listener);
 }
 
-/* A listener whose queue is full: its host drops who connects, as if it were not there. fd[0] listens, the others fill it. */
+/*
+ * A listener whose queue is full: its host drops connections, as if it did not exist. fd[0] listens, the others fill
+ * it.
+ */
 #define FILL 8
 static struct net_addr silent_address(int fd[FILL])
 {
@@ -815,7 +818,7 @@ static void test_keys_of_a_session(void **state)
 	assert_memory_not_equal(before[1], keys[1], AUTH_KEY);
 }
 
-/* A share that makes the common secret known to all (a point of low order) is no share. */
+/* A share that makes the common secret predictable (a point of low order) is refused. */
 static void test_a_share_of_nothing(void **state)
 {
 	struct hello hello = {.kind = HELLO_DATA, .from = 1};

@@ -249,7 +249,7 @@ static hwloc_topology_t with_devices(void)
 	return t;
 }
 
-/* What hwloc exports is what is read again. */
+/* The export of hwloc is read back unchanged. */
 static void test_xml(void **state)
 {
 	hwloc_topology_t t = with_devices();

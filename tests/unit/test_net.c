@@ -113,7 +113,7 @@ static void test_resolving(void **state)
 	assert_int_equal(net_resolve("no-such-name.invalid:77", a, 4, &n, stopped), TUTTI_EABORTED);
 }
 
-/* Also on a host without /etc/hosts, and without anybody who knows these names. */
+/* Also on a host without /etc/hosts, and without a name server that knows these names. */
 static void test_localhost_is_the_loopback(void **state)
 {
 	static const char *const names[] = {"localhost", "LocalHost", "localhost.", "a.localhost", "a.b.LOCALHOST."};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The order of rings, against brute force; who measures with whom in which round. */
+/* The order of rings, against brute force; which ranks measure with each other in which round. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -792,7 +792,7 @@ static void signals_to_the_group_leave_time(void **state)
 	}
 }
 
-/* Ranks may put things in order although nobody is there who would ask them to. */
+/* Ranks may clean up although no process asks them to. */
 static void a_lost_head_leaves_time(void **state)
 {
 	struct live l;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The service thread: who is called, when, and for the last time. */
+/* The service thread: which callbacks are called, when, and for the last time. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -153,7 +153,7 @@ static void test_rewatching(void **state)
 	close(other.done);
 }
 
-/* Two events that are fetched together: whoever is first takes the other's watch away. */
+/* Two events that are fetched together: the first one removes the watch of the other. */
 struct rivals {
 	int fd[2], calls, done;
 };

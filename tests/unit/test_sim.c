@@ -313,8 +313,7 @@ static void uneven_blocks_count_as_the_longest(void **state)
 }
 
 /*
- * What isn't alike is simulated one by one: a tree, a root, a rank that is late, hosts in a number that is no power of
- * two.
+ * Unequal parts are simulated one by one: a tree, a root, a late rank, a number of hosts that is not a power of two.
  */
 static void what_is_not_alike_stays_whole(void **state)
 {

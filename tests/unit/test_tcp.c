@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The TCP transport between two ends that live here: sockets are made by a stand-in for the world. What goes in comes
- * out, in order and unchanged, however the stream is cut; strangers' bytes and lost peers are errors that name the
- * rank. --bench compares it with plain send and recv on the same kind of socket.
+ * The TCP transport between two ends that live here: sockets are made by a stand-in for the world. Data comes out in
+ * order and unchanged, however the stream is divided; strangers' bytes and lost peers are errors that name the rank.
+ * --bench compares it with plain send and recv on the same kind of socket.
  */
 #include "../../src/transport.h"
 #include "../../src/util/clock.h"
@@ -591,7 +591,7 @@ static void test_place_of_an_ended_link(void **state)
 	}
 }
 
-/* What comes for this socket is dropped before the kernel answers it: as if the cable were out. */
+/* Packets for this socket are dropped before the kernel answers them, as if the cable were unplugged. */
 static void pull_cable(int fd)
 {
 	struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
@@ -712,7 +712,9 @@ static void test_garbage_after_long(void **state)
 
 /* ---- how it ends ------------------------------------------------------------------------------------------------- */
 
-/* An end of file is no death, wherever it comes; a reset is one. What came whole before is there. */
+/*
+ * An end of file is not a death, wherever it comes; a reset is. Everything that arrived completely before is available.
+ */
 static void test_end_anywhere(void **state)
 {
 	static const uint32_t lens[] = {60, 300};
@@ -892,7 +894,7 @@ static void test_sleep(void **state)
 	assert_false(would_wake(w, 0, 0));
 	assert_true(would_wake(w, 1, 10000));
 
-	/* the receiver's ring is full: more bytes are no reason to wake */
+	/* the receiver's ring is full: more bytes must not wake it */
 	for (int i = 0; i < 200; i++)
 		pump(w, 1);
 	assert_non_null(link_recv_begin(&in));

@@ -351,7 +351,7 @@ static void rounding_makes_no_other_choice(void **state)
 		}
 }
 
-/* What a table says goes before prices; but not before what TUTTI_ALGO allows, nor for other ranks. */
+/* Choices in a table override prices, but not TUTTI_ALGO, and not for other numbers of ranks. */
 static void what_is_preset_is_chosen(void **state)
 {
 	struct costs costs;
@@ -373,7 +373,7 @@ static void what_is_preset_is_chosen(void **state)
 	assert_int_equal(tuner_allow(&t, "allreduce:^tree,pairwise"), 0);
 	assert_string_not_equal(choose(&t, COLL_ALLREDUCE, 1000).algo->name, "tree");
 	assert_string_not_equal(choose(&t, COLL_ALLREDUCE, 1 << 20).algo->name, "pairwise");
-	t = tuner_of(&shape, host, 4, 1, &costs); /* instead of the direct tier, too */
+	t = tuner_of(&shape, host, 4, 1, &costs); /* also instead of the direct tier */
 	assert_string_equal(choose(&t, COLL_ALLREDUCE, 1 << 20).algo->name, "ring");
 	assert_null(choose(&t, COLL_ALLREDUCE, 2 << 20).algo);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rdma_cm for the imaginary device: requests to connect wait in the shared file until who listens looks, which a thread
- * does every now and then. Only what user-managed queue pairs need.
+ * rdma_cm for the imaginary device: requests to connect wait in the shared file until the listener polls, which a
+ * thread does now and then. Only what user-managed queue pairs need.
  */
 #include "card.h"
 

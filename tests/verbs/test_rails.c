@@ -179,7 +179,7 @@ static void test_channels_are_spread(void **state)
 	}
 }
 
-/* Ranks meet on rails of the same number; where there is none, on the first of each. */
+/* Ranks use rails of the same number; if there is none, the first of each. */
 static void test_uneven_rails(void **state)
 {
 	static const char *const second[] = {"imaginary0,imaginary1", "nothing,imaginary1"};
@@ -262,7 +262,7 @@ static void test_iwarp(void **state)
 	                 0);
 }
 
-/* Who connects without the token is refused; so is who answers without its other half. */
+/* A connection without the token is refused, and so is an answer without its other half. */
 static void test_strangers(void **state)
 {
 	(void)state;

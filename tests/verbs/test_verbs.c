@@ -337,7 +337,7 @@ static void test_a_peer_falls_silent(void **state)
 	                     until_it_fails, modes[0], "TUTTI_VERBS_QP=timeout=14,retry=3", NULL),
 	                 0);
 	calm_sea(NULL);
-	atomic_store(&sea->knobs.vanish_at, 200); /* UC has no answers: only the silence is seen */
+	atomic_store(&sea->knobs.vanish_at, 200); /* UC has no acknowledgements: only the silence is visible */
 	assert_int_equal(run(2, failing(TUTTI_ETIMEOUT, "allreduce", " after ", "rank"), until_it_fails, modes[2],
 	                     "TUTTI_TIMEOUT=3", NULL),
 	                 0);
