@@ -43,7 +43,7 @@ forced() {
 	explains "$toy/tutti-perf" TUTTI_ALGO=broadcast:chain >"$work/forced" || return 1
 	cat "$work/forced"
 	grep -q '^# .* chain x1, predicted' "$work/forced" || return 1
-	! explains "$toy/tutti-perf" TUTTI_ALGO=broadcast:star 2>"$work/why" && grep -q 'there are: .* chain' "$work/why" || return 1
+	! explains "$toy/tutti-perf" TUTTI_ALGO=broadcast:star 2>"$work/why" && grep -q 'known: .* chain' "$work/why" || return 1
 	! explains "$TESTED_BIN/tutti-perf" TUTTI_ALGO=broadcast:chain 2>"$work/why" && grep -q 'chain' "$work/why"
 }
 
