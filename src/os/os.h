@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The seam to the operating system: what the library, the transports, the tools and perf need of it beyond POSIX. This
- * header is the contract; one file for each system keeps it (linux.c), with what must cost nothing inline in a header of the
+ * header is the contract; one file for each system keeps it (linux.c, darwin.c), with what must cost nothing inline in a header of the
  * same name. No other file includes a header of one system or calls what only one system has (tests/layering.sh). What
  * POSIX has is called where it is used.
  *
@@ -22,6 +22,8 @@
 
 #if defined(__linux__)
 #include "linux.h"
+#elif defined(__APPLE__)
+#include "darwin.h"
 #else
 #error "src/os has no file for this system yet: write one that keeps the contract in os.h"
 #endif
