@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # Tutti: one Makefile, non-recursive. `make` builds, `make demo` shows, `make check` tests; each does its own set-up.
 #   V=1 shows commands   SAN=address|undefined|thread   B=build-dir   CROSS=aarch64-linux-gnu-
+#   OS=imaginary-darwin: what is for macOS, on Linux, over tests/darwin
 V       ?= 0
-B       ?= build$(if $(CROSS),-$(firstword $(subst -, ,$(CROSS))))$(if $(SAN),-$(SAN))
+B       ?= build$(if $(CROSS),-$(firstword $(subst -, ,$(CROSS))))$(if $(filter imaginary-%,$(OS)),-$(OS))$(if $(SAN),-$(SAN))
 PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
 CC      := $(CROSS)$(if $(filter default undefined,$(origin CC)),gcc,$(CC))
@@ -42,13 +43,16 @@ LEFTOUT := $(call leave_out,libfabric,rdma/fabric.h)
 TARGET  := $(shell $(CC) -dumpmachine)
 ARCH    := $(firstword $(subst -, ,$(TARGET)))
 OS      := $(if $(findstring linux,$(TARGET)),linux,$(if $(findstring darwin,$(TARGET))$(findstring macos,$(TARGET)),darwin))
-OTHEROS := $(filter-out src/os/$(OS)%,$(wildcard src/os/*.c))
-SRC     := $(filter-out $(LEFTOUT) $(OTHEROS),$(shell find src transports -name '*.c' | sort))
+OTHEROS := $(filter-out src/os/$(OS:imaginary-%=%)%,$(wildcard src/os/*.c))
+# The imaginary Darwin is a part of the library, and its header the first line of each file but its own.
+IMAGINED := $(if $(filter imaginary-%,$(OS)),$(filter-out tests/darwin/test_%,$(wildcard tests/darwin/*.c)))
+AS_A_MAC := $(if $(IMAGINED),-include tests/darwin/darwin.h -isystem tests/darwin/include)
+SRC     := $(filter-out $(LEFTOUT) $(OTHEROS),$(shell find src transports -name '*.c' | sort)) $(IMAGINED)
 OBJ     := $(SRC:%.c=$(B)/obj/%.o)
 # A program is a folder or a file of tools/ or perf/; a test is a file tests/*/test_*.c; tests share tests/*.c
 TOOLS   := $(patsubst tools/%.c,%,$(wildcard tools/tutti-*.c))
 PERFS   := $(patsubst perf/%.c,%,$(wildcard perf/tutti-*.c)) $(if $(wildcard perf/floor/floor.c),floor)
-TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/*/test_*.c))
+TESTS   := $(patsubst tests/%.c,%,$(filter-out $(if $(IMAGINED),,tests/darwin/%),$(wildcard tests/*/test_*.c)))
 SHARED  := $(wildcard tests/*.c)
 CORE    := $(B)/obj/core.a
 TOOLLIB := $(B)/obj/tools.a
@@ -67,6 +71,9 @@ $(B)/obj/src/kernel/%avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -m
 # The entries and the arithmetic are all that the smallest calls consist of: there, only functions with text on the stack.
 $(B)/obj/src/api.o $(B)/obj/src/kernel/%.o: CFLAGS += $(if $(SAN),,-fstack-protector)
 
+# These stand for what comes with the system.
+$(IMAGINED:%.c=$(B)/obj/%.o) $(patsubst %,$(B)/obj/tests/verbs/%.o,imaginary port wire cm): AS_A_MAC :=
+
 $(B)/obj/perf/transformer/loops_%.o: CFLAGS += -O3 -ffp-contract=fast
 $(B)/obj/perf/transformer/loops_avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma)
 $(B)/obj/perf/transformer/loops_avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq)
@@ -74,7 +81,7 @@ $(B)/obj/perf/transformer/loops_avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)
 # Each object names the headers that it includes in a file beside it.
 $(B)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(AS_A_MAC) $(CFLAGS) -MMD -MP -c -o $@ $<
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
 $(B)/lib/libtutti.so.0: $(OBJ) src/tutti.map

@@ -1,0 +1,2 @@
+/* See tests/darwin/darwin.h. */
+#include "mach.h"
