@@ -161,7 +161,7 @@ static void pass(struct sim *s, struct channel *c, struct message *m, double now
 }
 
 /* The message leaves its rank at `at`, not before now. */
-static void send(struct sim *s, struct channel *c, size_t bytes, double at, double now)
+static void transmit(struct sim *s, struct channel *c, size_t bytes, double at, double now)
 {
 	struct message *m = message_of(s, c, c->sent++);
 	*m = (struct message){.head = at, .seen = at, .bytes = bytes};
@@ -316,7 +316,7 @@ static void go_on(struct sim *s, struct event e)
 			wake(s, &in->awaits_slot, freed);
 		}
 		if (out)
-			send(s, out, bytes, end, e.at);
+			transmit(s, out, bytes, end, e.at);
 		s->rank_end[t->rank] = end > s->rank_end[t->rank] ? end : s->rank_end[t->rank];
 		advance_cursor(s, t, end);
 		push(s, end, end, e.who);
