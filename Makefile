@@ -73,6 +73,12 @@ $(B)/obj/src/api.o $(B)/obj/src/kernel/%.o: CFLAGS += $(if $(SAN),,-fstack-prote
 
 # These stand for what comes with the system.
 $(IMAGINED:%.c=$(B)/obj/%.o) $(patsubst %,$(B)/obj/tests/verbs/%.o,imaginary port wire cm): AS_A_MAC :=
+# These name what only Linux has; they are of Linux, and what they test is a Mac's.
+OF_LINUX := perf/floor/floor tests/fabrics tests/ranks $(patsubst tests/%.c,tests/%,$(wildcard tests/fault/test_*.c)) \
+  tests/coll/test_core tests/coll/test_requests tests/libfabric/test_end tests/libfabric/test_traffic tests/libfabric/test_trust \
+  tests/trust/test_bounds tests/trust/test_data tests/trust/test_dump tests/fuzz/fuzz_topo tests/verbs/test_rails tests/verbs/test_verbs \
+  $(patsubst %,tests/unit/test_%,bootstrap queue run service tcp util)
+$(OF_LINUX:%=$(B)/obj/%.o): AS_A_MAC :=
 
 $(B)/obj/perf/transformer/loops_%.o: CFLAGS += -O3 -ffp-contract=fast
 $(B)/obj/perf/transformer/loops_avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma)

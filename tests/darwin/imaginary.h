@@ -45,6 +45,8 @@ DARWIN_CALL ssize_t darwin_writev(int fd, const struct iovec *v, int n);
 DARWIN_CALL ssize_t darwin_pread(int fd, void *p, size_t n, off_t at);
 DARWIN_CALL ssize_t darwin_pwrite(int fd, const void *p, size_t n, off_t at);
 
+bool darwin_is_inet(int sock);
+
 /* kqueue.c: descriptors that close must leave their queues */
 DARWIN_CALL int darwin_close(int fd);
 DARWIN_CALL int darwin_fclose(FILE *f);

@@ -422,6 +422,20 @@ static void remove_queue(struct queue *q)
 	free(q);
 }
 
+/* What is the parent's: shuts what it has inherited of it, and forgets it. */
+static void forget(void)
+{
+	for (struct queue *q = queues; q; q = q->next) {
+		for (struct source *s = q->sources; s; s = s->next)
+			s->mask = 0; /* the epoll is the parent's, too */
+		shut(q->fd);
+	}
+	while (queues)
+		remove_queue(queues);
+}
+
+static pid_t owner; /* the process that has the queues */
+
 static void before_fork(void)
 {
 	pthread_mutex_lock(&lock);
@@ -432,37 +446,38 @@ static void after_fork(void)
 	pthread_mutex_unlock(&lock);
 }
 
-/* Shuts what it has inherited of the sources and forgets them; the epoll is the parent's, too. */
+/* A handler of the program may be called before this one, and close. */
 static void in_child(void)
 {
-	for (struct queue *q = queues; q; q = q->next) {
-		for (struct source *s = q->sources; s; s = s->next) {
-			s->mask = 0;
-			if (s->ours)
-				shut(s->fd);
-			s->ours = false;
-		}
-		shut(q->fd);
-	}
-	while (queues)
-		remove_queue(queues);
+	if (owner == getpid())
+		return;
 	pthread_mutex_init(&lock, NULL);
+	owner = getpid();
+	forget();
 }
 
 static void watch_forks(void)
 {
+	owner = getpid();
 	pthread_atfork(before_fork, after_fork, in_child);
+}
+
+static void enter(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, watch_forks);
+	in_child();
+	pthread_mutex_lock(&lock);
 }
 
 int kqueue(void)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct queue *q = calloc(1, sizeof(*q));
 
-	pthread_once(&once, watch_forks);
 	if (!q)
 		return failed(ENOMEM);
-	pthread_mutex_lock(&lock);
+	enter();
 	q->fd = epoll_create1(0);
 	if (q->fd >= 0) {
 		q->next = queues;
@@ -479,7 +494,7 @@ bool darwin_is_kqueue(int fd)
 {
 	bool is;
 
-	pthread_mutex_lock(&lock);
+	enter();
 	is = queue_of(fd);
 	pthread_mutex_unlock(&lock);
 	return is;
@@ -537,7 +552,7 @@ static int gather(int fd, struct kevent *events, int room, uint64_t until)
 
 		if (n < 0)
 			return -1;
-		pthread_mutex_lock(&lock);
+		enter();
 		q = queue_of(fd);
 		for (int i = 0; q && i < n && told < room; i++)
 			told += tell(q, e[i].data.u64, e[i].events, events + told, room - told);
@@ -562,7 +577,7 @@ int kevent(int kq, const struct kevent *changes, int nchanges, struct kevent *ev
 		until = timeout->tv_sec || timeout->tv_nsec
 		                ? now_ns() + (uint64_t)timeout->tv_sec * S + (uint64_t)timeout->tv_nsec
 		                : 0;
-	pthread_mutex_lock(&lock);
+	enter();
 	q = queue_of(kq);
 	if (q)
 		told = apply(q, changes, nchanges, events, nevents);
@@ -583,7 +598,7 @@ static void leave(int fd)
 
 	if (fd < 0)
 		return;
-	pthread_mutex_lock(&lock);
+	enter();
 	for (struct queue *q = queues, *next; q; q = next) {
 		next = q->next;
 		if (q->fd == fd) {

@@ -2,7 +2,7 @@
  * Memory of the imaginary Darwin. Pages have 16 KiB, as on M-chips: sysconf says so, mmap returns such addresses and all
  * that takes pages refuses others. An object of shm_open is a memfd, and every memfd here is one: it is sized once, neither
  * read nor written by its descriptor, mapped with MAP_SHARED up to its length, and fstat tells of it no more than mode, owner
- * and length. A name has up to 31 bytes. It stands in /tmp as a link to the descriptor, as long as its maker lives.
+ * and length. Of a queue fstat tells nothing, of a socket of TCP no number. A name has up to 31 bytes. It stands in /tmp as a link to the descriptor, as long as its maker lives.
  *
  * MADV_DONTNEED leaves the bytes what they are, and MADV_FREE may.
  */
@@ -149,6 +149,10 @@ int darwin_fstat(int fd, struct stat *st)
 		                    .st_uid = st->st_uid,
 		                    .st_gid = st->st_gid,
 		                    .st_size = st->st_size};
+	if (rc == 0 && darwin_is_kqueue(fd))
+		*st = (struct stat){.st_mode = S_IFIFO};
+	if (rc == 0 && S_ISSOCK(st->st_mode) && darwin_is_inet(fd))
+		st->st_dev = st->st_ino = 0; /* local ones alone have a number */
 	return rc;
 }
 

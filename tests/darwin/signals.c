@@ -12,12 +12,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool held[_NSIG];
 
-static void in_child(void) /* what is pending is not a child's */
-{
-	pthread_mutex_init(&lock, NULL);
-	for (int sig = 1; sig < _NSIG; sig++)
-		held[sig] = false;
-}
+static pid_t owner; /* the process that they came to */
 
 static void before_fork(void)
 {
@@ -29,17 +24,35 @@ static void after_fork(void)
 	pthread_mutex_unlock(&lock);
 }
 
+/* What is pending is not a child's. */
+static void in_child(void)
+{
+	if (owner == getpid())
+		return;
+	pthread_mutex_init(&lock, NULL);
+	owner = getpid();
+	for (int sig = 1; sig < _NSIG; sig++)
+		held[sig] = false;
+}
+
 static void watch_forks(void)
 {
+	owner = getpid();
 	pthread_atfork(before_fork, after_fork, in_child);
 }
 
-void darwin_signal_told(int sig)
+static void enter(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 	pthread_once(&once, watch_forks);
+	in_child();
 	pthread_mutex_lock(&lock);
+}
+
+void darwin_signal_told(int sig)
+{
+	enter();
 	held[sig] = true;
 	pthread_mutex_unlock(&lock);
 }
@@ -48,7 +61,7 @@ static bool take(int sig)
 {
 	bool was;
 
-	pthread_mutex_lock(&lock);
+	enter();
 	was = held[sig];
 	held[sig] = false;
 	pthread_mutex_unlock(&lock);
@@ -67,7 +80,7 @@ int darwin_sigpending(sigset_t *set)
 {
 	int rc = sigpending(set);
 
-	pthread_mutex_lock(&lock);
+	enter();
 	for (int sig = 1; rc == 0 && sig < _NSIG; sig++)
 		if (held[sig])
 			sigaddset(set, sig);

@@ -45,6 +45,13 @@ static bool is_local(int sock)
 	return get(sock, SOL_SOCKET, SO_DOMAIN) == AF_UNIX;
 }
 
+bool darwin_is_inet(int sock)
+{
+	int family = get(sock, SOL_SOCKET, SO_DOMAIN);
+
+	return family == AF_INET || family == AF_INET6;
+}
+
 static bool is_local_datagram(int sock)
 {
 	return is_local(sock) && get(sock, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM;

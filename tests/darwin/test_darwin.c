@@ -73,6 +73,7 @@ static int close_queue(void **state)
 {
 	(void)state;
 	close(queue);
+	queue = -1;
 	return 0;
 }
 
@@ -290,6 +291,7 @@ static void test_signal_filter(void **state)
 static void test_errors_as_events(void **state)
 {
 	struct kevent k[2], changes[2];
+	struct stat st;
 	int null = open("/dev/null", O_RDONLY), sv[2], nothing = 0;
 
 	(void)state;
@@ -304,8 +306,17 @@ static void test_errors_as_events(void **state)
 	assert_refused(EBADF, kevent(null, NULL, 0, k, 2, &(struct timespec){0}));
 	assert_refused(EINVAL, change(0, -99, EV_ADD, 0, 0, NULL));
 	assert_refused(ENXIO, read(queue, &nothing, sizeof(nothing)));
+	assert_int_equal(fstat(queue, &st), 0);
+	assert_true(S_ISFIFO(st.st_mode));
+	assert_int_equal(st.st_ino, 0);
 	close_pair(sv);
 	close(null);
+}
+
+static void close_in_child(void) /* a handler of the program, which comes before the imaginary Darwin's */
+{
+	if (queue >= 0)
+		close(queue);
 }
 
 static bool has_no_queue(void)
@@ -565,10 +576,13 @@ static void test_tcp_options(void **state)
 {
 	int tcp = socket(AF_INET, SOCK_STREAM, 0), sv[2], value = 5, linux_keepidle = 4;
 	struct tcp_connection_info info;
+	struct stat st;
 	socklen_t len = sizeof(info);
 
 	(void)state;
 	local_pair(SOCK_STREAM, sv);
+	assert_int_equal(fstat(tcp, &st), 0);
+	assert_int_equal(st.st_ino, 0);
 	assert_int_equal(setsockopt(tcp, IPPROTO_TCP, TCP_KEEPALIVE, &value, sizeof(value)), 0);
 	assert_int_equal(setsockopt(tcp, IPPROTO_TCP, TCP_KEEPINTVL, &value, sizeof(value)), 0);
 	assert_int_equal(setsockopt(tcp, IPPROTO_TCP, TCP_KEEPCNT, &value, sizeof(value)), 0);
@@ -820,6 +834,7 @@ int main(int argc, char **argv)
 	        cmocka_unit_test(test_sysctl),
 	        cmocka_unit_test(test_program),
 	};
+	pthread_atfork(NULL, NULL, close_in_child);
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
