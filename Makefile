@@ -45,7 +45,7 @@ ARCH    := $(firstword $(subst -, ,$(TARGET)))
 OS      := $(if $(findstring linux,$(TARGET)),linux,$(if $(findstring darwin,$(TARGET))$(findstring macos,$(TARGET)),darwin))
 OTHEROS := $(filter-out src/os/$(OS:imaginary-%=%)%,$(wildcard src/os/*.c))
 # The imaginary Darwin is a part of the library, and its header the first line of each file but its own.
-IMAGINED := $(if $(filter imaginary-%,$(OS)),$(filter-out tests/darwin/test_%,$(wildcard tests/darwin/*.c)))
+IMAGINED := $(if $(filter imaginary-%,$(OS)),$(filter-out tests/darwin/test_% tests/darwin/skips.c,$(wildcard tests/darwin/*.c)))
 AS_A_MAC := $(if $(IMAGINED),-include tests/darwin/darwin.h -isystem tests/darwin/include)
 SRC     := $(filter-out $(LEFTOUT) $(OTHEROS),$(shell find src transports -name '*.c' | sort)) $(IMAGINED)
 OBJ     := $(SRC:%.c=$(B)/obj/%.o)
@@ -53,7 +53,7 @@ OBJ     := $(SRC:%.c=$(B)/obj/%.o)
 TOOLS   := $(patsubst tools/%.c,%,$(wildcard tools/tutti-*.c))
 PERFS   := $(patsubst perf/%.c,%,$(wildcard perf/tutti-*.c)) $(if $(wildcard perf/floor/floor.c),floor)
 TESTS   := $(patsubst tests/%.c,%,$(filter-out $(if $(IMAGINED),,tests/darwin/%),$(wildcard tests/*/test_*.c)))
-SHARED  := $(wildcard tests/*.c)
+SHARED  := $(wildcard tests/*.c) $(if $(IMAGINED),tests/darwin/skips.c)
 CORE    := $(B)/obj/core.a
 TOOLLIB := $(B)/obj/tools.a
 PERFLIB := $(B)/obj/perf.a
@@ -72,7 +72,7 @@ $(B)/obj/src/kernel/%avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -m
 $(B)/obj/src/api.o $(B)/obj/src/kernel/%.o: CFLAGS += $(if $(SAN),,-fstack-protector)
 
 # These stand for what comes with the system.
-$(IMAGINED:%.c=$(B)/obj/%.o) $(patsubst %,$(B)/obj/tests/verbs/%.o,imaginary port wire cm): AS_A_MAC :=
+$(IMAGINED:%.c=$(B)/obj/%.o) $(B)/obj/tests/darwin/skips.o $(patsubst %,$(B)/obj/tests/verbs/%.o,imaginary port wire cm): AS_A_MAC :=
 # These name what only Linux has; they are of Linux, and what they test is a Mac's.
 OF_LINUX := perf/floor/floor tests/fabrics tests/ranks $(patsubst tests/%.c,tests/%,$(wildcard tests/fault/test_*.c)) \
   tests/coll/test_core tests/coll/test_requests tests/libfabric/test_end tests/libfabric/test_traffic tests/libfabric/test_trust \
@@ -123,6 +123,7 @@ $(B)/bin/%: $(B)/obj/perf/%.o $(MODELLIB) $(PERFLIB) $(CORE)
 $(B)/bin/floor: $(B)/obj/perf/floor/floor.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< -lpthread -lm
+$(B)/tests/%: LDFLAGS += $(if $(IMAGINED),-Wl$(comma)--wrap=_cmocka_run_group_tests)
 $(B)/tests/%: $(B)/obj/tests/%.o $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(MODELLIB) $(PERFLIB) $(CORE)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $< $(SHARED:%.c=$(B)/obj/%.o) $(TOOLLIB) $(MODELLIB) $(PERFLIB) $(CORE) $(JSON) $(HWLOC) $(LIBS) -lcmocka
@@ -166,7 +167,7 @@ $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/driver.o $(TOOLLIB) $(M
 
 # ---- what people type ----
 
-.PHONY: deps demo check check-full check-fuzz check-cross check-rdma bench compare man layering format install uninstall
+.PHONY: deps demo check check-full check-fuzz check-cross check-darwin check-rdma bench compare man layering format install uninstall
 deps:
 	$(Q)tools/setup.sh build
 
@@ -191,6 +192,12 @@ check-fuzz: fuzzers
 check-cross:
 	$(Q)tools/setup.sh cross
 	$(Q)tests/cross.sh
+
+# src/os/darwin.c and all that stands on it, over an imaginary Darwin on Linux: tests/darwin/darwin.h. ONLY=contract: a minute.
+check-darwin:
+	$(Q)tools/setup.sh check
+	$(Q)$(MAKE) --no-print-directory OS=imaginary-darwin tests
+	$(Q)CC="$(CC)" tests/darwin/suite.sh $(ONLY)
 
 # On real verbs, with Soft-RoCE in a guest under qemu: tests/rdma/README.md. ONLY="shm tcp" runs some of it.
 check-rdma:

@@ -79,7 +79,9 @@
 #define close           darwin_close
 #define fclose          darwin_fclose
 #define closedir        darwin_closedir
+#define dup             darwin_dup
 #define dup2            darwin_dup2
+#define fcntl           darwin_fcntl
 #define sigwait         darwin_sigwait
 #define sigpending      darwin_sigpending
 #define sigprocmask     darwin_sigprocmask

@@ -51,7 +51,9 @@ bool darwin_is_inet(int sock);
 DARWIN_CALL int darwin_close(int fd);
 DARWIN_CALL int darwin_fclose(FILE *f);
 DARWIN_CALL int darwin_closedir(DIR *d);
+DARWIN_CALL int darwin_dup(int fd);
 DARWIN_CALL int darwin_dup2(int fd, int to);
+DARWIN_CALL int darwin_fcntl(int fd, int command, ...);
 bool darwin_is_kqueue(int fd);
 
 /* signals.c: those that a queue has told of stay pending */

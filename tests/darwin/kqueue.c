@@ -5,7 +5,7 @@
  * filter is active, so the epoll is readable as long as the queue has something to tell.
  *
  * As on macOS: a filter belongs to a number of this process and leaves with close of that number, whoever else has the file
- * open; a forked child has none of its parent's queues; kevent is no place where a thread is cancelled; EVFILT_PROC refuses
+ * open; a copy by dup is the same queue; a forked child has none of its parent's; kevent is no place where a thread is cancelled; EVFILT_PROC refuses
  * a process that has ended, waited for or not; its event and that of EV_ONESHOT are told once.
  */
 #include "imaginary.h"
@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -41,9 +42,12 @@ struct source {
 	struct note note[2];
 };
 
+#define COPIES 4
+
 struct queue {
 	struct queue *next;
-	int fd;
+	int fd;           /* the epoll: the first of its numbers */
+	int copy[COPIES]; /* more of them, by dup; 0: none */
 	struct source *sources;
 };
 
@@ -401,11 +405,22 @@ static int tell(struct queue *q, uint64_t id, uint32_t events, struct kevent *ou
 
 /* ---- the calls --------------------------------------------------------------------------------------------------- */
 
+/* Where the queue has that number, fd or one of copy; NULL: it has not. */
+static int *number_in(struct queue *q, int fd)
+{
+	if (q->fd == fd)
+		return &q->fd;
+	for (int i = 0; i < COPIES; i++)
+		if (q->copy[i] == fd && fd > 0)
+			return &q->copy[i];
+	return NULL;
+}
+
 static struct queue *queue_of(int fd)
 {
 	struct queue *q = queues;
 
-	while (q && q->fd != fd)
+	while (q && !number_in(q, fd))
 		q = q->next;
 	return q;
 }
@@ -429,6 +444,9 @@ static void forget(void)
 		for (struct source *s = q->sources; s; s = s->next)
 			s->mask = 0; /* the epoll is the parent's, too */
 		shut(q->fd);
+		for (int i = 0; i < COPIES; i++)
+			if (q->copy[i])
+				shut(q->copy[i]);
 	}
 	while (queues)
 		remove_queue(queues);
@@ -591,7 +609,27 @@ int kevent(int kq, const struct kevent *changes, int nchanges, struct kevent *ev
 
 /* ---- descriptors that close -------------------------------------------------------------------------------------- */
 
-/* The number leaves all queues; if it is one, it ends. */
+/* A number of a queue closes. True: it was the last one, and the queue has ended. */
+static bool lose_number(struct queue *q, int *number)
+{
+	int *last = NULL;
+
+	for (int i = 0; i < COPIES; i++)
+		if (q->copy[i] && &q->copy[i] != number)
+			last = &q->copy[i];
+	if (number == &q->fd && !last) {
+		remove_queue(q);
+		return true;
+	}
+	if (number == &q->fd) {
+		q->fd = *last;
+		number = last;
+	}
+	*number = 0;
+	return false;
+}
+
+/* The number leaves all queues; if it is one's last, that ends. */
 static void leave(int fd)
 {
 	int error = errno;
@@ -600,11 +638,11 @@ static void leave(int fd)
 		return;
 	enter();
 	for (struct queue *q = queues, *next; q; q = next) {
+		int *number = number_in(q, fd);
+
 		next = q->next;
-		if (q->fd == fd) {
-			remove_queue(q);
+		if (number && lose_number(q, number))
 			continue;
-		}
 		for (struct source *s = q->sources, *after; s; s = after) {
 			const struct note *n = &s->note[s->note[0].is ? 0 : 1];
 
@@ -635,9 +673,48 @@ int darwin_closedir(DIR *d)
 	return closedir(d);
 }
 
+/* One more number of a queue, if fd is one. */
+static int copied(int fd, int copy)
+{
+	struct queue *q;
+	int i = 0;
+
+	if (copy < 0)
+		return copy;
+	enter();
+	q = queue_of(fd);
+	while (q && i < COPIES && q->copy[i])
+		i++;
+	if (q && i == COPIES)
+		darwin_unknown("so many copies of a queue");
+	if (q)
+		q->copy[i] = copy;
+	pthread_mutex_unlock(&lock);
+	return copy;
+}
+
+int darwin_dup(int fd)
+{
+	return copied(fd, dup(fd));
+}
+
 int darwin_dup2(int fd, int to)
 {
-	if (fd != to && fcntl(fd, F_GETFD) >= 0)
-		leave(to);
-	return dup2(fd, to);
+	if (fd == to || fcntl(fd, F_GETFD) < 0)
+		return dup2(fd, to);
+	leave(to);
+	return copied(fd, dup2(fd, to));
+}
+
+int darwin_fcntl(int fd, int command, ...)
+{
+	va_list args;
+	long value;
+	int result;
+
+	va_start(args, command);
+	value = va_arg(args, long);
+	va_end(args);
+	result = fcntl(fd, command, value);
+	return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? copied(fd, result) : result;
 }

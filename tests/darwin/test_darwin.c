@@ -313,6 +313,22 @@ static void test_errors_as_events(void **state)
 	close(null);
 }
 
+static void test_copies_of_a_queue(void **state)
+{
+	int copy = fcntl(queue, F_DUPFD_CLOEXEC, 50), other = dup(queue);
+	struct kevent k;
+
+	(void)state;
+	assert_true(copy >= 50 && other >= 0);
+	assert_int_equal(change(1, EVFILT_USER, EV_ADD | EV_CLEAR, 0, 0, NULL), 0);
+	close(queue);
+	close(other);
+	queue = copy;
+	assert_int_equal(change(1, EVFILT_USER, 0, NOTE_TRIGGER, 0, NULL), 0);
+	assert_true(polls(queue));
+	assert_int_equal(wait_for(&k, 1, SEEN), 1);
+}
+
 static void close_in_child(void) /* a handler of the program, which comes before the imaginary Darwin's */
 {
 	if (queue >= 0)
@@ -816,6 +832,7 @@ int main(int argc, char **argv)
 	        QUEUE_TEST(test_process_filter),
 	        QUEUE_TEST(test_signal_filter),
 	        QUEUE_TEST(test_errors_as_events),
+	        QUEUE_TEST(test_copies_of_a_queue),
 	        QUEUE_TEST(test_no_queue_in_a_child),
 	        QUEUE_TEST(test_kevent_is_not_cancelled),
 	        cmocka_unit_test(test_types_of_sockets),
