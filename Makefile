@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Tutti: one Makefile, non-recursive. `make` builds, `make demo` shows, `make check` tests; each does its own set-up.
 #   V=1 shows commands   SAN=address|undefined|thread   B=build-dir   CROSS=aarch64-linux-gnu-
-#   OS=imaginary-darwin: what is for macOS, on Linux, over tests/darwin
+#   OS=imaginary-darwin builds the macOS code on Linux, over tests/darwin
 V       ?= 0
 B       ?= build$(if $(CROSS),-$(firstword $(subst -, ,$(CROSS))))$(if $(filter imaginary-%,$(OS)),-$(OS))$(if $(SAN),-$(SAN))
 PREFIX  ?= /usr/local
@@ -44,7 +44,7 @@ TARGET  := $(shell $(CC) -dumpmachine)
 ARCH    := $(firstword $(subst -, ,$(TARGET)))
 OS      := $(if $(findstring linux,$(TARGET)),linux,$(if $(findstring darwin,$(TARGET))$(findstring macos,$(TARGET)),darwin))
 OTHEROS := $(filter-out src/os/$(OS:imaginary-%=%)%,$(wildcard src/os/*.c))
-# The imaginary Darwin is a part of the library, and its header the first line of each file but its own.
+# The imaginary Darwin is linked into the library, and the compiler includes its header before every file but its own.
 IMAGINED := $(if $(filter imaginary-%,$(OS)),$(filter-out tests/darwin/test_% tests/darwin/skips.c,$(wildcard tests/darwin/*.c)))
 AS_A_MAC := $(if $(IMAGINED),-include tests/darwin/darwin.h -isystem tests/darwin/include)
 SRC     := $(filter-out $(LEFTOUT) $(OTHEROS),$(shell find src transports -name '*.c' | sort)) $(IMAGINED)
@@ -71,9 +71,9 @@ $(B)/obj/src/kernel/%avx512.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -m
 # The entries and the arithmetic are all that the smallest calls consist of: there, only functions with text on the stack.
 $(B)/obj/src/api.o $(B)/obj/src/kernel/%.o: CFLAGS += $(if $(SAN),,-fstack-protector)
 
-# These stand for what comes with the system.
+# These files take the place of the system.
 $(IMAGINED:%.c=$(B)/obj/%.o) $(B)/obj/tests/darwin/skips.o $(patsubst %,$(B)/obj/tests/verbs/%.o,imaginary port wire cm): AS_A_MAC :=
-# These name what only Linux has; they are of Linux, and what they test is a Mac's.
+# These files name Linux-only calls. They are compiled for Linux and linked with the library for macOS.
 OF_LINUX := perf/floor/floor tests/fabrics tests/ranks $(patsubst tests/%.c,tests/%,$(wildcard tests/fault/test_*.c)) \
   tests/coll/test_core tests/coll/test_requests tests/libfabric/test_end tests/libfabric/test_traffic tests/libfabric/test_trust \
   tests/trust/test_bounds tests/trust/test_data tests/trust/test_dump tests/fuzz/fuzz_topo tests/verbs/test_rails tests/verbs/test_verbs \
@@ -193,7 +193,7 @@ check-cross:
 	$(Q)tools/setup.sh cross
 	$(Q)tests/cross.sh
 
-# src/os/darwin.c and all that stands on it, over an imaginary Darwin on Linux: tests/darwin/darwin.h. ONLY=contract: a minute.
+# The macOS code on Linux, over an imaginary Darwin: tests/darwin/README.md. ONLY=contract takes a minute.
 check-darwin:
 	$(Q)tools/setup.sh check
 	$(Q)$(MAKE) --no-print-directory OS=imaginary-darwin tests

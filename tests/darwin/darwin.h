@@ -1,15 +1,16 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * A strict imaginary Darwin, for tests: under it src/os/darwin.c and all that stands on it is compiled, run and tested on
- * Linux. The compiler includes this file before each file of the program (`make check-darwin`), and the folder include/ has
- * Apple's headers, of them what this project names.
+ * A strict imaginary Darwin for tests. With it, src/os/darwin.c and all the code above it is compiled, run and tested on
+ * Linux. The compiler includes this file before every file of the program (`make check-darwin`). The folder include/ holds
+ * those names of Apple's headers that this project uses.
  *
- * It works by names, because that is seen at once and leaves no way around it. What macOS has and Linux does otherwise is a
- * macro below that leads to tests/darwin; what macOS does not have is poisoned, and a file that names it does not compile.
- * The other way, the linker's --wrap, would let through what the headers of Linux make inline, and can't refuse a constant.
- * Libraries that come with the system (libsodium, libfabric, cmocka) stay what they are and see Linux.
+ * It works by renaming, which is easy to see and leaves no way around it. A call that macOS and Linux both have, but answer
+ * differently, is a macro below that leads to tests/darwin. A name that macOS does not have is poisoned, and a file that uses
+ * it does not compile. The linker's --wrap would miss calls that Linux's headers make inline, and can't refuse a constant.
+ * Libraries of the system (libsodium, libfabric, cmocka) are not renamed and still see Linux.
  *
- * What is imitated, and what is refused, is asserted in tests/darwin/test_darwin.c. What is not imitated ends the program
- * with a word about it. The variable DARWIN_LACKS lists what a Mac does not let a program do, such as task_for_pid.
+ * tests/darwin/test_darwin.c asserts what is imitated and what is refused. Anything that is not imitated ends the program
+ * with a message. The variable DARWIN_LACKS lists rights that a Mac does not give every program, such as task_for_pid.
  */
 #ifndef TESTS_DARWIN_H
 #define TESTS_DARWIN_H

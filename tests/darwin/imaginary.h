@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * What the files of the imaginary Darwin share: the calls that tests/darwin/darwin.h puts in the place of Linux's. Each does
- * what the call of that name does on macOS, as far as this project goes, and refuses what macOS refuses. They are weak, so
- * that a test can put a call of its own before them, as it can on a Mac.
+ * What the files of the imaginary Darwin share: the calls that tests/darwin/darwin.h puts in place of Linux's. Each does what
+ * the call of that name does on macOS, as far as this project needs it, and refuses what macOS refuses. They are weak
+ * symbols, so a test can define its own version of a call, as it can on a Mac.
  */
 #ifndef TESTS_DARWIN_IMAGINARY_H
 #define TESTS_DARWIN_IMAGINARY_H

@@ -1,8 +1,9 @@
+/* SPDX-License-Identifier: MIT */
 /*
- * kqueue of the imaginary Darwin. A kqueue is an epoll descriptor, so that poll and other queues can watch it. What it
- * watches is a list of sources: a descriptor of the program with up to two filters (EVFILT_READ, EVFILT_WRITE), or one of
- * ours for a filter without one: an eventfd for EVFILT_USER, a timerfd, a pidfd, a signalfd. Each is readable as long as its
- * filter is active, so the epoll is readable as long as the queue has something to tell.
+ * kqueue of the imaginary Darwin. A kqueue is an epoll descriptor, so poll and other queues can watch it. It watches a list
+ * of sources. A source is a descriptor of the program with up to two filters (EVFILT_READ, EVFILT_WRITE), or a descriptor of
+ * ours for another filter: an eventfd for EVFILT_USER, a timerfd, a pidfd or a signalfd. Each is readable while its filter is
+ * active, so the epoll is readable while the queue has something to report.
  *
  * As on macOS: a filter belongs to a number of this process and leaves with close of that number, whoever else has the file
  * open; a copy by dup is the same queue; a forked child has none of its parent's; kevent is no place where a thread is cancelled; EVFILT_PROC refuses

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Mach of the imaginary Darwin: ports of tasks, reading another task's memory, ticks, and the host's statistics. A port is
  * a name of this process for a pidfd, so it dies with its task; names are counted, and one that was given back is none.

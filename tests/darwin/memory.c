@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Memory of the imaginary Darwin. Pages have 16 KiB, as on M-chips: sysconf says so, mmap returns such addresses and all
  * that takes pages refuses others. An object of shm_open is a memfd, and every memfd here is one: it is sized once, neither

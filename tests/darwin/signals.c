@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Signals of the imaginary Darwin. EVFILT_SIGNAL tells of a signal and leaves it pending; the signalfd under it takes it. So
  * what a queue has told of is remembered here as pending: sigpending shows it, sigwait takes it, ignoring it drops it, and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Which tests are not run over the imaginary Darwin. The variable DARWIN_SKIPS names a list, each line PROGRAM TEST WHY;
  * the linker leads every program's call of cmocka here (--wrap), so programs know nothing of it. A test that is left out is

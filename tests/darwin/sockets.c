@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Sockets of the imaginary Darwin. As on macOS: no flags beside a socket's type, no local SOCK_SEQPACKET; a send into a
  * socket that has broken is SIGPIPE unless SO_NOSIGPIPE is set; local names are paths of up to 104 bytes, never abstract; a

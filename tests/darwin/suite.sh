@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MIT
 # The suite over the imaginary Darwin, on Linux (`make check-darwin`): what only Linux has does not compile, the imaginary
 # Darwin's own test, the contract of src/os/os.h, with and without the right to read other tasks, then the tests. What is
 # left out stands in skipped.txt with the reason. Each program has five minutes.

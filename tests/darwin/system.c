@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The rest of the imaginary Darwin: sleeping on a word, what sysctl tells, names, paths. As on macOS there is no /proc and
  * no /sys, and a thread names only itself.

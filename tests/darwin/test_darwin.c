@@ -1,6 +1,7 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The imaginary Darwin refuses what macOS refuses: each test is a thing that Linux would do. What compiles under darwin.h but
- * must not is in check_darwin.sh.
+ * must not is in suite.sh.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See tests/darwin/darwin.h. */
 #define TARGET_OS_MAC     1
 #define TARGET_OS_OSX     1

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See tests/darwin/darwin.h. */
 #ifndef DARWIN_MACH_O_DYLD_H
 #define DARWIN_MACH_O_DYLD_H

@@ -1,2 +1,3 @@
+/* SPDX-License-Identifier: MIT */
 /* See tests/darwin/darwin.h. */
 #include "mach.h"

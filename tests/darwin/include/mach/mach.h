@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Ports of tasks and of the host, reading another task's memory: see tests/darwin/darwin.h. */
 #ifndef DARWIN_MACH_MACH_H
 #define DARWIN_MACH_MACH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See tests/darwin/darwin.h. A tick is 125/3 ns, as on the M-chips. */
 #ifndef DARWIN_MACH_TIME_H
 #define DARWIN_MACH_TIME_H

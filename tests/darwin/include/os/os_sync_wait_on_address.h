@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* macOS 14.4 and later: see tests/darwin/darwin.h. */
 #ifndef DARWIN_OS_SYNC_WAIT_ON_ADDRESS_H
 #define DARWIN_OS_SYNC_WAIT_ON_ADDRESS_H

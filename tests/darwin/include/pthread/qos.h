@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See tests/darwin/darwin.h. */
 #ifndef DARWIN_PTHREAD_QOS_H
 #define DARWIN_PTHREAD_QOS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Apple's kqueue, as far as its manual page goes: see tests/darwin/darwin.h. */
 #ifndef DARWIN_SYS_EVENT_H
 #define DARWIN_SYS_EVENT_H

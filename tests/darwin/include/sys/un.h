@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* See tests/darwin/darwin.h. Apple's has sun_len first; here it stands where it disturbs nobody. */
 #ifndef DARWIN_SYS_UN_H
 #define DARWIN_SYS_UN_H
