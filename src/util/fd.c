@@ -17,13 +17,20 @@
 
 /* Relaxed: the kernel gives a number to one owner at a time, and its close and open are the order between them. */
 struct identity {
-	_Atomic uint64_t dev, ino; /* ino 0: not known */
+	_Atomic uint64_t dev, ino;
+	_Atomic uint32_t type; /* 1 + that of st_mode: some systems give sockets and queues no inode; 0: not known */
 };
 
-static void set(struct identity *id, uint64_t dev, uint64_t ino)
+static uint32_t type_of(const struct stat *st)
+{
+	return 1 + (uint32_t)(st->st_mode & S_IFMT);
+}
+
+static void set(struct identity *id, uint64_t dev, uint64_t ino, uint32_t type)
 {
 	atomic_store_explicit(&id->dev, dev, memory_order_relaxed);
 	atomic_store_explicit(&id->ino, ino, memory_order_relaxed);
+	atomic_store_explicit(&id->type, type, memory_order_relaxed);
 }
 
 static _Atomic(struct identity *) pages[PAGES];
@@ -53,9 +60,9 @@ static void remember(int fd)
 	struct stat st;
 
 	if (id && fstat(fd, &st) == 0)
-		set(id, (uint64_t)st.st_dev, st.st_ino);
+		set(id, (uint64_t)st.st_dev, st.st_ino, type_of(&st));
 	else if (id)
-		set(id, 0, 0);
+		set(id, 0, 0, 0);
 }
 
 int fd_keep(int fd)
@@ -77,13 +84,13 @@ int fd_keep(int fd)
 bool fd_is_ours(int fd)
 {
 	const struct identity *id = entry(fd, false);
-	uint64_t ino = id ? atomic_load_explicit(&id->ino, memory_order_relaxed) : 0;
+	uint32_t type = id ? atomic_load_explicit(&id->type, memory_order_relaxed) : 0;
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return false;
-	return !ino ||
-	       (ino == st.st_ino && atomic_load_explicit(&id->dev, memory_order_relaxed) == (uint64_t)st.st_dev);
+	return !type || (type == type_of(&st) && atomic_load_explicit(&id->ino, memory_order_relaxed) == st.st_ino &&
+	                 atomic_load_explicit(&id->dev, memory_order_relaxed) == (uint64_t)st.st_dev);
 }
 
 void fd_close(int fd)
@@ -92,7 +99,7 @@ void fd_close(int fd)
 	bool ours = fd_is_ours(fd);
 
 	if (id)
-		set(id, 0, 0);
+		set(id, 0, 0, 0);
 	if (ours)
 		close(fd);
 }
