@@ -438,16 +438,68 @@ static void remove_queue(struct queue *q)
 	free(q);
 }
 
+/* A number of a queue closes. True: it was the last one, and the queue has ended. */
+static bool lose_number(struct queue *q, int *number)
+{
+	int *last = NULL;
+
+	for (int i = 0; i < COPIES; i++)
+		if (q->copy[i] && &q->copy[i] != number)
+			last = &q->copy[i];
+	if (number == &q->fd && !last) {
+		remove_queue(q);
+		return true;
+	}
+	if (number == &q->fd) {
+		q->fd = *last;
+		number = last;
+	}
+	*number = 0;
+	return false;
+}
+
+/* The number leaves all queues; if it is one's last, that ends. */
+static void leave(int fd)
+{
+	if (fd < 0)
+		return;
+	for (struct queue *q = queues, *next; q; q = next) {
+		int *number = number_in(q, fd);
+
+		next = q->next;
+		if (number && lose_number(q, number))
+			continue;
+		for (struct source *s = q->sources, *after; s; s = after) {
+			const struct note *n = &s->note[s->note[0].is ? 0 : 1];
+
+			after = s->next;
+			if (is_of_descriptor(n->k.filter) && (int)n->k.ident == fd)
+				drop(q, s);
+		}
+	}
+}
+
+/* Whoever is compiled for Linux may have closed the number, and another file may have it now. */
+static void shut_queue(int fd)
+{
+	char path[32], what[32];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, what, sizeof(what));
+	if (n > 0 && memmem(what, (size_t)n, "eventpoll", 9))
+		shut(fd);
+}
+
 /* What is the parent's: shuts what it has inherited of it, and forgets it. */
 static void forget(void)
 {
 	for (struct queue *q = queues; q; q = q->next) {
 		for (struct source *s = q->sources; s; s = s->next)
 			s->mask = 0; /* the epoll is the parent's, too */
-		shut(q->fd);
+		shut_queue(q->fd);
 		for (int i = 0; i < COPIES; i++)
-			if (q->copy[i])
-				shut(q->copy[i]);
+			shut_queue(q->copy[i]);
 	}
 	while (queues)
 		remove_queue(queues);
@@ -498,6 +550,7 @@ int kqueue(void)
 		return failed(ENOMEM);
 	enter();
 	q->fd = epoll_create1(0);
+	leave(q->fd); /* its last owner may have been closed by what is compiled for Linux */
 	if (q->fd >= 0) {
 		q->next = queues;
 		queues = q;
@@ -610,67 +663,31 @@ int kevent(int kq, const struct kevent *changes, int nchanges, struct kevent *ev
 
 /* ---- descriptors that close -------------------------------------------------------------------------------------- */
 
-/* A number of a queue closes. True: it was the last one, and the queue has ended. */
-static bool lose_number(struct queue *q, int *number)
-{
-	int *last = NULL;
-
-	for (int i = 0; i < COPIES; i++)
-		if (q->copy[i] && &q->copy[i] != number)
-			last = &q->copy[i];
-	if (number == &q->fd && !last) {
-		remove_queue(q);
-		return true;
-	}
-	if (number == &q->fd) {
-		q->fd = *last;
-		number = last;
-	}
-	*number = 0;
-	return false;
-}
-
-/* The number leaves all queues; if it is one's last, that ends. */
-static void leave(int fd)
+static void close_number(int fd)
 {
 	int error = errno;
 
-	if (fd < 0)
-		return;
 	enter();
-	for (struct queue *q = queues, *next; q; q = next) {
-		int *number = number_in(q, fd);
-
-		next = q->next;
-		if (number && lose_number(q, number))
-			continue;
-		for (struct source *s = q->sources, *after; s; s = after) {
-			const struct note *n = &s->note[s->note[0].is ? 0 : 1];
-
-			after = s->next;
-			if (is_of_descriptor(n->k.filter) && (int)n->k.ident == fd)
-				drop(q, s);
-		}
-	}
+	leave(fd);
 	pthread_mutex_unlock(&lock);
 	errno = error;
 }
 
 int darwin_close(int fd)
 {
-	leave(fd);
+	close_number(fd);
 	return close(fd);
 }
 
 int darwin_fclose(FILE *f)
 {
-	leave(fileno(f));
+	close_number(fileno(f));
 	return fclose(f);
 }
 
 int darwin_closedir(DIR *d)
 {
-	leave(dirfd(d));
+	close_number(dirfd(d));
 	return closedir(d);
 }
 
@@ -703,7 +720,7 @@ int darwin_dup2(int fd, int to)
 {
 	if (fd == to || fcntl(fd, F_GETFD) < 0)
 		return dup2(fd, to);
-	leave(to);
+	close_number(to);
 	return copied(fd, dup2(fd, to));
 }
 
