@@ -56,6 +56,8 @@ DARWIN_CALL int darwin_dup(int fd);
 DARWIN_CALL int darwin_dup2(int fd, int to);
 DARWIN_CALL int darwin_fcntl(int fd, int command, ...);
 bool darwin_is_kqueue(int fd);
+/** From this number on descriptors may be the imaginary Darwin's own. */
+int darwin_first_of_ours(void);
 
 /* signals.c: those that a queue has told of stay pending */
 DARWIN_CALL int darwin_sigwait(const sigset_t *set, int *sig);

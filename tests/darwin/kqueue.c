@@ -21,6 +21,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -222,6 +223,25 @@ static int descriptor_for(const struct queue *q, const struct kevent *k, bool *o
 	}
 }
 
+/* On a Mac a filter has no descriptor, so ours get numbers that nobody asks for: the upper quarter, while there is room. */
+int darwin_first_of_ours(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 1 << 20 ? (int)limit.rlim_cur / 4 * 3
+	                                                                         : 1 << 19;
+}
+
+static int out_of_the_way(int fd)
+{
+	int up = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, darwin_first_of_ours()) : -1;
+
+	if (up < 0)
+		return fd;
+	shut(fd);
+	return up;
+}
+
 static struct source *add_source(struct queue *q, const struct kevent *k)
 {
 	struct source *s = calloc(1, sizeof(*s));
@@ -229,6 +249,8 @@ static struct source *add_source(struct queue *q, const struct kevent *k)
 	if (!s)
 		return NULL;
 	s->fd = descriptor_for(q, k, &s->ours);
+	if (s->ours)
+		s->fd = out_of_the_way(s->fd);
 	if (s->fd < 0) {
 		free(s);
 		return NULL;
@@ -417,15 +439,6 @@ static int *number_in(struct queue *q, int fd)
 	return NULL;
 }
 
-static struct queue *queue_of(int fd)
-{
-	struct queue *q = queues;
-
-	while (q && !number_in(q, fd))
-		q = q->next;
-	return q;
-}
-
 static void remove_queue(struct queue *q)
 {
 	struct queue **at = &queues;
@@ -436,6 +449,40 @@ static void remove_queue(struct queue *q)
 	while (q->sources)
 		drop(q, q->sources);
 	free(q);
+}
+
+static void leave(int fd);
+
+/* A test that is compiled for Linux may have closed the number, and another file may have it now. */
+static bool is_epoll(int fd)
+{
+	char path[32], what[32];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, what, sizeof(what));
+	return n > 0 && memmem(what, (size_t)n, "eventpoll", 9);
+}
+
+static void shut_queue(int fd)
+{
+	if (is_epoll(fd))
+		shut(fd);
+}
+
+static struct queue *queue_of(int fd)
+{
+	int error = errno;
+	struct queue *q = queues;
+
+	while (q && !number_in(q, fd))
+		q = q->next;
+	if (q && !is_epoll(fd)) {
+		leave(fd);
+		q = NULL;
+	}
+	errno = error;
+	return q;
 }
 
 /* A number of a queue closes. True: it was the last one, and the queue has ended. */
@@ -477,18 +524,6 @@ static void leave(int fd)
 				drop(q, s);
 		}
 	}
-}
-
-/* Whoever is compiled for Linux may have closed the number, and another file may have it now. */
-static void shut_queue(int fd)
-{
-	char path[32], what[32];
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	n = readlink(path, what, sizeof(what));
-	if (n > 0 && memmem(what, (size_t)n, "eventpoll", 9))
-		shut(fd);
 }
 
 /* What is the parent's: shuts what it has inherited of it, and forgets it. */

@@ -275,7 +275,7 @@ int proc_pidinfo(int pid, int flavor, uint64_t arg, void *buffer, int size)
 		darwin_unknown("proc_pidinfo for anything but the own descriptors");
 	dir = opendir("/proc/self/fd");
 	for (struct dirent *e; dir && (e = readdir(dir));) {
-		if (e->d_name[0] == '.' || atoi(e->d_name) == dirfd(dir))
+		if (e->d_name[0] == '.' || atoi(e->d_name) == dirfd(dir) || atoi(e->d_name) >= darwin_first_of_ours())
 			continue;
 		if (buffer && n == room)
 			break;
