@@ -22,6 +22,7 @@ typedef uintptr_t vm_size_t, vm_address_t, vm_offset_t;
 #define KERN_INVALID_ARGUMENT   4
 #define KERN_FAILURE            5
 #define KERN_INVALID_NAME       15
+#define KERN_INVALID_TASK       16
 #define KERN_TERMINATED         37
 #define MACH_SEND_INVALID_DEST  0x10000003
 
