@@ -473,11 +473,32 @@ static int error_of(kern_return_t rc)
 kern_return_t mach_vm_read_overwrite(vm_map_t task, mach_vm_address_t from, mach_vm_size_t bytes, mach_vm_address_t to,
                                      mach_vm_size_t *copied);
 
+/* Mach copies all or nothing, and callers ask where the first byte is that can't be read: page by page then. */
+static kern_return_t read_pages(mach_port_name_t task, mach_vm_address_t from, mach_vm_address_t to, size_t bytes,
+                                size_t *done)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	kern_return_t rc = KERN_SUCCESS;
+
+	for (*done = 0; *done < bytes && rc == KERN_SUCCESS;) {
+		size_t part = page - (size_t)((from + *done) % page);
+		mach_vm_size_t copied = 0;
+
+		if (part > bytes - *done)
+			part = bytes - *done;
+		rc = mach_vm_read_overwrite(task, from + *done, part, to + *done, &copied);
+		*done += (size_t)copied;
+	}
+	return rc;
+}
+
 /* Another process's task is for root, or for a program that is entitled to debug it. */
 ssize_t os_read_process(pid_t pid, uint64_t from, void *to, size_t bytes)
 {
+	const mach_vm_address_t here = (mach_vm_address_t)(uintptr_t)to;
 	mach_port_name_t task;
 	mach_vm_size_t copied = 0;
+	size_t done = 0;
 	kern_return_t rc = task_for_pid(mach_task_self(), pid, &task);
 
 	if (rc != KERN_SUCCESS) {
@@ -485,10 +506,14 @@ ssize_t os_read_process(pid_t pid, uint64_t from, void *to, size_t bytes)
 			errno = EPERM;
 		return -1;
 	}
-	rc = mach_vm_read_overwrite(task, from, bytes, (mach_vm_address_t)(uintptr_t)to, &copied);
-	(void)mach_port_deallocate(mach_task_self(), task);
+	rc = mach_vm_read_overwrite(task, from, bytes, here, &copied);
 	if (rc == KERN_SUCCESS)
-		return (ssize_t)copied;
+		done = (size_t)copied;
+	else if (rc == KERN_INVALID_ADDRESS || rc == KERN_PROTECTION_FAILURE)
+		rc = read_pages(task, from, here, bytes, &done);
+	(void)mach_port_deallocate(mach_task_self(), task);
+	if (rc == KERN_SUCCESS || done)
+		return (ssize_t)done;
 	errno = error_of(rc);
 	return -1;
 }
