@@ -22,11 +22,17 @@ int __real__cmocka_run_group_tests(const char *name, const struct CMUnitTest *te
 int __wrap__cmocka_run_group_tests(const char *name, const struct CMUnitTest *tests, size_t n, CMFixtureFunction setup,
                                    CMFixtureFunction teardown);
 
-/* Takes the test out. False: there is none of that name. */
-static bool take_out(struct CMUnitTest *tests, size_t *n, const char *name)
+/* Takes the test out, * stands for all, and says why. False: there is none of that name. */
+static bool take_out(struct CMUnitTest *tests, size_t *n, const char *name, const char *why)
 {
+	if (strcmp(name, "*") == 0) {
+		while (*n)
+			printf("[  SKIPPED ] %s: %s\n", tests[--*n].name, why);
+		return true;
+	}
 	for (size_t i = 0; i < *n; i++)
 		if (strcmp(tests[i].name, name) == 0) {
+			printf("[  SKIPPED ] %s: %s\n", name, why);
 			memmove(&tests[i], &tests[i + 1], (--*n - i) * sizeof(*tests));
 			return true;
 		}
@@ -51,9 +57,7 @@ int __wrap__cmocka_run_group_tests(const char *name, const struct CMUnitTest *te
 		if (sscanf(line, "%99s %99s %199[^\n]", program, test, why) != 3 || line[0] == '#' ||
 		    strcmp(program, program_invocation_short_name) != 0)
 			continue;
-		if (take_out(left, &n, test))
-			printf("[  SKIPPED ] %s: %s\n", test, why);
-		else
+		if (!take_out(left, &n, test, why))
 			unknown +=
 			        printf("[  ERROR   ] --- %s has a line for %s, which is not there\n", path, test) > 0;
 	}
