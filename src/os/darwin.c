@@ -765,11 +765,29 @@ int os_local_listen(const char *name, int backlog)
 	return sock;
 }
 
+/* A socket of another type finds out whether there is one under the name, and leaves nothing in its queue. */
+static bool is_listening(const struct sockaddr_un *s)
+{
+	int probe = socket(AF_UNIX, SOCK_DGRAM, 0);
+	bool is = probe >= 0 && connect(probe, (const struct sockaddr *)s, sizeof(*s)) < 0 && errno == EPROTOTYPE;
+
+	if (probe >= 0)
+		close(probe);
+	return is;
+}
+
+/* A full queue refuses as if nobody were there. */
 int os_local_connect(int sock, const char *name)
 {
 	struct sockaddr_un s;
 
-	return local_name(name, &s) ? connect(sock, (struct sockaddr *)&s, sizeof(s)) : -1;
+	if (!local_name(name, &s))
+		return -1;
+	if (connect(sock, (struct sockaddr *)&s, sizeof(s)) == 0)
+		return 0;
+	if (errno == ECONNREFUSED)
+		errno = is_listening(&s) ? EAGAIN : ECONNREFUSED;
+	return -1;
 }
 
 void os_local_unlisten(int listener)
