@@ -737,8 +737,42 @@ static int bind_and_listen(int sock, const struct sockaddr_un *s, int backlog)
 	return rc < 0 ? -1 : listen(sock, backlog);
 }
 
-/* Who removed whose names: a forked child's copies of listeners are its parent's. */
-static _Atomic pid_t listens;
+/* Who made which listener: a child must leave its parent's names alone, also when it has listeners of its own. */
+#define LISTENERS 64
+
+static struct {
+	_Atomic pid_t pid; /* 0, or of another process: free */
+	_Atomic int sock;
+} listeners[LISTENERS];
+
+/* Where there is no room, the name stays until somebody wants it. */
+static void remember_listener(int sock)
+{
+	pid_t me = getpid();
+
+	for (int i = 0; i < LISTENERS; i++) {
+		pid_t was = atomic_load_explicit(&listeners[i].pid, memory_order_relaxed);
+
+		if (was == me || !atomic_compare_exchange_strong_explicit(&listeners[i].pid, &was, me,
+		                                                          memory_order_relaxed, memory_order_relaxed))
+			continue;
+		atomic_store_explicit(&listeners[i].sock, sock, memory_order_relaxed);
+		return;
+	}
+}
+
+static bool forget_listener(int sock)
+{
+	pid_t me = getpid();
+
+	for (int i = 0; i < LISTENERS; i++)
+		if (atomic_load_explicit(&listeners[i].pid, memory_order_relaxed) == me &&
+		    atomic_load_explicit(&listeners[i].sock, memory_order_relaxed) == sock) {
+			atomic_store_explicit(&listeners[i].pid, 0, memory_order_relaxed);
+			return true;
+		}
+	return false;
+}
 
 /* One at a time looks for stale names and removes them: the folder is locked meanwhile. */
 int os_local_listen(const char *name, int backlog)
@@ -761,7 +795,8 @@ int os_local_listen(const char *name, int backlog)
 	errno = error;
 	if (sock >= 0 && rc < 0)
 		return close_failed(sock);
-	atomic_store_explicit(&listens, getpid(), memory_order_relaxed);
+	if (sock >= 0)
+		remember_listener(sock);
 	return sock;
 }
 
@@ -795,8 +830,8 @@ void os_local_unlisten(int listener)
 	struct sockaddr_un s = {.sun_family = AF_UNIX};
 	socklen_t len = sizeof(s);
 
-	if (atomic_load_explicit(&listens, memory_order_relaxed) == getpid() &&
-	    getsockname(listener, (struct sockaddr *)&s, &len) == 0 && s.sun_family == AF_UNIX && s.sun_path[0])
+	if (forget_listener(listener) && getsockname(listener, (struct sockaddr *)&s, &len) == 0 &&
+	    s.sun_family == AF_UNIX && s.sun_path[0])
 		(void)unlink(s.sun_path);
 }
 
