@@ -24,10 +24,14 @@ WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wmissing-pr
 OPT     ?= -O2
 CFLAGS  += -std=c11 -D_GNU_SOURCE $(OPT) -g -fPIC -fvisibility=hidden -fno-math-errno -ffp-contract=off $(WARN) -Iinclude
 comma   := ,
+# The system that this compiler compiles for.
+TARGET  := $(shell $(CC) -dumpmachine)
+ARCH    := $(subst arm64,aarch64,$(firstword $(subst -, ,$(TARGET))))
+OS      := $(if $(findstring linux,$(TARGET)),linux,$(if $(findstring darwin,$(TARGET))$(findstring macos,$(TARGET)),darwin))
 # As Debian builds; the sanitizers bring checks of their own.
 ifeq ($(SAN),)
 CFLAGS  += -fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wformat -Werror=format-security
-LDFLAGS += -Wl,-z,relro -Wl,-z,now
+LDFLAGS += $(if $(filter darwin,$(OS)),,-Wl,-z,relro -Wl,-z,now)
 endif
 ifneq ($(SAN),)
 SANFLAGS := -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
@@ -37,16 +41,15 @@ endif
 
 # A transport over an optional library: without the library's header its folder is absent.c alone, which says so.
 has      = $(shell printf '\#include <%s>\n' $(1) | $(CC) -E -x c - >/dev/null 2>&1 && echo yes)
-leave_out = $(if $(call has,$(2)),transports/$(1)/absent.c,$(filter-out transports/$(1)/absent.c,$(wildcard transports/$(1)/*.c)))
-LEFTOUT := $(call leave_out,libfabric,rdma/fabric.h)
-# Of src/os/, what is for the system that this compiler compiles for.
-TARGET  := $(shell $(CC) -dumpmachine)
-ARCH    := $(firstword $(subst -, ,$(TARGET)))
-OS      := $(if $(findstring linux,$(TARGET)),linux,$(if $(findstring darwin,$(TARGET))$(findstring macos,$(TARGET)),darwin))
+leave_out = $(if $(2),transports/$(1)/absent.c,$(filter-out transports/$(1)/absent.c,$(wildcard transports/$(1)/*.c)))
+# Of src/os/, what is for that system.
 OTHEROS := $(filter-out src/os/$(OS:imaginary-%=%)%,$(wildcard src/os/*.c))
 # The imaginary Darwin is linked into the library, and the compiler includes its header before every file but its own.
 IMAGINED := $(if $(filter imaginary-%,$(OS)),$(filter-out tests/darwin/test_% tests/darwin/skips.c,$(wildcard tests/darwin/*.c)))
 AS_A_MAC := $(if $(IMAGINED),-include tests/darwin/darwin.h -isystem tests/darwin/include)
+LEFTOUT := $(call leave_out,libfabric,$(if $(filter darwin,$(OS)),,$(call has,rdma/fabric.h)))
+# verbs and libfabric know Linux alone so far.
+LEFTOUT += $(call leave_out,verbs,$(if $(filter darwin,$(OS)),,yes))
 SRC     := $(filter-out $(LEFTOUT) $(OTHEROS),$(shell find src transports -name '*.c' | sort)) $(IMAGINED)
 OBJ     := $(SRC:%.c=$(B)/obj/%.o)
 # A program is a folder or a file of tools/ or perf/; a test is a file tests/*/test_*.c; tests share tests/*.c
@@ -62,7 +65,8 @@ MODELLIB := $(B)/obj/transformer.a
 .PHONY: all lib clean
 .SECONDARY:
 all: lib $(TOOLS:%=$(B)/bin/%) $(PERFS:%=$(B)/bin/%) aliases
-lib: $(B)/lib/libtutti.so.0 $(B)/lib/libtutti.a $(B)/lib/tutti.pc
+SOLIB   := $(if $(filter darwin,$(OS)),libtutti.0.dylib,libtutti.so.0)
+lib: $(B)/lib/$(SOLIB) $(B)/lib/libtutti.a $(B)/lib/tutti.pc
 
 # Kernels of one instruction set are compiled for it, and entered only where the CPU has it.
 $(B)/obj/src/kernel/%avx2.o: CFLAGS += $(if $(filter x86_64,$(ARCH)),-mavx2 -mf16c -mfma -mprfchw)
@@ -94,13 +98,25 @@ $(B)/lib/libtutti.so.0: $(OBJ) src/tutti.map
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -shared -Wl,-soname,libtutti.so.0 -Wl,--version-script=src/tutti.map -Wl,-z,defs -Wl,-z,nodelete -Wl,--as-needed $(LDFLAGS) -o $@ $(OBJ) $(LIBS)
 	@ln -sf libtutti.so.0 $(B)/lib/libtutti.so
+# Programs find it where it was installed.
+$(B)/lib/libtutti.0.dylib: $(OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) -dynamiclib -install_name $(LIBDIR)/libtutti.0.dylib $(LDFLAGS) -o $@ $(OBJ) $(LIBS)
+	@ln -sf libtutti.0.dylib $(B)/lib/libtutti.dylib
 # What is installed shows tutti_* only, like the shared library; our programs and tests link all of it.
 $(CORE): $(OBJ)
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(OBJ)
+ifeq ($(OS),darwin)
+# Hidden names stay visible to what is linked with this one: the linker that makes one object of many is not everywhere.
+$(B)/lib/libtutti.a: $(OBJ)
+	@mkdir -p $(@D)
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(OBJ)
+else
 $(B)/lib/libtutti.a: $(OBJ)
 	@mkdir -p $(@D)
 	$(call say,AR,$@)$(LD) -r -o $(B)/obj/tutti.o $(OBJ) && $(OBJCOPY) --localize-hidden $(B)/obj/tutti.o && \
 	  rm -f $@ && $(AR) rcs $@ $(B)/obj/tutti.o
+endif
 $(B)/lib/tutti.pc: Makefile
 	@mkdir -p $(@D)
 	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$${prefix}/include' '' 'Name: tutti' \
@@ -167,7 +183,7 @@ $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/driver.o $(TOOLLIB) $(M
 
 # ---- what people type ----
 
-.PHONY: deps demo check check-full check-fuzz check-cross check-darwin check-rdma bench compare man layering format install uninstall
+.PHONY: deps demo check check-full check-fuzz check-cross check-darwin check-macos check-rdma bench compare man layering format install uninstall
 deps:
 	$(Q)tools/setup.sh build
 
@@ -198,6 +214,10 @@ check-darwin:
 	$(Q)tools/setup.sh check
 	$(Q)$(MAKE) --no-print-directory OS=imaginary-darwin tests
 	$(Q)CC="$(CC)" tests/darwin/suite.sh $(ONLY)
+
+# The library for macOS, compiled and linked here: docs/macos.md.
+check-macos:
+	$(Q)tests/macos.sh
 
 # On real verbs, with Soft-RoCE in a guest under qemu: tests/rdma/README.md. ONLY="shm tcp" runs some of it.
 check-rdma:
@@ -230,8 +250,8 @@ format:
 install: all man
 	$(Q)install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	$(Q)install -m 644 include/tutti.h $(DESTDIR)$(PREFIX)/include/
-	$(Q)install -m 755 $(B)/lib/libtutti.so.0 $(DESTDIR)$(LIBDIR)/
-	$(Q)ln -sf libtutti.so.0 $(DESTDIR)$(LIBDIR)/libtutti.so
+	$(Q)install -m 755 $(B)/lib/$(SOLIB) $(DESTDIR)$(LIBDIR)/
+	$(Q)ln -sf $(SOLIB) $(DESTDIR)$(LIBDIR)/$(subst .0,,$(SOLIB))
 	$(Q)install -m 644 $(B)/lib/libtutti.a $(DESTDIR)$(LIBDIR)/
 	$(Q)sed -e 's|^prefix=.*|prefix=$(PREFIX)|' -e 's|^libdir=.*|libdir=$(LIBDIR)|' $(B)/lib/tutti.pc > $(DESTDIR)$(LIBDIR)/pkgconfig/tutti.pc
 	$(Q)install -m 755 $(MANS:%=$(B)/bin/%) $(DESTDIR)$(PREFIX)/bin/

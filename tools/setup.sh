@@ -26,7 +26,8 @@ mpich) want=$mpich ;;
 gloo) want=libgloo-dev ;;
 gnuplot) want=gnuplot-nox ;;
 openblas) want=libopenblas0-pthread ;;
-*) echo "usage: $0 lib|build|check|cross|rdma|openmpi|mpich|gloo|gnuplot|openblas" >&2; exit 2 ;;
+npm | llvm) want=$1 ;;
+*) echo "usage: $0 lib|build|check|cross|rdma|npm|llvm|openmpi|mpich|gloo|gnuplot|openblas" >&2; exit 2 ;;
 esac
 
 command -v dpkg-query >/dev/null || { echo "tutti: not a Debian system; needed: $want" >&2; exit 0; }
