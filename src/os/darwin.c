@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* macOS 11 and later; see os.h. What follows relies on what Apple documents or publishes as source. */
 #include "os.h"
 

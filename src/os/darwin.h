@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* macOS: what os.h promises and must cost nothing. Included by os.h alone. */
 #ifndef TUTTI_OS_DARWIN_H
 #define TUTTI_OS_DARWIN_H
