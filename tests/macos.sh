@@ -42,7 +42,7 @@ build_sodium() {
 [ -x "$zig" ] || fetch_zig || fail "can't fetch Zig"
 ls source/libsodium_*.orig.tar.gz >/dev/null 2>&1 || fetch_sodium || { tail -5 apt.log >&2; fail "can't fetch libsodium"; }
 printf '#!/bin/sh\nexec "%s" ar "$@"\n' "$zig" >ar && chmod +x ar
-for arch in aarch64 x86_64; do
+for arch in aarch64; do
 	[ -e "$arch/lib/libsodium.a" ] || (build_sodium $arch) || fail "can't build libsodium for $arch"
 	printf '#!/bin/sh\nexec "%s" cc -target %s-macos -I"%s/include" -L"%s/lib" "$@"\n' "$zig" $arch "$kept/$arch" \
 		"$kept/$arch" >cc-$arch && chmod +x cc-$arch
@@ -52,4 +52,4 @@ for arch in aarch64 x86_64; do
 	[ -z "$foreign" ] || fail "$lib needs other libraries: $foreign"
 	echo "check-macos: built libtutti.0.dylib and libtutti.a for $arch"
 done
-echo "check-macos: left out: transports verbs and libfabric, tools, perf, tests"
+echo "check-macos: left out: x86_64 (Zig 0.11 has no __cpu_model), transports verbs and libfabric, tools, perf, tests"
