@@ -62,7 +62,7 @@ static void let_go(struct tutti_request *r)
 
 void queue_add(struct tutti_comm *c, struct tutti_request *r)
 {
-	struct lane *l = &c->queue.lanes[r->prepared->lane];
+	struct lane *l = &c->queue.lanes[prepared_hold(r->prepared)->lane];
 	comm_lock(c);
 	if (!c->queue.busy)
 		wait_begin(&c->queue.silence, &c->site_locked);

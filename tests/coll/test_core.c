@@ -574,6 +574,43 @@ static int endless_shapes(struct tutti_comm *c, void *arg)
 	return 0;
 }
 
+/* Requests outlive the places of their calls in the table, and let go of them in the end. */
+static int many_shapes_in_flight(struct tutti_comm *c, void *arg)
+{
+	enum { N = 4000, MOST = 64 };
+	static struct tutti_request *r[2][N];
+	static int32_t out[2][N][2 * MOST];
+	int me = tutti_comm_rank(c), in[MOST];
+	(void)arg;
+	for (int i = 0; i < MOST; i++)
+		in[i] = 1000 * me + i;
+	if (me == 1 && ranks_meet()) /* all of rank 0's wait */
+		return 1;
+	for (int i = 0; i < N; i++) {
+		size_t counts[2] = {1 + (size_t)(i % MOST), 1 + (size_t)(i / MOST)};
+		RANK_OK(tutti_allgatherv(in, out[me][i], counts, NULL, TUTTI_I32, c, &r[me][i]));
+	}
+	if (me == 0 && ranks_meet())
+		return 1;
+	RANK_OK(tutti_wait_all(r[me], N));
+	for (int i = 0; i < N; i++) {
+		int first = 1 + i % MOST, second = 1 + i / MOST;
+		RANK_CHECK(out[me][i][0] == 0 && out[me][i][first - 1] == first - 1 && out[me][i][first] == 1000 &&
+		           out[me][i][first + second - 1] == 1000 + second - 1);
+	}
+	for (const struct prepared *p = c->prepared.vector.oldest; p; p = p->younger)
+		RANK_CHECK(p->held == 0);
+	RANK_CHECK(c->prepared.vector.made == N && c->prepared.vector.count < N);
+	return 0;
+}
+
+static void test_requests_hold_their_calls(void **state)
+{
+	(void)state;
+	run("inproc", 2, false, NULL, many_shapes_in_flight);
+	run("tcp", 2, false, NULL, many_shapes_in_flight);
+}
+
 static void test_prepared_calls_are_bounded(void **state)
 {
 	(void)state;
@@ -814,6 +851,7 @@ int main(void)
 	        cmocka_unit_test(test_small_files),
 	        cmocka_unit_test(test_prepared_calls_stand_side_by_side),
 	        cmocka_unit_test(test_no_shape_evicts_another),
+	        cmocka_unit_test(test_requests_hold_their_calls),
 	        cmocka_unit_test(test_prepared_calls_are_bounded),
 	        cmocka_unit_test(test_v_forms_take_the_direct_way),
 	        cmocka_unit_test(test_communicators_one_after_the_other),
