@@ -62,10 +62,10 @@ static void begin(struct tutti_comm *c, struct tutti_request *r)
 static __attribute__((noinline)) int run_here(struct tutti_comm *c, const struct args *a, const struct prepared *p)
 {
 	if (p->kind == RUN_SELF)
-		return fail(TUTTI_EINVAL,
-		            "tutti_%s with oneself would block for ever: the other end is not in flight; use a group "
-		            "or a request",
-		            coll_name(a->coll));
+		return fail(
+		        TUTTI_EINVAL,
+		        "tutti_%s with oneself would block for ever: the other end is not in flight; use a group or a request",
+		        coll_name(a->coll));
 	struct tutti_request here = request_of(c, p, a->in, a->out, *counter_of(c, a) + 1);
 	begin(c, &here);
 	return wait_here(c, &here);

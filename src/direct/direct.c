@@ -319,11 +319,10 @@ static const uint8_t *lent(const struct direct *d, struct direct_run *x, const s
 	if (!len || segment_reaches(d->seg, p, len))
 		return p;
 	x->broken = true;
-	(void)fail(TUTTI_EPEER,
-	           "rank %d lends %zu bytes at an address that is not in the memory shared with it (%#llx): is that "
-	           "process "
-	           "broken?",
-	           i, x->call->bytes, (unsigned long long)theirs);
+	(void)fail(
+	        TUTTI_EPEER,
+	        "rank %d lends %zu bytes at an address that is not in the memory shared with it (%#llx): is that process broken?",
+	        i, x->call->bytes, (unsigned long long)theirs);
 	return NULL;
 }
 

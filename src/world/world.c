@@ -159,10 +159,10 @@ static int open_transports(struct world *w, const struct auth_key *key, const ch
 		if (!ok)
 			snprintf(x->reason, sizeof(x->reason), "not allowed by TUTTI_TRANSPORT=%s", allowed);
 		else if (w->params.encrypt && !x->t->encrypts && x->env.named)
-			return fail(TUTTI_EUNSUPPORTED,
-			            "TUTTI_ENCRYPT=1 forbids the transport %s, which does not encrypt: leave it out of "
-			            "TUTTI_TRANSPORT=%s",
-			            x->t->name, allowed);
+			return fail(
+			        TUTTI_EUNSUPPORTED,
+			        "TUTTI_ENCRYPT=1 forbids the transport %s, which does not encrypt: leave it out of TUTTI_TRANSPORT=%s",
+			        x->t->name, allowed);
 		else if (w->params.encrypt && !x->t->encrypts)
 			snprintf(x->reason, sizeof(x->reason), "does not encrypt, and TUTTI_ENCRYPT=1 is set");
 		else if (!(x->usable = x->t->open(&x->env, &x->ctx) == TUTTI_OK))
