@@ -4,17 +4,17 @@
  * plan. Each rank has one area that all others read; nobody writes into another's.
  *
  *   one-shot   publish the input (in the flag's own line when it is small), wait for everybody's, fold all in rank order
- *   two-shot   publish the input, fold the own share of all inputs, publish that, collect the others' shares
+ *   two-shot   publish the input, fold this rank's share of all inputs, publish it, collect the others' shares
  *
  * A call is cut into pieces; each piece is one epoch. Epochs number the pieces of all direct calls of the communicator, so
  * epoch e uses buffer e mod DIRECT_BUFFERS of every rank. A rank stores `done` = e when it has read all that it needs of
- * epoch e; nobody overwrites a buffer before all others are done with what stood there. Seeing somebody's flag of epoch e
- * proves that it is done with e - 2 (a rank publishes at most one piece ahead), so in calls where everyone waits for
- * everyone the `done` words are never read; after a broadcast they are.
+ * epoch e. A buffer is overwritten only when all other ranks are done with it. Seeing another rank's flag of epoch e
+ * proves that the rank is done with e - 2 (a rank publishes at most one piece ahead). So the `done` words are read only
+ * after a broadcast, whose root waits for nobody.
  *
- * Blocks from half a buffer on, in memory that all others can read (tutti_mem_alloc, or any when ranks are threads) are not copied: the flag
- * lends their address, and the call ends when all others are done with it. A call that fails takes back what it lent: the
- * lease word of each rank says that it reads, and that it revoked.
+ * Blocks of half a buffer and more are not copied if all others can read their memory (tutti_mem_alloc, or any memory if
+ * ranks are threads). The flag carries their address instead, and the call ends when all others have read them. A call that
+ * fails takes back what it lent: the lease word of a rank says that it is reading, or that it has revoked.
  *
  * Memory order (docs/memory-model.md): R3 flag of a piece / A3; R4 done / A4; R18 lease / A18.
  */
@@ -49,7 +49,7 @@ struct direct_call {
 	/* what direct_cut adds */
 	size_t npieces, piece; /* pieces, and bytes of a block in each but the last */
 	size_t fills;          /* so many bytes of a buffer at most; more than a buffer's half in long calls */
-	size_t own_at;         /* where the block for this rank stands in what another one lends */
+	size_t own_at;         /* where the block for this rank stands in what another rank lends */
 	size_t lendable;       /* bytes of the input that others may read */
 	bool packed;           /* this rank's input can be lent: its blocks stand side by side */
 	bool inlined;          /* the flag's line has room for the bytes */
@@ -85,7 +85,7 @@ static inline bool direct_finished(const struct direct_run *x)
 	return x->started && x->finished == x->call->npieces;
 }
 
-/** local[i]: index in the segment of member i. buffer: bytes of one of the buffers, rounded up. Publishes the own area. */
+/** local[i]: index in the segment of member i. buffer: bytes of one of the buffers, rounded up. Publishes this rank's area. */
 int direct_open(struct direct **out, struct segment *seg, uint64_t id, const int *local, int n, int me, size_t buffer);
 /** TUTTI_OK when all members' areas were found, LINK_PENDING before; EPEER names a member whose directory is broken. */
 int direct_ready(struct direct *d);
@@ -100,7 +100,7 @@ struct direct_volume {
 };
 struct direct_volume direct_volume(enum coll coll, int n, bool two_shot);
 
-/** Before the caller gets its buffers back: where a call ended early, no other rank uses what was lent to it any more. */
+/** Called before the caller gets its buffers back. After it, no other rank uses memory that a failed call has lent. */
 void direct_end(struct direct *d, struct direct_run *run);
 
 /**
