@@ -35,14 +35,14 @@ int tutti_allreduce(const void *in, void *out, size_t count, enum tutti_dtype t,
 {
 	struct args o = {
 	        .coll = COLL_ALLREDUCE, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = -1};
-	return call(c, &o, req);
+	return call_start(c, &o, req);
 }
 
 int tutti_allgather(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
                     struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_ALLGATHER, .in = in, .out = out, .count = count, .dtype = t, .root = -1};
-	return call(c, &o, req);
+	return call_start(c, &o, req);
 }
 
 int tutti_reduce_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op,
@@ -50,7 +50,7 @@ int tutti_reduce_scatter(const void *in, void *out, size_t count, enum tutti_dty
 {
 	struct args o = {
 	        .coll = COLL_REDUCE_SCATTER, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = -1};
-	return call(c, &o, req);
+	return call_start(c, &o, req);
 }
 
 /* -1 is "no root" inside; a caller's -1 must not pass for it. */
@@ -64,7 +64,7 @@ int tutti_broadcast(const void *in, void *out, size_t count, enum tutti_dtype t,
 {
 	struct args o = {
 	        .coll = COLL_BROADCAST, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
-	return call(c, &o, req);
+	return call_start(c, &o, req);
 }
 
 int tutti_reduce(const void *in, void *out, size_t count, enum tutti_dtype t, enum tutti_op op, int root,
@@ -72,28 +72,28 @@ int tutti_reduce(const void *in, void *out, size_t count, enum tutti_dtype t, en
 {
 	struct args o = {
 	        .coll = COLL_REDUCE, .in = in, .out = out, .count = count, .dtype = t, .op = op, .root = root_of(root)};
-	return call(c, &o, req);
+	return call_start(c, &o, req);
 }
 
 int tutti_gather(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
                  struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_GATHER, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
-	return call(c, &o, req);
+	return call_start(c, &o, req);
 }
 
 int tutti_scatter(const void *in, void *out, size_t count, enum tutti_dtype t, int root, struct tutti_comm *c,
                   struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_SCATTER, .in = in, .out = out, .count = count, .dtype = t, .root = root_of(root)};
-	return call(c, &o, req);
+	return call_start(c, &o, req);
 }
 
 int tutti_alltoall(const void *in, void *out, size_t count, enum tutti_dtype t, struct tutti_comm *c,
                    struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_ALLTOALL, .in = in, .out = out, .count = count, .dtype = t, .root = -1};
-	return call(c, &o, req);
+	return call_start(c, &o, req);
 }
 
 /* A v-form without its counts must not pass for the even form. */
@@ -116,7 +116,7 @@ int tutti_allgatherv(const void *in, void *out, const size_t *counts, const size
 	                 .root = -1,
 	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : call(c, &o, req);
+	return rc ? rc : call_start(c, &o, req);
 }
 
 int tutti_reduce_scatterv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t,
@@ -130,7 +130,7 @@ int tutti_reduce_scatterv(const void *in, void *out, const size_t *counts, const
 	                 .root = -1,
 	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : call(c, &o, req);
+	return rc ? rc : call_start(c, &o, req);
 }
 
 int tutti_gatherv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t, int root,
@@ -143,7 +143,7 @@ int tutti_gatherv(const void *in, void *out, const size_t *counts, const size_t 
 	                 .root = root_of(root),
 	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : call(c, &o, req);
+	return rc ? rc : call_start(c, &o, req);
 }
 
 int tutti_scatterv(const void *in, void *out, const size_t *counts, const size_t *displs, enum tutti_dtype t, int root,
@@ -156,7 +156,7 @@ int tutti_scatterv(const void *in, void *out, const size_t *counts, const size_t
 	                 .root = root_of(root),
 	                 .parts = &(struct parts){.counts = counts, .displs = displs}};
 	int rc = need_counts(c, counts, req);
-	return rc ? rc : call(c, &o, req);
+	return rc ? rc : call_start(c, &o, req);
 }
 
 int tutti_alltoallv(const void *in, const size_t *sendcounts, const size_t *senddispls, void *out,
@@ -170,26 +170,26 @@ int tutti_alltoallv(const void *in, const size_t *sendcounts, const size_t *send
 	                 .root = -1,
 	                 .parts = &(struct parts){sendcounts, senddispls, recvcounts, recvdispls}};
 	int rc = need_counts(c, sendcounts && recvcounts ? sendcounts : NULL, req);
-	return rc ? rc : call(c, &o, req);
+	return rc ? rc : call_start(c, &o, req);
 }
 
 int tutti_barrier(struct tutti_comm *c, struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_BARRIER, .dtype = TUTTI_U8, .root = -1};
-	return call(c, &o, req);
+	return call_start(c, &o, req);
 }
 
 int tutti_send(const void *in, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c,
                struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_SEND, .in = in, .count = count, .dtype = t, .root = root_of(peer)};
-	return call(c, &o, req);
+	return call_start(c, &o, req);
 }
 
 int tutti_recv(void *out, size_t count, enum tutti_dtype t, int peer, struct tutti_comm *c, struct tutti_request **req)
 {
 	struct args o = {.coll = COLL_RECV, .out = out, .count = count, .dtype = t, .root = root_of(peer)};
-	return call(c, &o, req);
+	return call_start(c, &o, req);
 }
 
 int tutti_group_begin(void)
@@ -425,7 +425,7 @@ static int explain(const struct tutti_comm *comm, const char *coll, size_t count
 		snprintf(text, cap, "copy");
 		return TUTTI_OK;
 	}
-	if ((rc = choose(c, &o, &choice)) != TUTTI_OK)
+	if ((rc = choose_run(c, &o, &choice)) != TUTTI_OK)
 		return rc;
 	snprintf(text, cap, "%s%s%s %s x%d, predicted %.2f us", ways, choice.codec ? " as " : "",
 	         choice.codec ? choice.codec->name : "",

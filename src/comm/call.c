@@ -142,7 +142,7 @@ static __attribute__((noinline)) int invalid(struct tutti_comm *c, const struct 
 	return refused(c, fail_while(rc, "tutti_%s%s", coll_name(a->coll), a->parts ? "v" : ""));
 }
 
-int call(struct tutti_comm *c, const struct args *a, struct tutti_request **req)
+int call_start(struct tutti_comm *c, const struct args *a, struct tutti_request **req)
 {
 	const struct prepared *p;
 	if (req)

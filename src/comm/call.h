@@ -14,6 +14,6 @@ struct tutti_comm;
  * Checks a call and starts it: blocks, or queues it and fills *req, or, in a group, leaves it to the group's end. EINVAL: nothing
  * has happened.
  */
-int call(struct tutti_comm *c, const struct args *a, struct tutti_request **req);
+int call_start(struct tutti_comm *c, const struct args *a, struct tutti_request **req);
 
 #endif

@@ -38,7 +38,7 @@ static bool choose_coded(const struct tuner *plain, struct query q, const struct
 	return true;
 }
 
-int choose(const struct tutti_comm *c, const struct args *a, struct choice *choice)
+int choose_run(const struct tutti_comm *c, const struct args *a, struct choice *choice)
 {
 	size_t esize = dtype_bytes(a->dtype);
 	struct query q = {.coll = a->coll,

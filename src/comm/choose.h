@@ -9,6 +9,6 @@
 struct tutti_comm;
 
 /** The same on all ranks. EINVAL when TUTTI_ALGO and its like leave nothing that can do it. */
-int choose(const struct tutti_comm *c, const struct args *a, struct choice *choice);
+int choose_run(const struct tutti_comm *c, const struct args *a, struct choice *choice);
 
 #endif

@@ -85,7 +85,7 @@ void comm_free(struct tutti_comm *c);
 /** Lists this rank as a member of communicator `id`, for the ranks that share memory; *at stays NULL where none is shared. */
 int comm_list_member(struct world *w, uint64_t id, struct entry **at);
 void comm_delist_member(struct world *w, struct entry *listed);
-/** EINVAL, EUSAGE: this is none, or one of a parent process. */
+/** EINVAL: c is NULL. EUSAGE: c belongs to the parent process. */
 static inline int comm_check(const struct tutti_comm *c)
 {
 	return __builtin_expect(c && c->world->forks == service_forks, 1) ? TUTTI_OK : comm_check_well(c);
@@ -97,7 +97,7 @@ static inline int comm_alarmed(struct tutti_comm *c)
 	int status = atomic_load_explicit(&c->alarm.status, memory_order_acquire); /* A5 */
 	return __builtin_expect(!status, 1) ? TUTTI_OK : comm_heed(c, status);
 }
-/** Keeps the thread's message as the communicator's, for tutti_last_error, if rc is a failure; returns rc. */
+/** If rc is a failure, keeps the thread's message for tutti_last_error on c. Returns rc. */
 int comm_keep_error(struct tutti_comm *c, int rc);
 /** Writes the flight record that TUTTI_FLIGHT asks for; what fails is a warning. */
 void comm_dump(struct tutti_comm *c);

@@ -7,45 +7,45 @@
 #include "../util/error.h"
 #include "finish.h"
 
-_Thread_local __attribute__((tls_model("initial-exec"))) struct group group;
+_Thread_local __attribute__((tls_model("initial-exec"))) struct group group_own;
 
 int group_room(void)
 {
-	if (group.n < group.cap)
+	if (group_own.n < group_own.cap)
 		return TUTTI_OK;
-	int cap = group.cap ? 2 * group.cap : 16;
-	struct tutti_request **more = realloc(group.req, (size_t)cap * sizeof(*more));
+	int cap = group_own.cap ? 2 * group_own.cap : 16;
+	struct tutti_request **more = realloc(group_own.req, (size_t)cap * sizeof(*more));
 	if (!more)
 		return fail(TUTTI_ENOMEM, "out of memory");
-	group.req = more;
-	group.cap = cap;
+	group_own.req = more;
+	group_own.cap = cap;
 	return TUTTI_OK;
 }
 
 void group_add(struct tutti_request *r)
 {
-	group.req[group.n++] = r;
+	group_own.req[group_own.n++] = r;
 }
 
 void group_failed(int rc)
 {
-	if (group.depth && !group.rc)
-		group.rc = rc;
+	if (group_own.depth && !group_own.rc)
+		group_own.rc = rc;
 }
 
 void group_begin(void)
 {
-	group.depth++;
+	group_own.depth++;
 }
 
 int group_end(void)
 {
-	if (group.depth == 0)
+	if (group_own.depth == 0)
 		return fail(TUTTI_EUSAGE, "tutti_group_end without tutti_group_begin in this thread");
-	if (--group.depth)
+	if (--group_own.depth)
 		return TUTTI_OK;
-	int done = finish_wait(group.req, group.n, false), started = group.rc;
-	free(group.req);
-	group = (struct group){0};
+	int done = finish_wait(group_own.req, group_own.n, false), started = group_own.rc;
+	free(group_own.req);
+	group_own = (struct group){0};
 	return started ? started : done;
 }

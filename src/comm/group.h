@@ -12,11 +12,11 @@ struct group {
 	int depth, n, cap, rc;      /* rc: of the first call that could not start */
 	struct tutti_request **req; /* its blocking calls */
 };
-extern _Thread_local __attribute__((tls_model("initial-exec"))) struct group group;
+extern _Thread_local __attribute__((tls_model("initial-exec"))) struct group group_own;
 
 static inline bool group_is_open(void)
 {
-	return group.depth > 0;
+	return group_own.depth > 0;
 }
 
 void group_begin(void);

@@ -161,7 +161,7 @@ static int prepare(struct tutti_comm *c, const struct args *a, struct prepared *
 	p->kind = RUN_COPY;
 	if (c->size == 1)
 		return TUTTI_OK;
-	if ((rc = choose(c, a, &x)) != TUTTI_OK)
+	if ((rc = choose_run(c, a, &x)) != TUTTI_OK)
 		return rc;
 	if (x.algo)
 		return prepare_plan(c, p, &x);

@@ -52,7 +52,7 @@ static int split(struct tutti_comm *c, int color, int key, struct tutti_comm **o
 		                 .count = sizeof(mine),
 		                 .dtype = TUTTI_U8,
 		                 .root = -1};
-		rc = call(c, &a, &req); /* the answer is needed here, also inside a group */
+		rc = call_start(c, &a, &req); /* the answer is needed here, also inside a group */
 	}
 	if (rc || (rc = finish_wait(&req, 1, false)) != TUTTI_OK)
 		goto out;
