@@ -91,15 +91,18 @@ static void make_pair(const struct world *w, int fd[2])
 	}
 }
 
-static const struct net_limit no_limit = {UINT64_MAX, NULL};
+/* What connect is given, and dial must be. */
+static const _Atomic int never;
+static const struct net_limit given_limit = {UINT64_MAX - 1, &never};
 
 static int dial(const struct transport_env *env, int peer, uint64_t tag, struct net_limit limit, int *fd)
 {
-	(void)limit;
 	struct world *w = env->world;
 	int pair[2];
 
 	(void)peer;
+	if (limit.deadline != given_limit.deadline || limit.stop != given_limit.stop)
+		return (fail)(TUTTI_EINVAL, "dialled with another limit");
 	if (w->dial_status)
 		return (fail)(w->dial_status, "no route");
 	make_pair(w, pair);
@@ -185,11 +188,11 @@ static void join(struct world *w, int from, int lane, uint32_t payload, uint32_t
 	struct link_spec send = spec_of(from, from, lane, payload, nslots);
 	struct link_spec receive = spec_of(from, 1 - from, lane, payload, nslots);
 
-	int rc = transport_tcp.connect(w->ctx[1 - from], &receive, no_limit, in);
+	int rc = transport_tcp.connect(w->ctx[1 - from], &receive, given_limit, in);
 
-	check(transport_tcp.connect(w->ctx[from], &send, no_limit, out));
+	check(transport_tcp.connect(w->ctx[from], &send, given_limit, out));
 	if (rc == LINK_PENDING) /* the higher rank waits for the lower one's dial */
-		rc = transport_tcp.connect(w->ctx[1 - from], &receive, no_limit, in);
+		rc = transport_tcp.connect(w->ctx[1 - from], &receive, given_limit, in);
 	check(rc);
 	assert_true(out->ready && in->ready);
 	assert_int_equal(out->tag, in->tag);
@@ -330,7 +333,7 @@ static int raw_sender(struct world *w, uint32_t payload, uint32_t nslots, struct
 {
 	struct link_spec spec = spec_of(1, 0, 0, payload, nslots);
 
-	check(transport_tcp.connect(w->ctx[0], &spec, no_limit, in));
+	check(transport_tcp.connect(w->ctx[0], &spec, given_limit, in));
 	assert_int_equal(w->nkept, 1);
 	return w->kept[--w->nkept].fd;
 }
@@ -571,7 +574,7 @@ static void test_place_of_an_ended_link(void **state)
 
 		if (both) { /* the stream lives on, for the other direction */
 			struct link_spec spec = spec_of(0, 0, 0, 9000, 4);
-			check(transport_tcp.connect(w->ctx[0], &spec, no_limit, &back));
+			check(transport_tcp.connect(w->ctx[0], &spec, given_limit, &back));
 		}
 		wish_for(&x, lens, 2);
 		tell(&in, &x, lens, 2);
@@ -945,7 +948,7 @@ static void test_life(void **state)
 	w->contacts[1].naddrs = 0;
 	assert_int_equal(transport_tcp.fabric(w->ctx[1]), 0);
 	w->dial_status = TUTTI_ETIMEOUT;
-	assert_int_equal(transport_tcp.connect(w->ctx[0], &spec, no_limit, &link), TUTTI_ETIMEOUT);
+	assert_int_equal(transport_tcp.connect(w->ctx[0], &spec, given_limit, &link), TUTTI_ETIMEOUT);
 	assert_string_equal(fail_text(), "no route");
 	assert_false(link.ready);
 	transport_tcp.disconnect(w->ctx[0], &link);
